@@ -1,0 +1,1 @@
+"""Tapeless: a compiler for training."""

@@ -1,0 +1,1 @@
+"""From fused graphs to machine code: schedule, memory plan, loop IR, LLVM. Knows nothing of the source language."""

@@ -1,0 +1,1 @@
+"""Vector versions of the elementary functions."""

@@ -1,0 +1,1 @@
+"""Rewrites of graphs: graph in, graph out, valid before and after."""

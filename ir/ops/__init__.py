@@ -1,0 +1,1 @@
+"""The operations, each declared in one place."""
