@@ -1,0 +1,44 @@
+"""How well the digits model does on images it has not seen: seeds 0 to 4, a stratified fifth held out for each.
+
+    python examples/digits/accuracy.py
+
+The held-out fifth takes part in nothing: training's own validation split and early stopping see the other four only.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+import tapeless
+
+HERE = Path(__file__).parent
+
+
+def stratified_split(label: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two sorted arrays of row numbers, (kept, held out), with `fraction` of every class held out."""
+    generator = np.random.default_rng(seed)
+    held = []
+    for value in np.unique(label):
+        rows = generator.permutation(np.flatnonzero(label == value))
+        held.append(rows[: round(fraction * len(rows))])
+    held_out = np.sort(np.concatenate(held))
+    return np.setdiff1d(np.arange(len(label)), held_out), held_out
+
+
+def main() -> None:
+    with np.load(HERE / "digits.npz") as data:
+        image, label = data["image"], data["label"]
+    model = tapeless.load(HERE / "digits.tl")
+    accuracies = []
+    for seed in range(5):
+        kept, held_out = stratified_split(label, 0.2, seed)
+        program = model.compile(seed=seed)
+        run = program.fit(image[kept], label[kept])
+        accuracy = program.evaluate(image[held_out], label[held_out])["accuracy"]
+        accuracies.append(accuracy)
+        print(f"seed {seed}: accuracy {accuracy:.4f} on {len(held_out)} held-out images after {run.epochs} epochs")
+    print(f"mean accuracy {np.mean(accuracies):.4f}")
+
+
+if __name__ == "__main__":
+    main()
