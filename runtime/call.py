@@ -1,0 +1,84 @@
+"""Native calls: an entry of an image bound to memory and data, to be run over any range of the examples."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from tapeless.runtime import context as abi
+from tapeless.runtime import threads
+from tapeless.runtime.buffers import Array, Bytes, address, aligned
+from tapeless.runtime.image import Image
+
+
+class Memory:
+    """What a program's calls share: the state, the gradients, and a workspace that grows to what the largest needs."""
+
+    def __init__(self, state: Bytes, gradients: Bytes) -> None:
+        self.state = state
+        self.gradients = gradients
+        self.lock = threading.Lock()  # one call at a time: they all write to the same memory
+        self._workspace = aligned(0)
+
+    def workspace(self, count: int) -> Bytes:
+        if len(self._workspace) < count:
+            self._workspace = aligned(count)
+        return self._workspace
+
+
+class Call:
+    """One entry with its data bound. `sums` grows from run to run, one number for each result of the entry."""
+
+    def __init__(
+        self,
+        image: Image,
+        entry: str,
+        memory: Memory,
+        team_size: int | None = None,
+        arrays: Sequence[Array] = (),
+        outputs: Sequence[Array] = (),
+        order: Array | None = None,
+        seed: tuple[int, int] = (0, 0),
+        epoch: int = 0,
+    ) -> None:
+        description = image.manifest.entries[entry]
+        if team_size is None:
+            team_size = threads.processors() if description.parallel else 1
+        self._function = image.addresses[entry]
+        self._team = threads.team(team_size)
+        self._memory = memory
+        self._workspace_bytes = description.workspace
+        self._kept = (image, *arrays, *outputs, order)  # native code holds only addresses
+        self._barrier = aligned(64 * (team_size + 1))
+        self.sums = np.zeros(max(len(description.results), 1), np.float64)
+        self._arguments = abi.Arguments((ctypes.c_uint32 * 2)(*seed), epoch, 0)
+        pointers = [address(array) for array in (*arrays, *outputs)]
+        self._context = abi.with_pointers(len(pointers))(
+            state=address(memory.state),
+            gradients=address(memory.gradients),
+            threads=team_size,
+            barrier=address(self._barrier),
+            yield_=threads.yield_address(),
+            order=None if order is None else address(order),
+            sums=address(self.sums),
+            arguments=ctypes.addressof(self._arguments),
+        )
+        for k, pointer in enumerate(pointers):
+            self._context.pointers[k] = pointer
+
+    def run(self, begin: int, end: int) -> int:
+        """Runs examples [begin, end); the position up to which they were done, `end` unless `status` is not OK."""
+        with self._memory.lock:
+            self._context.workspace = address(self._memory.workspace(self._workspace_bytes))
+            self._context.begin, self._context.end = begin, end
+            self._context.status, self._context.done = abi.OK, begin
+            self._barrier[:] = 0
+            self._team.call(self._function, self._context)
+        return int(self._context.done)
+
+    @property
+    def status(self) -> int:
+        return int(self._context.status)

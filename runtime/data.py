@@ -1,0 +1,222 @@
+"""Data on their way in: files and arrays become contiguous arrays of the declared types and shapes, checked.
+
+Everything is checked here, once, so that native code never reads outside a table: shapes, types, bounds of labels,
+finite numbers. The messages name the row and say what was expected.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tapeless.runtime.errors import DataError
+from tapeless.runtime.manifest import TensorSpec, multiple_of_rows
+
+Array = npt.NDArray[Any]
+Data = npt.ArrayLike | Mapping[str, npt.ArrayLike] | None
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Checked arrays in the order of an entry's data, all with the same number of rows."""
+
+    arrays: tuple[Array, ...]
+    rows: int
+
+
+def load(path: str | Path, columns: Mapping[str, Sequence[str]] | None = None) -> dict[str, Array]:
+    """Arrays by name from an `.npz` (its keys), an `.npy` (one array, named after the file) or a `.csv`.
+
+    In a CSV file, the column `label` is the array `label`, and `image.0`, `image.1`, ... are the columns of the array
+    `image`. `columns` names them otherwise: {"image": ["p0", "p1"], "label": ["digit"]}.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if not path.is_file():
+        raise DataError(f"there is no data file {path}" if not path.exists() else f"{path} is not a file")
+    try:
+        if kind == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        if kind == ".npy":
+            return {path.stem: np.load(path, allow_pickle=False, mmap_mode="r")}
+        if kind == ".csv":
+            return _load_csv(path, columns)
+    except DataError:
+        raise
+    except Exception as error:  # NumPy raises BadZipFile, ValueError, OSError, EOFError... for broken files
+        raise DataError(f"{path} can't be read as {kind}: {error}") from error
+    raise DataError(f"{path}: data come as .npz, .npy or .csv, not as {kind or 'a file without a suffix'}")
+
+
+def _load_csv(path: Path, columns: Mapping[str, Sequence[str]] | None) -> dict[str, Array]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        header = [name.strip() for name in next(reader, [])]
+        lines = [line for line in reader if line]
+    if not header:
+        raise DataError(f"{path} is empty; its first line should name the columns")
+    for number, line in enumerate(lines, 2):
+        if len(line) != len(header):
+            raise DataError(f"{path}, line {number}: {len(line)} values for {len(header)} columns")
+    place = {name: k for k, name in enumerate(header)}
+    groups = dict(columns) if columns else _column_groups(header)
+    arrays = {}
+    for name, members in groups.items():
+        for member in members:
+            if member not in place:
+                raise DataError(f"{path} has no column {member!r}; it has {_listed(header)}")
+        whole = np.array([[_number(path, n, m, line[place[m]]) for m in members] for n, line in enumerate(lines, 2)])
+        single = len(members) == 1 and members[0] == name or columns is not None and len(members) == 1
+        arrays[name] = whole.reshape(len(lines)) if single else whole.reshape(len(lines), len(members))
+    return arrays
+
+
+def _number(path: Path, line: int, column: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError(f"{path}, line {line}: {text!r} in column {column!r} is not a number") from None
+
+
+def _column_groups(header: Sequence[str]) -> dict[str, list[str]]:
+    """`image.0, image.1, label` -> {"image": [...], "label": [...]}; numbered columns are put in order."""
+    numbered: dict[str, list[tuple[int, str]]] = {}
+    groups: dict[str, list[str]] = {}
+    for column in header:
+        name, dot, number = column.rpartition(".")
+        if dot and number.isdigit():
+            numbered.setdefault(name, []).append((int(number), column))
+            groups.setdefault(name, [])
+        else:
+            groups[column] = [column]
+    for name, members in numbered.items():
+        groups[name] = [column for _, column in sorted(members)]
+    return groups
+
+
+def by_name(specs: Sequence[TensorSpec], inputs: Data, targets: Data = None) -> dict[str, npt.ArrayLike]:
+    """One array for each spec out of what a caller gave: arrays where one is wanted, dicts where several are."""
+    given: dict[str, npt.ArrayLike] = {}
+    for role, value in (("input", inputs), ("target", targets)):
+        wanted = [spec.name for spec in specs if spec.role == role]
+        if isinstance(value, Mapping):
+            given.update(value)
+        elif value is not None:
+            if len(wanted) != 1:
+                raise DataError(
+                    f"the program has no {role}, but one was given"
+                    if not wanted
+                    else f"the program has {len(wanted)} {role}s; give a dict with {_listed(wanted)}"
+                )
+            given[wanted[0]] = value
+    missing = [spec for spec in specs if spec.name not in given]
+    if missing:
+        found = f"; found {_listed(given)}" if given else ""
+        raise DataError(f"the {missing[0].role} `{missing[0]}` is missing{found}")
+    return {spec.name: given[spec.name] for spec in specs}
+
+
+def bind(specs: Sequence[TensorSpec], inputs: Data, targets: Data = None) -> Examples:
+    """Checked, contiguous arrays for `specs`. DataError says what does not fit."""
+    given = by_name(specs, inputs, targets)
+    arrays = [_checked(spec, given[spec.name]) for spec in specs]
+    counts: dict[str, int] = {}
+    for spec, array in zip(specs, arrays, strict=True):
+        if spec.shape and (multiple := multiple_of_rows(spec.shape[0])):
+            if array.shape[0] % multiple:
+                raise DataError(f"`{spec}` has {array.shape[0]} rows, which is not a multiple of {multiple}")
+            counts[spec.name] = array.shape[0] // multiple
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"`{name}` has {count}" for name, count in counts.items())
+        raise DataError(f"the arrays have different numbers of rows: {listed}")
+    rows = next(iter(counts.values()), 0)
+    if counts and rows == 0:
+        raise DataError("the data are empty: there are no rows")
+    for spec, array in zip(specs, arrays, strict=True):
+        if array.shape != spec.concrete(rows):
+            raise DataError(_shape_message(spec, array))
+    return Examples(tuple(arrays), rows)
+
+
+def _shape_message(spec: TensorSpec, array: Array) -> str:
+    message = f"`{spec}` does not fit an array of shape {list(array.shape)}"
+    inner = spec.shape[1:]
+    if array.ndim and all(isinstance(dim, int) for dim in inner):
+        size = int(np.prod([int(dim) for dim in inner]))
+        if array.size == array.shape[0] * size:
+            shape = ", ".join(map(str, (-1, *inner)))
+            message += f"; `.reshape({shape})` would make it fit"
+    return message
+
+
+def _checked(spec: TensorSpec, value: npt.ArrayLike) -> Array:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"`{spec.name}` is not an array: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"`{spec.name}` holds {array.dtype}, not numbers")
+    if array.ndim != len(spec.shape) or any(
+        isinstance(dim, int) and dim != size for dim, size in zip(spec.shape, array.shape, strict=True)
+    ):
+        raise DataError(_shape_message(spec, array))
+    if spec.dtype.kind == "f":
+        return _checked_real(spec, array)
+    if spec.dtype.kind in "iu":
+        return _checked_integer(spec, array)
+    return np.ascontiguousarray(array.astype(spec.dtype)).reshape(array.shape)
+
+
+def _checked_real(spec: TensorSpec, array: Array) -> Array:
+    with np.errstate(over="ignore"):
+        result = np.ascontiguousarray(array, spec.dtype).reshape(array.shape)
+    # A sum is finite when all its terms are, barring overflow; the full test runs only where it isn't.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspicious = not np.isfinite(result.sum())
+    if suspicious and not (finite := np.isfinite(result)).all():
+        place = _first(~finite)
+        raise DataError(f"`{spec.name}` has {array[place]} at {_where(place)}; every number has to be finite")
+    return result
+
+
+def _checked_integer(spec: TensorSpec, array: Array) -> Array:
+    if array.dtype.kind == "f" and array.size:
+        with np.errstate(invalid="ignore"):
+            whole = array == np.floor(array)
+        if not (whole & np.isfinite(array)).all():
+            place = _first(~(whole & np.isfinite(array)))
+            raise DataError(f"`{spec.name}` has {array[place]} at {_where(place)}; it holds integers")
+    limits = np.iinfo(spec.dtype)
+    low, high = (0, spec.bound) if spec.bound is not None else (int(limits.min), int(limits.max) + 1)
+    if array.size and (array.min() < low or array.max() >= high):
+        place = _first((array < low) | (array >= high))
+        raise DataError(
+            f"`{spec.name}` has {array[place]:.0f} at {_where(place)}; it is declared `< {spec.bound}`, "
+            f"so its values run from 0 to {high - 1}"
+            if spec.bound is not None
+            else f"`{spec.name}` has {array[place]:.0f} at {_where(place)}, which does not fit into {spec.dtype}"
+        )
+    return np.ascontiguousarray(array, spec.dtype).reshape(array.shape)
+
+
+def _first(mask: npt.NDArray[np.bool_]) -> tuple[int, ...]:
+    return tuple(int(k) for k in np.unravel_index(int(np.argmax(mask)), mask.shape))
+
+
+def _where(place: tuple[int, ...]) -> str:
+    if len(place) <= 1:
+        return f"row {place[0]}" if place else "its only place"
+    return f"row {place[0]}, place [{', '.join(map(str, place))}]"
+
+
+def _listed(names: Iterable[str], most: int = 8) -> str:
+    names = list(names)
+    shown = ", ".join(f"`{name}`" for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

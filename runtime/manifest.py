@@ -1,0 +1,172 @@
+"""What an image says about itself: the layout of its state, its entries, its data; the typed form of the manifest.
+
+The manifest is JSON. A dimension is an integer, or the text `batch` or `3*batch` for a multiple of the rows at run time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1
+DTYPES = {
+    "f32": np.dtype(np.float32),
+    "f64": np.dtype(np.float64),
+    "i32": np.dtype(np.int32),
+    "u32": np.dtype(np.uint32),
+    "bool": np.dtype(np.bool_),
+}
+
+
+def multiple_of_rows(dim: int | str) -> int:
+    """How many times `batch` a dimension is: 0 for a constant, 1 for `batch`, 3 for `3*batch`."""
+    if isinstance(dim, int):
+        return 0
+    if dim == "batch":
+        return 1
+    factor, _, name = dim.partition("*")
+    if name != "batch" or not factor.isdigit():
+        raise ValueError(f"the manifest has a dimension {dim!r}")
+    return int(factor)
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor that passes between host and program: data, or an output with one entry for each row.
+
+    `bound` is the exclusive upper limit of an integer's values, where the program indexes with them.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str, ...]
+    role: str = "output"
+    bound: int | None = None
+
+    def concrete(self, rows: int) -> tuple[int, ...]:
+        return tuple(dim if isinstance(dim, int) else multiple_of_rows(dim) * rows for dim in self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.name}: [{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A named tensor inside a block of memory; `offset` is in bytes from the block's start."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+    role: str = ""
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One contiguous piece of memory and the tensors in it."""
+
+    bytes: int
+    slots: tuple[Slot, ...]
+
+    def with_role(self, *roles: str) -> tuple[Slot, ...]:
+        return tuple(slot for slot in self.slots if slot.role in roles)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A number that an entry adds up over its batches: a loss or a metric. `line` is where the source states it."""
+
+    name: str
+    role: str
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One native function: what it reads, writes and adds up, in the order of its pointers."""
+
+    name: str
+    symbol: str
+    workspace: int
+    parallel: bool
+    data: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    results: tuple[Result, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The `train` section: what `fit` does unless told otherwise."""
+
+    epochs: int = 10
+    batch: int = 64
+    validation: float = 0.0
+    patience: int | None = None
+    monitor: str | None = None
+    rising: bool = False
+
+
+@dataclass(frozen=True)
+class Manifest:
+    model: str
+    dtype: np.dtype[Any]
+    capacity: int
+    state: Block
+    gradients: Block
+    entries: Mapping[str, Entry]
+    settings: Settings
+    source: str
+    target: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Manifest:
+        if value.get("format") != FORMAT:
+            raise ValueError(f"the manifest has format {value.get('format')!r}; this version reads format {FORMAT}")
+        known = Settings.__dataclass_fields__
+        return Manifest(
+            model=value["model"],
+            dtype=DTYPES[value["dtype"]],
+            capacity=int(value["capacity"]),
+            state=_block(value["state"]),
+            gradients=_block(value.get("gradients", {"bytes": 0, "slots": []})),
+            entries={name: _entry(name, entry) for name, entry in value["entries"].items()},
+            settings=Settings(**{k: v for k, v in value.get("settings", {}).items() if k in known}),
+            source=value.get("source", ""),
+            target=value.get("target", {}),
+        )
+
+
+def _block(value: Mapping[str, Any]) -> Block:
+    return Block(
+        int(value["bytes"]),
+        tuple(
+            Slot(s["name"], DTYPES[s["dtype"]], tuple(s["shape"]), int(s["offset"]), s.get("role", ""))
+            for s in value["slots"]
+        ),
+    )
+
+
+def _tensor(value: Mapping[str, Any], role: str) -> TensorSpec:
+    return TensorSpec(
+        value["name"], DTYPES[value["dtype"]], tuple(value["shape"]), value.get("role", role), value.get("bound")
+    )
+
+
+def _entry(name: str, value: Mapping[str, Any]) -> Entry:
+    return Entry(
+        name=name,
+        symbol=value["symbol"],
+        workspace=int(value.get("workspace", 0)),
+        parallel=bool(value.get("parallel", False)),
+        data=tuple(_tensor(t, "input") for t in value.get("data", ())),
+        outputs=tuple(_tensor(t, "output") for t in value.get("outputs", ())),
+        results=tuple(Result(r["name"], r.get("role", "metric"), r.get("line")) for r in value.get("results", ())),
+    )

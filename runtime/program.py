@@ -1,0 +1,239 @@
+"""A compiled program with its memory: train it, evaluate it, ask it for predictions and gradients.
+
+Machine code is asked for in groups of entries, each when it is first needed, and all groups share one state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tapeless.runtime import buffers, checkpoint, data, training
+from tapeless.runtime.buffers import Array, Views
+from tapeless.runtime.call import Call, Memory
+from tapeless.runtime.context import NOT_FINITE, seed_words
+from tapeless.runtime.data import Data, Examples
+from tapeless.runtime.image import Image
+from tapeless.runtime.manifest import Entry, Manifest
+
+Group = Literal["train", "predict", "gradients", "apply"]
+GROUPS: dict[Group, tuple[str, ...]] = {
+    "train": ("init", "permutation", "train_step", "evaluate"),
+    "predict": ("predict",),
+    "gradients": ("gradients",),
+    "apply": ("apply",),
+}
+
+Images = Callable[[Group, int | None], Image]
+"""Machine code for a group of entries, for batches of at least that many rows (None: as the program was compiled)."""
+
+
+class Program:
+    """One model, compiled, with one set of weights.
+
+    `parameters`, `state` and `hyper` are live views by name: `program.parameters["h.W"][...] = W` sets a weight.
+    Weights start from `seed`. `threads` is how many native threads run a call (None: as many as there are processors
+    if the program is large enough to gain); results are the same bytes for any number.
+    """
+
+    def __init__(self, images: Images, seed: int = 0, threads: int | None = None, batch: int | None = None) -> None:
+        self._source = images
+        self._images: dict[tuple[Group, int | None], Image] = {}
+        self._seed = seed_words(seed)
+        self._memory: Memory | None = None
+        self._views: Views | None = None
+        self._initialised = False
+        self._batch = batch
+        self.threads = threads
+
+    # -- machine code and memory, made when first needed
+
+    def image(self, group: Group, capacity: int | None = None) -> Image:
+        """The machine code of a group of entries, for at least `capacity` rows in a batch."""
+        capacity = capacity or self._batch
+        key = (group, capacity)
+        if key not in self._images:
+            self._images[key] = self._source(group, capacity)
+        return self._images[key]
+
+    @property
+    def manifest(self) -> Manifest:
+        if not self._images:
+            self.image("train")
+        return next(iter(self._images.values())).manifest
+
+    def memory(self) -> Memory:
+        """The state and the rest, initialised from the seed unless weights have been loaded."""
+        memory = self._allocated()
+        if not self._initialised:
+            Call(self.image("train"), "init", memory, 1, seed=self._seed).run(0, 0)
+            self._initialised = True
+        return memory
+
+    def _allocated(self) -> Memory:
+        if self._memory is None:
+            state, self._views = buffers.block(self.manifest.state)
+            gradients, self._gradients = buffers.block(self.manifest.gradients)
+            self._memory = Memory(state, gradients)
+        return self._memory
+
+    def _slots(self, *roles: str) -> Views:
+        slots = self.manifest.state.slots
+        chosen = tuple(slot for slot in slots if slot.role in roles) if roles else slots
+        return Views(self.memory().state, chosen)
+
+    @property
+    def parameters(self) -> Views:
+        return self._slots("param")
+
+    @property
+    def state(self) -> Views:
+        """Everything the program keeps: parameters, layer and optimizer state, hyper-parameters, counters."""
+        return self._slots()
+
+    @property
+    def hyper(self) -> Views:
+        """The optimizer's numbers, such as `Adam.lr`; a change holds from the next step on."""
+        return self._slots("hyper")
+
+    def reset(self, seed: int) -> None:
+        """Starts again from fresh weights."""
+        self._seed, self._initialised = seed_words(seed), False
+
+    # -- running
+
+    def bind(self, group: Group, entry: str, inputs: Data, targets: Data = None) -> Examples:
+        """Data checked against what an entry takes."""
+        return data.bind(self.image(group).manifest.entries[entry].data, inputs, targets)
+
+    def fit(self, inputs: Data, targets: Data = None, **options: Any) -> training.Run:
+        """Trains on the examples. The options, and what they are by default, are those of `training.Options`."""
+        return training.fit(self, inputs, targets, training.Options(**options))
+
+    def evaluate(self, inputs: Data, targets: Data = None) -> dict[str, float]:
+        """The loss and the metrics over all the examples, each batch weighed by its rows."""
+        return self.evaluate_examples(self.bind("train", "evaluate", inputs, targets))
+
+    def evaluate_examples(self, examples: Examples, order: Array | None = None) -> dict[str, float]:
+        """As `evaluate`, on checked data; with `order`, on those rows alone."""
+        image = self.image("train")
+        call = Call(image, "evaluate", self.memory(), self.threads, examples.arrays, order=order)
+        rows = examples.rows if order is None else len(order)
+        call.run(0, rows)
+        return averages(image.manifest.entries["evaluate"], call.sums, rows)
+
+    def predict(self, inputs: Data) -> Array | dict[str, Array]:
+        """The model's outputs for any number of rows: an array, or a dict by name if the model has several."""
+        image = self.image("predict")
+        entry = image.manifest.entries["predict"]
+        examples = data.bind(entry.data, inputs)
+        outputs = [np.zeros(spec.concrete(examples.rows), spec.dtype) for spec in entry.outputs]
+        Call(image, "predict", self.memory(), self.threads, examples.arrays, outputs).run(0, examples.rows)
+        if len(outputs) == 1:
+            return outputs[0]
+        return {spec.name: output for spec, output in zip(entry.outputs, outputs, strict=True)}
+
+    def gradients(self, inputs: Data, targets: Data = None) -> dict[str, Array]:
+        """The gradient of the loss for these examples, taken as one batch: arrays by the parameters' names."""
+        self._differentiate(inputs, targets)
+        return {name: view.copy() for name, view in self._gradients.items()}
+
+    def value_and_grad(
+        self, vector: npt.ArrayLike, inputs: Data, targets: Data = None
+    ) -> tuple[float, npt.NDArray[np.float64]]:
+        """The loss and its gradient at the parameters `vector`, flat as `self.vector()` is: made for scipy.optimize.
+
+        The program's parameters are set to `vector`.
+        """
+        self.set_vector(vector)
+        loss = self._differentiate(inputs, targets)
+        return loss, np.concatenate([view.ravel() for view in self._gradients.values()]).astype(np.float64)
+
+    def vector(self) -> npt.NDArray[np.float64]:
+        """All trainable parameters, one after the other, as one flat vector."""
+        return np.concatenate([view.ravel() for view in self._trainable()]).astype(np.float64)
+
+    def set_vector(self, vector: npt.ArrayLike) -> None:
+        """Sets all trainable parameters from one flat vector."""
+        flat = np.asarray(vector)
+        views = self._trainable()
+        count = sum(view.size for view in views)
+        if flat.shape != (count,):
+            raise data.DataError(f"the parameters are a vector of {count} numbers, not of shape {list(flat.shape)}")
+        start = 0
+        for view in views:
+            view[...] = flat[start : start + view.size].reshape(view.shape)
+            start += view.size
+
+    def apply(self, gradients: Mapping[str, npt.ArrayLike]) -> None:
+        """One step of the optimizer with the given gradients, all of them, by the parameters' names."""
+        image, memory = self.image("apply"), self.memory()
+        for name, view in self._gradients.items():
+            if name not in gradients:
+                raise data.DataError(f"the gradient of `{name}` is missing")
+            value = np.asarray(gradients[name])
+            if value.shape != view.shape:
+                raise data.DataError(f"the gradient of `{name}` is {list(value.shape)}, not {list(view.shape)}")
+            view[...] = value
+        Call(image, "apply", memory, self.threads).run(0, 0)
+
+    def _trainable(self) -> list[Array]:
+        parameters = self.parameters
+        return [parameters[slot.name] for slot in self.manifest.gradients.slots]
+
+    def _differentiate(self, inputs: Data, targets: Data) -> float:
+        """Fills the gradient block for all rows taken as one batch; the loss."""
+        image = self.image("gradients")
+        examples = data.bind(image.manifest.entries["gradients"].data, inputs, targets)
+        if examples.rows > image.manifest.capacity:
+            # Powers of two: few programs serve all sizes.
+            image = self.image("gradients", 1 << (examples.rows - 1).bit_length())
+        call = Call(image, "gradients", self.memory(), self.threads, examples.arrays)
+        call.run(0, examples.rows)
+        return averages(image.manifest.entries["gradients"], call.sums, examples.rows)["loss"]
+
+    # -- checkpoints
+
+    def save(self, path: str | Path) -> None:
+        """Writes everything the program keeps into a safetensors file, whole or not at all."""
+        manifest = self.manifest
+        metadata = {
+            "format": "tapeless 1",
+            "model": manifest.model,
+            "program": hashlib.sha256(manifest.source.encode()).hexdigest(),
+        }
+        checkpoint.save(path, self.state, metadata)
+
+    def load(self, path: str | Path) -> None:
+        """Takes over the weights, and all else that fits, from a file that `save` wrote."""
+        self._allocated()
+        if not self._initialised and not self._covers(path):
+            self.memory()
+        assert self._views is not None
+        checkpoint.restore(path, self._views, self.manifest.state)
+        self._initialised = True
+
+    def _covers(self, path: str | Path) -> bool:
+        """Whether a file holds every slot, so that the program need not be initialised before."""
+        tensors, _ = checkpoint.read(path)
+        return all(
+            slot.name in tensors and tensors[slot.name].shape == slot.shape for slot in self.manifest.state.slots
+        )
+
+    def __repr__(self) -> str:
+        manifest = self.manifest
+        count = sum(slot.size for slot in manifest.state.with_role("param"))
+        return f"<program {manifest.model}: {count:,} parameters, {manifest.dtype}, batches of {manifest.capacity}>"
+
+
+def averages(entry: Entry, sums: Array, rows: int) -> dict[str, float]:
+    """An entry's sums over batches as means over rows, by name."""
+    return {result.name: float(total) / rows for result, total in zip(entry.results, sums, strict=False)}
+
+
+__all__ = ["GROUPS", "NOT_FINITE", "Group", "Images", "Program", "averages"]

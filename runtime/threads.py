@@ -1,0 +1,66 @@
+"""Threads for native calls: each is a Python thread inside one call, with the interpreter lock released."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+NativeEntry = Callable[[int, int], int]
+ENTRY = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32)
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def yield_address() -> int:
+    """The C library's `sched_yield`, which a native thread calls when it has waited long at a barrier; 0 if none."""
+    try:
+        function = ctypes.CDLL(None).sched_yield
+    except (OSError, AttributeError, TypeError):
+        return 0
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+class Team:
+    """A fixed number of threads, kept from call to call."""
+
+    def __init__(self, size: int) -> None:
+        if size < 1:
+            raise ValueError(f"a program runs on at least one thread, not {size}")
+        self.size = size
+        self._pool = ThreadPoolExecutor(size, "tapeless") if size > 1 else None
+
+    def call(self, function: int, context: ctypes.Structure) -> None:
+        """Runs the entry at address `function` once on every thread, all at the same time; ends when all have."""
+        native, pointer = ENTRY(function), ctypes.addressof(context)
+        if self._pool is None:
+            native(pointer, 0)
+            return
+        # The first worker starts the others. Were it the caller, a Ctrl-C between two starts would leave those already
+        # running to wait at a barrier for ever: Python delivers signals to the main thread alone.
+        leader = self._pool.submit(self._lead, native, context, pointer)
+        try:
+            leader.result()
+        finally:
+            leader.result()
+
+    def _lead(self, native: NativeEntry, context: ctypes.Structure, pointer: int) -> None:
+        assert self._pool is not None
+        others = [self._pool.submit(native, pointer, thread) for thread in range(1, self.size)]
+        native(pointer, 0)
+        for future in others:
+            future.result()
+
+
+@cache
+def team(size: int) -> Team:
+    """The process's team of that size."""
+    return Team(size)
