@@ -1,1 +1,31 @@
-"""The operations, each declared in one place."""
+"""The operations of the IR, one declaration each; `operation(name)` looks one up."""
+
+from tapeless.ir.ops import indexing, product, random, reduction, scalar, shape, structure
+from tapeless.ir.ops.registry import OPERATIONS, Cost, NoDerivative, Operation, Run, Sample
+from tapeless.ir.types import IRTypeError
+
+
+def operation(name: str) -> Operation:
+    """The operation of that name. Raises IRTypeError if there is none."""
+    try:
+        return OPERATIONS[name]
+    except KeyError:
+        raise IRTypeError(f"there is no operation `{name}`") from None
+
+
+__all__ = [
+    "OPERATIONS",
+    "Cost",
+    "NoDerivative",
+    "Operation",
+    "Run",
+    "Sample",
+    "indexing",
+    "operation",
+    "product",
+    "random",
+    "reduction",
+    "scalar",
+    "shape",
+    "structure",
+]

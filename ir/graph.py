@@ -1,0 +1,306 @@
+"""The graph IR: values, nodes, graphs and the builder that makes them.
+
+A graph is immutable: ports in, nodes in a topological order, ports out. A node names an operation, its ordered
+operands, attributes, result types, the source span it came from, and may hold regions: closed graphs whose inputs
+are fed by the node (a scan's body, a fused kernel). Operand order and repetition are the node's own; the edges of
+`Graph.flow` are derived from them, so `mul(x, x)` is two edges. What an operation means is told by `ir.ops`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tapeless.ir.types import Dim, DType, IRTypeError, Rows, Shape, Tensor
+
+if TYPE_CHECKING:
+    import networkx
+
+Attribute = int | float | bool | str | DType | Rows | tuple["Attribute", ...]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of source text: lines and columns count from 1, the end is exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}-{self.end_line}:{self.end_column}"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor with a name that is unique in its graph."""
+
+    name: str
+    type: Tensor
+
+    def __str__(self) -> str:
+        return f"%{self.name}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation applied to operands. `attrs` is never changed after construction."""
+
+    op: str
+    operands: tuple[Value, ...]
+    results: tuple[Value, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    regions: tuple[Graph, ...] = ()
+    span: Span | None = None
+
+    @property
+    def result(self) -> Value:
+        """The only result. Raises ValueError if there are several."""
+        (value,) = self.results
+        return value
+
+    def __hash__(self) -> int:
+        return hash((self.op, self.operands, self.results))
+
+
+INPUT_ROLES = ("data", "param", "state", "optimizer", "hyper", "counter", "gradient", "argument", "operand")
+OUTPUT_ROLES = ("state", "gradient", "output", "loss", "metric", "result")
+STATE_ROLES = ("param", "state", "optimizer", "hyper", "counter")
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where a value enters or leaves a graph.
+
+    `label` is the name outside (a state slot, a data input, an output); `role` says what kind of thing it is: one of
+    INPUT_ROLES or OUTPUT_ROLES. An output with the role `state` stores into the slot `label`.
+    """
+
+    label: str
+    value: Value
+    role: str
+    span: Span | None = None
+
+    @property
+    def key(self) -> str:
+        """The label, unique among a graph's inputs or outputs: a parameter's gradient is `d_` and its name."""
+        return f"d_{self.label}" if self.role == "gradient" else self.label
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A closed dataflow graph."""
+
+    name: str
+    inputs: tuple[Port, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Port, ...]
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.inputs, self.outputs, len(self.nodes)))
+
+    @cached_property
+    def producers(self) -> Mapping[Value, Node]:
+        """The node that makes each value; graph inputs have none."""
+        return {value: node for node in self.nodes for value in node.results}
+
+    @cached_property
+    def uses(self) -> Mapping[Value, tuple[Node, ...]]:
+        """The nodes that take each value, in order, one entry for each use."""
+        found: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in node.operands:
+                found.setdefault(value, []).append(node)
+        return {value: tuple(nodes) for value, nodes in found.items()}
+
+    @cached_property
+    def output_values(self) -> frozenset[Value]:
+        return frozenset(port.value for port in self.outputs)
+
+    @cached_property
+    def flow(self) -> networkx.MultiDiGraph[int]:
+        """The dataflow as a networkx MultiDiGraph over node positions; an edge for each use, keyed by operand place."""
+        import networkx
+
+        place = {value: index for index, node in enumerate(self.nodes) for value in node.results}
+        flow: networkx.MultiDiGraph[int] = networkx.MultiDiGraph()
+        flow.add_nodes_from(range(len(self.nodes)))
+        for index, node in enumerate(self.nodes):
+            for position, value in enumerate(node.operands):
+                if value in place:
+                    flow.add_edge(place[value], index, key=position)
+        return flow
+
+    def input(self, key: str) -> Port:
+        """The input port of that key. Raises KeyError."""
+        return _by_key(self.inputs, key)
+
+    def output(self, key: str) -> Port:
+        """The output port of that key. Raises KeyError."""
+        return _by_key(self.outputs, key)
+
+    def walk(self) -> Iterator[Node]:
+        """Every node, those inside regions too, outer before inner."""
+        pending = [iter(self.nodes)]
+        while pending:
+            for node in pending[-1]:
+                yield node
+                if node.regions:
+                    pending.append(iter([inner for region in node.regions for inner in region.nodes]))
+                    break
+            else:
+                pending.pop()
+
+    def ancestors(self, values: Iterable[Value]) -> set[Value]:
+        """All values that the given ones depend on, themselves included."""
+        wanted = set(values)
+        for node in reversed(self.nodes):
+            if any(value in wanted for value in node.results):
+                wanted.update(node.operands)
+        return wanted
+
+    def with_outputs(self, outputs: Sequence[Port], name: str | None = None) -> Graph:
+        return replace(self, outputs=tuple(outputs), name=name or self.name)
+
+
+def _by_key(ports: Sequence[Port], key: str) -> Port:
+    for port in ports:
+        if port.key == key:
+            return port
+    raise KeyError(f"{key!r} is none of {', '.join(port.key for port in ports)}")
+
+
+class Builder:
+    """Builds one graph: applies type rules as nodes are emitted and keeps names unique.
+
+    `span` is given to nodes that are emitted without one, so that a pass sets it once for each source node.
+    """
+
+    def __init__(self, name: str, dtype: DType = DType.F32) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.span: Span | None = None
+        self._inputs: list[Port] = []
+        self._nodes: list[Node] = []
+        self._outputs: list[Port] = []
+        self._names: set[str] = set()
+        self._counts: dict[str, int] = {}
+        self._constants: dict[tuple[Any, ...], Value] = {}
+
+    def unique(self, hint: str) -> str:
+        """A name not used before: the hint itself, or the hint with a number."""
+        name = hint
+        while name in self._names:
+            self._counts[hint] = self._counts.get(hint, 1) + 1
+            name = f"{hint}.{self._counts[hint]}"
+        self._names.add(name)
+        return name
+
+    def input(self, label: str, type: Tensor, role: str, span: Span | None = None, name: str | None = None) -> Value:
+        value = Value(self.unique(name or Port(label, Value(label, type), role).key), type)
+        self._inputs.append(Port(label, value, role, span))
+        return value
+
+    def output(self, label: str, value: Value, role: str, span: Span | None = None) -> None:
+        self._outputs.append(Port(label, value, role, span))
+
+    def emit_node(
+        self,
+        op: str,
+        operands: Sequence[Value],
+        attrs: Mapping[str, Any],
+        regions: Sequence[Graph] = (),
+        names: Sequence[str] = (),
+        span: Span | None = None,
+    ) -> tuple[Value, ...]:
+        """Append a node and return its results, typed by the operation's rule.
+
+        Raises IRTypeError where the rule is broken.
+        """
+        from tapeless.ir.ops import operation
+
+        types = operation(op).infer(tuple(value.type for value in operands), attrs, tuple(regions))
+        hints = list(names) or [op] * len(types)
+        results = tuple(Value(self.unique(hint), type) for hint, type in zip(hints, types, strict=True))
+        self._nodes.append(Node(op, tuple(operands), results, dict(attrs), tuple(regions), span or self.span))
+        return results
+
+    def emit(
+        self,
+        op: str,
+        *operands: Value,
+        name: str | None = None,
+        span: Span | None = None,
+        regions: Sequence[Graph] = (),
+        **attrs: Any,
+    ) -> Value:
+        """Append a node that has one result and return it."""
+        names = (name,) if name else ()
+        (value,) = self.emit_node(op, operands, attrs, regions, names, span)
+        return value
+
+    def constant(self, value: float | int | bool, dtype: DType | None = None, shape: Shape = ()) -> Value:
+        """A constant; equal ones are one node."""
+        dtype = dtype or self.dtype
+        number = float(value) if dtype.is_float else bool(value) if dtype is DType.BOOL else int(value)
+        key = (repr(number), dtype, shape)
+        if key not in self._constants:
+            name = f"c{number:g}" if dtype.is_float else f"c{number}"
+            name = name.replace("-", "m").replace("+", "")
+            self._constants[key] = self.emit("constant", name=name, value=number, dtype=dtype, shape=shape)
+        return self._constants[key]
+
+    def full(self, value: float, like: Value) -> Value:
+        """A constant broadcast to the type of another value."""
+        return self.broadcast_to(self.constant(value, like.type.dtype), like.type.shape, ())
+
+    def broadcast_to(self, value: Value, shape: Sequence[Dim], axes: Sequence[int] | None = None) -> Value:
+        """Broadcast: operand axis k becomes result axis `axes[k]` (trailing ones if not given)."""
+        shape = tuple(shape)
+        rank = value.type.rank
+        axes = tuple(axes) if axes is not None else tuple(range(len(shape) - rank, len(shape)))
+        if value.type.shape == shape and axes == tuple(range(rank)):
+            return value
+        return self.emit("broadcast", value, name=f"{value.name}.b", shape=shape, axes=axes)
+
+    def graph(self) -> Graph:
+        return Graph(self.name, tuple(self._inputs), tuple(self._nodes), tuple(self._outputs))
+
+    def splice(self, graph: Graph, bindings: Mapping[str, Value]) -> dict[str, Value]:
+        """Copy a graph's nodes here, its inputs bound by key; returns the values of its output ports by key.
+
+        Raises KeyError for an input without a binding.
+        """
+        seen = {port.value: bindings[port.key] for port in graph.inputs}
+        self.copy_nodes(graph.nodes, seen)
+        return {port.key: seen[port.value] for port in graph.outputs}
+
+    def copy_nodes(self, nodes: Iterable[Node], seen: dict[Value, Value]) -> None:
+        """Copy nodes here in order, translating operands by `seen`, which gains their results."""
+        for node in nodes:
+            operands = tuple(seen[value] for value in node.operands)
+            if node.op == "constant":
+                seen[node.result] = self.constant(node.attrs["value"], node.attrs["dtype"], node.attrs["shape"])
+                continue
+            names = [value.name for value in node.results]
+            results = self.emit_node(node.op, operands, node.attrs, node.regions, names, node.span)
+            seen.update(zip(node.results, results, strict=True))
+
+
+__all__ = [
+    "INPUT_ROLES",
+    "OUTPUT_ROLES",
+    "STATE_ROLES",
+    "Attribute",
+    "Builder",
+    "Graph",
+    "IRTypeError",
+    "Node",
+    "Port",
+    "Span",
+    "Value",
+]

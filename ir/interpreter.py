@@ -1,0 +1,73 @@
+"""The reference interpreter: runs a graph on NumPy arrays, one operation at a time, as the operations' references say.
+
+It is what every pass and every kernel is tested against. With `precision` F64 a float32 program computes in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tapeless.ir.graph import Graph, Value
+from tapeless.ir.ops import Run, operation
+from tapeless.ir.types import DType, Rows
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class InterpreterError(Exception):
+    """The arrays do not fit the graph's inputs: the message names the input and both shapes."""
+
+
+def run(
+    graph: Graph, inputs: Mapping[str, Any], *, rows: int | None = None, precision: DType | None = None
+) -> dict[str, Array]:
+    """Run a graph: arrays in by input key, arrays out by output key (see `Port.key`).
+
+    `rows` is taken from the inputs that have a `batch` dimension unless given. Raises InterpreterError for a missing
+    input or a wrong shape.
+    """
+    dtypes = _computed_dtypes(precision)
+    missing = [port.key for port in graph.inputs if port.key not in inputs]
+    if missing:
+        raise InterpreterError(f"{graph.name} needs the inputs {', '.join(missing)}")
+    arrays = [np.asarray(inputs[port.key]).astype(dtypes[port.value.type.dtype]) for port in graph.inputs]
+    found = _infer_rows(graph, arrays) if rows is None else rows
+    for port, array in zip(graph.inputs, arrays, strict=True):
+        if array.shape != port.value.type.at(found):
+            raise InterpreterError(
+                f"input {port.key} is {port.value.type} with {found} rows; the array has the shape {array.shape}"
+            )
+    results = evaluate(graph, arrays, found, dtypes)
+    return {port.key: result for port, result in zip(graph.outputs, results, strict=True)}
+
+
+def evaluate(graph: Graph, arrays: Sequence[Array], rows: int, dtypes: Mapping[DType, np.dtype[Any]]) -> list[Array]:
+    """Run a graph on arrays in the order of its inputs; results in the order of its outputs."""
+    known: dict[Value, Array] = {port.value: array for port, array in zip(graph.inputs, arrays, strict=True)}
+
+    def inner(region: Graph, operands: Sequence[Array]) -> list[Array]:
+        return evaluate(region, operands, rows, dtypes)
+
+    with np.errstate(all="ignore"):
+        for node in graph.nodes:
+            types = tuple(value.type for value in node.results)
+            context = Run(node.attrs, node.regions, types, rows, dtypes, inner)
+            made = operation(node.op).reference(context, [known[value] for value in node.operands])
+            results = made if isinstance(made, tuple) else (made,)
+            known.update(zip(node.results, results, strict=True))
+    return [known[port.value] for port in graph.outputs]
+
+
+def _computed_dtypes(precision: DType | None) -> dict[DType, np.dtype[Any]]:
+    return {dtype: precision.numpy if precision and dtype.is_float else dtype.numpy for dtype in DType}
+
+
+def _infer_rows(graph: Graph, arrays: Sequence[Array]) -> int:
+    for port, array in zip(graph.inputs, arrays, strict=True):
+        for dim, size in zip(port.value.type.shape, array.shape, strict=False):
+            if isinstance(dim, Rows):
+                return size // dim.multiple
+    return 1

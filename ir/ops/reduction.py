@@ -1,0 +1,128 @@
+"""Reductions over axes, which are removed from the shape.
+
+`logsumexp` is a primitive because its derivative is the softmax and because no spelling of it in other operations is
+both short and safe from overflow: log(softmax(x)) is x - logsumexp(x) everywhere in the compiler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tapeless.ir.ops.registry import (
+    Array,
+    Gradients,
+    NoDerivative,
+    Operation,
+    Run,
+    Sample,
+    declare,
+    expect,
+    expect_count,
+)
+from tapeless.ir.types import DType, Tensor
+
+if TYPE_CHECKING:
+    from tapeless.ir.graph import Builder, Graph, Node, Value
+
+_SAMPLES = (
+    Sample((Tensor(DType.F64, (3, 4)),), {"axes": (1,)}),
+    Sample((Tensor(DType.F64, (3, 4)),), {"axes": (0,)}),
+    Sample((Tensor(DType.F64, (2, 3, 4)),), {"axes": (0, 2)}),
+    Sample((Tensor(DType.F64, (3, 4)),), {"axes": (0, 1)}),
+)
+
+
+def _kept(operand: Tensor, axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(k for k in range(operand.rank) if k not in axes)
+
+
+def spread(builder: Builder, value: Value, like: Value, axes: Sequence[int]) -> Value:
+    """A reduced value, broadcast back over the axes that were reduced from `like`."""
+    return builder.broadcast_to(value, like.type.shape, _kept(like.type, axes))
+
+
+def _rule(name: str) -> Any:
+    def rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
+        expect_count(name, operands, 1)
+        (operand,), axes = operands, tuple(attrs["axes"])
+        expect(operand.dtype.is_float, f"`{name}` does not take {operand}")
+        expect(
+            list(axes) == sorted(set(axes)) and all(0 <= k < operand.rank for k in axes),
+            f"`{name}` of {operand} over axes {axes}",
+        )
+        return (operand.with_shape([operand.shape[k] for k in _kept(operand, axes)]),)
+
+    return rule
+
+
+def _reduction(
+    name: str, function: Callable[[Array, tuple[int, ...]], Array], derivative: Any, flops: float = 1.0
+) -> None:
+    def reference(run: Run, operands: Sequence[Array]) -> Array:
+        return np.asarray(function(operands[0], tuple(run.attrs["axes"]))).astype(run.dtype, copy=False)
+
+    declare(Operation(name, "reduction", _rule(name), derivative, reference, _SAMPLES, flops, ("axes",)))
+
+
+def _sum_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
+    return (spread(builder, adjoint, node.operands[0], node.attrs["axes"]),)
+
+
+def _extremum_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
+    """The adjoint goes to the elements that attain the extremum, in equal shares."""
+    (x,), axes = node.operands, node.attrs["axes"]
+    attained = builder.emit("eq", x, spread(builder, node.result, x, axes))
+    ties = builder.emit("sum", builder.emit("cast", attained, dtype=x.type.dtype), axes=axes)
+    share = spread(builder, builder.emit("div", adjoint, ties), x, axes)
+    return (builder.emit("select", attained, share, builder.full(0.0, x)),)
+
+
+def _logsumexp_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
+    """The adjoint times the softmax, exp(x - logsumexp(x))."""
+    (x,), axes = node.operands, node.attrs["axes"]
+    softmax = builder.emit("exp", builder.emit("sub", x, spread(builder, node.result, x, axes)), name="softmax")
+    return (builder.emit("mul", spread(builder, adjoint, x, axes), softmax),)
+
+
+def logsumexp(x: Array, axes: tuple[int, ...]) -> Array:
+    """log(sum(exp(x))), shifted by the greatest element; infinities as they come."""
+    if x.size == 0:
+        return np.log(np.sum(x, axis=axes))
+    top = np.max(x, axis=axes, keepdims=True)
+    shift = np.where(np.isfinite(top), top, 0)
+    return np.log(np.sum(np.exp(x - shift), axis=axes)) + np.squeeze(shift, axis=axes)
+
+
+_reduction("sum", lambda x, axes: np.sum(x, axis=axes), _sum_derivative)
+_reduction("max", lambda x, axes: np.max(x, axis=axes, initial=-np.inf), _extremum_derivative)
+_reduction("min", lambda x, axes: np.min(x, axis=axes, initial=np.inf), _extremum_derivative)
+_reduction("logsumexp", logsumexp, _logsumexp_derivative, flops=22)
+
+
+def _argmax_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
+    expect_count("argmax", operands, 1)
+    operand, axis = operands[0], attrs["axis"]
+    expect(operand.dtype.is_float and 0 <= axis < operand.rank, f"`argmax` of {operand} along axis {axis}")
+    return (Tensor(DType.I32, tuple(operand.shape[k] for k in _kept(operand, (axis,)))),)
+
+
+def _argmax_reference(run: Run, operands: Sequence[Array]) -> Array:
+    if operands[0].shape[run.attrs["axis"]] == 0:
+        return np.zeros(run.shape, run.dtype)
+    return np.asarray(np.argmax(operands[0], axis=run.attrs["axis"])).astype(run.dtype)
+
+
+declare(
+    Operation(
+        "argmax",
+        "reduction",
+        _argmax_rule,
+        NoDerivative("the place of a maximum is an integer: it has no derivative"),
+        _argmax_reference,
+        (Sample((Tensor(DType.F64, (3, 4)),), {"axis": 1}), Sample((Tensor(DType.F64, (3, 4)),), {"axis": 0})),
+        attributes=("axis",),
+    )
+)

@@ -1,0 +1,254 @@
+"""Pointwise operations: each a sympy formula from which its derivative is derived.
+
+Operands have equal shapes (broadcasts are nodes of their own). A derivative is `stated` only where the derived one
+would overflow, lose a kink's value or repeat work, and then in terms of the operands x, y and the result `out`; a test
+holds each stated derivative against sympy's. At a kink the derivative is the one from the left for `maximum(x, 0)`
+(so relu'(0) = 0) and zero for `abs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tapeless.ir.ops import formula as formulas
+from tapeless.ir.ops.registry import (
+    OPERATIONS,
+    Array,
+    Gradients,
+    NoDerivative,
+    Operation,
+    Run,
+    Sample,
+    declare,
+    expect,
+    expect_count,
+)
+from tapeless.ir.types import DType, Tensor
+
+if TYPE_CHECKING:
+    from tapeless.ir.graph import Builder, Graph, Node, Value
+
+_F = Tensor(DType.F64, (3, 4))
+_B = Tensor(DType.BOOL, (3, 4))
+_I = Tensor(DType.I32, (3, 4))
+
+
+def _equal_shapes(name: str, operands: Sequence[Tensor]) -> None:
+    for operand in operands[1:]:
+        expect(operand.shape == operands[0].shape, f"`{name}` needs equal shapes: {', '.join(map(str, operands))}")
+
+
+def _same(name: str, count: int, kinds: Callable[[DType], bool]) -> Any:
+    """Type rule: `count` operands of one type, whose element type `kinds` admits; the result has that type."""
+
+    def rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
+        expect_count(name, operands, count)
+        _equal_shapes(name, operands)
+        expect(
+            len({operand.dtype for operand in operands}) == 1,
+            f"`{name}` needs equal element types: {', '.join(map(str, operands))}",
+        )
+        expect(kinds(operands[0].dtype), f"`{name}` does not take {operands[0]}")
+        return (operands[0],)
+
+    return rule
+
+
+def _compared(name: str) -> Any:
+    def rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
+        (operand,) = _same(name, 2, lambda dtype: True)(operands, attrs, regions)
+        return (operand.with_dtype(DType.BOOL),)
+
+    return rule
+
+
+def _is_float(dtype: DType) -> bool:
+    return dtype.is_float
+
+
+def _is_number(dtype: DType) -> bool:
+    return dtype is not DType.BOOL
+
+
+def _is_bool(dtype: DType) -> bool:
+    return dtype is DType.BOOL
+
+
+def _chain_rule(formula: str, stated: tuple[str, ...]) -> Any:
+    """The vector-Jacobian product of a pointwise operation: the adjoint times each partial derivative."""
+
+    def product(builder: Builder, node: Node, adjoint: Value) -> Gradients:
+        values = dict(zip(formulas.NAMES, node.operands, strict=False)) | {"out": node.result}
+        gradients: list[Value | None] = []
+        for place in range(len(node.operands)):
+            slope = formulas.partial(formula, stated, place)
+            if slope == 0:
+                gradients.append(None)
+            elif slope == 1:
+                gradients.append(adjoint)
+            elif slope == -1:
+                gradients.append(builder.emit("neg", adjoint))
+            else:
+                gradients.append(builder.emit("mul", adjoint, formulas.emit(builder, slope, values, node.result)))
+        return gradients
+
+    return product
+
+
+def _by_numpy(function: Callable[..., Array]) -> Any:
+    def reference(run: Run, operands: Sequence[Array]) -> Array:
+        return np.asarray(function(*operands)).astype(run.dtype, copy=False)
+
+    return reference
+
+
+def _scalar(
+    name: str,
+    formula: str,
+    function: Callable[..., Any],
+    *,
+    stated: tuple[str, ...] = (),
+    kinds: Callable[[DType], bool] = _is_float,
+    flops: float = 1.0,
+    low: float = -2.0,
+    high: float = 2.0,
+) -> None:
+    """Declare a pointwise operation by its formula in x (and y), with NumPy's function as reference."""
+    count = 2 if "y" in formula else 1
+    declare(
+        Operation(
+            name,
+            "pointwise",
+            _same(name, count, kinds),
+            _chain_rule(formula, stated),
+            _by_numpy(function),
+            (Sample((_F,) * count, low=low, high=high),),
+            flops,
+            formula=formula,
+        )
+    )
+
+
+def _sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)) without overflow: exp of a number that is never positive."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+
+
+def _softplus(x: Array) -> Array:
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+_scalar("neg", "-x", np.negative, kinds=_is_number)
+_scalar("add", "x + y", np.add, kinds=_is_number)
+_scalar("sub", "x - y", np.subtract, kinds=_is_number)
+_scalar("mul", "x * y", np.multiply, kinds=_is_number)
+_scalar("div", "x / y", np.divide, stated=("1 / y", "-out / y"), flops=4, low=0.5)
+_scalar(
+    "pow",
+    "x ** y",
+    np.power,
+    stated=("y * x ** (y - 1)", "Piecewise((out * log(x), 0 < x), (0, True))"),
+    flops=25,
+    low=0.5,
+)
+_scalar("square", "x ** 2", np.square)
+_scalar("reciprocal", "1 / x", np.reciprocal, stated=("-out ** 2",), flops=4, low=0.5)
+_scalar("sqrt", "sqrt(x)", np.sqrt, stated=("0.5 / out",), flops=4, low=0.5)
+_scalar("exp", "exp(x)", np.exp, stated=("out",), flops=10)
+_scalar("expm1", "exp(x) - 1", np.expm1, stated=("out + 1",), flops=12)
+_scalar("log", "log(x)", np.log, flops=10, low=0.1)
+_scalar("log1p", "log(1 + x)", np.log1p, flops=12, low=-0.5)
+_scalar("tanh", "tanh(x)", np.tanh, stated=("1 - out ** 2",), flops=12)
+_scalar("sigmoid", "1 / (1 + exp(-x))", _sigmoid, stated=("out * (1 - out)",), flops=12)
+_scalar("softplus", "log(1 + exp(x))", _softplus, stated=("sigmoid(x)",), flops=20)
+_scalar("sin", "sin(x)", np.sin, flops=12)
+_scalar("cos", "cos(x)", np.cos, flops=12)
+_scalar("abs", "Abs(x)", np.abs, stated=("sign(x)",), kinds=_is_number)
+_scalar("maximum", "Piecewise((x, y < x), (y, True))", np.maximum, kinds=_is_number)
+_scalar("minimum", "Piecewise((x, x < y), (y, True))", np.minimum, kinds=_is_number)
+_scalar("sign", "sign(x)", np.sign, stated=("0",), kinds=_is_number)
+_scalar("floor", "floor(x)", np.floor, stated=("0",))
+
+
+def _comparison(name: str, function: Callable[..., Any]) -> None:
+    none = NoDerivative("a comparison is a step: it has no derivative")
+    samples = (Sample((_F, _F)), Sample((_I, _I)))
+    declare(Operation(name, "pointwise", _compared(name), none, _by_numpy(function), samples))
+
+
+_comparison("lt", np.less)
+_comparison("le", np.less_equal)
+_comparison("eq", np.equal)
+_comparison("ne", np.not_equal)
+
+
+def _logical(name: str, count: int, function: Callable[..., Any]) -> None:
+    none = NoDerivative("a boolean has no derivative")
+    declare(
+        Operation(name, "pointwise", _same(name, count, _is_bool), none, _by_numpy(function), (Sample((_B,) * count),))
+    )
+
+
+_logical("logical_and", 2, np.logical_and)
+_logical("logical_or", 2, np.logical_or)
+_logical("logical_not", 1, np.logical_not)
+
+
+def _select_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
+    expect_count("select", operands, 3)
+    _equal_shapes("select", operands)
+    expect(operands[0].dtype is DType.BOOL, f"`select` needs a boolean condition, not {operands[0]}")
+    expect(operands[1].dtype is operands[2].dtype, f"`select` needs equal element types: {operands[1]}, {operands[2]}")
+    return (operands[1],)
+
+
+def _select_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
+    condition, zero = node.operands[0], builder.full(0.0, adjoint)
+    return (None, builder.emit("select", condition, adjoint, zero), builder.emit("select", condition, zero, adjoint))
+
+
+declare(
+    Operation(
+        "select",
+        "pointwise",
+        _select_rule,
+        _select_derivative,
+        _by_numpy(np.where),
+        (Sample((_B, _F, _F)),),
+        formula="Piecewise((x, condition), (y, True))",
+    )
+)
+
+
+def _cast_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
+    expect_count("cast", operands, 1)
+    expect(isinstance(attrs["dtype"], DType), "`cast` needs the attribute dtype")
+    return (operands[0].with_dtype(attrs["dtype"]),)
+
+
+def _cast_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
+    return (builder.emit("cast", adjoint, dtype=node.operands[0].type.dtype),)
+
+
+def _cast_reference(run: Run, operands: Sequence[Array]) -> Array:
+    return operands[0].astype(run.dtype)
+
+
+declare(
+    Operation(
+        "cast",
+        "pointwise",
+        _cast_rule,
+        _cast_derivative,
+        _cast_reference,
+        (Sample((_F,), {"dtype": DType.F64}), Sample((_I,), {"dtype": DType.F64}), Sample((_B,), {"dtype": DType.F64})),
+        attributes=("dtype",),
+        formula="x",
+    )
+)
+
+POINTWISE = frozenset(name for name, operation in OPERATIONS.items() if operation.family == "pointwise")
