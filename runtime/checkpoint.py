@@ -59,7 +59,8 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
         raise CheckpointError(f"there is no file of weights {path}")
     try:
         with safe_open(str(path), "numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} can't be read as safetensors: {error}") from error
 

@@ -73,7 +73,7 @@ def _load_csv(path: Path, columns: Mapping[str, Sequence[str]] | None) -> dict[s
             if member not in place:
                 raise DataError(f"{path} has no column {member!r}; it has {_listed(header)}")
         whole = np.array([[_number(path, n, m, line[place[m]]) for m in members] for n, line in enumerate(lines, 2)])
-        single = len(members) == 1 and members[0] == name or columns is not None and len(members) == 1
+        single = len(members) == 1 and (columns is not None or members[0] == name)
         arrays[name] = whole.reshape(len(lines)) if single else whole.reshape(len(lines), len(members))
     return arrays
 
@@ -163,6 +163,10 @@ def _checked(spec: TensorSpec, value: npt.ArrayLike) -> Array:
         raise DataError(f"`{spec.name}` is not an array: {error}") from None
     if array.dtype.kind not in "fiub":
         raise DataError(f"`{spec.name}` holds {array.dtype}, not numbers")
+    if spec.shape[1:] == (1,) and array.ndim == 1:
+        array = array[:, np.newaxis]  # a column is as good as a table of one column
+    elif len(spec.shape) == 1 and array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
     if array.ndim != len(spec.shape) or any(
         isinstance(dim, int) and dim != size for dim, size in zip(spec.shape, array.shape, strict=True)
     ):

@@ -21,7 +21,7 @@ MAGIC = b"TAPELESS"
 
 
 def pack(manifest: Mapping[str, Any], code: bytes) -> bytes:
-    """One run of bytes: the magic word, the manifest's length (u64, little-endian), the manifest as JSON, the object."""
+    """One run of bytes: the magic word, the length of the manifest (u64, little-endian), it as JSON, the object."""
     text = json.dumps(manifest, separators=(",", ":")).encode()
     return MAGIC + struct.pack("<Q", len(text)) + text + code
 

@@ -1,6 +1,7 @@
 """What an image says about itself: the layout of its state, its entries, its data; the typed form of the manifest.
 
-The manifest is JSON. A dimension is an integer, or the text `batch` or `3*batch` for a multiple of the rows at run time.
+The manifest is JSON. A dimension is an integer, or the text `batch` or `3*batch` for a multiple of the rows at run
+time.
 """
 
 from __future__ import annotations

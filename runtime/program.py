@@ -38,7 +38,8 @@ class Program:
 
     `parameters`, `state` and `hyper` are live views by name: `program.parameters["h.W"][...] = W` sets a weight.
     Weights start from `seed`. `threads` is how many native threads run a call (None: as many as there are processors
-    if the program is large enough to gain); results are the same bytes for any number.
+    if the program is large enough to gain); results are the same bytes for any number. `batch` is the number of rows of
+    a training step (None: as the model's `train` section says).
     """
 
     def __init__(self, images: Images, seed: int = 0, threads: int | None = None, batch: int | None = None) -> None:
@@ -48,14 +49,14 @@ class Program:
         self._memory: Memory | None = None
         self._views: Views | None = None
         self._initialised = False
-        self._batch = batch
+        self.batch = batch
         self.threads = threads
 
     # -- machine code and memory, made when first needed
 
     def image(self, group: Group, capacity: int | None = None) -> Image:
         """The machine code of a group of entries, for at least `capacity` rows in a batch."""
-        capacity = capacity or self._batch
+        capacity = capacity or self.batch
         key = (group, capacity)
         if key not in self._images:
             self._images[key] = self._source(group, capacity)

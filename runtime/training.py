@@ -94,7 +94,9 @@ def fit(program: Program, inputs: Data, targets: Data, options: Options) -> Run:
     Raises TrainingStopped if the loss stops being finite; the weights are then those before the failing step.
     """
     begin = time.perf_counter()
-    image = program.image("train", options.batch)
+    if options.batch is not None:
+        program.batch = options.batch
+    image = program.image("train")
     entry = image.manifest.entries["train_step"]
     settings = _settings(image.manifest.settings, options)
     examples = program.bind("train", "train_step", inputs, targets)
@@ -131,7 +133,9 @@ def fit(program: Program, inputs: Data, targets: Data, options: Options) -> Run:
                 run.record(values)
                 report.epoch(run.epochs, values)
                 stop = best is not None and _watch(best, run, program)
-                if stop or (options.on_epoch is not None and options.on_epoch(run) is True):
+                if options.on_epoch is not None:
+                    stop = options.on_epoch(run) is True or stop
+                if stop:
                     break
     except KeyboardInterrupt:
         run.interrupted = True
