@@ -1,0 +1,46 @@
+"""Near names: which known name a misspelt one was meant to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def distance(left: str, right: str, limit: int) -> int:
+    """Damerau-Levenshtein distance (optimal string alignment), or limit + 1 where it is larger."""
+    if abs(len(left) - len(right)) > limit:
+        return limit + 1
+    before: list[int] = []
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, start=1):
+        before, previous, row = row, before, [i]
+        for j, b in enumerate(right, start=1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
+                cost = min(cost, previous[j - 2] + 1)
+            row.append(cost)
+        if min(row) > limit:
+            return limit + 1
+    return row[-1]
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name closest to `word`, if it is close enough to be what was meant.
+
+    One edit in three characters is allowed; a difference in case alone always counts as near.
+    """
+    limit = max(1, min(3, len(word) // 3))
+    best: tuple[int, int, str] | None = None
+    for order, name in enumerate(known):
+        if name == word:
+            continue
+        if name.lower() == word.lower():
+            cost = 0
+        elif len(word) < 2 or len(word) > 60:
+            continue
+        else:
+            cost = distance(word.lower(), name.lower(), limit)
+            if cost > limit or cost >= len(word):
+                continue
+        if best is None or (cost, order) < best[:2]:
+            best = (cost, order, name)
+    return best[2] if best else None
