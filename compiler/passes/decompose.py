@@ -1,0 +1,63 @@
+"""Decomposition: operations that exist for readers and for derivatives become what kernels are made of.
+
+`logsumexp(x)` becomes its shifted form, `exp(x - logsumexp(x))` (the softmax) becomes the shifted exponentials over
+their sum, so that each exponential is computed once; stopped gradients have done their work and go. Valid graph in, valid graph out, same values up to rounding.
+"""
+
+from __future__ import annotations
+
+from tapeless.compiler.passes.rewriter import Rewriter, Rule
+from tapeless.ir.graph import Node, Value
+from tapeless.ir.ops.reduction import spread
+
+
+def _shifted(b: Rewriter, x: Value, axes: tuple[int, ...]) -> tuple[Value, Value, Value]:
+    """The shift (the greatest element, 0 where that is infinite), exp(x - shift) and its sum."""
+    top = b.emit("max", x, name="top", axes=axes)
+    finite = b.emit("lt", b.emit("abs", top), b.full(float("inf"), top))
+    shift = b.emit("select", finite, top, b.full(0.0, top), name="shift")
+    exponentials = b.emit("exp", b.emit("sub", x, spread(b, shift, x, axes)), name="exponentials")
+    return shift, exponentials, b.emit("sum", exponentials, name="total", axes=axes)
+
+
+def _logsumexp(b: Rewriter, node: Node) -> Value | None:
+    shift, _, total = _shifted(b, node.operands[0], tuple(node.attrs["axes"]))
+    return b.emit("add", shift, b.emit("log", total))
+
+
+def _softmax(b: Rewriter, node: Node) -> Value | None:
+    """exp(x - broadcast(shift(x) + log(total(x)))), as `_logsumexp` leaves it, is exponentials / total."""
+    difference = b.made_by(node.operands[0], "sub")
+    scale = difference and b.made_by(difference.operands[1], "broadcast")
+    added = scale and b.made_by(scale.operands[0], "add")
+    if not (difference and scale and added):
+        return None
+    x, kept = difference.operands[0], tuple(scale.attrs["axes"])
+    axes = tuple(k for k in range(x.type.rank) if k not in kept)
+    for shift, log in (added.operands, added.operands[::-1]):
+        top, logarithm = b.made_by(shift, "select"), b.made_by(log, "log")
+        total = logarithm and b.made_by(logarithm.operands[0], "sum")
+        if not (top and logarithm and total):
+            continue
+        total_value = logarithm.operands[0]
+        expected_shift, exponentials, expected_total = _shifted(b, x, axes)
+        if (expected_shift, expected_total) == (shift, total_value):
+            inverse = b.emit("reciprocal", expected_total)
+            return b.emit("mul", exponentials, spread(b, inverse, x, axes))
+    return None
+
+
+def _stopped(b: Rewriter, node: Node) -> Value | None:
+    return node.operands[0]
+
+
+DECOMPOSE: tuple[Rule, ...] = (
+    Rule("logsumexp", ("logsumexp",), _logsumexp, lambda b, x, y, r, k: b.emit("logsumexp", x, axes=(1,))),
+    Rule(
+        "softmax of logsumexp",
+        ("exp",),
+        _softmax,
+        lambda b, x, y, r, k: b.emit("exp", b.emit("sub", x, spread(b, b.emit("logsumexp", x, axes=(1,)), x, (1,)))),
+    ),
+    Rule("stopped gradient", ("stop_gradient",), _stopped, lambda b, x, y, r, k: b.emit("stop_gradient", x)),
+)

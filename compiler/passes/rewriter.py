@@ -1,0 +1,155 @@
+"""The rewriter: a graph builder that simplifies each node as it is emitted.
+
+It tries the rules for the node's operation, folds constants and reuses an equal node made before (common
+subexpressions). A rule emits through the same rewriter, so what it makes is simplified too; a budget stops rules that
+undo each other and reports the last ones fired. Graphs that go in and out compute the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tapeless.ir.graph import Builder, Graph, Node, Span, Value
+from tapeless.ir.interpreter import evaluate
+from tapeless.ir.types import DType
+
+Apply = Callable[["Rewriter", Node], Value | None]
+COMMUTATIVE = frozenset({"add", "mul", "maximum", "minimum", "eq", "ne", "logical_and", "logical_or"})
+BUDGET = 100
+
+
+class RewriteLoop(Exception):
+    """Rules undid each other: the message names the last ones fired."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rewrite of nodes with one of the operations `ops`.
+
+    `apply` gets the node (its operands are values of the rewriter, its result is not made yet) and returns the value to
+    take instead, or None where the rule does not match. `example` emits an expression on which the rule fires, for the
+    generic test of all rules: it gets a builder and x, y : f64[batch, 4], r : f64[batch], k : i32[batch].
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    apply: Apply
+    example: Callable[..., Value]
+
+
+class Rewriter(Builder):
+    """A builder that applies rules, folds constants and shares equal nodes."""
+
+    def __init__(self, name: str, dtype: DType, rules: Sequence[Rule]) -> None:
+        super().__init__(name, dtype)
+        self._rules: dict[str, list[Rule]] = {}
+        for rule in rules:
+            for op in rule.ops:
+                self._rules.setdefault(op, []).append(rule)
+        self._made: dict[tuple[Any, ...], tuple[Value, ...]] = {}
+        self._producers: dict[Value, Node] = {}
+        self._trying: list[str] = []
+        self.fired: set[str] = set()
+
+    @property
+    def depth(self) -> int:
+        """How many rules are being applied, one inside another."""
+        return len(self._trying)
+
+    def made_by(self, value: Value, *ops: str) -> Node | None:
+        """The node that made a value, if its operation is one of `ops`."""
+        node = self._producers.get(value)
+        return node if node and node.op in ops else None
+
+    def number(self, value: Value) -> float | None:
+        """The number that a constant, or a broadcast constant, holds."""
+        node = self.made_by(value, "broadcast", "constant")
+        while node and node.op == "broadcast":
+            node = self.made_by(node.operands[0], "broadcast", "constant")
+        return None if node is None else float(node.attrs["value"])
+
+    def emit_node(
+        self,
+        op: str,
+        operands: Sequence[Value],
+        attrs: Mapping[str, Any],
+        regions: Sequence[Graph] = (),
+        names: Sequence[str] = (),
+        span: Span | None = None,
+    ) -> tuple[Value, ...]:
+        ordered = sorted(operands, key=lambda value: value.name) if op in COMMUTATIVE else operands
+        key = (op, tuple(ordered), tuple(sorted(attrs.items(), key=lambda item: item[0])), tuple(map(id, regions)))
+        if key in self._made:
+            return self._made[key]
+        node = Node(op, tuple(operands), (), attrs, tuple(regions), span or self.span)
+        simpler = self._simplify(node, names)
+        if simpler is not None:
+            self._made[key] = (simpler,)
+            return (simpler,)
+        results = super().emit_node(op, operands, attrs, regions, names, span)
+        self._producers.update((value, self._nodes[-1]) for value in results)
+        self._made[key] = results
+        return results
+
+    def _simplify(self, node: Node, names: Sequence[str]) -> Value | None:
+        folded = self._fold(node)
+        if folded is not None:
+            return folded
+        for rule in self._rules.get(node.op, ()):
+            before, self.span = self.span, node.span or self.span
+            self._trying.append(rule.name)
+            if self.depth > BUDGET:
+                raise RewriteLoop(f"rules undo each other: {', '.join(self._trying[-6:])}")
+            value = rule.apply(self, node)
+            self._trying.pop()
+            self.span = before
+            if value is not None:
+                self.fired.add(rule.name)
+                return value
+        return None
+
+    def _fold(self, node: Node) -> Value | None:
+        """The constant that a scalar node over constants computes."""
+        if not node.operands or node.regions or any(value.type.shape for value in node.operands):
+            return None
+        constants = [self.made_by(value, "constant") for value in node.operands]
+        if not all(constants) or node.op in ("broadcast", "reshape"):
+            return None
+        inner = Builder("fold", self.dtype)
+        values = [inner.constant(c.attrs["value"], c.attrs["dtype"]) for c in constants if c]
+        inner.output("folded", inner.emit_node(node.op, values, node.attrs)[0], "result")
+        graph = inner.graph()
+        (result,) = evaluate(graph, [], 0, {dtype: dtype.numpy for dtype in DType})
+        return self.constant(np.asarray(result).item(), graph.outputs[0].value.type.dtype)
+
+
+def rewrite(graph: Graph, rules: Sequence[Rule]) -> Graph:
+    """The graph rebuilt through a rewriter with these rules, without what no output needs."""
+    rewriter = Rewriter(graph.name, _dtype(graph), rules)
+    seen = {
+        port.value: rewriter.input(port.label, port.value.type, port.role, port.span, port.value.name)
+        for port in graph.inputs
+    }
+    rewriter.copy_nodes(graph.nodes, seen)
+    for port in graph.outputs:
+        rewriter.output(port.label, seen[port.value], port.role, port.span)
+    return without_dead_code(rewriter.graph())
+
+
+def without_dead_code(graph: Graph) -> Graph:
+    """The graph without nodes that no output depends on. Inputs stay: they are the graph's signature."""
+    wanted = graph.ancestors([port.value for port in graph.outputs])
+    nodes = tuple(node for node in graph.nodes if any(value in wanted for value in node.results))
+    return Graph(graph.name, graph.inputs, nodes, graph.outputs)
+
+
+def _dtype(graph: Graph) -> DType:
+    """The program's real element type, as the graph shows it."""
+    for port in (*graph.inputs, *graph.outputs):
+        if port.value.type.dtype.is_float:
+            return port.value.type.dtype
+    return DType.F32

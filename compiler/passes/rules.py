@@ -1,0 +1,430 @@
+"""The rewrite rules: algebra, movement of broadcasts and indexing, and stable forms.
+
+Each rule keeps the value where the left side is defined and finite; where they differ in rounding or overflow, the
+right side is the more accurate. No rule drops a NaN that a user's arithmetic would show, with one declared exception:
+`x * where(c, a, 0)` becomes `where(c, x * a, 0)`, so an infinite x no longer turns a masked zero into NaN.
+"""
+
+from __future__ import annotations
+
+from tapeless.compiler.passes.rewriter import Rewriter, Rule
+from tapeless.ir.graph import Node, Value
+from tapeless.ir.ops.scalar import POINTWISE
+from tapeless.ir.types import DType
+
+MOVABLE = tuple(sorted(POINTWISE))
+DEEPEST_PICK = 40  # pointwise operations that one index moves through, well inside the rewriter's budget
+
+
+def _identity(b: Rewriter, node: Node) -> Value | None:
+    """x + 0, x - 0, x * 1, x / 1, with the constant on either side where the operation commutes."""
+    x, y = node.operands
+    neutral = 0.0 if node.op in ("add", "sub") else 1.0
+    if b.number(y) == neutral:
+        return x
+    if b.number(x) == neutral and node.op in ("add", "mul"):
+        return y
+    return None
+
+
+def _negation(b: Rewriter, node: Node) -> Value | None:
+    """Signs move outwards and cancel: -(-x), x + (-y), x - (-y), x * (-y), -(x - y)."""
+    if node.op == "neg":
+        inner = b.made_by(node.operands[0], "neg", "sub")
+        if inner is None:
+            return None
+        return inner.operands[0] if inner.op == "neg" else b.emit("sub", inner.operands[1], inner.operands[0])
+    x, y = node.operands
+    left, right = b.made_by(x, "neg"), b.made_by(y, "neg")
+    if node.op == "add":
+        if right:
+            return b.emit("sub", x, right.operands[0])
+        return b.emit("sub", y, left.operands[0]) if left else None
+    if node.op == "sub":
+        return b.emit("add", x, right.operands[0]) if right else None
+    if left and right:
+        return b.emit(node.op, left.operands[0], right.operands[0])
+    if left:
+        return b.emit("neg", b.emit(node.op, left.operands[0], y))
+    return b.emit("neg", b.emit(node.op, x, right.operands[0])) if right else None
+
+
+def _power(b: Rewriter, node: Node) -> Value | None:
+    """Powers with a constant exponent that have a plain spelling."""
+    x, exponent = node.operands[0], b.number(node.operands[1])
+    if exponent == 0.0:
+        return b.full(1.0, x)
+    if exponent == 1.0:
+        return x
+    plain = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal"}.get(exponent if exponent is not None else 0.0)
+    if plain:
+        return b.emit(plain, x)
+    return b.emit("mul", b.emit("square", x), x) if exponent == 3.0 else None
+
+
+def _square(b: Rewriter, node: Node) -> Value | None:
+    return b.emit("square", node.operands[0]) if node.operands[0] == node.operands[1] and _real(node) else None
+
+
+def _real(node: Node) -> bool:
+    return node.operands[0].type.dtype.is_float
+
+
+def _reciprocal(b: Rewriter, node: Node) -> Value | None:
+    return b.emit("reciprocal", node.operands[1]) if b.number(node.operands[0]) == 1.0 else None
+
+
+def _constants_first(b: Rewriter, node: Node) -> Value | None:
+    """(x * c) * d = x * (c * d), and c * (d * x) likewise, so that constants meet and fold."""
+    for outer, other in (node.operands, node.operands[::-1]):
+        factor, inner = b.number(outer), b.made_by(other, "mul")
+        if factor is None or inner is None:
+            continue
+        for one, rest in (inner.operands, inner.operands[::-1]):
+            if b.number(one) is not None:
+                return b.emit("mul", rest, b.emit("mul", one, outer))
+    return None
+
+
+def _same_branches(b: Rewriter, node: Node) -> Value | None:
+    condition, x, y = node.operands
+    if x == y:
+        return x
+    inner = b.made_by(condition, "logical_not")
+    return b.emit("select", inner.operands[0], y, x) if inner else None
+
+
+def _masked_product(b: Rewriter, node: Node) -> Value | None:
+    """x * where(c, a, 0) = where(c, x * a, 0): the form of every derivative at a kink."""
+    for x, masked in (node.operands, node.operands[::-1]):
+        select = b.made_by(masked, "select")
+        if select and b.number(select.operands[2]) == 0.0:
+            return b.emit("select", select.operands[0], b.emit("mul", x, select.operands[1]), select.operands[2])
+        if select and b.number(select.operands[1]) == 0.0:
+            return b.emit("select", select.operands[0], select.operands[1], b.emit("mul", x, select.operands[2]))
+    return None
+
+
+def _prediction_minus_target(b: Rewriter, node: Node) -> Value | None:
+    """p * s - where(c, s, 0) = (p - [c]) * s: the gradient of a cross-entropy as it is written in books."""
+    product, mask = b.made_by(node.operands[0], "mul"), b.made_by(node.operands[1], "select")
+    if product is None or mask is None or b.number(mask.operands[2]) != 0.0:
+        return None
+    for p, s in (product.operands, product.operands[::-1]):
+        if s == mask.operands[1]:
+            target = b.emit("cast", mask.operands[0], name="one_hot", dtype=p.type.dtype)
+            return b.emit("mul", b.emit("sub", p, target), s)
+    return None
+
+
+def _negated_mask(b: Rewriter, node: Node) -> Value | None:
+    """a + where(c, -s, 0) = a - where(c, s, 0)."""
+    for a, masked in (node.operands, node.operands[::-1]):
+        select = b.made_by(masked, "select")
+        if select is None or b.number(select.operands[2]) != 0.0:
+            continue
+        inner, number = _negated(b, select.operands[1]), b.number(select.operands[1])
+        if inner is None and number is not None and number < 0:
+            inner = b.full(-number, select.operands[1])
+        if inner is not None:
+            return b.emit("sub", a, b.emit("select", select.operands[0], inner, select.operands[2]))
+    return None
+
+
+def _negated(b: Rewriter, value: Value) -> Value | None:
+    """y where the value is -y, also under a broadcast."""
+    negated = b.made_by(value, "neg")
+    if negated:
+        return negated.operands[0]
+    spread = b.made_by(value, "broadcast")
+    inner = spread and _negated(b, spread.operands[0])
+    return b.emit("broadcast", inner, **dict(spread.attrs)) if spread and inner else None
+
+
+def _view_of_view(b: Rewriter, node: Node) -> Value | None:
+    """Two broadcasts, reshapes or transposes in a row are one; one that changes nothing is none."""
+    (x,) = node.operands
+    inner = b.made_by(x, node.op)
+    if node.op == "broadcast":
+        axes = tuple(node.attrs["axes"])
+        if tuple(node.attrs["shape"]) == x.type.shape and axes == tuple(range(x.type.rank)):
+            return x
+        if inner:
+            composed = tuple(axes[k] for k in inner.attrs["axes"])
+            return b.emit("broadcast", inner.operands[0], shape=node.attrs["shape"], axes=composed)
+        return None
+    if node.op == "reshape":
+        if tuple(node.attrs["shape"]) == x.type.shape:
+            return x
+        return b.emit("reshape", inner.operands[0], shape=node.attrs["shape"]) if inner else None
+    perm = tuple(node.attrs["perm"])
+    if perm == tuple(range(len(perm))):
+        return x
+    return b.emit("transpose", inner.operands[0], perm=tuple(inner.attrs["perm"][k] for k in perm)) if inner else None
+
+
+def _reshape_as_broadcast(b: Rewriter, node: Node) -> Value | None:
+    """A reshape of a broadcast number is that number broadcast to the new shape."""
+    spread = b.made_by(node.operands[0], "broadcast")
+    if spread and not spread.operands[0].type.shape:
+        return b.broadcast_to(spread.operands[0], node.attrs["shape"], ())
+    return None
+
+
+def _broadcast_last(b: Rewriter, node: Node) -> Value | None:
+    """f(broadcast a, broadcast b) = broadcast f(a, b) where both are stretched alike: compute small, stretch late."""
+    if not node.operands:
+        return None
+    spreads = [b.made_by(value, "broadcast") for value in node.operands]
+    first = spreads[0]
+    if first is None:
+        return None
+    for spread in spreads:
+        if spread is None or spread.attrs != first.attrs or spread.operands[0].type.shape != first.operands[0].type.shape:
+            return None
+    inner = b.emit(node.op, *(spread.operands[0] for spread in spreads if spread), **dict(node.attrs))
+    return b.emit("broadcast", inner, **dict(first.attrs))
+
+
+def _cast_of_same(b: Rewriter, node: Node) -> Value | None:
+    return node.operands[0] if node.operands[0].type.dtype is node.attrs["dtype"] else None
+
+
+def _sum_of_nothing(b: Rewriter, node: Node) -> Value | None:
+    return node.operands[0] if not node.attrs["axes"] else None
+
+
+def _sum_of_sum(b: Rewriter, node: Node) -> Value | None:
+    (x,) = node.operands
+    inner = b.made_by(x, "sum")
+    if inner is None:
+        return None
+    whole = inner.operands[0]
+    kept = [k for k in range(whole.type.rank) if k not in inner.attrs["axes"]]
+    axes = sorted([*inner.attrs["axes"], *(kept[k] for k in node.attrs["axes"])])
+    return b.emit("sum", whole, axes=tuple(axes))
+
+
+def _sum_of_broadcast(b: Rewriter, node: Node) -> Value | None:
+    """The sum over an axis along which a value was stretched is the value times that axis's extent."""
+    (x,) = node.operands
+    spread = b.made_by(x, "broadcast")
+    stretched = [k for k in node.attrs["axes"] if spread and k not in spread.attrs["axes"]]
+    if spread is None or not stretched:
+        return None
+    small = spread.operands[0]
+    axes = tuple(spread.attrs["axes"].index(k) for k in node.attrs["axes"] if k not in stretched)
+    kept = [k for k in range(x.type.rank) if k not in node.attrs["axes"]]
+    total = b.emit("sum", small, axes=axes)
+    inner = [k for k in spread.attrs["axes"] if k not in node.attrs["axes"]]
+    if any(k not in spread.attrs["axes"] for k in kept):
+        shape = tuple(x.type.shape[k] for k in kept)
+        total = b.broadcast_to(total, shape, tuple(kept.index(k) for k in inner))
+    count = b.emit("count", shape=tuple(x.type.shape[k] for k in stretched), dtype=x.type.dtype)
+    return b.emit("mul", total, b.broadcast_to(count, total.type.shape, ()))
+
+
+def _known_count(b: Rewriter, node: Node) -> Value | None:
+    sizes = node.attrs["shape"]
+    if any(not isinstance(size, int) for size in sizes):
+        return None
+    total = 1
+    for size in sizes:
+        total *= size
+    return b.constant(total, node.attrs["dtype"])
+
+
+def _transposed_operand(b: Rewriter, node: Node) -> Value | None:
+    """A product of transposed matrices takes them as they lie."""
+    operands, attrs, changed = list(node.operands), dict(node.attrs), False
+    for place, flag in ((0, "transpose_a"), (1, "transpose_b")):
+        inner = b.made_by(operands[place], "transpose")
+        if inner:
+            operands[place], attrs[flag], changed = inner.operands[0], not attrs[flag], True
+    return b.emit("matmul", *operands, **attrs) if changed else None
+
+
+def _pick_of_pointwise(b: Rewriter, node: Node) -> Value | None:
+    """pick(f(a, b), i) = f(pick(a, i), pick(b, i)): index first, then compute one element for each row."""
+    x, index = node.operands
+    inner = b.made_by(x, *MOVABLE)
+    if inner is None or b.depth > DEEPEST_PICK or not all(value.type.dtype.is_float for value in inner.operands):
+        return None
+    return b.emit(inner.op, *(b.emit("pick", value, index) for value in inner.operands), **dict(inner.attrs))
+
+
+def _pick_of_broadcast(b: Rewriter, node: Node) -> Value | None:
+    """Along a stretched last axis there is one value to pick."""
+    x, _ = node.operands
+    spread = b.made_by(x, "broadcast")
+    if spread is None or x.type.rank - 1 in spread.attrs["axes"]:
+        return None
+    return b.broadcast_to(spread.operands[0], x.type.shape[:-1], spread.attrs["axes"])
+
+
+def _one_hot_index(b: Rewriter, value: Value) -> Value | None:
+    """The index k where the value is [place along the last axis == k], as a boolean or cast to a number."""
+    cast = b.made_by(value, "cast")
+    equal = b.made_by(cast.operands[0] if cast else value, "eq")
+    if equal is None:
+        return None
+    for places, spread in (equal.operands, equal.operands[::-1]):
+        iota, index = b.made_by(places, "iota"), b.made_by(spread, "broadcast")
+        last = value.type.rank - 1
+        if iota and index and iota.attrs["axis"] == last and tuple(index.attrs["axes"]) == tuple(range(last)):
+            return index.operands[0]
+    return None
+
+
+def _one_hot_sum(b: Rewriter, node: Node) -> Value | None:
+    """sum(x * one_hot(k)) over the classes is pick(x, k)."""
+    (x,) = node.operands
+    product = b.made_by(x, "mul")
+    if product is None or tuple(node.attrs["axes"]) != (x.type.rank - 1,):
+        return None
+    for value, mask in (product.operands, product.operands[::-1]):
+        index = _one_hot_index(b, mask)
+        if index is not None and index.type.dtype is DType.I32:
+            return b.emit("pick", value, index)
+    return None
+
+
+def _log_of_sum(b: Rewriter, node: Node) -> Value | None:
+    """log(sum(exp(x))) = logsumexp(x), which cannot overflow."""
+    total = b.made_by(node.operands[0], "sum")
+    exp = total and b.made_by(total.operands[0], "exp")
+    return b.emit("logsumexp", exp.operands[0], axes=total.attrs["axes"]) if total and exp else None
+
+
+def _softmax(b: Rewriter, node: Node) -> Value | None:
+    """exp(x) / sum(exp(x)) = exp(x - logsumexp(x)), whose exponent is never positive."""
+    exp, spread = b.made_by(node.operands[0], "exp"), b.made_by(node.operands[1], "broadcast")
+    total = spread and b.made_by(spread.operands[0], "sum")
+    if not (exp and spread and total) or total.operands[0] != node.operands[0]:
+        return None
+    (x,) = exp.operands
+    kept = tuple(k for k in range(x.type.rank) if k not in total.attrs["axes"])
+    if tuple(spread.attrs["axes"]) != kept:
+        return None
+    scale = b.emit("logsumexp", x, axes=total.attrs["axes"])
+    return b.emit("exp", b.emit("sub", x, b.broadcast_to(scale, x.type.shape, kept)))
+
+
+def _log_of_function(b: Rewriter, node: Node) -> Value | None:
+    """log(exp(x)) = x, log(sigmoid(x)) = -softplus(-x), log(x / y) where x is an exp, log(1 + x) = log1p(x)."""
+    (x,) = node.operands
+    inner = b.made_by(x, "exp", "sigmoid", "add", "div")
+    if inner is None:
+        return None
+    if inner.op == "exp":
+        return inner.operands[0]
+    if inner.op == "sigmoid":
+        return b.emit("neg", b.emit("softplus", b.emit("neg", inner.operands[0])))
+    if inner.op == "div":
+        above = b.made_by(inner.operands[0], "exp")
+        return b.emit("sub", above.operands[0], b.emit("log", inner.operands[1])) if above else None
+    for one, rest in (inner.operands, inner.operands[::-1]):
+        if b.number(one) == 1.0:
+            return b.emit("log1p", rest)
+    return None
+
+
+def _softplus(b: Rewriter, node: Node) -> Value | None:
+    inner = b.made_by(node.operands[0], "exp")
+    return b.emit("softplus", inner.operands[0]) if inner else None
+
+
+def _expm1(b: Rewriter, node: Node) -> Value | None:
+    inner = b.made_by(node.operands[0], "exp")
+    return b.emit("expm1", inner.operands[0]) if inner and b.number(node.operands[1]) == 1.0 else None
+
+
+# Forms that are more accurate or cannot overflow. They run on the forward graph before it is differentiated, so that
+# derivatives are of the stable form.
+STABLE: tuple[Rule, ...] = (
+    Rule("log of a sum of exponentials", ("log",), _log_of_sum, lambda b, x, y, r, k: b.emit("log", b.emit("sum", b.emit("exp", x), axes=(1,)))),
+    Rule(
+        "softmax",
+        ("div",),
+        _softmax,
+        lambda b, x, y, r, k: b.emit("div", b.emit("exp", x), b.broadcast_to(b.emit("sum", b.emit("exp", x), axes=(1,)), x.type.shape, (0,))),
+    ),
+    Rule("log of a function", ("log",), _log_of_function, lambda b, x, y, r, k: b.emit("log", b.emit("sigmoid", x))),
+    Rule("softplus", ("log1p",), _softplus, lambda b, x, y, r, k: b.emit("log1p", b.emit("exp", x))),
+    Rule("expm1", ("sub",), _expm1, lambda b, x, y, r, k: b.emit("sub", b.emit("exp", x), b.full(1.0, x))),
+)
+
+# Less work and fewer shapes.
+ALGEBRA: tuple[Rule, ...] = (
+    Rule("identity", ("add", "sub", "mul", "div"), _identity, lambda b, x, y, r, k: b.emit("mul", x, b.full(1.0, x))),
+    Rule("negation", ("neg", "add", "sub", "mul", "div"), _negation, lambda b, x, y, r, k: b.emit("add", x, b.emit("neg", y))),
+    Rule("power", ("pow",), _power, lambda b, x, y, r, k: b.emit("pow", x, b.full(3.0, x))),
+    Rule("square", ("mul",), _square, lambda b, x, y, r, k: b.emit("mul", x, x)),
+    Rule("reciprocal", ("div",), _reciprocal, lambda b, x, y, r, k: b.emit("div", b.full(1.0, y), y)),
+    Rule("constants first", ("mul",), _constants_first, lambda b, x, y, r, k: b.emit("mul", b.emit("mul", x, b.full(2.0, x)), b.full(3.0, x))),
+    Rule("same branches", ("select",), _same_branches, lambda b, x, y, r, k: b.emit("select", b.emit("lt", x, y), x, x)),
+    Rule(
+        "masked product",
+        ("mul",),
+        _masked_product,
+        lambda b, x, y, r, k: b.emit("mul", x, b.emit("select", b.emit("lt", x, y), y, b.full(0.0, x))),
+    ),
+    Rule(
+        "negated mask",
+        ("add",),
+        _negated_mask,
+        lambda b, x, y, r, k: b.emit("add", x, b.emit("select", b.emit("lt", x, y), b.emit("neg", y), b.full(0.0, x))),
+    ),
+    Rule(
+        "prediction minus target",
+        ("sub",),
+        _prediction_minus_target,
+        lambda b, x, y, r, k: b.emit("sub", b.emit("mul", x, y), b.emit("select", b.emit("lt", x, y), y, b.full(0.0, x))),
+    ),
+    Rule(
+        "view of a view",
+        ("broadcast", "reshape", "transpose"),
+        _view_of_view,
+        lambda b, x, y, r, k: b.emit("transpose", b.emit("transpose", x, perm=(1, 0)), perm=(1, 0)),
+    ),
+    Rule(
+        "reshape of a broadcast number",
+        ("reshape",),
+        _reshape_as_broadcast,
+        lambda b, x, y, r, k: b.emit("reshape", b.full(2.0, x), shape=(*x.type.shape, 1)),
+    ),
+    Rule("broadcast last", MOVABLE, _broadcast_last, lambda b, x, y, r, k: b.emit("exp", b.broadcast_to(r, x.type.shape, (0,)))),
+    Rule("cast to the same type", ("cast",), _cast_of_same, lambda b, x, y, r, k: b.emit("cast", x, dtype=DType.F64)),
+    Rule("sum over nothing", ("sum",), _sum_of_nothing, lambda b, x, y, r, k: b.emit("sum", x, axes=())),
+    Rule("sum of a sum", ("sum",), _sum_of_sum, lambda b, x, y, r, k: b.emit("sum", b.emit("sum", x, axes=(1,)), axes=(0,))),
+    Rule("sum of a broadcast", ("sum",), _sum_of_broadcast, lambda b, x, y, r, k: b.emit("sum", b.broadcast_to(r, x.type.shape, (0,)), axes=(1,))),
+    Rule("known count", ("count",), _known_count, lambda b, x, y, r, k: b.emit("count", shape=(4, 3), dtype=DType.F64)),
+    Rule(
+        "transposed operand",
+        ("matmul",),
+        _transposed_operand,
+        lambda b, x, y, r, k: b.emit("matmul", b.emit("transpose", x, perm=(1, 0)), y, transpose_a=False, transpose_b=False),
+    ),
+    Rule("pick of pointwise", ("pick",), _pick_of_pointwise, lambda b, x, y, r, k: b.emit("pick", b.emit("exp", x), k)),
+    Rule("pick of a broadcast", ("pick",), _pick_of_broadcast, lambda b, x, y, r, k: b.emit("pick", b.broadcast_to(r, x.type.shape, (0,)), k)),
+    Rule(
+        "one-hot sum",
+        ("sum",),
+        _one_hot_sum,
+        lambda b, x, y, r, k: b.emit(
+            "sum",
+            b.emit(
+                "mul",
+                x,
+                b.emit(
+                    "cast",
+                    b.emit("eq", b.emit("iota", axis=1, shape=x.type.shape, dtype=DType.I32), b.broadcast_to(k, x.type.shape, (0,))),
+                    dtype=DType.F64,
+                ),
+            ),
+            axes=(1,),
+        ),
+    ),
+)
+
+RULES = (*STABLE, *ALGEBRA)
