@@ -139,6 +139,11 @@ class Program:
             return outputs[0]
         return {spec.name: output for spec, output in zip(entry.outputs, outputs, strict=True)}
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What `predict` gives, in order."""
+        return tuple(spec.name for spec in self.image("predict").manifest.entries["predict"].outputs)
+
     def gradients(self, inputs: Data, targets: Data = None) -> dict[str, Array]:
         """The gradient of the loss for these examples, taken as one batch: arrays by the parameters' names."""
         self._differentiate(inputs, targets)

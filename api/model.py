@@ -1,0 +1,164 @@
+"""A model's text with its sizes, ready to be compiled, built or looked into.
+
+Nothing here imports the compiler until it is needed: a program that has been compiled before comes from the cache.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tapeless import cache as disk
+from tapeless.runtime.errors import UserError
+from tapeless.runtime.image import Image, pack
+from tapeless.runtime.program import GROUPS, Group, Program
+
+if TYPE_CHECKING:
+    from tapeless.inspector import Inspection
+    from tapeless.pipeline import Pipeline
+
+DTYPES = {"float32": "f32", "float64": "f64"}
+_IMPORT = re.compile(r'^[ \t]*import[ \t]+"([^"\n]+)"', re.MULTILINE)
+
+
+def load(source: str | PathLike[str], *, model: str | None = None, **sizes: int | float) -> Model:
+    """A model from a file, or from the text itself if `source` has more than one line.
+
+    `sizes` override the model's own arguments and free dimensions; `model` chooses among several in one file.
+    """
+    if isinstance(source, str) and "\n" in source:
+        return Model(source, "<text>", model, sizes)
+    path = Path(source)
+    try:
+        return Model(path.read_bytes().decode("utf-8"), str(path), model, sizes)
+    except FileNotFoundError:
+        near = [str(other) for other in sorted(path.parent.glob("*.tl"))[:5]] if path.parent.is_dir() else []
+        raise UserError(f"there is no file {path}" + (f"; there is {', '.join(near)}" if near else "")) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text in UTF-8: byte {error.start} can't be read") from None
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from None
+
+
+class Model:
+    """One model of one file."""
+
+    def __init__(self, text: str, file: str, model: str | None, sizes: Mapping[str, int | float]) -> None:
+        self.text = text
+        self.file = file
+        self.name = model
+        self.sizes = dict(sizes)
+        self._pipelines: dict[str, Pipeline] = {}
+
+    def compile(
+        self,
+        batch: int | None = None,
+        seed: int = 0,
+        dtype: str = "float32",
+        threads: int | None = None,
+        cache: bool | str | PathLike[str] = True,
+    ) -> Program:
+        """The model as a native program with fresh weights from `seed`.
+
+        `batch` is the number of rows of a training step (None: as the model says); every other call takes any number
+        of rows. `threads`: see Program. `cache`: whether compiled programs are kept on disk, or the folder for them.
+        """
+        if batch is not None and batch < 1:
+            raise UserError(f"a batch has at least one row, not {batch}")
+        store = disk.Cache(None if cache is True else Path(cache)) if cache else disk.NoCache()
+        return Program(_Compiled(self, _dtype(dtype), store), seed, threads, batch)
+
+    def build(
+        self,
+        folder: str | PathLike[str],
+        target: str | None = None,
+        batch: int | None = None,
+        dtype: str = "float32",
+        name: str | None = None,
+    ) -> list[Path]:
+        """Writes the program as a library for C: object file, header, manifest, and a shared library if this machine
+        has a compiler and the target is its own. The paths of what was written."""
+        from tapeless.build import build
+
+        return build(self.pipeline(dtype), Path(folder), target, batch, name)
+
+    def inspect(self, dtype: str = "float32", batch: int | None = None) -> Inspection:
+        """Every stage of the compilation as text."""
+        from tapeless.inspector import Inspection
+
+        return Inspection(self.pipeline(dtype), batch)
+
+    def check(self) -> None:
+        """Raises SourceError with all faults of the text, if it has any."""
+        _ = self.pipeline("float32").entries
+
+    def pipeline(self, dtype: str) -> Pipeline:
+        """The stages of the compilation in one precision, made once."""
+        short = _dtype(dtype)
+        if short not in self._pipelines:
+            from tapeless.ir.types import DType
+            from tapeless.pipeline import Pipeline
+
+            self._pipelines[short] = Pipeline(self.text, self.file, self.name, self.sizes, DType(short))
+        return self._pipelines[short]
+
+    @cached_property
+    def identity(self) -> dict[str, object]:
+        """What, of this model, decides the bytes of its programs: its text, those it imports, its sizes."""
+        return {
+            "text": self.text,
+            "file": self.file,
+            "imports": self._imports(),
+            "model": self.name,
+            "sizes": self.sizes,
+        }
+
+    def _imports(self) -> dict[str, str]:
+        """The texts of all files imported, directly or not, by path. A file that can't be read counts as empty: the
+        compiler will say so."""
+        texts: dict[str, str] = {}
+        pending = [(Path(self.file).parent, self.text)]
+        while pending:
+            folder, text = pending.pop()
+            for name in _IMPORT.findall(text):
+                path = folder / name
+                if str(path) in texts:
+                    continue
+                try:
+                    texts[str(path)] = path.read_text("utf-8")
+                except (OSError, UnicodeDecodeError):
+                    texts[str(path)] = ""
+                pending.append((path.parent, texts[str(path)]))
+        return texts
+
+    def __repr__(self) -> str:
+        return f"<model {self.name or 'of'} {self.file}>"
+
+
+class _Compiled:
+    """Machine code for groups of a model's entries, from the cache or from the compiler: what a Program asks."""
+
+    def __init__(self, model: Model, dtype: str, store: disk.Cache) -> None:
+        self._model, self._dtype, self._store = model, dtype, store
+
+    def __call__(self, group: Group, capacity: int | None) -> Image:
+        key = disk.key(**self._model.identity, dtype=self._dtype, entries=GROUPS[group], capacity=capacity)
+        stored = self._store.get(key)
+        if stored is not None:
+            return Image.from_bytes(stored)
+        from tapeless.pipeline import target_named
+
+        long = next(name for name, short in DTYPES.items() if short == self._dtype)
+        made = self._model.pipeline(long).image(GROUPS[group], target_named(None), capacity)
+        self._store.put(key, pack(made.manifest, made.code))
+        return Image.from_object(made.manifest, made.code)
+
+
+def _dtype(name: str) -> str:
+    if name not in DTYPES:
+        raise UserError(f"a program computes in {' or '.join(DTYPES)}, not in {name!r}")
+    return DTYPES[name]

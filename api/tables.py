@@ -1,0 +1,56 @@
+"""Arrays on their way out: files in NumPy's forms or as CSV, and short excerpts for the screen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tapeless.runtime.checkpoint import write_atomically
+from tapeless.runtime.errors import UserError
+
+Array = npt.NDArray[Any]
+
+
+def as_csv(arrays: Mapping[str, Array]) -> str:
+    """One line for each row; an array of several columns is `name.0`, `name.1`, ..."""
+    header, blocks = [], []
+    for name, array in arrays.items():
+        rows = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
+        header += [name] if array.ndim < 2 else [f"{name}.{k}" for k in range(rows.shape[1])]
+        blocks.append([[_shortest(value) for value in row] for row in rows])
+    lines = [",".join(header)]
+    lines += [",".join(value for part in parts for value in part) for parts in zip(*blocks, strict=True)]
+    return "\n".join(lines) + "\n"
+
+
+def _shortest(value: Any) -> str:
+    """The shortest text that reads back to the same number of its type."""
+    return np.format_float_positional(value, trim="-") if isinstance(value, np.floating) else str(value)
+
+
+def write(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Writes a .npz, a .csv, or, for one array, a .npy. UserError if that is impossible."""
+    kind = path.suffix.lower()
+    buffer = io.BytesIO()
+    if kind == ".npz":
+        np.savez(buffer, **arrays)
+    elif kind == ".npy" and len(arrays) == 1:
+        np.save(buffer, next(iter(arrays.values())))
+    elif kind == ".csv":
+        buffer.write(as_csv(arrays).encode())
+    else:
+        raise UserError(f"{path}: {len(arrays)} array(s) can't be written as {kind or 'a file without a suffix'}")
+    try:
+        write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror or error}") from error
+
+
+def excerpt(array: Array) -> str:
+    """A few numbers of an array, on one line."""
+    return np.array2string(array, threshold=6, edgeitems=2, precision=6).replace("\n", "")
