@@ -1,0 +1,79 @@
+"""Where the polynomials come from: `python -m tapeless.codegen.vectormath.derive` prints coefficients.py.
+
+Each is the interpolation of a smooth function g at Chebyshev nodes of the reduced range, in 120 digits, rounded to the
+element type: its error is within a small factor of the best polynomial's (the Lebesgue constant, below 2.5 up to
+degree 10), so one comparison of a truncation bound with half an ulp fixes the degree:
+
+    exp    e^r = 1 + r + r^2 g(r),        |r| <= log(2)/2:  r^7/7!/2^6 = 2e-9 (f32), r^12/12!/2^11 = 3e-18 (f64)
+    log    log(1+f) = f - f^2/2 + f^3 g(f), f32, 1+f in [sqrt(1/2), sqrt(2)]:  |f|^3/3 5.8^-9 = 3e-9
+    atanh  log((1+s)/(1-s)) = 2s + s^3 g(s^2), f64, s^2 <= 0.0295:  s^3 134^-7 = 5e-18
+    sin    sin(r) = r + r^3 g(r^2),       |r| <= pi/4
+    cos    cos(r) = 1 - r^2/2 + r^4 g(r^2), |r| <= pi/4
+
+This module runs on a developer's machine only; it needs mpmath.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+DEGREES = {
+    # name: (degree for f32, degree for f64); None where the type does not use it
+    "exp": (4, 9),
+    "log": (8, None),
+    "atanh": (None, 6),
+    "sin": (2, 5),
+    "cos": (2, 5),
+}
+
+
+def main() -> None:
+    import mpmath as mp
+
+    mp.mp.dps = 120
+    half = mp.log(2) / 2
+    root = mp.sqrt(2)
+    functions: dict[str, tuple[Callable[[Any], Any], Any, Any]] = {
+        "exp": (lambda r: (mp.expm1(r) - r) / r**2, -half, half),
+        "log": (lambda f: (mp.log1p(f) - f + f**2 / 2) / f**3, 1 / root - 1, root - 1),
+        "atanh": (lambda z: (2 * mp.atanh(mp.sqrt(z)) - 2 * mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0),
+                  (3 - 2 * root)**2),
+        "sin": (lambda z: (mp.sin(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0), (mp.pi / 4) ** 2),
+        "cos": (lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, mp.mpf(0), (mp.pi / 4) ** 2),
+    }
+    print('"""Coefficients, lowest power first, as derive.py prints them. Not to be edited by hand."""\n')
+    print("POLYNOMIALS: dict[tuple[str, str], tuple[float, ...]] = {")
+    for name, (function, low, high) in functions.items():
+        for kind, degree in zip(("f32", "f64"), DEGREES[name], strict=True):
+            if degree is not None:
+                print(f'    ("{name}", "{kind}"): (')
+                for coefficient in interpolate(function, low, high, degree):
+                    print(f"        {rounded(coefficient, kind)!r},")
+                print("    ),")
+    print("}")
+
+
+def interpolate(function: Callable[[Any], Any], low: Any, high: Any, degree: int) -> list[Any]:
+    """The polynomial of the degree that agrees with `function` at the Chebyshev nodes of [low, high]."""
+    import mpmath as mp
+
+    count = degree + 1
+    nodes = [(low + high) / 2 + (high - low) / 2 * mp.cos((2 * k + 1) * mp.pi / (2 * count)) for k in range(count)]
+    # g has a removable singularity at 0: step aside by far less than the precision wanted.
+    nodes = [node if abs(node) > 1e-25 else mp.mpf(10) ** -25 for node in nodes]
+    matrix = mp.matrix(count, count)
+    for row, node in enumerate(nodes):
+        for power in range(count):
+            matrix[row, power] = node**power
+    return list(mp.lu_solve(matrix, mp.matrix([function(node) for node in nodes])))
+
+
+def rounded(number: Any, kind: str) -> float:
+    value = float(number)
+    return struct.unpack("f", struct.pack("f", value))[0] if kind == "f32" else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""exp, expm1, log, log1p, tanh, sigmoid, softplus and pow, written as loop IR for any count of lanes.
+
+Each function takes a builder and a value of a float type and returns one of the same type. No table, no branch: every
+lane does the same work. Errors are measured by the tests. The methods are Cody and Waite's range reductions (Software
+Manual for the Elementary Functions, 1980) with polynomials from derive.py.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tapeless.codegen.builder import Builder
+from tapeless.codegen.loops import Constant, Operand, Value
+from tapeless.codegen.vectormath.coefficients import POLYNOMIALS
+
+__all__ = ["exp", "expm1", "keep_max", "keep_min", "log", "log1p", "polynomial", "power", "sigmoid", "softplus",
+           "tanh"]
+
+# Parts of log(2): the first has so few bits that its products with an exponent are exact.
+_LOG2 = {"f32": (0.693359375, -2.12194440e-4), "f64": (6.93147180369123816490e-01, 1.90821492927058770002e-10)}
+# Adding and taking away 1.5 * 2**(bits of the mantissa) rounds to the nearest integer.
+_ROUNDER = {"f32": 1.5 * 2.0**23, "f64": 1.5 * 2.0**52}
+# exp rounds to 0 below, to infinity above.
+_RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
+# exp(x) - 1 rounds to -1 below.
+_EXPM1_LOW = {"f32": -18.0, "f64": -38.0}
+_INTEGER = {"f32": "i32", "f64": "i64"}
+_MANTISSA_BITS = {"f32": 23, "f64": 52}
+_SQRT_HALF_BITS = {"f32": 0x3F3504F3, "f64": 0x3FE6A09E667F3BCD}
+_SMALLEST_NORMAL = {"f32": 2.0**-126, "f64": 2.0**-1022}
+_SIGN = {"f32": -(2**31), "f64": -(2**63)}
+
+
+def number(value: float, x: Operand) -> Constant:
+    return Constant(value, x.type)
+
+
+def keep_max(b: Builder, x: Operand, bound: Operand) -> Value:
+    """The greater of the two; x where x is NaN. One instruction on x86."""
+    return b.select(b.compare("lt", x, bound), bound, x)
+
+
+def keep_min(b: Builder, x: Operand, bound: Operand) -> Value:
+    """The lesser of the two; x where x is NaN."""
+    return b.select(b.compare("lt", bound, x), bound, x)
+
+
+def polynomial(b: Builder, x: Operand, name: str) -> Value:
+    """Horner's scheme."""
+    coefficients = POLYNOMIALS[name, x.type.kind]
+    value: Operand = number(coefficients[-1], x)
+    for coefficient in reversed(coefficients[:-1]):
+        value = b.fma(value, x, number(coefficient, x))
+    assert isinstance(value, Value)
+    return value
+
+
+def _reduce(b: Builder, x: Operand) -> tuple[Value, Value]:
+    """x = n log(2) + r with n integral and |r| <= log(2)/2."""
+    kind = x.type.kind
+    high, low = _LOG2[kind]
+    shifted = b.fma(x, number(1 / math.log(2), x), number(_ROUNDER[kind], x))
+    n = b.sub(shifted, number(_ROUNDER[kind], x))
+    r = b.fma(n, number(-high, x), x)
+    return n, b.fma(n, number(-low, x), r)
+
+
+def exp(b: Builder, x: Operand, correction: Operand | None = None) -> Value:
+    """e**(x + correction); the correction is far smaller than x and left out where it is None."""
+    low, high = _RANGE[x.type.kind]
+    x = keep_min(b, keep_max(b, x, number(low, x)), number(high, x))
+    n, r = _reduce(b, x)
+    if correction is not None:
+        r = b.add(r, correction)
+    tail = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
+    return b.compute("scale", b.add(tail, number(1.0, x)), n, type=x.type)
+
+
+def expm1(b: Builder, x: Operand) -> Value:
+    """2**n (p + (1 - 2**-n)) with p = e**r - 1: exact where n = 0, no overflow where 2**n would."""
+    kind = x.type.kind
+    x = keep_min(b, keep_max(b, x, number(_EXPM1_LOW[kind], x)), number(_RANGE[kind][1], x))
+    n, r = _reduce(b, x)
+    p = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
+    one = number(1.0, x)
+    rest = b.sub(one, b.compute("scale", one, b.unary("neg", n), type=x.type))
+    return b.compute("scale", b.add(p, rest), n, type=x.type)
+
+
+def _split(b: Builder, x: Operand) -> tuple[Value, Value]:
+    """x = 2**e (1 + f) for positive x, 1 + f in [sqrt(1/2), sqrt(2))."""
+    kind = x.type.kind
+    integer, bits, offset = _INTEGER[kind], _MANTISSA_BITS[kind], _SQRT_HALF_BITS[kind]
+    tiny = b.compare("lt", x, number(_SMALLEST_NORMAL[kind], x))
+    scaled = b.select(tiny, b.mul(x, number(2.0 ** (bits + 2), x)), x)
+    raw = b.bits("sub", b.bitcast(scaled, integer), offset)
+    e = b.convert(b.bits("shr", raw, bits), kind)
+    e = b.sub(e, b.select(tiny, number(bits + 2.0, x), number(0.0, x)))
+    m = b.bitcast(b.bits("add", b.bits("and", raw, (1 << bits) - 1), offset), kind)
+    return e, b.sub(m, number(1.0, x))
+
+
+def _special(b: Builder, x: Operand, result: Value) -> Value:
+    """log at 0, below 0, at infinity and NaN."""
+    infinity = number(math.inf, x)
+    edge = b.select(b.compare("eq", x, 0.0), number(-math.inf, x),
+                    b.select(b.compare("lt", x, 0.0), number(math.nan, x), x))
+    inside = b.bits("and", b.compare("lt", number(0.0, x), x), b.compare("lt", x, infinity))
+    return b.select(inside, result, edge)
+
+
+def log(b: Builder, x: Operand) -> Value:
+    e, f = _split(b, x)
+    high, low = _LOG2[x.type.kind]
+    square = b.mul(f, f)
+    if x.type.kind == "f32":
+        tail = b.mul(b.mul(square, f), polynomial(b, f, "log"))
+        tail = b.fma(e, number(low, x), tail)
+        tail = b.fma(square, number(-0.5, x), tail)
+        tail = b.add(f, tail)
+    else:
+        # fdlibm's form: log(1+f) = f - (f^2/2 - s (f^2/2 + R)), s = f/(2+f), R the rest of 2 atanh(s)/s
+        half = b.mul(square, number(0.5, x))
+        s = b.div(f, b.add(f, number(2.0, x)))
+        z = b.mul(s, s)
+        rest = b.mul(z, polynomial(b, z, "atanh"))
+        tail = b.fma(s, b.add(half, rest), b.mul(e, number(low, x)))
+        tail = b.add(b.sub(tail, half), f)
+    return _special(b, x, b.fma(e, number(high, x), tail))
+
+
+def log1p(b: Builder, x: Operand) -> Value:
+    """log(u) + (x - (u - 1)) / u with u = 1 + x: the quotient makes up for u's rounding."""
+    u = b.add(x, number(1.0, x))
+    whole = log(b, u)
+    lost = b.div(b.sub(x, b.sub(u, number(1.0, x))), u)
+    return b.select(b.compare("lt", b.unary("abs", whole), math.inf), b.add(whole, lost), whole)
+
+
+def with_sign(b: Builder, magnitude: Operand, like: Operand) -> Value:
+    kind = like.type.kind
+    integer = _INTEGER[kind]
+    sign = b.bits("and", b.bitcast(like, integer), _SIGN[kind])
+    return b.bitcast(b.bits("or", b.bitcast(magnitude, integer), sign), kind)
+
+
+def tanh(b: Builder, x: Operand) -> Value:
+    """e / (e + 2) with e = expm1(2|x|), and the sign of x (so tanh(-0) = -0)."""
+    size = keep_min(b, b.unary("abs", x), number(22.0, x))
+    e = expm1(b, b.add(size, size))
+    return with_sign(b, b.div(e, b.add(e, number(2.0, x))), x)
+
+
+def sigmoid(b: Builder, x: Operand) -> Value:
+    return b.div(number(1.0, x), b.add(exp(b, b.unary("neg", x)), number(1.0, x)))
+
+
+def softplus(b: Builder, x: Operand) -> Value:
+    """max(x, 0) + log(1 + e**-|x|)"""
+    return b.add(keep_max(b, x, number(0.0, x)), log1p(b, exp(b, b.unary("neg", b.unary("abs", x)))))
+
+
+def power(b: Builder, x: Operand, y: Operand) -> Value:
+    """x ** y. f32 by way of f64; f64 with the logarithm in two parts."""
+    if isinstance(y, Constant) and isinstance(y.value, (int, float)) and y.value in (-1, 1, 2, 3, 4):
+        return _small_power(b, x, int(y.value))
+    if x.type.kind == "f32":
+        return b.convert(_power(b, b.convert(x, "f64"), b.convert(y, "f64")), "f32")  # type: ignore[return-value]
+    return _power(b, x, y)
+
+
+def _small_power(b: Builder, x: Operand, y: int) -> Value:
+    if y == -1:
+        return b.div(number(1.0, x), x)
+    if y == 1:
+        return b.add(x, number(0.0, x))
+    square = b.mul(x, x)
+    return square if y == 2 else b.mul(square, x) if y == 3 else b.mul(square, square)
+
+
+def _power(b: Builder, x: Operand, y: Operand) -> Value:
+    size = b.unary("abs", x)
+    high, low = _log_parts(b, size)
+    product = b.mul(y, high)
+    error = b.fma(y, high, b.unary("neg", product)) if b.target.fma else _product_error(b, y, high, product)
+    rest = b.fma(y, low, error)
+    finite = b.compare("lt", b.unary("abs", product), 1e4)
+    result = exp(b, product, b.select(finite, rest, number(0.0, x)))
+    whole = b.compare("eq", b.unary("floor", y), y)
+    half = b.mul(y, number(0.5, x))
+    odd = b.bits("and", whole, b.compare("ne", b.unary("floor", half), half))
+    negative = b.compare("lt", x, 0.0)
+    result = b.select(b.bits("and", negative, odd), b.unary("neg", result), result)
+    unfit = b.bits("and", negative, b.bits("xor", whole, True))
+    result = b.select(unfit, number(math.nan, x), result)
+    one = number(1.0, x)
+    result = b.select(b.compare("eq", x, 1.0), one, result)
+    return b.select(b.compare("eq", y, 0.0), one, result)
+
+
+def _split_halves(b: Builder, x: Operand) -> tuple[Value, Value]:
+    """Veltkamp's splitting: x = high + low, each of at most 26 bits."""
+    scaled = b.mul(x, number(2.0**27 + 1, x))
+    high = b.sub(scaled, b.sub(scaled, x))
+    return high, b.sub(x, high)
+
+
+def _product_error(b: Builder, x: Operand, y: Operand, product: Operand) -> Value:
+    """x y - product, exactly (Dekker 1971), where there is no fused multiply-add."""
+    xh, xl = _split_halves(b, x)
+    yh, yl = _split_halves(b, y)
+    error = b.sub(b.mul(xh, yh), product)
+    error = b.add(error, b.mul(xh, yl))
+    return b.add(b.add(error, b.mul(xl, yh)), b.mul(xl, yl))
+
+
+def _log_parts(b: Builder, x: Operand) -> tuple[Value, Value]:
+    """log(x) for f64 as a sum of two numbers, with some ten bits more than one."""
+    e, f = _split(b, x)
+    high, low = _LOG2["f64"]
+    half = number(0.5, x)
+    half_square = b.mul(b.mul(f, f), half)
+    fh = b.mul(f, half)
+    lost = (b.fma(fh, f, b.unary("neg", half_square)) if b.target.fma else _product_error(b, fh, f, half_square))
+    s = b.div(f, b.add(f, number(2.0, x)))
+    z = b.mul(s, s)
+    rest = b.mul(s, b.add(half_square, b.mul(z, polynomial(b, z, "atanh"))))
+    whole = b.mul(e, number(high, x))
+    total, carried = _two_sum(b, whole, f)
+    total, carried_again = _two_sum(b, total, b.unary("neg", half_square))
+    low_part = b.sub(b.add(carried, carried_again), lost)
+    low_part = b.add(low_part, b.fma(e, number(low, x), rest))
+    top = b.add(total, low_part)
+    bottom = b.add(b.sub(total, top), low_part)
+    return _special(b, x, top), bottom
+
+
+def _two_sum(b: Builder, x: Operand, y: Operand) -> tuple[Value, Value]:
+    """Knuth's sum: x + y = total + error, exactly."""
+    total = b.add(x, y)
+    from_y = b.sub(total, x)
+    from_x = b.sub(total, from_y)
+    return total, b.add(b.sub(x, from_x), b.sub(y, from_y))
