@@ -320,14 +320,13 @@ def run(
 @click.option("--target", metavar="NAME", help="The machine to build for. This one, if not given.")
 @click.option("--batch", type=click.IntRange(1), help="The most rows of one step.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
-@click.option("--name", help="What the files and functions are called. The model's name, if not given.")
 @click.option("--out", metavar="FOLDER", default="dist", show_default=True, type=click.Path(path_type=Path))
 def build(
     file: Path, sizes: tuple[str, ...], model: str | None, target: str | None, batch: int | None, dtype: str,
-    name: str | None, out: Path,
+    out: Path,
 ) -> None:  # fmt: skip
     """Writes the program as a library with a C header."""
-    for path in _load(file, sizes, model).build(out, target=target, batch=batch, dtype=dtype, name=name):
+    for path in _load(file, sizes, model).build(out, target=target, batch=batch, dtype=dtype):
         click.echo(f"{path}  {path.stat().st_size:,} bytes")
 
 

@@ -78,13 +78,12 @@ class Model:
         target: str | None = None,
         batch: int | None = None,
         dtype: str = "float32",
-        name: str | None = None,
     ) -> list[Path]:
         """Writes the program as a library for C: object file, header, manifest, and a shared library if this machine
         has a compiler and the target is its own. The paths of what was written."""
         from tapeless.build import build
 
-        return build(self.pipeline(dtype), Path(folder), target, batch, name)
+        return build(self.pipeline(dtype), Path(folder), target, batch)
 
     def inspect(self, dtype: str = "float32", batch: int | None = None) -> Inspection:
         """Every stage of the compilation as text."""

@@ -20,7 +20,7 @@ enum { CAPACITY = 4, W = 0, B = 64, STEP = 128, SEED = 192, EPOCH = 256, STEPS =
 #define F(offset) (*(float *)(c->state + (offset)))
 #define I(offset) (*(int32_t *)(c->state + (offset)))
 
-int32_t line_init(context *c, int32_t thread) {
+int32_t tl_line_init(context *c, int32_t thread) {
     if (thread) return 0;
     memset(c->state, 0, 384);
     memcpy(c->state + SEED, c->arguments, 8);
@@ -28,7 +28,7 @@ int32_t line_init(context *c, int32_t thread) {
     return 0;
 }
 
-int32_t line_permutation(context *c, int32_t thread) {
+int32_t tl_line_permutation(context *c, int32_t thread) {
     if (thread) return 0;
     int32_t shift = (int32_t)(c->arguments[0] % 5 + c->arguments[2] % 3 + 1);
     for (int64_t k = 0; k < c->end; k++) ((int32_t *)c->pointers[0])[k] = (int32_t)((k + shift) % c->end);
@@ -67,11 +67,11 @@ static int32_t loop(context *c, int32_t thread, int update) {
     return 0;
 }
 
-int32_t line_evaluate(context *c, int32_t thread) { return loop(c, thread, 0); }
-int32_t line_train_step(context *c, int32_t thread) { return loop(c, thread, 1); }
-int32_t line_gradients(context *c, int32_t thread) { return loop(c, thread, 2); }
+int32_t tl_line_evaluate(context *c, int32_t thread) { return loop(c, thread, 0); }
+int32_t tl_line_train_step(context *c, int32_t thread) { return loop(c, thread, 1); }
+int32_t tl_line_gradients(context *c, int32_t thread) { return loop(c, thread, 2); }
 
-int32_t line_predict(context *c, int32_t thread) {
+int32_t tl_line_predict(context *c, int32_t thread) {
     /* every thread takes its own rows: shows that all of them run */
     for (int64_t k = c->begin + thread; k < c->end; k += c->threads)
         ((float *)c->pointers[1])[k] = F(W) * ((float *)c->pointers[0])[k] + F(B);

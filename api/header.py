@@ -1,0 +1,338 @@
+"""The C header of a program: sizes, a table of its tensors, and plain functions over the native entries.
+
+Made from the manifest alone. The header needs nothing but <stdint.h> and <stddef.h>, allocates nothing, and is C99 and
+C++.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from tapeless.runtime.manifest import Entry, Manifest, TensorSpec
+
+C_TYPES = {"float32": "float", "float64": "double", "int32": "int32_t", "uint32": "uint32_t", "bool": "uint8_t"}
+
+
+def identifier(name: str) -> str:
+    """A model's name as C writes it: `DigitsNet` is `digits_net`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"\W", "_", name)).lower()
+
+
+def header(manifest: Manifest) -> str:
+    """The text of the header."""
+    name = identifier(manifest.model)
+    parts = [
+        _preamble(manifest, name),
+        _sizes(manifest, name.upper()),
+        _CONTEXT,
+        _entries(manifest),
+        _memory(name),
+        _tensors(manifest, name),
+        *_functions(manifest, name),
+    ]
+    return "\n".join(parts) + f"\n#ifdef __cplusplus\n}}\n#endif\n#endif /* {name.upper()}_H */\n"
+
+
+def _preamble(manifest: Manifest, name: str) -> str:
+    return f"""\
+/* {manifest.model}: a model compiled by Tapeless, with its training.
+
+   The caller owns three blocks of memory, each aligned to 64 bytes: the state (parameters, what the optimizer keeps,
+   counters), the gradients, and a workspace that holds nothing between calls. Nothing else is allocated, and nothing is
+   needed from outside. A checkpoint is the state, {name.upper()}_STATE_BYTES bytes.
+
+   Every function runs on the calling thread. To share one step among several threads, fill in a tl_context, set its
+   `threads`, and have each thread call the native entry with its own number, 0 to threads - 1: the results are the same
+   bytes. Functions return 0, or 1 if the loss was not finite: training has then stopped before that batch's update. */
+#ifndef {name.upper()}_H
+#define {name.upper()}_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+"""
+
+
+def _sizes(manifest: Manifest, upper: str) -> str:
+    workspace = max((entry.workspace for entry in manifest.entries.values()), default=0)
+    lines = [
+        f"#define {upper}_BATCH {manifest.capacity} /* the most rows of one step */",
+        f"#define {upper}_STATE_BYTES {manifest.state.bytes}",
+        f"#define {upper}_GRADIENT_BYTES {max(manifest.gradients.bytes, 64)}",
+        f"#define {upper}_WORKSPACE_BYTES {max(workspace, 64)}",
+    ]
+    results = _results(manifest)
+    lines.append(f"#define {upper}_RESULTS {len(results)} /* losses and metrics, in this order: */")
+    lines += [f"#define {upper}_{_macro(result)} {k}" for k, result in enumerate(results)]
+    for spec in _tensors_of_rows(manifest):
+        size = 1
+        for dim in spec.concrete(1):
+            size *= dim
+        lines.append(f"#define {upper}_{_macro(spec.name)}_SIZE {size} /* {C_TYPES[spec.dtype.name]}s for one row */")
+    return "\n".join(lines) + "\n"
+
+
+_CONTEXT = """\
+#ifndef TL_CONTEXT
+#define TL_CONTEXT
+typedef struct tl_context {
+    void *state, *gradients, *workspace;
+    int64_t threads;
+    void *barrier;        /* zeroed, aligned to 64 bytes, 64 bytes for each thread and 64 more */
+    void (*yield_)(void); /* called by a thread that has waited long; may be null */
+    int64_t begin, end;   /* examples [begin, end), in batches */
+    const int32_t *order; /* row numbers; null: rows as they lie */
+    double *sums;         /* for each result, value times rows is added */
+    void *arguments;      /* uint32_t seed[2]; int32_t epoch; int32_t unused */
+    int64_t status;       /* 0, or 1: the loss was not finite */
+    int64_t done;         /* examples up to this one are finished */
+    void *pointers[16];   /* data, then outputs */
+} tl_context;
+typedef struct tl_tensor {
+    const char *name;
+    const char *role;  /* param, state, optimizer, hyper or counter */
+    const char *type;  /* f32, f64, i32 or u32 */
+    size_t count;      /* numbers in it */
+    size_t offset;     /* bytes from the start of the state */
+    ptrdiff_t gradient; /* bytes from the start of the gradients; -1: it has none */
+} tl_tensor;
+#endif
+"""
+
+
+def _entries(manifest: Manifest) -> str:
+    lines = ["/* The native entries. */"]
+    lines += [f"int32_t {entry.symbol}(tl_context *, int32_t thread);" for entry in manifest.entries.values()]
+    return "\n".join(lines) + "\n"
+
+
+def _memory(name: str) -> str:
+    return f"""\
+/* The blocks of memory that the caller owns. */
+typedef struct {name}_memory {{
+    void *state;     /* {name.upper()}_STATE_BYTES */
+    void *gradients; /* {name.upper()}_GRADIENT_BYTES; only {name}_gradients and {name}_apply use it */
+    void *workspace; /* {name.upper()}_WORKSPACE_BYTES */
+}} {name}_memory;
+"""
+
+
+def _tensors(manifest: Manifest, name: str) -> str:
+    gradients = {slot.name: slot.offset for slot in manifest.gradients.slots}
+    short = {"float32": "f32", "float64": "f64", "int32": "i32", "uint32": "u32", "bool": "bool"}
+    rows = [
+        f'    {{"{slot.name}", "{slot.role}", "{short[slot.dtype.name]}", {slot.size}, {slot.offset}, '
+        f"{gradients.get(slot.name, -1)}}}, /* [{', '.join(map(str, slot.shape))}] */"
+        for slot in manifest.state.slots
+    ]
+    count = f"#define {name.upper()}_TENSORS {len(rows)}"
+    return "\n".join([count, f"static const tl_tensor {name}_tensors[] = {{", *rows, "};", ""])
+
+
+def _functions(manifest: Manifest, name: str) -> list[str]:
+    """The plain functions, for the entries that the program has."""
+    entries = manifest.entries
+    counters = {slot.name: slot.offset for slot in manifest.state.slots if slot.role == "counter"}
+    parts = [_run(name)]
+    if "init" in entries:
+        parts.append(
+            _function(
+                "Fills the state: fresh parameters from the seed, everything else at its start.",
+                f"{name}_init({name}_memory memory, uint64_t seed)",
+                entries["init"],
+                name,
+                arguments="{(uint32_t)seed, (uint32_t)(seed >> 32), 0, 0}",
+            )
+        )
+    if "steps" in counters:
+        parts.append(
+            f"/* Says how many steps are planned, for schedules of the learning rate. */\n"
+            f"static inline void {name}_plan({name}_memory memory, int32_t steps) {{\n"
+            f"    *(int32_t *)((char *)memory.state + {counters['steps']}) = steps;\n}}\n"
+        )
+    if "permutation" in entries:
+        seed, epoch = counters.get("seed"), counters.get("epoch")
+        words = f"(uint32_t *)((char *)memory.state + {seed})"
+        before = f"    *(int32_t *)((char *)memory.state + {epoch}) = epoch;\n" if epoch is not None else ""
+        parts.append(
+            _function(
+                "Begins an epoch: writes the order in which it takes the rows, from the seed and the epoch's number.",
+                f"{name}_shuffle({name}_memory memory, int32_t epoch, int64_t rows, int32_t *order)",
+                entries["permutation"],
+                name,
+                pointers=("order",),
+                before=before,
+                arguments=f"{{({words})[0], ({words})[1], (uint32_t)epoch, 0}}" if seed is not None else None,
+            )
+        )
+    texts = {
+        "predict": ("predict", "The outputs for any number of rows.", "int64_t rows", "0, rows, NULL"),
+        "evaluate": ("loss", "Losses and metrics over any number of rows.", "int64_t rows", "0, rows, NULL"),
+        "gradients": (
+            "gradients",
+            f"Losses and metrics, and the gradient of the loss, over at most {name.upper()}_BATCH rows.",
+            "int64_t rows",
+            "0, rows, NULL",
+        ),
+        "train_step": (
+            "train_step",
+            f"Trains on the rows order[begin] to order[end - 1] (order may be null: as they lie), a step for every\n"
+            f"   {name.upper()}_BATCH of them. The losses and metrics are means over these rows.",
+            "const int32_t *order, int64_t begin, int64_t end",
+            "begin, end, order",
+        ),
+    }
+    for entry_name, (short, text, extent, call) in texts.items():
+        if entry_name not in entries:
+            continue
+        entry = entries[entry_name]
+        data = [_declaration(spec, "const ") for spec in entry.data]
+        outputs = [_declaration(spec, "") for spec in entry.outputs]
+        results = [f"double results[{name.upper()}_RESULTS]"] if entry.results else []
+        signature = ", ".join([f"{name}_memory memory", extent, *data, *outputs, *results])
+        names = [_plain(spec.name) for spec in (*entry.data, *entry.outputs)]
+        parts.append(_function(text, f"{name}_{short}({signature})", entry, name, tuple(names), call))
+    if "apply" in entries:
+        text = "One step of the optimizer with what is in the gradients."
+        parts.append(_function(text, f"{name}_apply({name}_memory memory)", entries["apply"], name))
+    return parts
+
+
+def _run(name: str) -> str:
+    return f"""\
+static inline int32_t {name}_run(int32_t (*entry)(tl_context *, int32_t), tl_context *context, {name}_memory memory,
+                                 int64_t begin, int64_t end, const int32_t *order, double *results, int32_t count) {{
+    unsigned char room[192];
+    int32_t k;
+    for (k = 0; k < 192; k++) room[k] = 0;
+    context->state = memory.state;
+    context->gradients = memory.gradients;
+    context->workspace = memory.workspace;
+    context->threads = 1;
+    context->barrier = room + (64 - (uintptr_t)room % 64) % 64;
+    context->yield_ = NULL;
+    context->begin = begin;
+    context->end = end;
+    context->order = order;
+    context->sums = results;
+    context->status = 0;
+    context->done = begin;
+    for (k = 0; k < count; k++) results[k] = 0;
+    entry(context, 0);
+    for (k = 0; k < count; k++) results[k] /= (double)(context->done > begin ? context->done - begin : 1);
+    return (int32_t)context->status;
+}}
+"""
+
+
+def _function(
+    text: str,
+    signature: str,
+    entry: Entry,
+    name: str,
+    pointers: Sequence[str] = (),
+    call: str | None = None,
+    arguments: str | None = None,
+    before: str = "",
+) -> str:
+    """One plain function over a native entry."""
+    extent = call or ("0, rows, NULL" if "rows" in signature else "0, 0, NULL")
+    results = ("results", len(entry.results)) if entry.results else ("NULL", 0)
+    body = before + "    tl_context context;\n"
+    if arguments is not None:
+        body += f"    uint32_t arguments[4] = {arguments};\n    context.arguments = arguments;\n"
+    else:
+        body += "    context.arguments = NULL;\n"
+    for k, pointer in enumerate(pointers):
+        body += f"    context.pointers[{k}] = (void *){pointer};\n"
+    body += f"    return {name}_run({entry.symbol}, &context, memory, {extent}, {results[0]}, {results[1]});\n"
+    return f"/* {text} */\nstatic inline int32_t {signature} {{\n{body}}}\n"
+
+
+def _results(manifest: Manifest) -> list[str]:
+    for entry in ("train_step", "evaluate", "gradients"):
+        if entry in manifest.entries:
+            return [result.name for result in manifest.entries[entry].results]
+    return []
+
+
+def _tensors_of_rows(manifest: Manifest) -> list[TensorSpec]:
+    found: dict[str, TensorSpec] = {}
+    for entry in manifest.entries.values():
+        if entry.name != "permutation":
+            found.update({spec.name: spec for spec in (*entry.data, *entry.outputs)})
+    return list(found.values())
+
+
+def _declaration(spec: TensorSpec, const: str) -> str:
+    return f"{const}{C_TYPES[spec.dtype.name]} *{_plain(spec.name)}"
+
+
+_TAKEN = frozenset(
+    [
+        "memory",
+        "rows",
+        "order",
+        "begin",
+        "end",
+        "results",
+        "context",
+        "arguments",
+        "auto",
+        "break",
+        "case",
+        "char",
+        "const",
+        "continue",
+        "default",
+        "do",
+        "double",
+        "else",
+        "enum",
+        "extern",
+        "float",
+        "for",
+        "goto",
+        "if",
+        "inline",
+        "int",
+        "long",
+        "register",
+        "restrict",
+        "return",
+        "short",
+        "signed",
+        "sizeof",
+        "static",
+        "struct",
+        "switch",
+        "typedef",
+        "union",
+        "unsigned",
+        "void",
+        "volatile",
+        "while",
+        "class",
+        "new",
+        "delete",
+        "this",
+        "template",
+        "bool",
+        "true",
+        "false",
+    ]
+)
+
+
+def _plain(name: str) -> str:
+    """A tensor's name as an argument in C, out of the way of C's own words and the other arguments."""
+    plain = re.sub(r"\W", "_", name)
+    return f"{plain}_" if plain in _TAKEN else plain
+
+
+def _macro(name: str) -> str:
+    return re.sub(r"\W", "_", name).upper()

@@ -1,0 +1,191 @@
+"""Every stage of a compilation as text, with the source lines between, and graphs as drawings for Graphviz.
+
+It looks, and changes nothing: what it prints is what `compile` makes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tapeless.cache import stage_folders
+from tapeless.ir import text as ir_text
+from tapeless.ir.graph import Graph, Node, Span
+from tapeless.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from tapeless.pipeline import Pipeline
+
+GRAPH_STAGES = ("forward", "backward", "update", "simplified", "fused")
+DEFAULT_ENTRY = {"backward": "gradients"}  # the other stages show the training step
+
+
+class Inspection:
+    """The stages of one model: `inspection.stage("backward")` is a text."""
+
+    def __init__(self, pipeline: Pipeline, batch: int | None = None) -> None:
+        self._pipeline = pipeline
+        self._batch = batch
+        self._sources = _Sources(pipeline)
+
+    def graph(self, stage: str, entry: str | None = None) -> Graph:
+        """The graph of a stage that is one. UserError for another stage or an unknown entry."""
+        if stage == "forward":
+            return self._pipeline.model.forward[entry not in ("predict", "evaluate")]
+        if stage == "update":
+            return self._pipeline.model.update
+        name = entry or DEFAULT_ENTRY.get(stage, "train_step")
+        if name not in self._pipeline.entries:
+            raise UserError(f"there is no entry {name!r}; there are {', '.join(self._pipeline.entries)}")
+        if stage == "backward":
+            return self._pipeline.entries[name]
+        if stage == "simplified":
+            return self._pipeline.simplified(name)
+        if stage == "fused":
+            return self._pipeline.fused(name)
+        raise UserError(f"the stage {stage!r} is not a graph; {', '.join(GRAPH_STAGES)} are")
+
+    def stage(self, stage: str, entry: str | None = None, source: bool = True) -> str:
+        """A stage as text. With `source`, the lines that the parts come from stand before them as comments; without,
+        a graph's text is the one that parses back to the identical graph."""
+        if stage in GRAPH_STAGES:
+            graph = self.graph(stage, entry)
+            return annotated(graph, self._sources) if source else ir_text.write(graph)
+        printers: dict[str, Callable[[str], str]] = {
+            "ast": lambda entry: self._pipeline.syntax_text(),
+            "scheduled": lambda entry: self._pipeline.lowered(entry, self._batch).schedule_text(),
+            "loops": lambda entry: self._pipeline.lowered(entry, self._batch).loops_text(),
+            "llvm": lambda entry: self._pipeline.lowered(entry, self._batch).llvm_text(),
+            "asm": lambda entry: self._pipeline.lowered(entry, self._batch).assembly_text(),
+            "memory": self._memory,
+            "timing": self._timing,
+        }
+        if stage not in printers:
+            raise UserError(f"there is no stage {stage!r}; there are {', '.join([*GRAPH_STAGES, *printers])}")
+        return printers[stage](entry or "train_step")
+
+    def dot(self, stage: str, entry: str | None = None) -> str:
+        """A stage that is a graph, drawn: text for Graphviz."""
+        return drawing(self.graph(stage, entry))
+
+    def save(self, path: str | Path) -> None:
+        """All stages of the training step in one text file."""
+        stages = ("ast", *GRAPH_STAGES, "scheduled", "loops", "memory", "llvm")
+        content = "\n".join(f"#### {stage}\n\n{self.stage(stage)}" for stage in stages)
+        try:
+            Path(path).write_text(content, "utf-8")
+        except OSError as error:
+            raise UserError(f"{path} can't be written: {error.strerror}") from error
+
+    def _memory(self, entry: str) -> str:
+        return self._pipeline.lowered(entry, self._batch).memory_text()
+
+    def _timing(self, entry: str) -> str:
+        """How long the stages of the compilation take in this process, and one run of the entry on zeros."""
+        from tapeless.timing import stage_times
+
+        return stage_times(self._pipeline, entry, self._batch)
+
+
+class _Sources:
+    """Lines of the model's file and of the standard library, by file and number."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        source = pipeline.model.source
+        self.main = source.file
+        self._lines = {source.file: source.text.splitlines()}
+
+    def heading(self, span: Span) -> str:
+        """The comment before the nodes of a line."""
+        lines = self._of(span.file)
+        text = lines[span.line - 1].rstrip() if 0 < span.line <= len(lines) else ""
+        place = str(span.line) if span.file == self.main else f"{Path(span.file).name}:{span.line}"
+        return f"# {place} | {text}"
+
+    def _of(self, file: str) -> list[str]:
+        if file not in self._lines:
+            standard = stage_folders()["tapeless.compiler"] / "std" / Path(file).name
+            path = Path(file) if Path(file).is_file() else standard
+            self._lines[file] = path.read_text("utf-8").splitlines() if path.is_file() else []
+        return self._lines[file]
+
+
+def annotated(graph: Graph, sources: _Sources) -> str:
+    """A graph's text with the source lines of its nodes between them."""
+
+    def lines() -> Iterator[str]:
+        yield f"graph {graph.name} {{"
+        for port in graph.inputs:
+            yield "  " + ir_text.input_text(port).partition(" !")[0]
+        yield from _with_headings(graph.nodes, sources, "  ")
+        yield ""
+        for port in graph.outputs:
+            yield "  " + ir_text.output_text(port).partition(" !")[0]
+        yield "}"
+
+    return "\n".join(lines()) + "\n"
+
+
+def _with_headings(nodes: tuple[Node, ...], sources: _Sources, indent: str) -> Iterator[str]:
+    last = None
+    for node in nodes:
+        if node.span is not None and (node.span.file, node.span.line) != last:
+            last = (node.span.file, node.span.line)
+            yield ""
+            yield indent + sources.heading(node.span)
+        yield from ir_text.node_lines(node, indent, spans=False)
+
+
+def drawing(graph: Graph) -> str:
+    """A graph for Graphviz: inputs as boxes, outputs as double boxes, an edge for every use."""
+
+    def quoted(text: str) -> str:
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+    out = [f"digraph {quoted(graph.name)} {{", '  node [fontname="monospace", fontsize=10];']
+    places: dict[object, str] = {}
+    for k, port in enumerate(graph.inputs):
+        places[port.value] = f"i{k}"
+        out.append(
+            f"  i{k} [shape=box, label={quoted(f'{port.role} {port.label}')}, tooltip={quoted(str(port.value.type))}];"
+        )
+    for k, node in enumerate(graph.nodes):
+        name = str(node.attrs.get("name", node.op))
+        result = node.results[0]
+        line = f"\nline {node.span.line}" if node.span else ""
+        out.append(f"  n{k} [label={quoted(f'{name}{chr(10)}{result.name}: {result.type}{line}')}];")
+        for position, value in enumerate(node.operands):
+            label = f" [taillabel={position}]" if len(node.operands) > 1 else ""
+            out.append(f"  {places[value]} -> n{k}{label};")
+        places.update(dict.fromkeys(node.results, f"n{k}"))
+    for k, port in enumerate(graph.outputs):
+        out.append(f"  o{k} [shape=box, peripheries=2, label={quoted(f'{port.role} {port.label}')}];")
+        out.append(f"  {places[port.value]} -> o{k};")
+    return "\n".join([*out, "}", ""])
+
+
+def operation_text(name: str) -> str:
+    """An operation's definition: its parts, each with file and line."""
+    from tapeless.ir.ops import operation
+
+    try:
+        definition = operation(name)
+    except KeyError:
+        raise UserError(f"there is no operation {name!r}") from None
+    out = [f"operation {name}"]
+    for part, value in vars(definition).items():
+        if part == "name":
+            continue
+        place = ""
+        target = getattr(value, "func", value)
+        if callable(target) and hasattr(target, "__code__"):
+            file = Path(inspect.getsourcefile(target) or "")
+            place = f"  {file.parent.name}/{file.name}:{target.__code__.co_firstlineno}"
+            value = getattr(target, "__qualname__", target)
+        out.append(f"  {part + ':':<12} {value}{place}")
+    return "\n".join(out) + "\n"
+
+
+__all__ = ["GRAPH_STAGES", "Inspection", "annotated", "drawing", "operation_text"]

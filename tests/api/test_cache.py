@@ -1,0 +1,62 @@
+"""The cache on disk: what it keeps, and that nothing about it can fail."""
+
+import os
+
+import pytest
+
+from tapeless import cache
+from tapeless.cache import Cache, NoCache
+
+
+def test_what_is_put_is_found(tmp_path):
+    store = Cache(tmp_path / "deep" / "folder")
+    assert store.get("a") is None
+    store.put("a", b"content")
+    assert store.get("a") == b"content"
+    store.clear()
+    assert store.get("a") is None
+    NoCache().put("a", b"content")
+    assert NoCache().get("a") is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", b"\0" * 39, None])
+def test_a_damaged_entry_counts_as_missing_and_goes(tmp_path, damage):
+    store = Cache(tmp_path)
+    store.put("a", b"content")
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-1] + b"?" if damage is None else damage)
+    assert store.get("a") is None
+    assert not path.exists()
+
+
+def test_an_unusable_folder_is_no_fault(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    store = Cache(tmp_path / "file")
+    store.put("a", b"content")
+    assert store.get("a") is None
+
+
+def test_the_least_recently_used_go_first(tmp_path):
+    store = Cache(tmp_path, limit=400)
+    for number, name in enumerate("abc"):
+        store.put(name, bytes(100))
+        os.utime(tmp_path / f"{name}.image", (number, number))
+    assert store.get("a") is not None  # now the youngest
+    store.put("d", bytes(100))
+    assert [name for name in "abcd" if store.get(name)] == ["a", "c", "d"] or store.get("b") is None
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 400
+
+
+def test_the_key_depends_on_all_that_decides_the_bytes(monkeypatch):
+    one = cache.key(text="a", sizes={"n": 1})
+    assert one == cache.key(sizes={"n": 1}, text="a")
+    assert one != cache.key(text="a", sizes={"n": 2})
+    monkeypatch.setattr(cache, "machine", lambda: "another")
+    assert one != cache.key(text="a", sizes={"n": 1})
+
+
+def test_the_package_digest_covers_every_stage():
+    assert set(cache.stage_folders()) == {"tapeless"} | {
+        f"tapeless.{name}" for name in ("ir", "compiler", "codegen", "runtime")
+    }
+    assert all((folder / "__init__.py").is_file() for folder in cache.stage_folders().values())
