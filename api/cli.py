@@ -156,7 +156,7 @@ def check(file: Path, sizes: tuple[str, ...], model: str | None) -> None:
 @click.option("--epochs", type=click.IntRange(0))
 @click.option("--batch", type=click.IntRange(1), help="Rows of a training step.")
 @click.option("--validation", type=click.FloatRange(0, 1, max_open=True), help="Fraction of the rows to hold out.")
-@click.option("--patience", type=click.IntRange(1), help="Epochs without improvement before training stops.")
+@click.option("--patience", type=click.IntRange(0), help="Epochs without improvement before training stops; 0: never.")
 @click.option("--weights", metavar="FILE", help="Weights to begin with.")
 @click.option(
     "--out", metavar="FILE", type=click.Path(path_type=Path), help="Where to save the weights (.safetensors)."

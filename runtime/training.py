@@ -34,8 +34,8 @@ class Options:
 
     `validation` is the fraction of the rows that are held out, or a pair (inputs, targets) of its own. `patience` is
     the number of epochs without improvement of `monitor` (a loss or metric; `rising` if more is better) after which
-    training stops. `progress` shows a bar; by default only on a terminal. `on_epoch` is called after each epoch with
-    the run so far; training ends if it returns True.
+    training stops and the best weights are restored; 0 means never. `progress` shows a bar; by default only on a
+    terminal. `on_epoch` is called after each epoch with the run so far; training ends if it returns True.
     """
 
     epochs: int | None = None
@@ -215,7 +215,7 @@ def _settings(settings: Settings, options: Options) -> Settings:
 
 
 def _best(settings: Settings, names: list[str], held: bool) -> _Best | None:
-    if settings.patience is None:
+    if not settings.patience:
         return None
     name = settings.monitor or "loss"
     if name not in names:
