@@ -1,7 +1,7 @@
 """Decomposition: operations that exist for readers and for derivatives become what kernels are made of.
 
 `logsumexp(x)` becomes its shifted form, `exp(x - logsumexp(x))` (the softmax) becomes the shifted exponentials over
-their sum, so that each exponential is computed once; stopped gradients have done their work and go. Valid graph in, valid graph out, same values up to rounding.
+their sum, so that each exponential is computed once; a division by one number becomes a product; stopped gradients have done their work and go. Valid graph in, valid graph out, same values up to rounding.
 """
 
 from __future__ import annotations
@@ -47,6 +47,15 @@ def _softmax(b: Rewriter, node: Node) -> Value | None:
     return None
 
 
+def _division_by_number(b: Rewriter, node: Node) -> Value | None:
+    """x / broadcast(s) = x * broadcast(1 / s) for one scalar s: a division for each element costs four products."""
+    spread = b.made_by(node.operands[1], "broadcast")
+    if spread is None or spread.operands[0].type.shape:
+        return None
+    inverse = b.emit("reciprocal", spread.operands[0])
+    return b.emit("mul", node.operands[0], b.emit("broadcast", inverse, **dict(spread.attrs)))
+
+
 def _stopped(b: Rewriter, node: Node) -> Value | None:
     return node.operands[0]
 
@@ -59,5 +68,6 @@ DECOMPOSE: tuple[Rule, ...] = (
         _softmax,
         lambda b, x, y, r, k: b.emit("exp", b.emit("sub", x, spread(b, b.emit("logsumexp", x, axes=(1,)), x, (1,)))),
     ),
+    Rule("division by a number", ("div",), _division_by_number, lambda b, x, y, r, k: b.emit("div", x, b.full(3.0, x))),
     Rule("stopped gradient", ("stop_gradient",), _stopped, lambda b, x, y, r, k: b.emit("stop_gradient", x)),
 )

@@ -2,7 +2,7 @@
 
 Each rule keeps the value where the left side is defined and finite; where they differ in rounding or overflow, the
 right side is the more accurate. No rule drops a NaN that a user's arithmetic would show, with one declared exception:
-`x * where(c, a, 0)` becomes `where(c, x * a, 0)`, so an infinite x no longer turns a masked zero into NaN.
+`x * where(c, 1, 0)` becomes `where(c, x, 0)`, so an infinite x no longer turns a masked zero into NaN.
 """
 
 from __future__ import annotations
@@ -74,16 +74,22 @@ def _reciprocal(b: Rewriter, node: Node) -> Value | None:
     return b.emit("reciprocal", node.operands[1]) if b.number(node.operands[0]) == 1.0 else None
 
 
-def _constants_first(b: Rewriter, node: Node) -> Value | None:
-    """(x * c) * d = x * (c * d), and c * (d * x) likewise, so that constants meet and fold."""
+def _numbers_first(b: Rewriter, node: Node) -> Value | None:
+    """(x * s) * t = x * (s * t) for numbers s and t stretched to the shape of x, which meet before they are stretched."""
     for outer, other in (node.operands, node.operands[::-1]):
-        factor, inner = b.number(outer), b.made_by(other, "mul")
-        if factor is None or inner is None:
+        inner = b.made_by(other, "mul")
+        if inner is None or not _is_number(b, outer):
             continue
         for one, rest in (inner.operands, inner.operands[::-1]):
-            if b.number(one) is not None:
+            if _is_number(b, one) and not _is_number(b, rest):
                 return b.emit("mul", rest, b.emit("mul", one, outer))
     return None
+
+
+def _is_number(b: Rewriter, value: Value) -> bool:
+    """Whether a value is one scalar, broadcast."""
+    spread = b.made_by(value, "broadcast")
+    return spread is not None and not spread.operands[0].type.shape
 
 
 def _same_branches(b: Rewriter, node: Node) -> Value | None:
@@ -95,14 +101,24 @@ def _same_branches(b: Rewriter, node: Node) -> Value | None:
 
 
 def _masked_product(b: Rewriter, node: Node) -> Value | None:
-    """x * where(c, a, 0) = where(c, x * a, 0): the form of every derivative at a kink."""
+    """x * where(c, 1, 0) = where(c, x, 0): the form of every derivative at a kink."""
     for x, masked in (node.operands, node.operands[::-1]):
         select = b.made_by(masked, "select")
-        if select and b.number(select.operands[2]) == 0.0:
-            return b.emit("select", select.operands[0], b.emit("mul", x, select.operands[1]), select.operands[2])
-        if select and b.number(select.operands[1]) == 0.0:
-            return b.emit("select", select.operands[0], select.operands[1], b.emit("mul", x, select.operands[2]))
+        if select and (b.number(select.operands[1]), b.number(select.operands[2])) == (1.0, 0.0):
+            return b.emit("select", select.operands[0], x, select.operands[2])
+        if select and (b.number(select.operands[1]), b.number(select.operands[2])) == (0.0, 1.0):
+            return b.emit("select", select.operands[0], select.operands[1], x)
     return None
+
+
+def _masked_sum(b: Rewriter, node: Node) -> Value | None:
+    """where(c, x, 0) + where(c, y, 0) = where(c, x + y, 0)."""
+    left, right = (b.made_by(value, "select") for value in node.operands)
+    if not (left and right) or left.operands[0] != right.operands[0] or left.operands[2] != right.operands[2]:
+        return None
+    if b.number(left.operands[2]) != 0.0:
+        return None
+    return b.emit("select", left.operands[0], b.emit("add", left.operands[1], right.operands[1]), left.operands[2])
 
 
 def _prediction_minus_target(b: Rewriter, node: Node) -> Value | None:
@@ -248,6 +264,8 @@ def _pick_of_pointwise(b: Rewriter, node: Node) -> Value | None:
     """pick(f(a, b), i) = f(pick(a, i), pick(b, i)): index first, then compute one element for each row."""
     x, index = node.operands
     inner = b.made_by(x, *MOVABLE)
+    if inner and any(b.made_by(value, "matmul") for value in inner.operands):
+        return None  # a product's epilogue is stored anyway: index it there
     if inner is None or b.depth > DEEPEST_PICK or not all(value.type.dtype.is_float for value in inner.operands):
         return None
     return b.emit(inner.op, *(b.emit("pick", value, index) for value in inner.operands), **dict(inner.attrs))
@@ -361,13 +379,23 @@ ALGEBRA: tuple[Rule, ...] = (
     Rule("power", ("pow",), _power, lambda b, x, y, r, k: b.emit("pow", x, b.full(3.0, x))),
     Rule("square", ("mul",), _square, lambda b, x, y, r, k: b.emit("mul", x, x)),
     Rule("reciprocal", ("div",), _reciprocal, lambda b, x, y, r, k: b.emit("div", b.full(1.0, y), y)),
-    Rule("constants first", ("mul",), _constants_first, lambda b, x, y, r, k: b.emit("mul", b.emit("mul", x, b.full(2.0, x)), b.full(3.0, x))),
+    Rule("numbers first", ("mul",), _numbers_first, lambda b, x, y, r, k: b.emit("mul", b.emit("mul", x, b.full(2.0, x)), b.full(3.0, x))),
     Rule("same branches", ("select",), _same_branches, lambda b, x, y, r, k: b.emit("select", b.emit("lt", x, y), x, x)),
     Rule(
         "masked product",
         ("mul",),
         _masked_product,
-        lambda b, x, y, r, k: b.emit("mul", x, b.emit("select", b.emit("lt", x, y), y, b.full(0.0, x))),
+        lambda b, x, y, r, k: b.emit("mul", x, b.emit("select", b.emit("lt", x, y), b.full(1.0, x), b.full(0.0, x))),
+    ),
+    Rule(
+        "masked sum",
+        ("add",),
+        _masked_sum,
+        lambda b, x, y, r, k: b.emit(
+            "add",
+            b.emit("select", b.emit("lt", x, y), x, b.full(0.0, x)),
+            b.emit("select", b.emit("lt", x, y), y, b.full(0.0, x)),
+        ),
     ),
     Rule(
         "negated mask",

@@ -1,0 +1,164 @@
+"""Entry points: the graphs that a program offers, put together from what the front end hands over.
+
+All of them read and write one layout of state. `backward` and `update` are the stages that a reader inspects; the
+entries are made from them by the passes of `compiler.passes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tapeless.compiler.differentiate import differentiate
+from tapeless.compiler.passes.rewriter import Rewriter, without_dead_code
+from tapeless.compiler.passes.rules import ALGEBRA, RULES
+from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
+from tapeless.ir.types import DType, Rows, Tensor
+
+if TYPE_CHECKING:
+    from tapeless.compiler.model import Model
+
+RESULT_ROLES = ("loss", "metric")
+
+
+def forward(model: Model, training: bool = True) -> Graph:
+    """The forward graph as the front end lowered it."""
+    return model.forward[training]
+
+
+def backward(model: Model) -> Graph:
+    """The training forward graph in stable form, then the gradient of the loss by each trainable parameter.
+
+    Raises DifferentiationError where the loss depends on a parameter through an operation without a derivative.
+    """
+    source = _stable(model.forward[True], model.dtype)
+    builder = Rewriter("backward", model.dtype, ALGEBRA)
+    seen = _copy(builder, source)
+    frozen = {slot.name for slot in model.slots if slot.frozen}
+    trained = [port for port in source.inputs if port.role == "param" and port.label not in frozen]
+    adjoints = differentiate(builder, source, seen, source.output("loss").value, [port.value for port in trained])
+    for port in source.outputs:
+        builder.output(port.label, seen[port.value], port.role, port.span)
+    for port in trained:
+        builder.output(port.label, adjoints[port.value], "gradient", port.span)
+    names = {adjoint: f"d_{primal.name}" for primal, adjoint in adjoints.items()}
+    return renamed(without_dead_code(builder.graph()), names)
+
+
+def train_step(model: Model) -> Graph:
+    """Forward pass, backward pass and the optimizer's update, in one graph; the counter of steps goes up by one."""
+    return _joined("train_step", model, backward(model), model.update)
+
+
+def gradients(model: Model) -> Graph:
+    """The gradient of the training loss by each trainable parameter, and the loss, for the step that comes next."""
+    graph = backward(model)
+    return _pruned("gradients", graph, lambda port: port.role in ("gradient", *RESULT_ROLES))
+
+
+def apply(model: Model) -> Graph:
+    """The optimizer's update from a block of gradients."""
+    return _pruned("apply", model.update, lambda port: True)
+
+
+def predict(model: Model) -> Graph:
+    """The outputs in evaluation mode."""
+    return _pruned("predict", model.forward[False], lambda port: port.role == "output")
+
+
+def evaluate(model: Model) -> Graph:
+    """Loss and metrics in evaluation mode."""
+    return _pruned("evaluate", model.forward[False], lambda port: port.role in RESULT_ROLES)
+
+
+def init(model: Model) -> Graph:
+    """Starting values of every slot of the state, from the seed."""
+    return _pruned("init", model.init, lambda port: True)
+
+
+def permutation(model: Model) -> Graph:
+    """The order in which an epoch walks the examples; `batch` is the count of examples here."""
+    builder = Builder("permutation", model.dtype)
+    seed = builder.input("seed", Tensor(DType.U32, (2,)), "counter")
+    epoch = builder.input("epoch", Tensor(DType.I32), "argument")
+    builder.output("order", builder.emit("permutation", seed, epoch, name="order", shape=(Rows(),)), "output")
+    return builder.graph()
+
+
+ENTRIES: Mapping[str, Callable[[Model], Graph]] = {
+    "init": init,
+    "permutation": permutation,
+    "predict": predict,
+    "evaluate": evaluate,
+    "gradients": gradients,
+    "apply": apply,
+    "train_step": train_step,
+}
+
+
+def renamed(graph: Graph, names: Mapping[Value, str]) -> Graph:
+    """The graph with some of its nodes' results renamed, where the new name is free."""
+    taken = {value.name for node in graph.nodes for value in node.results} | {port.value.name for port in graph.inputs}
+    inputs = {port.value for port in graph.inputs}
+    fresh: dict[Value, Value] = {}
+    for value, name in names.items():
+        if value in graph.producers and value not in inputs and value not in fresh and name not in taken:
+            if graph.producers[value].op == "constant":
+                continue
+            taken.add(name)
+            fresh[value] = Value(name, value.type)
+
+    def now(values: Sequence[Value]) -> tuple[Value, ...]:
+        return tuple(fresh.get(value, value) for value in values)
+
+    nodes = tuple(Node(n.op, now(n.operands), now(n.results), n.attrs, n.regions, n.span) for n in graph.nodes)
+    outputs = tuple(Port(port.label, fresh.get(port.value, port.value), port.role, port.span) for port in graph.outputs)
+    return Graph(graph.name, graph.inputs, nodes, outputs)
+
+
+def _stable(graph: Graph, dtype: DType) -> Graph:
+    """The graph in stable form, so that what is differentiated cannot overflow where its value does not."""
+    builder = Rewriter(graph.name, dtype, RULES)
+    seen = _copy(builder, graph)
+    for port in graph.outputs:
+        builder.output(port.label, seen[port.value], port.role, port.span)
+    return without_dead_code(builder.graph())
+
+
+def _copy(builder: Builder, graph: Graph) -> dict[Value, Value]:
+    seen = {
+        port.value: builder.input(port.label, port.value.type, port.role, port.span, port.value.name)
+        for port in graph.inputs
+    }
+    builder.copy_nodes(graph.nodes, seen)
+    return seen
+
+
+def _pruned(name: str, graph: Graph, keep: Callable[[Port], bool]) -> Graph:
+    """The part of a graph that some of its outputs need, under a new name; inputs that nothing needs go too."""
+    part = without_dead_code(graph.with_outputs([port for port in graph.outputs if keep(port)], name))
+    wanted = part.ancestors([port.value for port in part.outputs])
+    return Graph(name, tuple(port for port in part.inputs if port.value in wanted), part.nodes, part.outputs)
+
+
+def _joined(name: str, model: Model, first: Graph, second: Graph) -> Graph:
+    """Two graphs as one: the second takes the first's gradients, and shares its state inputs."""
+    builder = Builder(name, model.dtype)
+    seen = _copy(builder, first)
+    made = {port.key: seen[port.value] for port in first.outputs}
+    inputs = {port.key: seen[port.value] for port in first.inputs}
+    bindings: dict[str, Value] = {}
+    for port in second.inputs:
+        if port.role == "gradient":
+            bindings[port.key] = made[port.key]
+        elif port.role in STATE_ROLES and port.label in inputs:
+            bindings[port.key] = inputs[port.label]
+        else:
+            bindings[port.key] = builder.input(port.label, port.value.type, port.role, port.span, port.value.name)
+    updated = builder.splice(second, bindings)
+    for port in first.outputs:
+        if port.role in ("state", *RESULT_ROLES):
+            builder.output(port.label, seen[port.value], port.role, port.span)
+    for port in second.outputs:
+        builder.output(port.label, updated[port.key], port.role, port.span)
+    return builder.graph()

@@ -1,0 +1,105 @@
+"""Loop axes: which axes of which tensors are walked by the same loop, for a set of nodes that want to be one kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from typing import Any
+
+from tapeless.ir.graph import Node, Value
+
+Key = tuple[Any, int]
+
+
+class LoopAxes:
+    """Classes of (value, axis) pairs that one loop walks, by union and find.
+
+    All direct uses of a value walk the same axes. A value made outside that is read through a broadcast is a load with
+    an index map of its own for each such use, so that one tensor may be read as x[i] and as x[j].
+    """
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._parent: dict[Key, Key] = {}
+        self._inside = {value for node in nodes for value in node.results}
+        for node in nodes:
+            self._visit(node)
+
+    def find(self, key: Key) -> Key:
+        parent = self._parent
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    def of(self, value: Value) -> tuple[Key, ...]:
+        """The loop axes of a value made inside or used directly, in the order of its own axes."""
+        return tuple(self.find((value, k)) for k in range(value.type.rank))
+
+    def of_use(self, node: Node, place: int) -> tuple[Key, ...]:
+        """The loop axes of an operand as one node uses it."""
+        value = node.operands[place]
+        return tuple(self.find(self._key(node, place, k)) for k in range(value.type.rank))
+
+    def _key(self, node: Node, place: int, axis: int) -> Key:
+        value = node.operands[place]
+        mapped = node.op in ("broadcast", "pick") and value not in self._inside
+        return ((node.results[0], "use", place), axis) if mapped else (value, axis)
+
+    def _join(self, one: Key, other: Key) -> None:
+        self._parent[self.find(one)] = self.find(other)
+
+    def _visit(self, node: Node) -> None:
+        result = node.results[0]
+        for place, value in enumerate(node.operands):
+            for axis, target in enumerate(_targets(node, place, value)):
+                if target is not None:
+                    self._join(self._key(node, place, axis), (result, target))
+
+
+def _targets(node: Node, place: int, value: Value) -> Sequence[int | None]:
+    """For each axis of an operand, the axis of the result it is identified with."""
+    rank = value.type.rank
+    if node.op == "broadcast":
+        return tuple(node.attrs["axes"])
+    if node.op == "pick" and place == 0:
+        return (*range(rank - 1), None)
+    if "axes" in node.attrs or node.op == "argmax":
+        kept = [k for k in range(rank) if k not in reduced_axes(node)]
+        return [kept.index(k) if k in kept else None for k in range(rank)]
+    if node.op == "random_uniform":
+        return ()
+    return range(rank)
+
+
+def reduced_axes(node: Node) -> tuple[int, ...]:
+    """The axes that a reduction removes."""
+    return (node.attrs["axis"],) if node.op == "argmax" else tuple(node.attrs["axes"])
+
+
+def loop_axes_agree(nodes: Sequence[Node], free: Set[Value], reductions: Set[str]) -> bool:
+    """Whether nodes can share one nest: all reductions over the same axes R, and every value indexed by P and R or by
+    P alone, where P are the axes that no reduction removes. The values in `free` may have any axes."""
+    axes = LoopAxes(nodes)
+    reduced: set[Key] | None = None
+    everything: set[Key] = set()
+    for node in nodes:
+        if node.op in reductions:
+            operand = axes.of_use(node, 0)
+            removed = {operand[k] for k in reduced_axes(node)}
+            if reduced is not None and removed != reduced:
+                return False
+            reduced = removed
+            everything.update(operand)
+        if node.results[0] not in free:
+            everything.update(axes.of(node.results[0]))
+    parallel = everything - (reduced or set())
+    for node in nodes:
+        if node.results[0] in free:
+            continue
+        index = axes.of(node.results[0])
+        if len(set(index)) != len(index) or set(index) not in (everything, parallel):
+            return False
+        if node.op in reductions:
+            operand = axes.of_use(node, 0)
+            if len(set(operand)) != len(operand) or set(operand) != everything:
+                return False
+    return True
