@@ -5,6 +5,7 @@ It looks, and changes nothing: what it prints is what `compile` makes.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,13 +14,13 @@ from typing import TYPE_CHECKING
 from tapeless.cache import stage_folders
 from tapeless.ir import text as ir_text
 from tapeless.ir.graph import Graph, Node, Span
+from tapeless.ir.types import IRTypeError
 from tapeless.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from tapeless.pipeline import Pipeline
 
 GRAPH_STAGES = ("forward", "backward", "update", "simplified", "fused")
-DEFAULT_ENTRY = {"backward": "gradients"}  # the other stages show the training step
 
 
 class Inspection:
@@ -36,11 +37,9 @@ class Inspection:
             return self._pipeline.model.forward[entry not in ("predict", "evaluate")]
         if stage == "update":
             return self._pipeline.model.update
-        name = entry or DEFAULT_ENTRY.get(stage, "train_step")
-        if name not in self._pipeline.entries:
-            raise UserError(f"there is no entry {name!r}; there are {', '.join(self._pipeline.entries)}")
         if stage == "backward":
-            return self._pipeline.entries[name]
+            return self._pipeline.entry(entry) if entry else self._pipeline.backward()
+        name = entry or "train_step"
         if stage == "simplified":
             return self._pipeline.simplified(name)
         if stage == "fused":
@@ -54,7 +53,7 @@ class Inspection:
             graph = self.graph(stage, entry)
             return annotated(graph, self._sources) if source else ir_text.write(graph)
         printers: dict[str, Callable[[str], str]] = {
-            "ast": lambda entry: self._pipeline.syntax_text(),
+            "ast": lambda entry: self._pipeline.syntax(),
             "scheduled": lambda entry: self._pipeline.lowered(entry, self._batch).schedule_text(),
             "loops": lambda entry: self._pipeline.lowered(entry, self._batch).loops_text(),
             "llvm": lambda entry: self._pipeline.lowered(entry, self._batch).llvm_text(),
@@ -168,16 +167,21 @@ def drawing(graph: Graph) -> str:
 
 def operation_text(name: str) -> str:
     """An operation's definition: its parts, each with file and line."""
-    from tapeless.ir.ops import operation
+    from tapeless.ir.ops import OPERATIONS, operation
 
     try:
         definition = operation(name)
-    except KeyError:
-        raise UserError(f"there is no operation {name!r}") from None
+    except IRTypeError:
+        near = difflib.get_close_matches(name, OPERATIONS, 3, 0.5)
+        raise UserError(
+            f"there is no operation {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+        ) from None
     out = [f"operation {name}"]
     for part, value in vars(definition).items():
         if part == "name":
             continue
+        if part == "samples":
+            value = "; ".join(", ".join(map(str, sample.operands)) for sample in value)
         place = ""
         target = getattr(value, "func", value)
         if callable(target) and hasattr(target, "__code__"):

@@ -93,7 +93,7 @@ class Model:
 
     def check(self) -> None:
         """Raises SourceError with all faults of the text, if it has any."""
-        _ = self.pipeline("float32").entries
+        self.pipeline("float32").entry("train_step")
 
     def pipeline(self, dtype: str) -> Pipeline:
         """The stages of the compilation in one precision, made once."""

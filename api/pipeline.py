@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from tapeless.codegen.image import Image, compile_image
-from tapeless.compiler import entries, fusion, passes
+from tapeless.compiler import entries, fusion, parser, passes, unparse
 from tapeless.compiler import model as front
-from tapeless.compiler.diagnostics import ProgramErrors
+from tapeless.compiler.diagnostics import ProgramErrors, Source
+from tapeless.compiler.differentiate import DifferentiationError
 from tapeless.ir.graph import Graph
 from tapeless.ir.target import TARGETS, Target, named
 from tapeless.ir.types import DType
@@ -22,8 +23,8 @@ from tapeless.runtime.errors import UserError
 class SourceError(UserError):
     """The model's text is wrong; the message holds all that was found, each with its place."""
 
-    def __init__(self, errors: ProgramErrors) -> None:
-        super().__init__(str(errors))
+    def __init__(self, message: str, errors: ProgramErrors | None = None) -> None:
+        super().__init__(message)
         self.errors = errors
 
 
@@ -33,8 +34,22 @@ class Pipeline:
     def __init__(self, text: str, file: str, model: str | None, sizes: Mapping[str, int | float], dtype: DType) -> None:
         self._text, self._file, self._name = text, file, model
         self._sizes, self._dtype = dict(sizes), dtype
+        self._entries: dict[str, Graph] = {}
         self._simplified: dict[str, Graph] = {}
         self._fused: dict[str, Graph] = {}
+
+    def fresh(self) -> Pipeline:
+        """The same model with no stage made yet."""
+        return Pipeline(self._text, self._file, self._name, self._sizes, self._dtype)
+
+    def syntax(self) -> str:
+        """The syntax tree as text. Raises SourceError."""
+        source = Source(self._file, self._text)
+        tree, faults = parser.parse(source)
+        if faults:
+            errors = ProgramErrors(faults, {source.file: source})
+            raise SourceError(str(errors), errors)
+        return unparse.unparse(tree)
 
     @cached_property
     def model(self) -> front.Model:
@@ -42,22 +57,39 @@ class Pipeline:
         try:
             return front.load(self._text, self._file, sizes=self._sizes, dtype=self._dtype, model=self._name)
         except ProgramErrors as errors:
-            raise SourceError(errors) from errors
+            raise SourceError(str(errors), errors) from errors
 
-    @cached_property
-    def entries(self) -> dict[str, Graph]:
-        """The entry points as graphs, as differentiation leaves them."""
-        return dict(entries.build(self.model))
+    @property
+    def entry_names(self) -> tuple[str, ...]:
+        return tuple(entries.ENTRIES)
 
-    def simplified(self, entry: str) -> Graph:
-        if entry not in self._simplified:
-            self._simplified[entry] = passes.simplify(self.entries[entry])
-        return self._simplified[entry]
+    def backward(self) -> Graph:
+        """The training forward pass and the gradient of the loss, for reading."""
+        try:
+            return entries.backward(self.model)
+        except DifferentiationError as error:
+            raise SourceError(str(error)) from error
 
-    def fused(self, entry: str) -> Graph:
-        if entry not in self._fused:
-            self._fused[entry] = fusion.fuse(self.simplified(entry))
-        return self._fused[entry]
+    def entry(self, name: str) -> Graph:
+        """An entry point, as differentiation and the front end leave it. UserError if there is none of that name."""
+        if name not in entries.ENTRIES:
+            raise UserError(f"there is no entry {name!r}; there are {', '.join(entries.ENTRIES)}")
+        if name not in self._entries:
+            try:
+                self._entries[name] = entries.ENTRIES[name](self.model)
+            except DifferentiationError as error:
+                raise SourceError(str(error)) from error
+        return self._entries[name]
+
+    def simplified(self, name: str) -> Graph:
+        if name not in self._simplified:
+            self._simplified[name] = passes.simplify(self.entry(name))
+        return self._simplified[name]
+
+    def fused(self, name: str) -> Graph:
+        if name not in self._fused:
+            self._fused[name] = fusion.fuse(self.simplified(name))
+        return self._fused[name]
 
     def image(self, names: Sequence[str], target: Target, capacity: int | None) -> Image:
         """Machine code for the named entries."""

@@ -38,7 +38,8 @@ def write(path: Path, arrays: Mapping[str, Array]) -> None:
     kind = path.suffix.lower()
     buffer = io.BytesIO()
     if kind == ".npz":
-        np.savez(buffer, **arrays)
+        named: dict[str, Any] = dict(arrays)
+        np.savez(buffer, **named)
     elif kind == ".npy" and len(arrays) == 1:
         np.save(buffer, next(iter(arrays.values())))
     elif kind == ".csv":

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 FORMAT = 1
-DTYPES = {
+DTYPES: dict[str, np.dtype[Any]] = {
     "f32": np.dtype(np.float32),
     "f64": np.dtype(np.float64),
     "i32": np.dtype(np.int32),

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from tapeless.runtime import buffers, checkpoint, data, training
 from tapeless.runtime.buffers import Array, Views
 from tapeless.runtime.call import Call, Memory
-from tapeless.runtime.context import NOT_FINITE, seed_words
+from tapeless.runtime.context import seed_words
 from tapeless.runtime.data import Data, Examples
+from tapeless.runtime.errors import DataError
 from tapeless.runtime.image import Image
 from tapeless.runtime.manifest import Entry, Manifest
 
@@ -170,7 +171,7 @@ class Program:
         views = self._trainable()
         count = sum(view.size for view in views)
         if flat.shape != (count,):
-            raise data.DataError(f"the parameters are a vector of {count} numbers, not of shape {list(flat.shape)}")
+            raise DataError(f"the parameters are a vector of {count} numbers, not of shape {list(flat.shape)}")
         start = 0
         for view in views:
             view[...] = flat[start : start + view.size].reshape(view.shape)
@@ -181,10 +182,10 @@ class Program:
         image, memory = self.image("apply"), self.memory()
         for name, view in self._gradients.items():
             if name not in gradients:
-                raise data.DataError(f"the gradient of `{name}` is missing")
+                raise DataError(f"the gradient of `{name}` is missing")
             value = np.asarray(gradients[name])
             if value.shape != view.shape:
-                raise data.DataError(f"the gradient of `{name}` is {list(value.shape)}, not {list(view.shape)}")
+                raise DataError(f"the gradient of `{name}` is {list(value.shape)}, not {list(view.shape)}")
             view[...] = value
         Call(image, "apply", memory, self.threads).run(0, 0)
 
@@ -242,4 +243,4 @@ def averages(entry: Entry, sums: Array, rows: int) -> dict[str, float]:
     return {result.name: float(total) / rows for result, total in zip(entry.results, sums, strict=False)}
 
 
-__all__ = ["GROUPS", "NOT_FINITE", "Group", "Images", "Program", "averages"]
+__all__ = ["GROUPS", "Group", "Images", "Program", "averages"]

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from tapeless.runtime.call import Call
 from tapeless.runtime.context import NOT_FINITE
-from tapeless.runtime.data import Data, DataError, Examples
-from tapeless.runtime.errors import TrainingStopped, UserError
+from tapeless.runtime.data import Data, Examples
+from tapeless.runtime.errors import DataError, TrainingStopped, UserError
 from tapeless.runtime.manifest import Settings
 from tapeless.runtime.progress import Reporter, reporter
 
