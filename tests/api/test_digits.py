@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tapeless
+from tapeless.runtime.call import Call
 
 
 def weights(program):
@@ -75,10 +76,6 @@ def test_a_step_by_hand_is_a_step_of_training(model, digits, cache_folder):
     image, label = digits[0][:64], digits[1][:64]
     one, two = (model.compile(seed=4, cache=cache_folder) for _ in range(2))
     one.state["steps"][...] = two.state["steps"][...] = 10
-    order = tapeless.runtime.training.Run  # the module is loaded; the step is asked of the entries directly
-    assert order is not None
-    from tapeless.runtime.call import Call
-
     examples = one.bind("train", "train_step", image, label)
     Call(one.image("train"), "train_step", one.memory(), 1, examples.arrays).run(0, 64)
     two.apply(two.gradients(image, label))
