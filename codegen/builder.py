@@ -210,6 +210,9 @@ class Builder:
 
     # Reductions
 
-    def halves(self, a: Operand) -> tuple[Value, Value]:
+    def halves(self, a: Operand) -> tuple[Operand, Operand]:
+        """The lower and the upper half of the lanes."""
         half = a.type.lanes // 2
+        if half == 1:
+            return self.extract(a, 0), self.extract(a, 1)
         return self.shuffle(a, a, range(half)), self.shuffle(a, a, range(half, 2 * half))

@@ -1,0 +1,22 @@
+"""From a kernel node to its loops: one lowering for each family, by table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tapeless.codegen.loops import Function
+from tapeless.codegen.nest import lower_nest
+from tapeless.ir.graph import Node
+from tapeless.ir.target import Target
+
+__all__ = ["FAMILIES", "lower_kernel"]
+
+FAMILIES: dict[str, Callable[[Node, Target, int], Function]] = {
+    "nest": lower_nest,
+}
+
+
+def lower_kernel(node: Node, target: Target, capacity: int) -> Function:
+    """The loops of a `kernel` node, for at most `capacity` rows. Names inside are canonical: kernels that differ only
+    in the names of their values give functions that differ only in `name`."""
+    return FAMILIES[node.attrs["family"]](node, target, capacity)

@@ -1,0 +1,412 @@
+"""The general family: pointwise work and reductions over any axes, as one loop nest.
+
+Outputs with the same parallel axes share loops over them; inside, each reduction is a loop over the axes it sums out,
+and reductions of one stage over the same axes share theirs, as do outputs that keep those axes. The axis that most
+accesses walk with stride 1 is the vector axis, whether it is parallel or reduced, and is innermost. What a later stage
+needs again is computed again, unless it lies in registers still: a load costs less than keeping a row. Order of sums:
+a row's never depends on how many rows there are.
+
+The work is cut into parts along the outermost parallel axis; a nest without one is done by part 0 alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tapeless.codegen.builder import Builder, index_constant
+from tapeless.codegen.collapse import collapse
+from tapeless.codegen.domain import Axis, Domain, Size, Store, Term, analyse, closure
+from tapeless.codegen.evaluate import Chunk, Evaluator, Scope
+from tapeless.codegen.loops import PART, Buffer, Constant, Function, Operand, Type, vector
+from tapeless.codegen.pointwise import COST
+from tapeless.codegen.reduce import Accumulator, accumulator_of
+from tapeless.ir.graph import Node
+from tapeless.ir.target import Target
+
+__all__ = ["buffers_of", "lower_nest", "part_range", "parts_for"]
+
+INSTRUCTIONS_PER_MICROSECOND = 8000
+"""Of vector instructions, at some 3 GHz and 2.5 to 3 a cycle: what the count of parts is reckoned with."""
+PART_MICROSECONDS = 10
+MOST_PARTS = 16
+
+
+def buffers_of(node: Node) -> tuple[Buffer, ...]:
+    """A buffer for each operand and result, named by place so that equal kernels are equal text."""
+    region = node.regions[0]
+    operands = tuple(Buffer(f"a{k}", port.value.type.dtype.value, "operand") for k, port in enumerate(region.inputs))
+    results = tuple(Buffer(f"r{k}", port.value.type.dtype.value, "result") for k, port in enumerate(region.outputs))
+    return operands + results
+
+
+def parts_for(microseconds: float) -> int:
+    return max(1, min(MOST_PARTS, int(microseconds / PART_MICROSECONDS)))
+
+
+def part_range(b: Builder, extent: Operand, parts: int, grain: int) -> tuple[Operand, Operand]:
+    """The share of 0..extent that `part` does: whole grains, but for the last."""
+    if parts == 1:
+        return index_constant(0), extent
+    each = b.arithmetic("div", b.arithmetic("add", extent, index_constant(parts * grain - 1)),
+                        index_constant(parts * grain))
+    each = b.arithmetic("mul", each, index_constant(grain))
+    start = b.arithmetic("min", b.arithmetic("mul", PART, each), extent)
+    return start, b.arithmetic("min", b.arithmetic("add", start, each), extent)
+
+
+@dataclass
+class Group:
+    """Outputs that share the loops over the parallel axes."""
+
+    parallel: tuple[Axis, ...]
+    stores: list[Store]
+    terms: list[Term]
+
+
+def lower_nest(node: Node, target: Target, capacity: int) -> Function:
+    domain = analyse(node.regions[0], node.attrs["leading"])
+    collapse(domain)
+    builder = Builder(target)
+    buffers = buffers_of(node)
+    groups = _groups(domain)
+    parts = parts_for(max((_microseconds(group, domain, target, capacity) for group in groups), default=0.0))
+    if not any(group.parallel for group in groups):
+        parts = 1
+    for group in groups:
+        _Nest(builder, buffers, domain, group, target, capacity, parts).write()
+    return Function(node.attrs["name"], buffers, parts, tuple(builder.block))
+
+
+def _groups(domain: Domain) -> list[Group]:
+    """Outputs by their parallel axes: those that their terms depend on and nothing reduces."""
+    groups: dict[frozenset[Axis], Group] = {}
+    plain: list[Store] = []
+    for store in domain.stores:
+        terms = closure((store.term,))
+        reduced = frozenset(axis for term in terms for axis in term.reduced)
+        if reduced:
+            parallel = frozenset(store.strides) - reduced
+            _group(groups, parallel, store)
+        else:
+            plain.append(store)
+    for store in plain:
+        axes = frozenset(store.strides)
+        shared = [
+            parallel for parallel, group in groups.items()
+            if parallel == axes or any(axes - parallel == term.reduced and parallel < axes
+                                       for other in group.stores for term in closure((other.term,)))
+        ]
+        _group(groups, shared[0] if shared else axes, store)
+    for group in groups.values():
+        group.terms = closure(store.term for store in group.stores)
+    return list(groups.values())
+
+
+def _group(groups: dict[frozenset[Axis], Group], parallel: frozenset[Axis], store: Store) -> None:
+    if parallel not in groups:
+        groups[parallel] = Group(tuple(axis for axis in store.strides if axis in parallel), [], [])
+    groups[parallel].stores.append(store)
+
+
+def _cost(terms: Sequence[Term]) -> int:
+    return sum(COST.get(term.op, 1) for term in terms if term.op not in ("constant", "count"))
+
+
+def _microseconds(group: Group, domain: Domain, target: Target, capacity: int) -> float:
+    total = 0.0
+    for term in group.terms + [store.term for store in group.stores]:
+        elements = 1
+        for axis in term.axes | term.reduced:
+            elements *= domain.extents[axis].at(capacity)
+        bytes_ = 8 if term.kind == "f64" else 4
+        total += COST.get(term.op, 1) * elements / target.lanes(bytes_)
+    return total / INSTRUCTIONS_PER_MICROSECOND
+
+
+Body = Callable[[tuple[Operand, ...]], tuple[Operand, ...]]
+
+
+class _Nest:
+    def __init__(self, builder: Builder, buffers: tuple[Buffer, ...], domain: Domain, group: Group, target: Target,
+                 capacity: int, parts: int) -> None:
+        self.b = builder
+        self.domain = domain
+        self.group = group
+        self.parts = parts
+        self.capacity = capacity
+        widest = max((8 if term.kind == "f64" else 4 for term in group.terms), default=4)
+        self.lanes = target.lanes(widest)
+        self.vector_axis = self.choose_vector_axis()
+        if self.vector_axis is None:
+            self.lanes = 1
+        self.vectors = self.choose_vectors()
+        self.e = Evaluator(builder, buffers, domain, self.vector_axis, self.lanes)
+        self.e.reduce = self.reduce
+        self.pending: list[Store] = [store for store in group.stores if set(store.strides) - set(group.parallel)]
+
+    # Choices
+
+    def choose_vector_axis(self) -> Axis | None:
+        """The axis with most unit strides; of equals, the longest."""
+        scores: dict[Axis, int] = {}
+        walks = [(2, store.strides) for store in self.group.stores]
+        walks += [(3 if term.op == "random_uniform" else 1, term.attrs["strides"])
+                  for term in self.group.terms if "strides" in term.attrs]
+        axes = {axis for term in self.group.terms for axis in term.axes | term.reduced}
+        axes |= {axis for store in self.group.stores for axis in store.strides}
+        for weight, strides in walks:
+            for axis, stride in strides.items():
+                scores[axis] = scores.get(axis, 0) + (weight if stride == Size(1) else 0)
+        if not axes:
+            return None
+        return max(sorted(axes), key=lambda axis: (scores.get(axis, 0), self.domain.extents[axis].at(self.capacity)))
+
+    def choose_vectors(self) -> int:
+        """How many vectors a chunk has. Four hide the latency of a sum (4 cycles, and one add a cycle at least);
+        64 elements share the words of one random block; a short axis is one chunk, and needs no loop."""
+        axis = self.vector_axis
+        if axis is None:
+            return 1
+        cost = _cost(self.group.terms)
+        if any(term.op == "random_uniform" and term.kind == "f32" and axis in term.axes for term in self.group.terms):
+            if 64 % self.lanes == 0 and 4 <= self.lanes <= 16:
+                return 64 // self.lanes
+        extent = self.domain.extents[axis]
+        whole = -(-extent.at(self.capacity) // self.lanes)
+        if any(term.reduced for term in self.group.terms):
+            if extent.known and whole <= 4 and whole * cost <= 160:
+                return max(1, whole)
+            return 4 if cost <= 24 and whole >= 4 else 2 if cost <= 60 and whole >= 2 else 1
+        return 1
+
+    @property
+    def single(self) -> bool:
+        """Whether the vector axis is one chunk of known extent: bound without a loop."""
+        if self.vector_axis is None:
+            return False
+        extent = self.domain.extents[self.vector_axis]
+        return extent.known and 0 < extent.coefficient <= self.vectors * self.lanes
+
+    # Loops
+
+    def write(self) -> None:
+        parallel = [axis for axis in self.group.parallel if axis != self.vector_axis]
+        if self.vector_axis in self.group.parallel:
+            parallel.append(self.vector_axis)
+        if parallel:
+            self.loops(parallel, (), self.innermost, outermost=True)
+        elif self.parts == 1:
+            self.innermost(())
+        else:
+            alone: list[object] = []
+            scope = Scope(alone)  # type: ignore[arg-type]
+            with self.e.within([self.e.scopes[0], scope]):
+                self.innermost(())
+            self.b.conditional(self.b.compare("eq", PART, 0), alone)  # type: ignore[arg-type]
+
+    def loops(self, axes: Sequence[Axis], carried: tuple[Operand, ...], body: Body, outermost: bool = False
+              ) -> tuple[Operand, ...]:
+        """Loops over `axes`, the vector axis last, carrying values through all of them."""
+        if not axes:
+            return body(carried)
+        axis, rest = axes[0], axes[1:]
+        extent = self.e.size(self.domain.extents[axis])
+        vector_axis = axis == self.vector_axis
+        start, stop = index_constant(0), extent
+        if outermost and self.parts > 1:
+            start, stop = part_range(self.b, extent, self.parts, self.vectors * self.lanes if vector_axis else 1)
+        if vector_axis:
+            return self.chunks(axis, start, stop, carried, lambda values: self.loops(rest, values, body))
+        loop = self.b.open_loop(start, stop, 1, carried)
+        with self.e.within([*self.e.scopes, Scope(loop.block, {axis: loop.variable})]):
+            yields = self.loops(rest, loop.parameters, body)
+        return self.b.close_loop(loop, yields)
+
+    def chunks(self, axis: Axis, start: Operand, stop: Operand, carried: tuple[Operand, ...], body: Body
+               ) -> tuple[Operand, ...]:
+        """The vector axis: whole chunks, then what is left under masks."""
+        width = self.vectors * self.lanes
+        if isinstance(start, Constant) and isinstance(stop, Constant):
+            count = int(stop.value)  # type: ignore[arg-type]
+            whole = count // width * width
+            if whole > width or (whole and not self.single):
+                carried = self.chunk_loop(start, index_constant(whole), (None,) * self.vectors, carried, body)
+                left = count - whole
+            else:
+                left, whole = count, 0
+            if left == 0:
+                return carried
+            vectors = -(-left // self.lanes)
+            masks = tuple(self.b.first(index_constant(left - k * self.lanes), self.lanes)
+                          if left < (k + 1) * self.lanes else None for k in range(vectors))
+            chunk = Chunk(index_constant(whole), masks, aligned=True)
+            with self.e.within([*self.e.scopes, Scope(self.b.block, {}, chunk)]):
+                return body(carried)
+        if self.lanes == 1 and self.vectors == 1:
+            return self.chunk_loop(start, stop, (None,), carried, body)
+        span = self.b.arithmetic("sub", stop, start)
+        whole_span = self.b.arithmetic("mul", self.b.arithmetic("div", span, index_constant(width)),
+                                       index_constant(width))
+        middle = self.b.arithmetic("add", start, whole_span)
+        carried = self.chunk_loop(start, middle, (None,) * self.vectors, carried, body)
+        return self.chunk_loop(middle, stop, "tail", carried, body)
+
+    def chunk_loop(self, start: Operand, stop: Operand, masks: tuple[None, ...] | str, carried: tuple[Operand, ...],
+                   body: Body) -> tuple[Operand, ...]:
+        loop = self.b.open_loop(start, stop, self.vectors * self.lanes, carried)
+        made: tuple[Operand | None, ...]
+        if masks == "tail":
+            with self.b.inside(loop.block):
+                left = self.b.arithmetic("sub", stop, loop.variable)
+                made = tuple(
+                    self.b.first(self.b.arithmetic("sub", left, index_constant(k * self.lanes)), self.lanes)
+                    for k in range(self.vectors))
+        else:
+            assert isinstance(masks, tuple)
+            made = masks
+        chunk = Chunk(loop.variable, made, aligned=True)
+        with self.e.within([*self.e.scopes, Scope(loop.block, {}, chunk)]):
+            yields = body(carried if not carried else loop.parameters)
+        return self.b.close_loop(loop, yields)
+
+    def ordered(self, axes: frozenset[Axis]) -> list[Axis]:
+        """Outer to inner: longer strides outside (the order in which the axes were met), the vector axis last."""
+        return sorted(axes, key=lambda axis: (axis == self.vector_axis, axis))
+
+    # Inside the parallel loops
+
+    def innermost(self, carried: tuple[Operand, ...]) -> tuple[Operand, ...]:
+        """Reductions by stage, then what is stored here."""
+        bound = frozenset(self.group.parallel)
+        pending = list(self.pending)
+        waiting = sorted((term for term in self.group.terms if term.reduced and term.axes <= bound),
+                         key=lambda term: term.stage)
+        self.waiting = waiting
+        self.unwritten = pending
+        if self.single and self.vector_axis not in bound:
+            return self.with_chunk(waiting, carried)
+        self.finish(waiting)
+        return carried
+
+    def with_chunk(self, waiting: list[Term], carried: tuple[Operand, ...]) -> tuple[Operand, ...]:
+        """The vector axis is short: bound here once, so that every stage finds the others' values in registers."""
+        axis = self.vector_axis
+        assert axis is not None
+        extent = self.domain.extents[axis].coefficient
+        vectors = -(-extent // self.lanes)
+        masks = tuple(self.b.first(index_constant(extent - k * self.lanes), self.lanes)
+                      if extent < (k + 1) * self.lanes else None for k in range(vectors))
+        with self.e.within([*self.e.scopes, Scope(self.b.block, {}, Chunk(index_constant(0), masks, aligned=True))]):
+            self.finish(waiting)
+        return carried
+
+    def finish(self, waiting: list[Term]) -> None:
+        for term in waiting:
+            self.e.get(term)
+        while self.unwritten:
+            store = self.unwritten[0]
+            axes = self.free(frozenset(store.strides))
+            same = [other for other in self.unwritten if self.free(frozenset(other.strides)) == axes]
+            self.unwritten = [other for other in self.unwritten if other not in same]
+            self.sweep(axes, [], same)
+        here = [store for store in self.group.stores if store not in self.pending]
+        for store in here:
+            self.e.get(store.term)
+        for store in here:
+            self.e.write(store)
+
+    def free(self, axes: frozenset[Axis]) -> frozenset[Axis]:
+        """Those of the axes that no open loop binds."""
+        bound = {axis for scope in self.e.scopes for axis in scope.indices}
+        if any(scope.chunk is not None for scope in self.e.scopes):
+            bound.add(self.vector_axis)  # type: ignore[arg-type]
+        return axes - bound
+
+    def reduce(self, wanted: Term) -> None:
+        """Computes a reduction, and with it all others that can share its loop; also the stores that keep its axes,
+        if no later stage walks them again."""
+        place = len(self.e.scopes) - 1
+        memo = self.e.scopes[place].memo
+        operand_stage = wanted.operands[0].stage
+        alike = [term for term in self.group.terms
+                 if term.reduced == wanted.reduced and term.axes == wanted.axes and term not in memo]
+        shared = [term for term in alike if term.operands[0].stage <= operand_stage]
+        axes = self.free(wanted.reduced)
+        stores: list[Store] = []
+        if axes == wanted.reduced and len(shared) == len(alike):
+            bound = frozenset(self.group.parallel)
+            stores = [store for store in self.unwritten
+                      if wanted.axes == bound and frozenset(store.strides) - bound == wanted.reduced
+                      and store.term.stage <= operand_stage]
+            self.unwritten = [store for store in self.unwritten if store not in stores]
+        self.sweep(axes, shared, stores)
+
+    def sweep(self, axes: frozenset[Axis], reductions: list[Term], stores: list[Store]) -> None:
+        """One loop over `axes` that feeds the accumulators and writes the stores; then the accumulators' results."""
+        accumulators = [self.accumulator(term) for term in reductions]
+        initial = tuple(value for accumulator in accumulators for value in accumulator.initial())
+
+        def body(carried: tuple[Operand, ...]) -> tuple[Operand, ...]:
+            made: list[Operand] = []
+            for store in stores:
+                self.e.get(store.term)
+            position = 0
+            for term, accumulator in zip(reductions, accumulators, strict=True):
+                own = carried[position:position + accumulator.width]
+                position += accumulator.width
+                made += self.feed(term, accumulator, own)
+            for store in stores:
+                self.e.write(store)
+            return tuple(made)
+
+        final = self.loops(self.ordered(axes), initial, body)
+        position = 0
+        memo = self.e.scopes[-1].memo
+        for term, accumulator in zip(reductions, accumulators, strict=True):
+            own = final[position:position + accumulator.width]
+            position += accumulator.width
+            if self.vector_axis in term.reduced:
+                memo[term] = (accumulator.across(own),)
+            else:
+                memo[term] = accumulator.each(own)
+
+    def accumulator(self, term: Term) -> Accumulator:
+        operand = term.operands[0]
+        spread = self.vector_axis is not None and (self.vector_axis in term.reduced or self.e.varies(operand))
+        lanes = self.lanes if spread else 1
+        vectors = 1
+        if spread and self.vector_axis in term.reduced:
+            bound = self.vector_axis in self.free(frozenset((self.vector_axis,)))  # type: ignore[arg-type]
+            vectors = self.widest() if bound else self.e.chunk.vectors
+        elif spread:
+            vectors = self.e.chunk.vectors
+        type: Type = vector(operand.kind, lanes)
+        return accumulator_of(self.b, term.op, type, vectors)
+
+    def widest(self) -> int:
+        """How many vectors the chunks of the vector axis have at most."""
+        extent = self.domain.extents[self.vector_axis]  # type: ignore[index]
+        if extent.known:
+            return max(1, min(self.vectors, -(-extent.coefficient // self.lanes)))
+        return self.vectors
+
+    def feed(self, term: Term, accumulator: Accumulator, carried: tuple[Operand, ...]) -> list[Operand]:
+        operand = term.operands[0]
+        if accumulator.type.lanes == 1 and not (self.vector_axis in term.reduced or self.e.varies(operand)):
+            return list(accumulator.feed(carried, self.e.get(operand), (None,), self.places(term, False)))
+        values = self.e.spread(operand)
+        masks = self.e.chunk.masks if self.vector_axis in term.reduced else (None,) * len(values)
+        return list(accumulator.feed(carried, values, masks, self.places(term, True)))
+
+    def places(self, term: Term, spread: bool) -> tuple[Operand, ...]:
+        """For an argmax: the index along its axis, for each vector."""
+        if term.op != "argmax":
+            return ()
+        axis = term.attrs["axis"]
+        if axis == self.vector_axis:
+            return self.e.positions(self.e.chunk.base, "i32")
+        index = self.b.convert(self.e.index(axis), "i32")
+        if not spread:
+            return (index,)
+        return (self.b.splat(index, self.lanes),) * self.e.chunk.vectors

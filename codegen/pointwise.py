@@ -1,0 +1,98 @@
+"""How each pointwise operation of the graph becomes loop IR, on operands of equal lanes.
+
+POINTWISE is the table; an operation is lowered by the entry of its name and by nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from tapeless.codegen.builder import Builder
+from tapeless.codegen.loops import Constant, Operand
+from tapeless.codegen.vectormath import FUNCTIONS, power
+from tapeless.codegen.vectormath.exponential import keep_max, keep_min
+
+__all__ = ["POINTWISE", "lower_pointwise", "maximum", "minimum"]
+
+Rule = Callable[[Builder, Sequence[Operand], str], Operand]
+
+
+def _plain(op: str) -> Rule:
+    return lambda b, operands, kind: b.compute(op, *operands, type=operands[0].type)
+
+
+def _comparison(op: str) -> Rule:
+    return lambda b, operands, kind: b.compare(op, operands[0], operands[1])  # type: ignore[arg-type]
+
+
+def _function(name: str) -> Rule:
+    return lambda b, operands, kind: FUNCTIONS[name](b, operands[0])
+
+
+def _never_nan(x: Operand) -> bool:
+    return not x.type.is_float or isinstance(x, Constant) and x.value == x.value
+
+
+def _extremum(b: Builder, x: Operand, y: Operand, keep: Callable[[Builder, Operand, Operand], Operand],
+              integer: str) -> Operand:
+    """NaN where either operand is: `keep` keeps its first operand's, and a known number needs no test."""
+    if not x.type.is_float:
+        return b.compute(integer, x, y, type=x.type)
+    if _never_nan(y):
+        return keep(b, x, y)
+    if _never_nan(x):
+        return keep(b, y, x)
+    return b.select(b.compare("ne", y, y), y, keep(b, x, y))  # type: ignore[arg-type]
+
+
+def maximum(b: Builder, x: Operand, y: Operand) -> Operand:
+    return _extremum(b, x, y, keep_max, "max")
+
+
+def minimum(b: Builder, x: Operand, y: Operand) -> Operand:
+    return _extremum(b, x, y, keep_min, "min")
+
+
+def _sign(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
+    (x,) = operands
+    below = b.select(b.compare("lt", x, 0), Constant(-1, x.type), x)
+    return b.select(b.compare("lt", Constant(0, x.type), x), Constant(1, x.type), below)
+
+
+POINTWISE: dict[str, Rule] = {
+    **{op: _plain(op) for op in ("add", "sub", "mul", "div", "neg", "sqrt", "floor", "abs")},
+    **{op: _comparison(op) for op in ("lt", "le", "eq", "ne")},
+    **{op: _function(op) for op in FUNCTIONS},
+    "pow": lambda b, operands, kind: power(b, *operands),
+    "maximum": lambda b, operands, kind: maximum(b, *operands),
+    "minimum": lambda b, operands, kind: minimum(b, *operands),
+    "square": lambda b, operands, kind: b.mul(operands[0], operands[0]),
+    "reciprocal": lambda b, operands, kind: b.div(Constant(1.0, operands[0].type), operands[0]),
+    "sign": _sign,
+    "logical_and": _plain("and"),
+    "logical_or": _plain("or"),
+    "logical_not": lambda b, operands, kind: b.bits("xor", operands[0], True),
+    "select": lambda b, operands, kind: b.select(*operands),
+    "cast": lambda b, operands, kind: b.convert(operands[0], kind),
+}
+
+COST = {"exp": 20, "expm1": 24, "log": 28, "log1p": 36, "tanh": 30, "sigmoid": 24, "softplus": 60, "sin": 40, "cos": 40,
+        "pow": 90, "random_uniform": 150, "div": 4, "sqrt": 4, "maximum": 2, "minimum": 2, "sign": 4}
+"""Instructions for one vector, where they are more than one: for choosing parts and unrolling, not for timing."""
+
+
+def lower_pointwise(b: Builder, op: str, operands: Sequence[Operand], kind: str) -> Operand:
+    folded = _fold(op, operands, kind)
+    return folded if folded is not None else POINTWISE[op](b, operands, kind)
+
+
+def _fold(op: str, operands: Sequence[Operand], kind: str) -> Operand | None:
+    """A cast of a constant is a constant: common enough to be worth saving the instruction."""
+    if op == "cast" and isinstance(operands[0], Constant) and not isinstance(operands[0].value, tuple):
+        value = operands[0].value
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        made = float(value) if kind[0] == "f" else bool(value) if kind == "i1" else int(value)
+        return Constant(made, operands[0].type.of(kind))
+    return None

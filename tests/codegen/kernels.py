@@ -1,0 +1,130 @@
+"""Running one kernel three ways: machine code, the loop IR's interpreter, and the graph's reference interpreter."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from tapeless.codegen import llvm, native
+from tapeless.codegen.loops import Function
+from tapeless.codegen.lower import lower_kernel
+from tapeless.ir.graph import Builder, Graph, Node, Port, Value
+from tapeless.ir.interpreter import run as reference_run
+from tapeless.ir.target import Target, host
+from tapeless.ir.types import DType, Tensor
+
+HOST = host()
+
+
+def kernel(family: str, build: Callable[[Builder], None], *, leading: Sequence[int] | None = None, name: str = "k",
+           dtype: DType = DType.F32) -> Node:
+    """A kernel node around the region that `build` writes."""
+    builder = Builder("region", dtype)
+    build(builder)
+    return node_of(family, builder.graph(), leading, name)
+
+
+def node_of(family: str, region: Graph, leading: Sequence[int] | None = None, name: str = "k") -> Node:
+    count = len(region.inputs) + len(region.outputs)
+    operands = tuple(Value(f"x{k}", port.value.type) for k, port in enumerate(region.inputs))
+    results = tuple(Value(f"y{k}", port.value.type) for k, port in enumerate(region.outputs))
+    attrs = {"family": family, "name": name, "leading": tuple(leading or (0,) * count)}
+    return Node("kernel", operands, results, attrs, (region,))
+
+
+def padded(array: np.ndarray, leading: int) -> np.ndarray:
+    """The memory of a matrix whose rows are `leading` elements apart; the gaps hold garbage."""
+    if not leading or array.ndim != 2:
+        return np.ascontiguousarray(array)
+    memory = np.full((array.shape[0], leading), 77, array.dtype)
+    memory[:, :array.shape[1]] = array
+    return memory
+
+
+def arrays_for(region: Graph, rows: int, seed: int = 0, ranges: Mapping[str, tuple[float, float]] | None = None
+               ) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    made = {}
+    for port in region.inputs:
+        shape = port.value.type.at(rows)
+        low, high = (ranges or {}).get(port.key, (-2.0, 2.0))
+        if port.value.type.dtype.is_float:
+            array = rng.uniform(low, high, shape)
+        elif port.value.type.dtype is DType.BOOL:
+            array = rng.integers(0, 2, shape)
+        else:
+            array = rng.integers(int(low) if port.key in (ranges or {}) else 0,
+                                 int(high) if port.key in (ranges or {}) else 5, shape)
+        made[port.key] = array.astype(port.value.type.dtype.numpy)
+    return made
+
+
+class Compiled:
+    def __init__(self, function: Function, target: Target = HOST) -> None:
+        self.function = function
+        self.text = llvm.module_text([llvm.function_text(function, target, linkage="")], target)
+        self.object = native.compile_object(self.text, target)
+        self.loaded = native.load(self.object, [function.name])
+        types = [ctypes.c_void_p] * len(function.buffers) + [ctypes.c_int64] * 2
+        self.entry = self.loaded.function(function.name, *types)
+
+    def __call__(self, memory: Sequence[np.ndarray], rows: int) -> None:
+        pointers = [array.ctypes.data for array in memory]
+        for buffer in self.function.buffers[len(memory):]:
+            scratch = np.zeros(buffer.bytes * self.function.parts + 64, np.uint8)
+            pointers.append(scratch.ctypes.data)
+            self._scratch = scratch
+        for part in range(self.function.parts):
+            self.entry(*pointers, rows, part)
+
+
+def run_compiled(node: Node, arrays: Mapping[str, np.ndarray], rows: int, *, capacity: int | None = None,
+                 target: Target = HOST, compiled: Compiled | None = None) -> dict[str, np.ndarray]:
+    region, leading = node.regions[0], node.attrs["leading"]
+    compiled = compiled or Compiled(lower_kernel(node, target, max(1, capacity or rows)), target)
+    memory = [padded(arrays[port.key], ld) for port, ld in zip(region.inputs, leading, strict=False)]
+    results: list[np.ndarray] = []
+    for port, ld in zip(region.outputs, leading[len(region.inputs):], strict=True):
+        shape = port.value.type.at(rows)
+        results.append(padded(np.full(shape, 99, port.value.type.dtype.numpy), ld))
+    guards = [np.concatenate([result.reshape(-1), np.full(64, 55).astype(result.dtype)]) for result in results]
+    compiled([*memory, *guards], rows)
+    made = {}
+    for port, result, guard in zip(region.outputs, results, guards, strict=True):
+        assert (guard[result.size:] == np.full(64, 55).astype(guard.dtype)).all(), "a kernel wrote past its result"
+        shape = port.value.type.at(rows)
+        whole = guard[:result.size].reshape(result.shape)
+        made[port.key] = whole[:, :shape[1]] if len(shape) == 2 else whole
+    return made
+
+
+def expected(node: Node, arrays: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
+    return reference_run(node.regions[0], dict(arrays), rows=rows, precision=DType.F64)
+
+
+def check(node: Node, rows: int, *, seed: int = 0, capacity: int | None = None, tolerance: float = 0.0,
+          ranges: Mapping[str, tuple[float, float]] | None = None, target: Target = HOST) -> None:
+    """Machine code against the reference interpreter, within the element type's rounding."""
+    region = node.regions[0]
+    arrays = arrays_for(region, rows, seed, ranges)
+    made = run_compiled(node, arrays, rows, capacity=capacity, target=target)
+    for port in region.outputs:
+        wanted = expected(node, arrays, rows)[port.key]
+        dtype = port.value.type.dtype
+        if dtype.is_float:
+            bound = tolerance or (2e-5 if dtype is DType.F32 else 1e-12)
+            finite = np.abs(wanted[np.isfinite(wanted)])
+            near = bound * max(1.0, float(finite.max()) if finite.size else 0.0)
+            np.testing.assert_allclose(made[port.key], wanted, rtol=bound, atol=near, err_msg=str(port.key))
+        else:
+            np.testing.assert_array_equal(made[port.key], wanted, err_msg=str(port.key))
+
+
+def tensor(*shape: object, dtype: DType = DType.F32) -> Tensor:
+    return Tensor(dtype, tuple(shape))  # type: ignore[arg-type]
+
+
+__all__ = ["HOST", "Compiled", "Port", "arrays_for", "check", "expected", "kernel", "node_of", "padded",
+           "run_compiled", "tensor"]
