@@ -6,6 +6,7 @@ It looks, and changes nothing: what it prints is what `compile` makes.
 from __future__ import annotations
 
 import difflib
+import html
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,11 +71,19 @@ class Inspection:
         return drawing(self.graph(stage, entry))
 
     def save(self, path: str | Path) -> None:
-        """All stages of the training step in one text file."""
-        stages = ("ast", *GRAPH_STAGES, "scheduled", "loops", "memory", "llvm")
-        content = "\n".join(f"#### {stage}\n\n{self.stage(stage)}" for stage in stages)
+        """All stages of the training step in one file: a page with a heading for each if it ends in .html, else text."""
+        path = Path(path)
+        texts = {stage: self.stage(stage) for stage in ("ast", *GRAPH_STAGES, "scheduled", "loops", "memory", "llvm")}
+        if path.suffix in (".html", ".htm"):
+            links = " ".join(f'<a href="#{stage}">{stage}</a>' for stage in texts)
+            parts = [f'<h2 id="{stage}">{stage}</h2><pre>{html.escape(text)}</pre>' for stage, text in texts.items()]
+            title = html.escape(f"{self._pipeline.model.name}: every stage")
+            head = f'<!doctype html><meta charset="utf-8"><title>{title}</title><h1>{title}</h1><nav>{links}</nav>'
+            content = "\n".join([head, *parts]) + "\n"
+        else:
+            content = "\n".join(f"#### {stage}\n\n{text}" for stage, text in texts.items())
         try:
-            Path(path).write_text(content, "utf-8")
+            path.write_text(content, "utf-8")
         except OSError as error:
             raise UserError(f"{path} can't be written: {error.strerror}") from error
 
