@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tapeless.codegen.loops import Function
+from tapeless.codegen.matmul import lower_matmul
 from tapeless.codegen.nest import lower_nest
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
@@ -13,6 +14,7 @@ __all__ = ["FAMILIES", "lower_kernel"]
 
 FAMILIES: dict[str, Callable[[Node, Target, int], Function]] = {
     "nest": lower_nest,
+    "matmul": lower_matmul,
 }
 
 

@@ -1,0 +1,312 @@
+"""Matrix products: register tiles with the epilogue inside.
+
+C[M, N] = op(A)[M, K] B[K, N]. A tile of C (rows times vectors) lives in registers while k runs; each step broadcasts
+one element of A for each row and multiplies it into the vectors of B. Operands stay where they are: no packing (with
+leading dimensions kept off multiples of 512 elements, direct access reaches the peak up to 1024 and beyond). Then the
+epilogue, any pointwise work over [M, N], turns the tile into what is stored. Each element of the product is one chain
+of multiply-adds in the order of k, whatever the tile: a row's bits do not depend on the count of rows.
+
+A light epilogue is written out on the registers. A heavy one (an exponential is twenty instructions, and a tile has up
+to 28 vectors) goes through a tile of scratch and a loop over its rows: compile time is by the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tapeless.codegen.builder import Builder, index_constant
+from tapeless.codegen.domain import Domain, LoweringError, Term, analyse, closure, dense, size_of
+from tapeless.codegen.evaluate import Chunk, Evaluator, Scope
+from tapeless.codegen.loops import Buffer, Constant, Function, Operand, vector
+from tapeless.codegen.nest import buffers_of, part_range, parts_for
+from tapeless.codegen.pointwise import COST
+from tapeless.ir.graph import Node, Value
+from tapeless.ir.target import Target
+
+__all__ = ["Tile", "choose_tile", "lower_matmul"]
+
+INLINE_EPILOGUE = 160
+"""Instructions up to which an epilogue is written out on the registers."""
+TAIL_ROWS = 4
+"""Rows of the tile that does what whole tiles leave over: their addresses fit the integer registers."""
+MULTIPLY_ADDS_PER_MICROSECOND = 7000
+"""Vector multiply-adds: two a cycle at some 3.5 GHz."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    rows: int
+    vectors: int
+
+    @property
+    def share(self) -> float:
+        """Share of the multiply-add peak that the inner loop reaches, measured on Zen 5: one vector a row folds the
+        broadcast into each multiply-add (two loads a cycle are the limit), few accumulators wait for each other."""
+        accumulators = self.rows * self.vectors
+        if self.vectors == 1:
+            return 0.91 * min(1.0, accumulators / 8)
+        return min(1.0, accumulators / 8) * (1 - 1.3 / accumulators)
+
+
+def tiles_for(target: Target) -> list[Tile]:
+    """Tiles whose accumulators and vectors of B leave two registers free."""
+    room = target.registers - 2
+    return [Tile(rows, vectors) for vectors in (1, 2, 3, 4) for rows in range(1, 17)
+            if rows * vectors + vectors <= room]
+
+
+def choose_tile(m: int, n: int, lanes: int, target: Target) -> Tile:
+    """The tile with the least expected time for an m x n product; of equals, the one with less text."""
+    columns = -(-n // lanes)
+
+    def cost(tile: Tile) -> float:
+        whole, rest = divmod(m, tile.rows)
+        rows = whole * tile.rows / tile.share + (rest / Tile(rest, tile.vectors).share if rest else 0)
+        return rows * -(-columns // tile.vectors) * tile.vectors * (1 + 0.002 * tile.rows * tile.vectors)
+
+    fitting = [tile for tile in tiles_for(target) if tile.rows <= max(1, m) and tile.vectors <= max(1, columns)]
+    return min(fitting, key=cost)
+
+
+def lower_matmul(node: Node, target: Target, capacity: int) -> Function:
+    return _Product(node, target, capacity).function()
+
+
+class _Product:
+    def __init__(self, node: Node, target: Target, capacity: int) -> None:
+        region = node.regions[0]
+        products = [inner for inner in region.nodes if inner.op == "matmul"]
+        if len(products) != 1 or products[0].attrs["transpose_b"]:
+            raise LoweringError(f"kernel {node.attrs['name']}: one product, whose right operand is not transposed")
+        product = products[0]
+        places = {port.value: place for place, port in enumerate(region.inputs)}
+        self.node = node
+        self.target = target
+        self.leaf: Value = product.result
+        self.domain: Domain = analyse(region, node.attrs["leading"], leaf=self.leaf)
+        self.kind = self.leaf.type.dtype.value
+        self.buffers = buffers_of(node)
+        leading = node.attrs["leading"]
+        a, b = product.operands
+        self.a, self.b_place = places[a], places[b]
+        self.lda = dense(a.type.shape, leading[self.a])[0]
+        self.ldb = dense(b.type.shape, leading[self.b_place])[0]
+        self.transposed = bool(product.attrs["transpose_a"])
+        self.m, self.n = (size_of(dim) for dim in self.leaf.type.shape)
+        self.k = size_of(a.type.shape[0 if self.transposed else 1])
+        m, n, k = (size.at(capacity) for size in (self.m, self.n, self.k))
+        self.lanes = 1 if self.leaf.type.shape[1] == 1 else target.lanes(self.leaf.type.dtype.bytes)
+        self.tile = choose_tile(m, n, self.lanes, target)
+        self.width = self.tile.vectors * self.lanes
+        self.terms = closure(store.term for store in self.domain.stores)
+        vectors = m * -(-n // self.lanes)
+        work = vectors * k / MULTIPLY_ADDS_PER_MICROSECOND + vectors * self.epilogue_cost / 8000
+        self.split_columns, self.parts = self.choose_parts(parts_for(work), -(-m // self.tile.rows), -(-n // self.width))
+        self.scratch = False
+        self.builder = Builder(target)
+
+    @property
+    def epilogue_cost(self) -> int:
+        return sum(COST.get(term.op, 1) for term in self.terms if term.op not in ("leaf", "constant", "count"))
+
+    def choose_parts(self, parts: int, row_tiles: int, column_tiles: int) -> tuple[bool, int]:
+        """Along columns or along rows, whichever gives more even shares; a share is whole tiles."""
+
+        def best(tiles: int) -> tuple[float, int]:
+            """The speed-up, if each part had a thread, and the fewest parts that give it."""
+            found = max((tiles / -(-tiles // count), -count) for count in range(1, min(parts, tiles) + 1))
+            return found[0], -found[1]
+
+        by_columns, by_rows = best(max(1, column_tiles)), best(max(1, row_tiles))
+        return (True, by_columns[1]) if by_columns[0] >= by_rows[0] else (False, by_rows[1])
+
+    def function(self) -> Function:
+        b = self.builder
+        self.sizes = Evaluator(b, self.buffers, self.domain, None, 1)
+        self.m_extent, self.n_extent, self.k_extent = (self.sizes.size(size) for size in (self.m, self.n, self.k))
+        self.lda_step, self.ldb_step = self.sizes.size(self.lda), self.sizes.size(self.ldb)
+        if self.split_columns:
+            start, stop = part_range(b, self.n_extent, self.parts, self.width)
+            self.rows_range = (index_constant(0), self.m_extent)
+        else:
+            start, stop = index_constant(0), self.n_extent
+            self.rows_range = part_range(b, self.m_extent, self.parts, self.tile.rows)
+        self.columns(start, stop)
+        buffers = self.buffers
+        if self.scratch:
+            size = self.tile.rows * self.width * self.leaf.type.dtype.bytes
+            buffers = (*buffers, Buffer("scratch", self.kind, "scratch", -(-size // 64) * 64))
+        return Function(self.node.attrs["name"], buffers, self.parts, tuple(b.block))
+
+    # Loops over tiles
+
+    def columns(self, start: Operand, stop: Operand) -> None:
+        """Column tiles: whole ones in a loop. What is left of a known extent is a narrower tile of its own; of an
+        unknown one, every tile is under masks."""
+        b, width = self.builder, self.width
+        if self.n.known:
+            count = self.n.coefficient
+            whole = count // width * width
+            left = count - whole
+            last = b.arithmetic("min", stop, index_constant(whole))
+            if whole:
+                self.column_loop(start, last, (None,) * self.tile.vectors)
+            if left:
+                masks = tuple(
+                    b.first(index_constant(left - k * self.lanes), self.lanes) if left < (k + 1) * self.lanes else None
+                    for k in range(-(-left // self.lanes)))
+                # The last part does it; all of them would where there are no whole tiles, but then there is one part.
+                if self.split_columns and self.parts > 1:
+                    self.column_loop(b.arithmetic("max", start, index_constant(whole)), stop, masks)
+                else:
+                    self.row_tiles(index_constant(whole), masks)
+        else:
+            self.column_loop(start, stop, None)
+
+    def column_loop(self, start: Operand, stop: Operand, masks: tuple[Operand | None, ...] | None) -> None:
+        b = self.builder
+        if isinstance(start, Constant) and stop == index_constant(self.width) and masks is not None:
+            self.row_tiles(start, masks)
+            return
+        loop = b.open_loop(start, stop, self.width)
+        with b.inside(loop.block):
+            if masks is None:
+                left = b.arithmetic("sub", stop, loop.variable)
+                masks = tuple(b.first(b.arithmetic("sub", left, index_constant(k * self.lanes)), self.lanes)
+                              for k in range(self.tile.vectors))
+            self.row_tiles(loop.variable, masks)
+        b.close_loop(loop)
+
+    def row_tiles(self, j: Operand, masks: tuple[Operand | None, ...]) -> None:
+        b, height = self.builder, self.tile.rows
+        start, stop = self.rows_range
+        if isinstance(start, Constant) and isinstance(stop, Constant):
+            whole = int(stop.value) // height * height  # type: ignore[arg-type]
+            left = int(stop.value) - whole  # type: ignore[arg-type]
+            if whole == height:
+                self.tile_at(start, j, masks, height, None)
+            elif whole:
+                self.row_loop(start, index_constant(whole), height, j, masks)
+            if left:
+                self.tile_at(index_constant(whole), j, masks, left, None)
+            return
+        span = b.arithmetic("sub", stop, start)
+        middle = b.arithmetic("add", start, b.arithmetic("mul", b.arithmetic("div", span, index_constant(height)),
+                                                         index_constant(height)))
+        self.row_loop(start, middle, height, j, masks)
+        if height > 1 and not (self.m.known and self.m.coefficient % height == 0):
+            rows = min(TAIL_ROWS, height)
+            loop = b.open_loop(middle, stop, rows)
+            with b.inside(loop.block):
+                self.tile_at(loop.variable, j, masks, rows, b.arithmetic("sub", stop, loop.variable))
+            b.close_loop(loop)
+
+    def row_loop(self, start: Operand, stop: Operand, height: int, j: Operand,
+                 masks: tuple[Operand | None, ...]) -> None:
+        loop = self.builder.open_loop(start, stop, height)
+        with self.builder.inside(loop.block):
+            self.tile_at(loop.variable, j, masks, height, None)
+        self.builder.close_loop(loop)
+
+    # One tile
+
+    def tile_at(self, i: Operand, j: Operand, masks: tuple[Operand | None, ...], rows: int, left: Operand | None
+                ) -> None:
+        """The tile at row i and column j. Where `left` is given, only so many of its rows exist: addresses of the
+        others are held at the last row, and they are not stored."""
+        tile = self.product(i, j, masks, rows, left)
+        cost = self.epilogue_cost * rows * len(masks)
+        if left is None and (cost <= INLINE_EPILOGUE or rows == 1):
+            self.inline_epilogue(tile, i, j, masks)
+        else:
+            self.looped_epilogue(tile, i, j, masks, left)
+
+    def product(self, i: Operand, j: Operand, masks: tuple[Operand | None, ...], rows: int, left: Operand | None
+                ) -> list[tuple[Operand, ...]]:
+        b, lanes, vectors = self.builder, self.lanes, len(masks)
+        type = vector(self.kind, lanes)
+        zero = Constant(0.0, type)
+        offsets = self.row_offsets(i, rows, left)
+        loop = b.open_loop(index_constant(0), self.k_extent, 1, (zero,) * (rows * vectors))
+        with b.inside(loop.block):
+            k = loop.variable
+            b_base = b.arithmetic("add", b.arithmetic("mul", k, self.ldb_step), j)
+            right = [b.load(self.buffers[self.b_place].name, self.kind,
+                            b.arithmetic("add", b_base, index_constant(v * lanes)), lanes, mask)
+                     for v, mask in enumerate(masks)]
+            a_base = b.arithmetic("mul", k, self.lda_step) if self.transposed else k
+            yields: list[Operand] = []
+            common = b.arithmetic("add", a_base, offsets[0][0])
+            for row, (base, distance) in enumerate(offsets):
+                index = b.arithmetic("add", common if base is offsets[0][0] else b.arithmetic("add", a_base, base),
+                                     index_constant(distance))
+                element = b.splat(b.load(self.buffers[self.a].name, self.kind, index), lanes)
+                for v in range(vectors):
+                    yields.append(b.fma(element, right[v], loop.parameters[row * vectors + v]))
+        results = b.close_loop(loop, yields)
+        return [tuple(results[row * vectors:(row + 1) * vectors]) for row in range(rows)]
+
+    def row_offsets(self, i: Operand, rows: int, left: Operand | None) -> list[tuple[Operand, int]]:
+        """Where each row of op(A) starts: an index computed before the loop, and a known distance from it."""
+        b = self.builder
+        step = index_constant(1) if self.transposed else self.lda_step
+        if left is None and isinstance(step, Constant):
+            base = b.arithmetic("mul", i, step)
+            return [(base, row * int(step.value)) for row in range(rows)]  # type: ignore[arg-type]
+        made: list[tuple[Operand, int]] = []
+        last = b.arithmetic("sub", left, index_constant(1)) if left is not None else None
+        for row in range(rows):
+            distance: Operand = index_constant(row)
+            if last is not None and row:
+                distance = b.arithmetic("min", distance, last)
+            made.append((b.arithmetic("mul", b.arithmetic("add", i, distance), step), 0))
+        return made
+
+    # Epilogues
+
+    def evaluator(self) -> Evaluator:
+        """Fresh for each tile, so that no loaded value is held in a register through a tile's inner loop."""
+        _, n_axis = self.domain.first_axes[self.leaf]
+        return Evaluator(self.builder, self.buffers, self.domain, n_axis, self.lanes)
+
+    def stores_at(self, e: Evaluator, row: Operand, block: list[Any], leaf: Sequence[Operand]) -> None:
+        m_axis, _ = self.domain.first_axes[self.leaf]
+        scope = Scope(block, {} if m_axis is None else {m_axis: row})
+        with e.within([*e.scopes, scope]):
+            term: Term = self.domain.leaves[self.leaf]
+            e.scopes[e.depth(term.axes)].memo[term] = tuple(leaf)
+            for store in self.domain.stores:
+                e.get(store.term)
+            for store in self.domain.stores:
+                e.write(store)
+
+    def inline_epilogue(self, tile: list[tuple[Operand, ...]], i: Operand, j: Operand,
+                        masks: tuple[Operand | None, ...]) -> None:
+        b, e = self.builder, self.evaluator()
+        with e.within([*e.scopes, Scope(b.block, {}, Chunk(j, masks))]):
+            for row, values in enumerate(tile):
+                self.stores_at(e, b.arithmetic("add", i, index_constant(row)), b.block, values)
+
+    def looped_epilogue(self, tile: list[tuple[Operand, ...]], i: Operand, j: Operand,
+                        masks: tuple[Operand | None, ...], left: Operand | None) -> None:
+        """Through scratch: the tile is written there, and read again row by row."""
+        b, e, lanes = self.builder, self.evaluator(), self.lanes
+        self.scratch = True
+        width = len(masks) * lanes
+        for row, values in enumerate(tile):
+            for v, value in enumerate(values):
+                b.store("scratch", index_constant(row * width + v * lanes), value)
+        stop: Operand = index_constant(len(tile))
+        if left is not None:
+            stop = b.arithmetic("min", left, stop)
+        loop = b.open_loop(index_constant(0), stop, 1)
+        with e.within([*e.scopes, Scope(b.block, {}, Chunk(j, masks))]), b.inside(loop.block):
+            base = b.arithmetic("mul", loop.variable, index_constant(width))
+            values = tuple(b.load("scratch", self.kind, b.arithmetic("add", base, index_constant(v * lanes)), lanes)
+                           for v in range(len(masks)))
+            self.stores_at(e, b.arithmetic("add", i, loop.variable), loop.block, values)
+        b.close_loop(loop)
+
+

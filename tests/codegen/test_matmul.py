@@ -1,0 +1,122 @@
+"""Products against the reference interpreter: all sizes, transposed left operands, epilogues, run-time dimensions."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from tapeless.codegen import llvm, native
+from tapeless.codegen.lower import lower_kernel
+from tapeless.ir.graph import Builder
+from tapeless.ir.types import DType, Rows, Tensor
+
+from .kernels import HOST, Compiled, arrays_for, check, kernel, run_compiled
+
+BATCH = Rows()
+LETTERS = {"b": BATCH}
+
+
+def product(m, n, k, *, dtype=DType.F32, transpose_a=False, epilogue=None, leading=None):
+    def build(b: Builder) -> None:
+        x = b.input("x", Tensor(dtype, (k, m) if transpose_a else (m, k)), "operand")
+        w = b.input("w", Tensor(dtype, (k, n)), "operand")
+        z = b.emit("matmul", x, w, transpose_a=transpose_a, transpose_b=False)
+        (epilogue or plain)(b, z, dtype)
+
+    return kernel("matmul", build, leading=leading)
+
+
+def plain(b, z, dtype):
+    b.output("z", z, "result")
+
+
+def swish(b, z, dtype):
+    bias = b.input("bias", Tensor(dtype, z.type.shape[1:]), "operand")
+    z = b.emit("add", z, b.broadcast_to(bias, z.type.shape))
+    b.output("z", z, "result")
+    b.output("h", b.emit("mul", z, b.emit("sigmoid", z)), "result")
+
+
+def relu(b, z, dtype):
+    bias = b.input("bias", Tensor(dtype, z.type.shape[1:]), "operand")
+    rate = b.input("rate", Tensor(dtype, ()), "operand")
+    z = b.emit("add", z, b.broadcast_to(bias, z.type.shape))
+    z = b.emit("maximum", z, b.full(0.0, z))
+    b.output("h", b.emit("mul", z, b.broadcast_to(rate, z.type.shape)), "result")
+
+
+def masked(b, z, dtype):
+    y = b.input("y", z.type, "operand")
+    scale = b.input("scale", Tensor(dtype, z.type.shape[:1]), "operand")
+    z = b.emit("select", b.emit("lt", b.full(0.0, y), y), z, b.full(0.0, z))
+    b.output("h", b.emit("mul", z, b.broadcast_to(scale, z.type.shape, (0,))), "result")
+
+
+def dropped(b, z, dtype):
+    seed = b.input("seed", Tensor(DType.U32, (2,)), "operand")
+    step = b.input("step", Tensor(DType.I32, ()), "operand")
+    u = b.emit("random_uniform", seed, step, site=5, shape=z.type.shape, dtype=dtype)
+    b.output("h", b.emit("select", b.emit("lt", u, b.full(0.3, u)), b.full(0.0, z), z), "result")
+
+
+SIZES = (0, 1, 3, 7, 17, 64, 65, 129)
+
+
+@pytest.mark.parametrize("dtype", (DType.F32, DType.F64), ids=str)
+@pytest.mark.parametrize("transpose_a", (False, True))
+def test_sizes(dtype, transpose_a):
+    rng = np.random.default_rng(1)
+    shapes = [(m, n, 17) for m, n in zip(SIZES, SIZES[::-1])] + [(n, n, n) for n in SIZES]
+    shapes += [tuple(rng.choice(SIZES, 3).tolist()) for _ in range(6)]
+    for m, n, k in shapes:
+        check(product(m, n, k, dtype=dtype, transpose_a=transpose_a), 1)
+
+
+@pytest.mark.parametrize("epilogue", (swish, relu, masked, dropped), ids=lambda epilogue: epilogue.__name__)
+@pytest.mark.parametrize("shape", ("b,17,64", "b,64,3", "b,1,33", "33,b,20", "20,70,b", "1,40,7", "1,1,5", "65,64,64"))
+def test_epilogues(epilogue, shape):
+    m, n, k = (LETTERS.get(part) or int(part) for part in shape.split(","))
+    for dtype in (DType.F32, DType.F64):
+        node = product(m, n, k, dtype=dtype, epilogue=epilogue, transpose_a=k is BATCH)
+        for rows in (0, 1, 13, 64):
+            check(node, rows, capacity=64)
+
+
+def test_leading_dimensions():
+    for transpose_a in (False, True):
+        check(product(20, 33, 30, transpose_a=transpose_a, leading=(48, 40, 48)), 1)
+
+
+def test_rows_do_not_depend_on_their_count():
+    for dtype in (DType.F32, DType.F64):
+        node = product(BATCH, 70, 45, dtype=dtype, epilogue=swish)
+        compiled = Compiled(lower_kernel(node, HOST, 64))
+        arrays = arrays_for(node.regions[0], 64)
+        whole = run_compiled(node, arrays, 64, compiled=compiled)
+        for rows in (1, 2, 5, 7, 8, 30, 63):
+            some = run_compiled(node, {**arrays, "x": arrays["x"][:rows]}, rows, compiled=compiled)
+            for name in some:
+                assert some[name].tobytes() == whole[name][:rows].tobytes()
+
+
+def test_parts_cover_everything():
+    for shape in ((256, 300, 400), (BATCH, 1000, 300), (1000, 70, 300), (300, 1000, BATCH)):
+        m, n, k = shape
+        node = product(m, n, k, epilogue=swish, transpose_a=k is BATCH)
+        assert lower_kernel(node, HOST, 256).parts > 1
+        for rows in (256, 100, 1):
+            check(node, rows, capacity=256, tolerance=1e-4)
+
+
+@pytest.mark.skipif(not HOST.avx512, reason="counts the registers of AVX-512")
+@pytest.mark.parametrize("shape", ((64, 256, 64), (64, 512, 784), (784, 512, 64), (60, 96, 70), (84, 64, 10)))
+def test_no_spills(shape):
+    m, n, k = shape
+    for transpose_a in (False, True):
+        for dtype in (DType.F32, DType.F64):
+            function = lower_kernel(product(m, n, k, dtype=dtype, transpose_a=transpose_a, epilogue=relu), HOST, 1)
+            text = native.assembly(llvm.module_text([llvm.function_text(function, HOST)], HOST), HOST)
+            spills = re.findall(r"zmm\d+, -?\d*\(%rsp\)|-?\d*\(%rsp\), %zmm\d+", text)
+            assert not spills
