@@ -56,18 +56,21 @@ def _packed_operands(graph: Graph) -> Graph:
 def _stored_once(graph: Graph) -> Graph:
     """Gives each output port a value of its own that a kernel can store: copies inputs, constants and shared values.
 
-    A new state value is also copied where a reader of the slot's old value depends on it.
+    A new state value is also copied where a reader of the slot's old value depends on it, or the loss: nothing is
+    overwritten before the loss is known to be finite.
     """
     builder = Builder(graph.name)
     seen = _inputs(builder, graph)
     builder.copy_nodes(graph.nodes, seen)
     stored: set[Value] = set()
+    guarded = graph.ancestors([port.value for port in graph.outputs if port.role == "loss"])
     result = []
     for port in graph.outputs:
         value = seen[port.value]
         producer = graph.producers.get(port.value)
         plain = producer is None or is_free(producer, graph) or producer.op == "reshape"
-        if plain or value in stored or _read_after_write(graph, port):
+        early = port.role == "state" and port.value in guarded
+        if plain or early or value in stored or _read_after_write(graph, port):
             value = builder.emit("cast", value, name=f"{port.label}.new", span=port.span, dtype=value.type.dtype)
         stored.add(value)
         result.append((port, value))
@@ -164,18 +167,22 @@ class _Fusion:
         return {"matmul": "matmul", "reshape": "view", **ALONE}.get(node.op, "nest")
 
     def _order(self) -> None:
-        """Edges between groups: dataflow, and old readers of a state slot before its writer."""
+        """Edges between groups: dataflow; old readers of a state slot, and the losses, before its writer."""
         for k, group in self.groups.items():
             for value in self._taken(self.graph.nodes[k]):
                 if value in self.place:
                     self._edge(self.groups[self.place[value]], group)
         slots = {port.label: port.value for port in self.graph.inputs if port.role in STATE_ROLES}
+        losses = [self.groups[self.place[port.value]] for port in self.graph.outputs if port.role == "loss"]
         for port in self.graph.outputs:
-            if port.role == "state" and port.label in slots:
-                writer = self.groups[self.place[port.value]]
-                for k, group in self.groups.items():
-                    if group is not writer and slots[port.label] in self._taken(self.graph.nodes[k]):
-                        self._edge(group, writer)
+            if port.role != "state":
+                continue
+            writer = self.groups[self.place[port.value]]
+            old = slots.get(port.label)
+            readers = [g for k, g in self.groups.items() if old in self._taken(self.graph.nodes[k])]
+            for group in (*losses, *readers):
+                if group is not writer:
+                    self._edge(group, writer)
 
     @staticmethod
     def _edge(first: _Group, second: _Group) -> None:

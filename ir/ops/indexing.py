@@ -63,7 +63,7 @@ declare(
 def _gather_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
     expect_count("gather", operands, 2)
     table, index = operands
-    expect(table.rank >= 1 and table.dtype.is_float and index.dtype is DType.I32, f"`gather` from {table} by {index}")
+    expect(table.rank >= 1 and index.dtype is DType.I32, f"`gather` from {table} by {index}")
     return (table.with_shape(index.shape + table.shape[1:]),)
 
 

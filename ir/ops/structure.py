@@ -118,3 +118,17 @@ declare(
         attributes=("family", "name", "leading"),
     )
 )
+
+# A kernel with its place in time (phase; parts that run side by side) and memory (where operands, results and scratch
+# lie): what the scheduler makes of kernels. Places are written like `workspace+4096`.
+declare(
+    Operation(
+        "task",
+        "structure",
+        _kernel_rule,
+        NoDerivative("tasks are made after differentiation"),
+        _kernel_reference,
+        (),
+        attributes=("family", "name", "leading", "phase", "parts", "places", "scratch"),
+    )
+)

@@ -1,0 +1,367 @@
+"""The driver of an entry: one LLVM function that walks the batches, runs the phases and lets threads meet between them.
+
+    int32_t entry(tl_context *context, int32_t thread)
+
+Every thread runs it with its own number. For each batch: find its rows, or assemble them by the order; run the phases;
+add losses and metrics, times rows, to the sums. An entry whose tasks all have one part runs on thread 0 alone. The
+context's fields are eight bytes each, in the order of FIELDS; pointers to data and outputs follow them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tapeless.codegen.memory import Place
+from tapeless.codegen.schedule import ORDER, Scheduled, assembles, cost
+from tapeless.ir.graph import Graph, Node, Value
+from tapeless.ir.types import DType, Rows, Tensor
+
+FIELDS = (
+    "state",
+    "gradients",
+    "workspace",
+    "threads",
+    "barrier",
+    "yield",
+    "begin",
+    "end",
+    "order",
+    "sums",
+    "arguments",
+    "status",
+    "done",
+)
+POINTERS = frozenset({"state", "gradients", "workspace", "barrier", "yield", "order", "sums", "arguments"})
+LINE = 64  # bytes between two threads' flags
+SPINS = 2000  # turns of waiting before the host is asked to let others run
+NOT_FINITE = 1
+
+BARRIER = f"""\
+define internal void @meet(ptr %context, i64 %thread) noinline {{
+entry:
+  %barrier.at = getelementptr i8, ptr %context, i64 {8 * FIELDS.index("barrier")}
+  %flags = load ptr, ptr %barrier.at
+  %threads.at = getelementptr i8, ptr %context, i64 {8 * FIELDS.index("threads")}
+  %threads = load i64, ptr %threads.at
+  %yield.at = getelementptr i8, ptr %context, i64 {8 * FIELDS.index("yield")}
+  %yield = load ptr, ptr %yield.at
+  %own.offset = mul i64 %thread, {LINE}
+  %own = getelementptr i8, ptr %flags, i64 %own.offset
+  %epoch = load i64, ptr %own
+  %next = add i64 %epoch, 1
+  store atomic i64 %next, ptr %own release, align 8
+  br label %others
+others:
+  %other = phi i64 [ 0, %entry ], [ %other.next, %arrived ]
+  %all = icmp eq i64 %other, %threads
+  br i1 %all, label %leave, label %look
+look:
+  %offset = mul i64 %other, {LINE}
+  %flag = getelementptr i8, ptr %flags, i64 %offset
+  br label %wait
+wait:
+  %spins = phi i64 [ 0, %look ], [ %spins.next, %again ]
+  %seen = load atomic i64, ptr %flag acquire, align 8
+  %here = icmp sge i64 %seen, %next
+  br i1 %here, label %arrived, label %again
+again:
+  %spins.next = add i64 %spins, 1
+  %long = icmp sgt i64 %spins.next, {SPINS}
+  %can = icmp ne ptr %yield, null
+  %rest = and i1 %long, %can
+  br i1 %rest, label %give, label %wait
+give:
+  call void %yield()
+  br label %wait.reset
+wait.reset:
+  br label %look
+arrived:
+  %other.next = add i64 %other, 1
+  br label %others
+leave:
+  ret void
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """An entry's driver: its LLVM text, and what a host must know of it."""
+
+    text: str
+    parallel: bool
+
+
+def driver(
+    symbol: str, scheduled: Scheduled, symbols: Mapping[str, str], data: Sequence[str], outputs: Sequence[str], capacity: int
+) -> Driver:
+    """Write an entry's driver. `symbols` names the function of each task by the task's first result; `data` and
+    `outputs` name the pointers behind the context's fields, in order."""
+    writer = _Writer(symbol, scheduled, symbols, data, outputs, capacity)
+    return Driver("\n".join(writer.lines()) + "\n", writer.parallel)
+
+
+class _Writer:
+    """Writes one driver. `%p` is the position of the batch, `%rows` its size."""
+
+    def __init__(
+        self,
+        symbol: str,
+        scheduled: Scheduled,
+        symbols: Mapping[str, str],
+        data: Sequence[str],
+        outputs: Sequence[str],
+        capacity: int,
+    ) -> None:
+        self.symbol, self.graph, self.symbols, self.capacity = symbol, scheduled.graph, symbols, capacity
+        self.batch, self.data, self.outputs = scheduled.batch, list(data), list(outputs)
+        self.root: dict[Value, Value] = {}
+        for node in self.graph.nodes:
+            if node.op == "reshape":
+                self.root[node.result] = self.root.get(node.operands[0], node.operands[0])
+        self.tasks = [node for node in self.graph.nodes if node.op == "task"]
+        self.parallel = any(task.attrs["parts"] > 1 for task in self.tasks)
+        self.assembled = {name: label for label, (name, _) in self.batch.items()}
+        self.walks = bool(self.data or self.outputs) and not _whole(self.graph)
+        self.count = 0
+
+    def name(self, hint: str) -> str:
+        self.count += 1
+        return f"{hint}.{self.count}"
+
+    def lines(self) -> Iterator[str]:
+        yield f"define i32 @{self.symbol}(ptr %context, i32 %thread32) {{"
+        yield "entry:"
+        yield "  %thread = sext i32 %thread32 to i64"
+        for k, field in enumerate(FIELDS):
+            yield f"  %{field}.at = getelementptr i8, ptr %context, i64 {8 * k}"
+            if field not in ("status", "done"):
+                yield f"  %{field} = load {'ptr' if field in POINTERS else 'i64'}, ptr %{field}.at"
+        for k, label in enumerate((*self.data, *self.outputs)):
+            yield f"  %pointer{k}.at = getelementptr i8, ptr %context, i64 {8 * (len(FIELDS) + k)}"
+            yield f"  %pointer{k} = load ptr, ptr %pointer{k}.at ; {label}"
+        yield "  %ordered = icmp ne ptr %order, null"
+        if self.parallel:
+            yield from self._shares()
+            yield "  br label %start"
+        else:
+            yield "  %alone = icmp eq i64 %thread, 0"
+            yield "  br i1 %alone, label %start, label %return"
+        yield "start:"
+        if self.walks:
+            yield "  %none = icmp sge i64 %begin, %end"
+            yield "  br i1 %none, label %return, label %batch"
+        else:
+            yield "  br label %batch"
+        yield "batch:"
+        yield from self._batch()
+        yield "return:"
+        yield "  %status.value = load i64, ptr %status.at"
+        yield "  %status.word = trunc i64 %status.value to i32"
+        yield "  ret i32 %status.word"
+        yield "}"
+
+    def _batch(self) -> Iterator[str]:
+        if self.walks:
+            yield "  %p = phi i64 [ %begin, %start ], [ %p.next, %finish ]"
+            yield "  %left = sub i64 %end, %p"
+            yield f"  %full = icmp sgt i64 %left, {self.capacity}"
+            yield f"  %rows = select i1 %full, i64 {self.capacity}, i64 %left"
+            yield "  %p.next = add i64 %p, %rows"
+            yield "  %order.bytes = mul i64 %p, 4"
+            yield "  %order.here = getelementptr i8, ptr %order, i64 %order.bytes"
+        else:
+            yield "  %rows = sub i64 %end, %begin"
+        yield from self._batch_pointers()
+        if self.parallel:
+            yield "  call void @meet(ptr %context, i64 %thread)"
+        gathering = [task for task in self.tasks if assembles(task)]
+        if gathering:
+            yield "  br i1 %ordered, label %assemble, label %phases"
+            yield "assemble:"
+            yield from self._phase(gathering)
+            yield "  br label %phases"
+            yield "phases:"
+        computing = [task for task in self.tasks if not assembles(task)]
+        losses = [port.value for port in self.graph.outputs if port.role == "loss" and port.label == "loss"]
+        writes = {port.value for port in self.graph.outputs if port.role == "state"}
+        guarded = not (losses and writes)
+        for phase in sorted({task.attrs["phase"] for task in computing}):
+            tasks = [task for task in computing if task.attrs["phase"] == phase]
+            if not guarded and any(value in writes for task in tasks for value in task.results):
+                guarded = True
+                yield from self._guard(self._place(losses[0].name), losses[0].type)
+            yield from self._phase(tasks)
+        yield from self._finish()
+
+    def _batch_pointers(self) -> Iterator[str]:
+        """Where each data input's and each output's rows of this batch lie."""
+        ports = {f"data.{port.label}": port.value.type for port in self.graph.inputs if port.role == "data"}
+        ports |= {f"output.{port.label}": port.value.type for port in self.graph.outputs if port.role == "output"}
+        for k, label in enumerate((*self.data, *self.outputs)):
+            base = f"data.{label}" if k < len(self.data) else f"output.{label}"
+            if base not in ports:
+                continue
+            type, here = ports[base], f"%here{k}"
+            stride = _row_bytes(type) if label in self.batch or _has_rows(type) else 0
+            if not self.walks or not stride:
+                yield f"  {here} = getelementptr i8, ptr %pointer{k}, i64 0"
+                continue
+            yield f"  {here}.bytes = mul i64 %p, {stride}"
+            yield f"  {here}.rows = getelementptr i8, ptr %pointer{k}, i64 {here}.bytes"
+            if label in self.batch and k < len(self.data):
+                yield f"  {here}.batch = getelementptr i8, ptr %workspace, i64 {self.batch[label][1].offset}"
+                yield f"  {here} = select i1 %ordered, ptr {here}.batch, ptr {here}.rows"
+            else:
+                yield f"  {here} = getelementptr i8, ptr {here}.rows, i64 0"
+
+    def _phase(self, tasks: Sequence[Node]) -> Iterator[str]:
+        for task in tasks:
+            yield from self._task(task)
+        if self.parallel:
+            yield "  call void @meet(ptr %context, i64 %thread)"
+
+    def _task(self, task: Node) -> Iterator[str]:
+        pointers = []
+        values = [*task.operands, *task.results]
+        for k, place in enumerate((*task.attrs["places"], *filter(None, [task.attrs["scratch"]]))):
+            lines, pointer = self._pointer(Place.parse(place), assembles(task))
+            if k < len(values) and not assembles(task):
+                root = self.root.get(values[k], values[k])
+                if root.name in self.assembled:
+                    lines, pointer = [], f"%here{self.data.index(self.assembled[root.name])}"
+            yield from lines
+            pointers.append(f"ptr {pointer}")
+        function = self.symbols[task.results[0].name]
+        arguments = ", ".join(pointers) + ", i64 %rows"
+        if not self.parallel:
+            parts = [f"i64 {part}" for part in range(task.attrs["parts"])]
+            yield from (f"  call void @{function}({arguments}, {part})" for part in parts)
+            return
+        label = self.name("task")
+        low, high = self.shares[task.results[0].name]
+        yield f"  br label %{label}.enter"
+        yield f"{label}.enter:"
+        yield f"  br label %{label}.next"
+        yield f"{label}.next:"
+        yield f"  %{label}.part = phi i64 [ {low}, %{label}.enter ], [ %{label}.after, %{label}.run ]"
+        yield f"  %{label}.more = icmp slt i64 %{label}.part, {high}"
+        yield f"  br i1 %{label}.more, label %{label}.run, label %{label}.done"
+        yield f"{label}.run:"
+        yield f"  call void @{function}({arguments}, i64 %{label}.part)"
+        yield f"  %{label}.after = add i64 %{label}.part, 1"
+        yield f"  br label %{label}.next"
+        yield f"{label}.done:"
+
+    def _shares(self) -> Iterator[str]:
+        """The parts [low, high) of each task that this thread takes.
+
+        A phase's parts lie one after another on a line as long as their costs; thread t takes those whose middle is
+        between t and t + 1 of `threads` equal stretches. So the shares follow the cost, whatever the count of threads.
+        """
+        self.shares: dict[str, tuple[str, str]] = {}
+        yield "  %thread.next = add i64 %thread, 1"
+        groups: dict[object, list[Node]] = {}
+        for task in self.tasks:
+            groups.setdefault("assembly" if assembles(task) else task.attrs["phase"], []).append(task)
+        for number, tasks in enumerate(groups.values()):
+            costs = [max(1, cost(task, self.capacity) // task.attrs["parts"]) for task in tasks]
+            total = sum(c * task.attrs["parts"] for c, task in zip(costs, tasks, strict=True))
+            for end, thread in (("from", "%thread"), ("to", "%thread.next")):
+                yield f"  %phase{number}.{end}.total = mul i64 {thread}, {total}"
+                yield f"  %phase{number}.{end} = sdiv i64 %phase{number}.{end}.total, %threads"
+            base = 0
+            for each, task in zip(costs, tasks, strict=True):
+                name = self.name("share")
+                for end in ("from", "to"):
+                    yield f"  %{name}.{end}.a = add i64 %phase{number}.{end}, {each // 2 - base}"
+                    yield f"  %{name}.{end}.b = sdiv i64 %{name}.{end}.a, {each}"
+                    yield f"  %{name}.{end}.c = call i64 @llvm.smax.i64(i64 %{name}.{end}.b, i64 0)"
+                    yield f"  %{name}.{end} = call i64 @llvm.smin.i64(i64 %{name}.{end}.c, i64 {task.attrs['parts']})"
+                self.shares[task.results[0].name] = (f"%{name}.from", f"%{name}.to")
+                base += each * task.attrs["parts"]
+
+    def _pointer(self, place: Place, assembling: bool = False) -> tuple[list[str], str]:
+        if place.base == ORDER:
+            return [], "%order.here"
+        kind, _, label = place.base.partition(".")
+        if kind == "data":
+            k = self.data.index(label)
+            return [], f"%pointer{k}" if assembling else f"%here{k}"
+        if kind == "output":
+            return [], f"%here{len(self.data) + self.outputs.index(label)}"
+        if not place.offset:
+            return [], f"%{place.base}"
+        pointer = f"%{self.name(place.base)}"
+        return [f"  {pointer} = getelementptr i8, ptr %{place.base}, i64 {place.offset}"], pointer
+
+    def _place(self, name: str) -> Place:
+        for task in self.tasks:
+            places = task.attrs["places"][len(task.operands) :]
+            for value, place in zip(task.results, places, strict=True):
+                if value.name == name:
+                    return Place.parse(place)
+        raise KeyError(name)
+
+    def _load(self, place: Place, type: Tensor) -> tuple[list[str], str]:
+        """A result's scalar, as a double."""
+        lines, pointer = self._pointer(place)
+        name = self.name("value")
+        if type.dtype is DType.F64:
+            return [*lines, f"  %{name} = load double, ptr {pointer}"], f"%{name}"
+        lines += [f"  %{name}.f = load float, ptr {pointer}", f"  %{name} = fpext float %{name}.f to double"]
+        return lines, f"%{name}"
+
+    def _guard(self, place: Place, type: Tensor) -> Iterator[str]:
+        """Leave before anything is updated if the loss is not finite."""
+        lines, value = self._load(place, type)
+        yield from lines
+        yield f"  %loss.difference = fsub double {value}, {value}"
+        yield "  %loss.finite = fcmp oeq double %loss.difference, 0.0"
+        yield "  br i1 %loss.finite, label %update, label %stop"
+        yield "stop:"
+        yield f"  store i64 {NOT_FINITE}, ptr %status.at"
+        yield "  br label %return"
+        yield "update:"
+
+    def _finish(self) -> Iterator[str]:
+        """Thread 0 adds up what the batch gave."""
+        yield "  %first = icmp eq i64 %thread, 0"
+        yield "  br i1 %first, label %sum, label %finish"
+        yield "sum:"
+        results = [port for port in self.graph.outputs if port.role in ("loss", "metric")]
+        if results:
+            yield "  %weight = sitofp i64 %rows to double"
+        for k, port in enumerate(results):
+            lines, value = self._load(self._place(port.value.name), port.value.type)
+            yield from lines
+            yield f"  %sum{k}.at = getelementptr double, ptr %sums, i64 {k}"
+            yield f"  %sum{k}.old = load double, ptr %sum{k}.at"
+            yield f"  %sum{k}.term = fmul double {value}, %weight"
+            yield f"  %sum{k}.new = fadd double %sum{k}.old, %sum{k}.term"
+            yield f"  store double %sum{k}.new, ptr %sum{k}.at"
+        yield f"  store i64 {'%p.next' if self.walks else '%end'}, ptr %done.at"
+        yield "  br label %finish"
+        yield "finish:"
+        if self.walks:
+            yield "  %more = icmp slt i64 %p.next, %end"
+            yield "  br i1 %more, label %batch, label %return"
+        else:
+            yield "  br label %return"
+
+
+def _whole(graph: Graph) -> bool:
+    """Whether an entry takes all its rows at once, however many: the permutation does."""
+    return any(node.attrs["family"] == "permutation" for node in graph.nodes if node.op == "task")
+
+
+def _has_rows(type: Tensor) -> bool:
+    return any(isinstance(dim, Rows) for dim in type.shape)
+
+
+def _row_bytes(type: Tensor) -> int:
+    """The bytes of one row: of a tensor whose first dimension holds the rows."""
+    if not _has_rows(type):
+        return Tensor(type.dtype, type.shape[1:]).bytes(1)
+    return type.bytes(1)

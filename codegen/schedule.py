@@ -1,0 +1,212 @@
+"""Scheduling: kernels become tasks with a phase, a number of parts and places in memory.
+
+A phase holds tasks that need nothing from each other; all threads meet between phases and nowhere else. The parts of a
+task are fixed here, from its cost alone, so results do not depend on how many threads share them out. A task that
+overwrites a slot of the state comes after all readers of its old value, and in a training step after the loss, so that
+a loss that is not finite stops the step before it changes anything. Fused graph in; graph of `task` and `reshape` nodes
+out, in order of phases, with the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tapeless.codegen.loops import Function
+from tapeless.codegen.memory import Layout, Lifetime, Place, place_workspace
+from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Value
+from tapeless.ir.ops import OPERATIONS
+from tapeless.ir.types import DType, Rows, Tensor
+
+Lower = Callable[[Node], Function]
+ORDER = "order"  # the port that holds the examples' order; the tasks of phase 0 assemble the batch by it
+EVERY_ROW = (1 << 31) - 1  # the count of examples is known at run time only: the order's entries are trusted
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """An entry's schedule: the graph of tasks, the function of each task, and the size of the workspace."""
+
+    graph: Graph
+    functions: Mapping[str, Function]  # by the name of the task's first result
+    workspace: int
+    batch: Mapping[str, tuple[str, Place]]  # by data input: the value that its rows are assembled into, and its place
+
+
+def schedule(graph: Graph, lower: Lower, state: Layout, gradients: Layout, capacity: int) -> Scheduled:
+    """Give every kernel of a fused graph its phase, parts and places; `lower` makes a kernel's loops."""
+    assembled, batch = _with_assembly(graph)
+    phases = _phases(assembled)
+    functions = {node.results[0].name: lower(node) for node in assembled.nodes if node.op == "kernel"}
+    places, scratch, workspace = _places(assembled, phases, functions, state, gradients, capacity)
+    builder = Builder(graph.name)
+    seen = {
+        port.value: builder.input(port.label, port.value.type, port.role, port.span, port.value.name)
+        for port in assembled.inputs
+    }
+    ordered = sorted(range(len(assembled.nodes)), key=lambda k: (phases[k], k))
+    for k in ordered:
+        node = assembled.nodes[k]
+        if node.op != "kernel":
+            builder.copy_nodes([node], seen)
+            continue
+        first = node.results[0].name
+        attrs = {
+            **node.attrs,
+            "phase": phases[k],
+            "parts": functions[first].parts,
+            "places": tuple(str(places[value]) for value in (*node.operands, *node.results)),
+            "scratch": str(scratch[first]) if first in scratch else "",
+        }
+        names = [value.name for value in node.results]
+        results = builder.emit_node("task", [seen[v] for v in node.operands], attrs, node.regions, names, node.span)
+        seen.update(zip(node.results, results, strict=True))
+    for port in assembled.outputs:
+        builder.output(port.label, seen[port.value], port.role, port.span)
+    rows = {label: (value.name, places[value]) for label, value in batch.items()}
+    return Scheduled(builder.graph(), functions, workspace, rows)
+
+
+def assembles(node: Node) -> bool:
+    """Whether a task belongs to the assembly of a batch by an order, and is left out where rows lie in sequence."""
+    return node.attrs["family"] == "gather" and any(v.name == f"{ORDER}.rows" for v in node.operands)
+
+
+def _with_assembly(graph: Graph) -> tuple[Graph, dict[str, Value]]:
+    """The graph behind kernels that gather each data input's rows by the order; those that have rows."""
+    data = [port for port in graph.inputs if port.role == "data" and port.value.type.shape[:1] == (Rows(),)]
+    if not data:
+        return graph, {}
+    builder = Builder(graph.name)
+    order = builder.input(ORDER, Tensor(DType.I32, (Rows(),)), "argument", name=f"{ORDER}.rows")
+    seen, batch = {}, {}
+    for port in graph.inputs:
+        type = port.value.type
+        if port not in data:
+            seen[port.value] = builder.input(port.label, type, port.role, port.span, port.value.name)
+            continue
+        table = builder.input(port.label, Tensor(type.dtype, (EVERY_ROW, *type.shape[1:])), "data", port.span, f"{port.value.name}.all")
+        region = Builder("body")
+        inside = region.input(table.name, table.type, "operand"), region.input(order.name, order.type, "operand")
+        region.output(port.value.name, region.emit("gather", *inside, name=port.value.name), "result")
+        attrs = {"family": "gather", "name": port.value.name, "leading": (0, 0, 0)}
+        (rows,) = builder.emit_node("kernel", (table, order), attrs, (region.graph(),), (port.value.name,), port.span)
+        seen[port.value] = batch[port.label] = rows
+    builder.copy_nodes(graph.nodes, seen)
+    for port in graph.outputs:
+        builder.output(port.label, seen[port.value], port.role, port.span)
+    return builder.graph(), batch
+
+
+def _phases(graph: Graph) -> list[int]:
+    """The phase of each node: one more than the latest of those it must follow."""
+    place = {value: k for k, node in enumerate(graph.nodes) for value in node.results}
+    before: list[set[int]] = [{place[value] for value in node.operands if value in place} for node in graph.nodes]
+    slots = {port.label: port.value for port in graph.inputs if port.role in STATE_ROLES}
+    losses = [place[port.value] for port in graph.outputs if port.role == "loss"]
+    for port in graph.outputs:
+        if port.role != "state":
+            continue
+        writer = place[port.value]
+        before[writer].update(losses)
+        old = slots.get(port.label)
+        before[writer].update(k for k, node in enumerate(graph.nodes) if k != writer and old in _aliases(graph, node))
+    phases = [-1] * len(graph.nodes)
+
+    pending = list(range(len(graph.nodes) - 1, -1, -1))
+    while pending:
+        k = pending[-1]
+        waiting = [other for other in before[k] if phases[other] < 0 and other != k]
+        if phases[k] >= 0 or not waiting:
+            pending.pop()
+            step = 0 if graph.nodes[k].op == "reshape" else 1
+            phases[k] = max((phases[other] + step for other in before[k] if other != k), default=0)
+            continue
+        pending.extend(waiting)
+    return phases
+
+
+def _aliases(graph: Graph, node: Node) -> list[Value]:
+    """The operands of a node, and what they are views of."""
+    found = []
+    for value in node.operands:
+        found.append(value)
+        while value in graph.producers and graph.producers[value].op == "reshape":
+            value = graph.producers[value].operands[0]
+            found.append(value)
+    return found
+
+
+def _places(
+    graph: Graph, phases: Sequence[int], functions: Mapping[str, Function], state: Layout, gradients: Layout, capacity: int
+) -> tuple[dict[Value, Place], dict[str, Place], int]:
+    """The place of every value and of every task's scratch memory, and the size of the workspace."""
+    places: dict[Value, Place] = {}
+    for port in graph.inputs:
+        places[port.value] = _outside(port.role, port.label, state, gradients)
+    for port in graph.outputs:
+        if port.role in ("state", "gradient", "output"):
+            places[port.value] = _outside(port.role, port.label, state, gradients)
+    last = max(phases, default=0) + 1
+    kept = {port.value for port in graph.outputs}
+    root: dict[Value, Value] = {}
+    first: dict[Value, int] = {}
+    final: dict[Value, int] = {}
+    for k in sorted(range(len(graph.nodes)), key=lambda k: (phases[k], k)):
+        node = graph.nodes[k]
+        for value in node.operands:
+            source = root.get(value, value)
+            final[source] = max(final.get(source, 0), phases[k])
+        for value in node.results:
+            if node.op == "reshape":
+                root[value] = root.get(node.operands[0], node.operands[0])
+            else:
+                first[value] = phases[k]
+                final.setdefault(value, phases[k])
+    for value in kept:
+        final[root.get(value, value)] = last
+    lifetimes = [
+        Lifetime(value, value.type.bytes(capacity), start, final[value])
+        for value, start in first.items()
+        if value not in places
+    ]
+    for k, node in enumerate(graph.nodes):
+        if node.op == "kernel":
+            function = functions[node.results[0].name]
+            needed = sum(buffer.bytes for buffer in function.buffers if buffer.role == "scratch")
+            if needed:
+                lifetimes.append(Lifetime(node.results[0].name, needed * function.parts, phases[k], phases[k]))
+    offsets, size = place_workspace(lifetimes)
+    scratch: dict[str, Place] = {}
+    for key, offset in offsets.items():
+        if isinstance(key, Value):
+            places[key] = Place("workspace", offset)
+        else:
+            scratch[str(key)] = Place("workspace", offset)
+    for value, source in root.items():
+        places[value] = places[source]
+    return places, scratch, size
+
+
+ARGUMENTS = {"seed": 0, "epoch": 8}  # byte offsets in the block of arguments
+
+
+def _outside(role: str, label: str, state: Layout, gradients: Layout) -> Place:
+    if role in STATE_ROLES:
+        return Place("state", state.offsets[label])
+    if role == "gradient":
+        return Place("gradients", gradients.offsets[label])
+    if role == "argument":
+        return Place(ORDER) if label == ORDER else Place("arguments", ARGUMENTS[label])
+    return Place(f"{role}.{label}")
+
+
+def cost(node: Node, capacity: int) -> int:
+    """An estimate of a task's time in nanoseconds, for sharing parts out: 30 flops or 20 bytes in each, and the call."""
+    flops = 0
+    for inner in node.regions[0].nodes:
+        operands, results = [v.type for v in inner.operands], [v.type for v in inner.results]
+        if all(type.count(capacity) < EVERY_ROW for type in operands):
+            flops += OPERATIONS[inner.op].cost(operands, results, inner.attrs, capacity).flops
+    moved = sum(value.type.bytes(capacity) for value in node.results)
+    return 20 + flops // 30 + moved // 20
