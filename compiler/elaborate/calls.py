@@ -1,0 +1,295 @@
+"""Calls: arguments bound to parameters, shapes of arguments matched, and the body run in the caller's place (inlining)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tapeless.compiler import ast
+from tapeless.compiler.diagnostics import Label
+from tapeless.compiler.elaborate.emission import dims_product
+from tapeless.compiler.elaborate.evaluator import Evaluator
+from tapeless.compiler.elaborate.functions import CallSite
+from tapeless.compiler.elaborate.scope import Frame, join
+from tapeless.compiler.elaborate.suggest import nearest
+from tapeless.compiler.elaborate.values import (
+    POISON,
+    Binding,
+    Builtin,
+    Computed,
+    Defined,
+    Fault,
+    Instance,
+    Poisoned,
+    describe,
+    shape_text,
+)
+from tapeless.compiler.parser import made_by
+from tapeless.ir.graph import Span
+from tapeless.ir.types import Dim, Rows
+
+# Bodies inside bodies: more than a real model ever has, few enough for Python's own stack.
+DEPTH = 40
+
+
+class Calls(Evaluator):
+    """Evaluates calls."""
+
+    def call(self, frame: Frame, syntax: ast.Call) -> Any:
+        """A call of a built-in function, a definition, or a layer made by `use`."""
+        function = self.evaluate(frame, syntax.function)
+        is_root = frame.root is syntax
+        if not isinstance(function, (Builtin, Defined, Instance)):
+            hint = "A product needs its `*`." if isinstance(function, (Computed, int, float)) else None
+            raise self.fault(frame, "E0303", f"{describe(function)} is not a function", syntax.function.span, hint=hint)
+        values = self.evaluate_all(frame, [argument.value for argument in syntax.arguments])
+        if isinstance(function, Builtin):
+            bound = self.bind(frame, syntax.span, function.name, function.parameters, set(function.defaults), syntax.arguments, values)
+            return self.call_builtin(frame, syntax.span, function, bound)
+        definition = (function.layer if isinstance(function, Instance) else function).definition
+        names = [parameter.name for parameter in definition.parameters]
+        optional = {parameter.name for parameter in definition.parameters if parameter.default is not None}
+        given = function.arguments if isinstance(function, Instance) else {}
+        bound = self.bind(frame, syntax.span, definition.name, names, optional, syntax.arguments, values, given)
+        if definition.kind == "optimizer":
+            raise self.fault(frame, "E0303", f"the optimizer `{definition.name}` belongs in a `train` section", syntax.span)
+        if isinstance(function, Instance):
+            return self.call_instance(frame, syntax, function, bound)
+        return self.call_defined(frame, syntax.span, function, bound, is_root)
+
+    def call_builtin(self, frame: Frame, span: Span, function: Builtin, bound: Mapping[str, tuple[Any, ast.Argument]]) -> Any:
+        """Run a built-in function."""
+        site = CallSite(self, frame, function.name, span, {name: argument.value for name, (_, argument) in bound.items()})
+        keyed = {name: value for name, (value, _) in bound.items()}
+
+        def labels() -> list[Label]:
+            return self.sides(frame, *((argument.value, value) for value, argument in bound.values() if isinstance(value, Computed)))
+
+        ordered = [keyed.get(name, function.defaults.get(name)) for name in function.parameters]
+        return self.guarded(frame, span, lambda: function.run(site, *ordered), labels)
+
+    def bind(self, frame: Frame, span: Span, name: str, parameters: Sequence[str], optional: set[str], arguments: Sequence[ast.Argument],
+             values: Sequence[Any], given: Mapping[str, tuple[Any, ast.Argument]] | None = None) -> dict[str, tuple[Any, ast.Argument]]:  # fmt: skip
+        """Arguments by parameter. `given` are those that a `use` line has fixed. Raises Fault."""
+        bound: dict[str, tuple[Any, ast.Argument]] = dict(given or {})
+        fixed = set(bound)
+        free = [parameter for parameter in parameters if parameter not in bound]
+        listing = f"`{name}` takes {', '.join(parameters) or 'no arguments'}."
+        position = 0
+        for argument, value in zip(arguments, values, strict=True):
+            if argument.name is None:
+                if position >= len(free):
+                    raise self.fault(frame, "E0306", f"`{name}` takes {_counted(len(free))}, and this is one more", argument.span, hint=listing)
+                parameter = free[position]
+                position += 1
+            elif argument.name in parameters:
+                parameter = argument.name
+            else:
+                near = nearest(argument.name, parameters)
+                raise self.fault(frame, "E0304", f"`{name}` has no argument `{argument.name}`", argument.span,
+                                 hint=f"Did you mean `{near}`?" if near else listing)  # fmt: skip
+            if parameter in bound and parameter not in fixed:
+                raise self.fault(frame, "E0307", f"`{parameter}` of `{name}` is given twice", argument.span)
+            if parameter in fixed:
+                raise self.fault(frame, "E0307", f"`{parameter}` of `{name}` is fixed by its `use` line", argument.span)
+            bound[parameter] = (value, argument)
+        for parameter in parameters:
+            if parameter not in bound and parameter not in optional:
+                raise self.fault(frame, "E0305", f"`{name}` needs its argument `{parameter}`", span, hint=listing)
+        return bound
+
+    # --- Definitions
+
+    def call_defined(self, frame: Frame, span: Span, function: Defined, bound: Mapping[str, tuple[Any, ast.Argument]], is_root: bool,
+                     instance: Instance | None = None) -> Any:  # fmt: skip
+        """Run a function's or layer's body in the caller's place and return its result."""
+        callee = self.enter(frame, span, function, bound, is_root)
+        if instance is not None:
+            callee.instance = instance
+            callee.path = instance.path
+        emitter, where, root = self.emitter, self.emitter.where, frame.root
+        emitter.where = callee.where
+        try:
+            self.run_body(callee, function.definition.body)
+        finally:
+            emitter.where = where
+            frame.root = root
+        if not callee.returned:
+            if callee.broken:
+                raise Poisoned
+            raise self.fault(frame, "E0506", f"`{function.definition.name}` returns nothing here", span,
+                             [Label(f"`{function.definition.name}`", "ends without `return`", function.definition.head)])  # fmt: skip
+        if callee.result is POISON:
+            raise Poisoned
+        return callee.result
+
+    def enter(self, frame: Frame, span: Span, function: Defined, bound: Mapping[str, tuple[Any, ast.Argument]], is_root: bool) -> Frame:
+        """A frame for a call, its arguments bound and matched with their shapes."""
+        definition, module = function.definition, function.module
+        override = frame.override or (span if module.standard else None)
+        callee = Frame(definition.kind, definition.name, module, self.emitter, frame, span, override)
+        if frame.depth >= DEPTH:
+            raise self.fault(frame, "E0311", f"`{definition.name}` is called inside itself, or too many calls deep", span)
+        above: Frame | None = frame
+        while above is not None:
+            if above.name == definition.name and above.module is module and above.kind == definition.kind:
+                raise self.fault(frame, "E0311", f"`{definition.name}` calls itself", span, hint="Repeat a layer with `for k in 0..n:`.")
+            above = above.caller
+        callee.made = frozenset(name for statement in definition.body for name in made_by(statement))
+        if definition.kind == "fn":
+            callee.where = self.emitter.where
+        else:
+            parts: list[object] = list(frame.turn)
+            if frame.target:
+                parts = [frame.target, *parts]
+                if not is_root:
+                    parts.append(definition.name.lower())
+            else:
+                parts = [definition.name.lower(), *parts]
+            callee.segment = join(*parts)
+            callee.where = join(frame.where, callee.segment)
+        for parameter in definition.parameters:
+            self.bind_parameter(frame, callee, parameter, bound.get(parameter.name))
+        return callee
+
+    def bind_parameter(self, frame: Frame, callee: Frame, parameter: ast.Parameter, given: tuple[Any, ast.Argument] | None) -> None:
+        """One argument, or its default, as a name of the called body."""
+        if given is not None:
+            value, argument = given
+            side = self.side(frame, argument.value, value)
+            hidden = callee.override is not None
+            subject = side.subject if hidden else parameter.name
+            span = side.span if hidden else argument.span
+            binding = Binding(value, subject, span, side.relation if hidden else "given", "argument", parameter)
+        else:
+            assert parameter.default is not None
+            value = self.evaluate(callee, parameter.default)
+            binding = Binding(value, parameter.name, parameter.span, "declared", "argument", parameter)
+        if parameter.pattern is not None:
+            binding.value = self.match(callee, parameter, parameter.pattern, binding)
+        callee.names[parameter.name] = binding
+
+    def match(self, callee: Frame, parameter: ast.Parameter, pattern: ast.Pattern, binding: Binding) -> Computed:
+        """Match an argument with its declared shape, binding the sizes that it names."""
+        value = binding.value
+        if isinstance(value, (int, float, Rows)) and not isinstance(value, bool):
+            value = self.emitter.computed(value)
+        if not isinstance(value, Computed):
+            raise self.fault(callee, "E0202", f"`{parameter.name}` of `{callee.name}` must be a tensor, not {describe(value)}", parameter.span)
+        items = pattern.items
+        written = "[" + ", ".join(_pattern_text(item) for item in items) + "]"
+        open_place = next((place for place, item in enumerate(items) if isinstance(item, ast.Ellipsis)), None)
+        named = len(items) - (open_place is not None)
+        label = Label(binding.subject, f"is {describe(value)}", binding.span, binding.relation)
+        if value.rank < named or (open_place is None and value.rank > named):
+            least = "at least " if open_place is not None else ""
+            raise self.fault(callee, "E0202", f"`{callee.name}` needs `{parameter.name}` with {least}{_axes(named)}: {written}", parameter.span,
+                             [label], _rank_hint(value, named, open_place is not None))  # fmt: skip
+        for place, item in enumerate(items):
+            if isinstance(item, ast.Ellipsis):
+                continue
+            axis = place if open_place is None or place < open_place else place - len(items)
+            size = value.shape[axis]
+            if isinstance(item, ast.Number):
+                if size != item.value:
+                    message = f"`{callee.name}` needs {item.value} in axis {axis} of `{parameter.name}`, not {size}"
+                    raise self.fault(callee, "E0202", message, parameter.span, [label])
+            elif item.name != "_":
+                self.bind_size(callee, item, size, axis, binding, label)
+        return value
+
+    def bind_size(self, callee: Frame, item: ast.Name, size: Dim, axis: int, binding: Binding, label: Label) -> None:
+        """Give a size its name, or check that it is what the name stands for already."""
+        known = callee.names.get(item.name)
+        if known is None and item.name == "batch":
+            known = Binding(Rows(), "batch", None)
+        if known is None:
+            callee.names[item.name] = Binding(size, item.name, binding.span, "found", "size", item, {"label": label})
+            callee.axes[item.name] = axis
+            return
+        expected = known.value
+        if isinstance(expected, float) and expected.is_integer():
+            expected = int(expected)
+        if expected != size:
+            first = known.extra.get("label") or Label(f"`{item.name}`", f"is {expected}", known.span, known.relation)
+            raise self.fault(callee, "E0203", f"`{item.name}` is {expected} in one place and {size} in another", item.span,
+                             [first, label], f"`{callee.name}` takes one size for `{item.name}`.")  # fmt: skip
+        callee.axes.setdefault(item.name, axis)
+
+    # --- Layers made by `use`
+
+    def make_instance(self, frame: Frame, syntax: ast.Use) -> Instance:
+        """`use encoder = Dense(units = 64)`."""
+        call = syntax.call
+        if not isinstance(call, ast.Call):
+            raise self.fault(frame, "E0401", "`use` needs a layer with its arguments", call.span, hint="Write `use encoder = Dense(units = 64)`.")
+        layer = self.evaluate(frame, call.function)
+        if not isinstance(layer, Defined) or layer.definition.kind != "layer":
+            raise self.fault(frame, "E0303", f"{describe(layer)} is not a layer", call.function.span)
+        values = self.evaluate_all(frame, [argument.value for argument in call.arguments])
+        names = [parameter.name for parameter in layer.definition.parameters]
+        for argument in call.arguments:
+            if argument.name is None:
+                raise self.fault(frame, "E0306", "the arguments of a `use` line are given by name", argument.span,
+                                 hint="What varies from call to call is given in the calls.")  # fmt: skip
+        bound = self.bind(frame, call.span, layer.definition.name, names, set(names), call.arguments, values)
+        return Instance(syntax.name, layer, bound, frame)
+
+    def call_instance(self, frame: Frame, syntax: ast.Call, instance: Instance, bound: Mapping[str, tuple[Any, ast.Argument]]) -> Any:
+        """Run a shared layer: every call finds the parameters that the first one made."""
+        taken = self.taken_names()
+        if instance.taken is None:
+            owner = instance.frame
+            wanted = join(self.path_of(owner), instance.name, *owner.turn)
+            instance.path = self.claim_path(wanted)
+            instance.taken = frozenset(self.taken_names())
+            taken = self.taken_names()
+        saved = set(taken)
+        taken.clear()
+        taken.update(instance.taken)
+        target = frame.target
+        frame.target = instance.name
+        try:
+            return self.call_defined(frame, syntax.span, instance.layer, bound, True, instance)
+        finally:
+            frame.target = target
+            taken.update(saved)
+
+    # --- Provided by the statements and the model
+
+    def run_body(self, frame: Frame, body: Sequence[ast.Statement]) -> None:
+        raise AssertionError("bodies belong to `statements`")
+
+    def taken_names(self) -> set[str]:
+        raise AssertionError("parameters belong to `parameters`")
+
+    def path_of(self, frame: Frame) -> str:
+        raise AssertionError("parameters belong to `parameters`")
+
+    def claim_path(self, wanted: str) -> str:
+        raise AssertionError("parameters belong to `parameters`")
+
+
+def _counted(count: int) -> str:
+    return "no arguments" if not count else "one argument" if count == 1 else f"{count} arguments"
+
+
+def _axes(count: int) -> str:
+    return "one axis" if count == 1 else f"{count} axes"
+
+
+def _pattern_text(item: ast.Name | ast.Number | ast.Ellipsis) -> str:
+    return item.name if isinstance(item, ast.Name) else str(item.value) if isinstance(item, ast.Number) else ".."
+
+
+def _rank_hint(value: Computed, named: int, is_open: bool) -> str | None:
+    if is_open or value.rank <= named or named < 1:
+        return None
+    tail = value.shape[named - 1 :]
+    if any(isinstance(dim, Rows) for dim in tail) and any(isinstance(dim, Rows) for dim in value.shape[: named - 1]):
+        return None
+    folded = (*value.shape[: named - 1], dims_product(tail))
+    return f"`reshape(x, {shape_text(folded)})` joins the last axes."
+
+
+__all__ = ["Calls", "Fault"]

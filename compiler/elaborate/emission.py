@@ -1,0 +1,353 @@
+"""Arithmetic of the language on top of the graph builder: constants folded, kinds promoted, broadcasts written out.
+
+An Emitter knows the place in the text and the name that the next nodes belong to; whoever evaluates a statement sets both. It
+knows nothing of scopes and syntax. Faults are raised as `Mismatch`, without a place.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tapeless.compiler.elaborate.values import Computed, describe, shape_text
+from tapeless.ir.graph import Builder, Graph, Node, Port, Span, Value
+from tapeless.ir.types import Dim, DType, Rows, Tensor
+
+Operand = Computed | int | float | bool | Rows
+
+
+class Mismatch(Exception):
+    """Operands do not fit: a diagnostic's code, message and hint, still without a place."""
+
+    def __init__(self, code: str, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+
+
+_FOLDED: dict[str, Callable[..., Any]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
+    "%": operator.mod, "**": lambda x, y: float(x) ** y if abs(y) > 64 else x**y, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+    "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+_ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow"}
+# `>` and `>=` are `<` and `<=` with the sides exchanged.
+_COMPARISONS = {"<": ("lt", False), "<=": ("le", False), ">": ("lt", True), ">=": ("le", True), "==": ("eq", False), "!=": ("ne", False)}
+_LARGEST_CHAIN = 16  # x ** 16 is four squarings; beyond, `pow` is as good
+
+
+class Emitter:
+    """Emits one graph."""
+
+    def __init__(self, name: str, real: DType) -> None:
+        self.builder = Builder(name, real)
+        self.real = real
+        self.where = ""
+        self.span: Span | None = None
+        self.claims: dict[Value, str] = {}
+        self.shared: dict[tuple[Any, ...], Value] = {}
+        self.reduced: dict[Value, Value] = {}
+
+    # --- Nodes
+
+    def emit(self, op: str, *operands: Value, name: str | None = None, **attrs: Any) -> Value:
+        """One node of one result, named after the statement it is part of."""
+        hint = name or (f"{self.where}.{op}" if self.where else op)
+        return self.builder.emit_node(op, operands, attrs, (), (hint,), self.span)[0]
+
+    def once(self, op: str, *operands: Value, name: str | None = None, **attrs: Any) -> Value:
+        """Like `emit`, but equal nodes are one: for broadcasts and the like, which a reader wants to see once."""
+        key = (op, operands, tuple(attrs.items()))
+        if key not in self.shared:
+            self.shared[key] = self.emit(op, *operands, name=name, **attrs)
+        return self.shared[key]
+
+    def constant(self, number: float | int | bool, dtype: DType | None = None) -> Value:
+        """A scalar constant of the program's real type unless told otherwise."""
+        self.builder.span = self.span
+        return self.builder.constant(number, dtype or self.real)
+
+    def claim(self, value: object, name: str) -> None:
+        """Name a value as the program does. Inputs keep their names; of several claims the outermost (shortest) wins."""
+        if isinstance(value, Computed):
+            known = self.claims.get(value.value)
+            if known is None or name.count(".") < known.count("."):
+                self.claims[value.value] = name
+
+    def graph(self) -> Graph:
+        """The graph so far, without nodes that no output needs, its values named as claimed, unique, in order."""
+        raw = self.builder.graph()
+        needed = raw.ancestors(port.value for port in raw.outputs)
+        taken: set[str] = set()
+        counts: dict[str, int] = {}
+        renamed: dict[Value, Value] = {}
+
+        def rename(value: Value, wanted: str) -> Value:
+            name = wanted
+            while name in taken:
+                counts[wanted] = counts.get(wanted, 1) + 1
+                name = f"{wanted}.{counts[wanted]}"
+            taken.add(name)
+            fresh = value if name == value.name else Value(name, value.type)
+            renamed[value] = fresh
+            return fresh
+
+        inputs = tuple(Port(port.label, rename(port.value, port.value.name), port.role, port.span) for port in raw.inputs)
+        nodes = []
+        for node in raw.nodes:
+            if not any(value in needed for value in node.results):
+                continue
+            operands = tuple(renamed[value] for value in node.operands)
+            results = tuple(rename(value, self.claims.get(value) or self._plain(value, node)) for value in node.results)
+            nodes.append(Node(node.op, operands, results, node.attrs, node.regions, node.span))
+        outputs = tuple(Port(port.label, renamed[port.value], port.role, port.span) for port in raw.outputs)
+        return Graph(raw.name, inputs, tuple(nodes), outputs)
+
+    def _plain(self, value: Value, node: Node) -> str:
+        """The name as it was asked for, without the number that made it unique among names that claims replace."""
+        base, _, number = value.name.rpartition(".")
+        return base if base and number.isdigit() and base.endswith(node.op) else value.name
+
+    # --- Kinds
+
+    def computed(self, operand: Operand, dtype: DType | None = None) -> Computed:
+        """An operand as a tensor; a number becomes a constant of the given kind (real unless told), a size its count."""
+        if isinstance(operand, Computed):
+            return operand if dtype is None or operand.dtype is dtype else self.cast(operand, dtype)
+        if isinstance(operand, Rows):
+            return Computed(self.once("count", shape=(operand,), dtype=self.real))
+        return Computed(self.constant(operand, dtype or self.real))
+
+    def as_real(self, operand: Operand) -> Computed:
+        """An operand as a real tensor."""
+        return self.computed(operand, self.real)
+
+    def cast(self, operand: Computed, dtype: DType) -> Computed:
+        """An operand with another element type."""
+        if operand.dtype is dtype:
+            return operand
+        return Computed(self.once("cast", operand.value, dtype=dtype))
+
+    def common(self, operands: Sequence[Operand], at_least: DType | None = None) -> DType:
+        """The kind in which operands meet: real if any is, else int (booleans count as 0 and 1)."""
+        for operand in operands:
+            if isinstance(operand, (float, Rows)) or (isinstance(operand, Computed) and operand.dtype.is_float):
+                return self.real
+        return at_least or DType.I32
+
+    # --- Broadcasting
+
+    def meet(self, shapes: Sequence[Sequence[Dim]]) -> tuple[Dim, ...]:
+        """NumPy's broadcast of several shapes. Raises Mismatch."""
+        result: tuple[Dim, ...] = ()
+        for shape in shapes:
+            result = self._meet(result, tuple(shape))
+        return result
+
+    def _meet(self, left: tuple[Dim, ...], right: tuple[Dim, ...]) -> tuple[Dim, ...]:
+        if left == right:
+            return left
+        rank = max(len(left), len(right))
+        one: tuple[Dim, ...] = (1,)
+        a, b = one * (rank - len(left)) + left, one * (rank - len(right)) + right
+        dims: list[Dim] = []
+        for axis, (m, n) in enumerate(zip(a, b, strict=True)):
+            if m == n or n == 1:
+                dims.append(m)
+            elif m == 1:
+                dims.append(n)
+            else:
+                raise Mismatch("E0201", f"{shape_text(left)} and {shape_text(right)} do not broadcast: {m} against {n}"
+                               + (f" in axis {axis - rank}" if rank > 1 else ""))  # fmt: skip
+        if sum(isinstance(dim, Rows) for dim in dims) > 1 and max(_rows(left), _rows(right)) < 2:
+            raise Mismatch("E0201", f"{shape_text(left)} and {shape_text(right)} would pair every row of the batch with every other",
+                           "Give both the same axes, for example with reshape(y, [batch, 1]).")  # fmt: skip
+        return tuple(dims)
+
+    def broadcast(self, operand: Computed, shape: Sequence[Dim]) -> Computed:
+        """An operand stretched to a shape it broadcasts to; axes of size 1 that stretch are taken out first."""
+        shape = tuple(shape)
+        if operand.shape == shape:
+            return operand
+        offset = len(shape) - operand.rank
+        kept = [axis for axis in range(operand.rank) if operand.shape[axis] == shape[axis + offset]]
+        value = operand.value
+        if len(kept) < operand.rank:
+            shrunk = tuple(operand.shape[axis] for axis in kept)
+            before = self.reduced.get(value)
+            if before is not None and before.type.shape == shrunk:
+                value = before
+            else:
+                value = self.once("reshape", value, name=f"{value.name}.r", shape=shrunk)
+        axes = tuple(axis + offset for axis in kept)
+        if axes == tuple(range(len(shape))):
+            return Computed(value, operand.bound)
+        return Computed(self.once("broadcast", value, name=f"{value.name}.b", shape=shape, axes=axes), operand.bound)
+
+    def aligned(self, operands: Sequence[Operand], dtype: DType) -> list[Value]:
+        """Operands as tensors of one kind and one shape."""
+        tensors = [self.computed(operand, dtype) for operand in operands]
+        shape = self.meet([tensor.shape for tensor in tensors])
+        return [self.broadcast(tensor, shape).value for tensor in tensors]
+
+    def pointwise(self, op: str, *operands: Operand, dtype: DType | None = None) -> Computed:
+        """A pointwise operation on operands that broadcast."""
+        kind = dtype or self.common(operands)
+        return Computed(self.emit(op, *self.aligned(operands, kind)))
+
+    # --- Operators
+
+    def binary(self, symbol: str, left: Operand, right: Operand) -> Operand:
+        """Any operator between two operands but `@`, `and`, `or`. Raises Mismatch."""
+        if not isinstance(left, (Computed, Rows)) and not isinstance(right, (Computed, Rows)):
+            return fold(symbol, left, right)
+        if isinstance(left, Rows) or isinstance(right, Rows):
+            size = _size(symbol, left, right)
+            if size is not None:
+                return size
+        if symbol in _COMPARISONS:
+            op, exchanged = _COMPARISONS[symbol]
+            if exchanged:
+                left, right = right, left
+            return self.pointwise(op, left, right)
+        if symbol == "**":
+            return self.power(left, right)
+        if symbol in ("//", "%"):
+            quotient = self.pointwise("floor", self.pointwise("div", left, right, dtype=self.real))
+            if symbol == "//":
+                return quotient
+            return self.pointwise("sub", left, self.pointwise("mul", quotient, right), dtype=self.real)
+        dtype = self.real if symbol == "/" else self.common((left, right))
+        return self.pointwise(_ARITHMETIC[symbol], left, right, dtype=dtype)
+
+    def power(self, base: Operand, exponent: Operand) -> Computed:
+        """`base ** exponent`; small whole exponents become products, which hold for negative bases and cost less."""
+        if isinstance(exponent, (int, float)) and float(exponent).is_integer() and 0 < abs(exponent) <= _LARGEST_CHAIN:
+            x = self.as_real(base)
+            result = self._repeated(x, abs(int(exponent)))
+            return result if exponent > 0 else self.pointwise("reciprocal", result)
+        if exponent == 0.5:
+            return self.pointwise("sqrt", base, dtype=self.real)
+        return self.pointwise("pow", base, exponent, dtype=self.real)
+
+    def _repeated(self, x: Computed, times: int) -> Computed:
+        if times == 1:
+            return x
+        half = self._repeated(x, times // 2)
+        squared = self.pointwise("square", half)
+        return self.pointwise("mul", squared, x) if times % 2 else squared
+
+    def negative(self, operand: Operand) -> Operand:
+        """`-x`."""
+        if isinstance(operand, Computed):
+            return self.pointwise("neg", operand)
+        if isinstance(operand, Rows):
+            return self.pointwise("neg", operand)
+        return -operand
+
+    def logical(self, op: str, *operands: Operand) -> Operand:
+        """`logical_and`, `logical_or`, `logical_not` of booleans."""
+        tensors = [self.truth(operand) for operand in operands]
+        shape = self.meet([tensor.shape for tensor in tensors])
+        return Computed(self.emit(op, *(self.broadcast(tensor, shape).value for tensor in tensors)))
+
+    def truth(self, operand: Operand) -> Computed:
+        """An operand that must be boolean. Raises Mismatch."""
+        if isinstance(operand, bool):
+            return Computed(self.constant(operand, DType.BOOL))
+        if isinstance(operand, Computed) and operand.dtype is DType.BOOL:
+            return operand
+        raise Mismatch("E0401", f"a condition is needed here, not {describe(operand)}", "Compare it with something: `x > 0`.")
+
+    # --- Products and reductions
+
+    def matmul(self, left: Computed, right: Computed) -> Computed:
+        """NumPy's `@` where at most one side has more than two axes. The inner sizes agree."""
+        a, b = self.as_real(left), self.as_real(right)
+        inner = a.shape[-1]
+        if a.rank == 1 and b.rank == 1:
+            return self.reduce("sum", self.pointwise("mul", a, b), (0,))
+        lead = a.shape[:-1]
+        tail = b.shape[1:]
+        x = a.value if a.rank == 2 else self.emit("reshape", a.value, shape=(dims_product(lead), inner))
+        y = b.value if b.rank == 2 else self.emit("reshape", b.value, shape=(inner, 1))
+        product = self.emit("matmul", x, y, transpose_a=False, transpose_b=False)
+        if a.rank == 2 and b.rank == 2:
+            return Computed(product)
+        return Computed(self.emit("reshape", product, shape=lead + tail))
+
+    def reduce(self, op: str, operand: Computed, axes: Sequence[int], keepdims: bool = False) -> Computed:
+        """A reduction of a real tensor over axes; none to reduce leaves the tensor as it is."""
+        x = self.as_real(operand)
+        axes = tuple(sorted(axes))
+        result = Computed(self.emit(op, x.value, axes=axes)) if axes else x
+        return self.keep(result, x.shape, axes) if keepdims else result
+
+    def keep(self, reduced: Computed, shape: Sequence[Dim], axes: Sequence[int]) -> Computed:
+        """A reduced tensor with its reduced axes put back as ones."""
+        kept = tuple(1 if axis in axes else dim for axis, dim in enumerate(shape))
+        if kept == reduced.shape:
+            return reduced
+        value = self.emit("reshape", reduced.value, name=f"{reduced.value.name}.k", shape=kept)
+        self.reduced[value] = reduced.value
+        return Computed(value, reduced.bound)
+
+    def size(self, dims: Sequence[Dim]) -> Operand:
+        """The number of elements: a number, or a count of rows at run time."""
+        total = dims_product(dims)
+        return total if isinstance(total, int) else Computed(self.once("count", shape=(total,), dtype=self.real))
+
+    def input(self, label: str, type: Tensor, role: str, span: Span | None) -> Value:
+        """An input port."""
+        return self.builder.input(label, type, role, span)
+
+    def output(self, label: str, value: Value, role: str, span: Span | None) -> None:
+        """An output port."""
+        self.builder.output(label, value, role, span)
+
+
+def dims_product(dims: Sequence[Dim]) -> Dim:
+    """The product of sizes. Raises Mismatch where `batch` occurs twice."""
+    constant = 1
+    rows = 0
+    for dim in dims:
+        if isinstance(dim, Rows):
+            rows += 1
+            constant *= dim.multiple
+        else:
+            constant *= dim
+    if rows > 1:
+        raise Mismatch("E0207", f"the sizes {shape_text(dims)} cannot be multiplied: `batch` occurs twice")
+    return Rows(constant) if rows else constant
+
+
+def fold(symbol: str, left: Any, right: Any) -> Any:
+    """An operator between two numbers known when compiling. Raises Mismatch where there is no result."""
+    try:
+        result = _FOLDED[symbol](left, right)
+    except ZeroDivisionError:
+        raise Mismatch("E0406", f"`{left} {symbol} {right}` divides by zero") from None
+    except (OverflowError, ValueError):
+        raise Mismatch("E0406", f"`{left} {symbol} {right}` has no result") from None
+    if isinstance(result, complex) or (isinstance(result, float) and not math.isfinite(result) and math.isfinite(left) and math.isfinite(right)):
+        raise Mismatch("E0406", f"`{left} {symbol} {right}` has no real result")
+    if isinstance(result, int) and abs(result) > 2**53:
+        raise Mismatch("E0406", f"`{left} {symbol} {right}` is too large")
+    return result
+
+
+def _size(symbol: str, left: Operand, right: Operand) -> Rows | bool | None:
+    """Arithmetic on sizes that stays a size: `3 * batch`; None where it must be a number at run time."""
+    if symbol == "*" and isinstance(left, Rows) and type(right) is int and right > 0:
+        return Rows(left.multiple * right)
+    if symbol == "*" and isinstance(right, Rows) and type(left) is int and left > 0:
+        return Rows(right.multiple * left)
+    if symbol == "//" and isinstance(left, Rows) and type(right) is int and right > 0 and left.multiple % right == 0:
+        return Rows(left.multiple // right)
+    return None
+
+
+def _rows(shape: Sequence[Dim]) -> int:
+    return sum(isinstance(dim, Rows) for dim in shape)

@@ -1,0 +1,355 @@
+"""Expressions: what each kind of syntax computes. Calls are in `calls`, statements in `statements`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from tapeless.compiler import ast
+from tapeless.compiler.diagnostics import Diagnostic, Label
+from tapeless.compiler.elaborate import functions
+from tapeless.compiler.elaborate.emission import Emitter, Mismatch
+from tapeless.compiler.elaborate.library import standard, standard_names
+from tapeless.compiler.elaborate.scope import Frame
+from tapeless.compiler.elaborate.suggest import nearest
+from tapeless.compiler.elaborate.values import (
+    AllBut,
+    Binding,
+    Computed,
+    Fault,
+    Hole,
+    Poison,
+    Poisoned,
+    describe,
+    shape_text,
+)
+from tapeless.ir.graph import Span
+from tapeless.ir.types import Dim, DType, IRTypeError, Rows
+
+CONSTANTS: dict[str, Any] = {"pi": math.pi, "inf": math.inf, "batch": Rows(), "_": Hole()}
+SPECIAL = ("training", "step", "steps")
+_NUMERIC = (Computed, int, float, Rows)
+
+
+class Evaluator:
+    """Evaluates expressions in frames; collects faults."""
+
+    def __init__(self) -> None:
+        self.diagnostics: list[Diagnostic] = []
+        self.reported: set[tuple[str, Span | None]] = set()
+        self.emitter: Emitter
+        self.training: bool | None = None
+        self.sizes: dict[str, int | float] = {}
+        self.counters: dict[str, Computed] = {}
+
+    # --- Faults
+
+    def report(self, diagnostic: Diagnostic) -> None:
+        """Keep a diagnostic, once for each code and place."""
+        key = (diagnostic.code, diagnostic.span)
+        if key not in self.reported:
+            self.reported.add(key)
+            self.diagnostics.append(diagnostic)
+
+    def fault(self, frame: Frame, code: str, message: str, span: Span, labels: Iterable[Label] = (), hint: str | None = None) -> Fault:
+        """A fault at a place of this frame's text: inside the standard library it points at the user's call instead."""
+        labels = list(labels)
+        if frame.override is not None:
+            labels.append(Label("found inside", f"`{frame.name}`", span, "written"))
+            span = frame.override
+        elif frame.call_span is not None and frame.kind != "model":
+            labels.append(Label(f"this `{frame.name}`", "is the one", frame.call_span, "called"))
+        return Fault(Diagnostic(code, message, span, tuple(labels), hint))
+
+    def shown(self, frame: Frame, span: Span) -> Span:
+        """The place that nodes made by this text point at."""
+        return frame.override or span
+
+    def guarded(self, frame: Frame, span: Span, rule: Callable[[], Any], labels: Callable[[], Sequence[Label]] = tuple) -> Any:
+        """Apply emitting code, its mismatches placed in the text."""
+        self.emitter.span = self.shown(frame, span)
+        try:
+            return rule()
+        except Mismatch as mismatch:
+            raise self.fault(frame, mismatch.code, str(mismatch), span, labels(), mismatch.hint) from None
+        except IRTypeError as mismatch:
+            raise self.fault(frame, "E0401", str(mismatch), span, labels()) from None
+
+    # --- Names
+
+    def lookup(self, frame: Frame, name: str, span: Span) -> Binding:
+        """What a name stands for. Raises Fault or Poisoned."""
+        binding = frame.names.get(name)
+        if binding is not None:
+            if isinstance(binding.value, Poison):
+                raise Poisoned
+            if isinstance(binding.value, Computed) and frame.emitter is not self.emitter:
+                raise self.fault(frame, "E0404", f"a starting value cannot depend on `{name}`, which is computed from data", span)
+            return binding
+        if name in SPECIAL:
+            return Binding(self.special(frame, name, span), name, None)
+        if name in frame.made:
+            if frame.broken:
+                raise Poisoned
+            raise self.fault(frame, "E0310", f"`{name}` is used before it has a value", span)
+        if name in CONSTANTS:
+            return Binding(CONSTANTS[name], name, None)
+        module = frame.module
+        if name in module.broken:
+            raise Poisoned
+        found: Any = module.names.get(name) or standard(name) or functions.BUILTINS.get(name)
+        if found is not None:
+            return Binding(found, name, None)
+        code = functions.UNSUPPORTED.get(name)
+        if code:
+            raise self.fault(frame, code, f"`{name}` is not supported in this version", span)
+        if name in self.sizes and frame.kind == "model":
+            return Binding(self.sizes[name], name, None)
+        raise self.unknown(frame, name, span)
+
+    def special(self, frame: Frame, name: str, span: Span) -> Any:
+        """`training`, `step` and `steps`, where they have a meaning."""
+        if name == "training":
+            if self.training is None:
+                raise self.fault(frame, "E0301", "`training` is known in models and layers only", span)
+            return self.training
+        if name in self.counters:
+            return self.counters[name]
+        raise self.fault(frame, "E0301", f"`{name}` is known in optimizers and schedules only", span)
+
+    def unknown(self, frame: Frame, name: str, span: Span) -> Fault:
+        """The fault of a name that nothing has, with the nearest one that exists."""
+        near = nearest(name, self.known(frame))
+        meant = {"True": "true", "False": "false", "None": None}.get(name, near)
+        return self.fault(frame, "E0301", f"there is no `{name}` here", span, hint=f"Did you mean `{meant}`?" if meant else None)
+
+    def known(self, frame: Frame) -> list[str]:
+        """Every name that could be meant in a frame, local ones first."""
+        return [*frame.names, *frame.module.names, *standard_names(), *functions.BUILTINS, *CONSTANTS, *SPECIAL, *functions.UNSUPPORTED]
+
+    # --- Expressions
+
+    def evaluate(self, frame: Frame, syntax: ast.Expression) -> Any:
+        """The value of an expression. Raises Fault or Poisoned."""
+        return _RULES[type(syntax)](self, frame, syntax)
+
+    def evaluate_all(self, frame: Frame, expressions: Iterable[ast.Expression]) -> list[Any]:
+        """Several values. Faults of all of them are reported before giving up."""
+        values: list[Any] = []
+        failed = False
+        for syntax in expressions:
+            try:
+                values.append(self.evaluate(frame, syntax))
+            except Fault as fault:
+                self.report(fault.diagnostic)
+                failed = True
+            except Poisoned:
+                failed = True
+        if failed:
+            raise Poisoned
+        return values
+
+    def number(self, frame: Frame, syntax: ast.Number) -> int | float:
+        return syntax.value
+
+    def truth(self, frame: Frame, syntax: ast.Truth) -> bool:
+        return syntax.value
+
+    def text(self, frame: Frame, syntax: ast.Text) -> str:
+        return syntax.value
+
+    def name(self, frame: Frame, syntax: ast.Name) -> Any:
+        return self.lookup(frame, syntax.name, syntax.span).value
+
+    def items(self, frame: Frame, syntax: ast.Items | ast.Several) -> tuple[Any, ...]:
+        return tuple(self.evaluate_all(frame, syntax.items))
+
+    def unary(self, frame: Frame, syntax: ast.Unary) -> Any:
+        value = self.evaluate(frame, syntax.operand)
+        if syntax.operator == "not":
+            if isinstance(value, bool):
+                return not value
+            return self.guarded(frame, syntax.span, lambda: self.emitter.logical("logical_not", value))
+        self.numeric(frame, syntax.operand, value, "`-`")
+        return self.guarded(frame, syntax.span, lambda: self.emitter.negative(value))
+
+    def numeric(self, frame: Frame, syntax: ast.Expression, value: Any, user: str) -> Any:
+        """The value, which must be a number or a tensor."""
+        if not isinstance(value, _NUMERIC):
+            raise self.fault(frame, "E0401", f"{user} needs numbers, not {describe(value)}", syntax.span)
+        return value
+
+    def binary(self, frame: Frame, syntax: ast.Binary) -> Any:
+        operator = syntax.operator
+        left, right = self.evaluate_all(frame, (syntax.left, syntax.right))
+        labels = lambda: self.sides(frame, (syntax.left, left), (syntax.right, right))  # noqa: E731
+        if operator in ("and", "or"):
+            if isinstance(left, bool) and isinstance(right, bool):
+                return (left and right) if operator == "and" else (left or right)
+            return self.guarded(frame, syntax.span, lambda: self.emitter.logical(f"logical_{operator}", left, right), labels)
+        if operator in ("==", "!=") and isinstance(left, str) and isinstance(right, str):
+            return (left == right) is (operator == "==")
+        self.numeric(frame, syntax.left, left, f"`{operator}`")
+        self.numeric(frame, syntax.right, right, f"`{operator}`")
+        if operator == "@":
+            return self.product(frame, syntax, left, right)
+        return self.guarded(frame, syntax.span, lambda: self.emitter.binary(operator, left, right), labels)
+
+    def product(self, frame: Frame, syntax: ast.Binary, left: Any, right: Any) -> Computed:
+        """`left @ right`."""
+        labels = self.sides(frame, (syntax.left, left), (syntax.right, right))
+        for value in (left, right):
+            if not isinstance(value, Computed) or not value.rank:
+                raise self.fault(frame, "E0204", "`@` multiplies matrices and vectors", syntax.span, labels, "Multiply by a number with `*`.")
+        if left.rank > 2 and right.rank > 2:
+            raise self.fault(frame, "E0906", "`@` between two stacks of matrices is not supported in this version", syntax.span, labels)
+        if right.rank > 2:
+            raise self.fault(frame, "E0906", "`@` with a stack of matrices on its right is not supported in this version", syntax.span, labels)
+        inner, other = left.shape[-1], right.shape[0]
+        if inner != other:
+            raise self.fault(frame, "E0204", "`@` needs the inner dimensions to agree", syntax.span, labels,
+                             f"{inner} != {other}." + self.mended(frame, syntax, left, right))  # fmt: skip
+        return self.guarded(frame, syntax.span, lambda: self.emitter.matmul(left, right), lambda: labels)
+
+    def mended(self, frame: Frame, syntax: ast.Binary, left: Computed, right: Computed) -> str:
+        """What would make the inner dimensions agree."""
+        if frame.override is not None:
+            return ""
+        if isinstance(syntax.right, ast.Name):
+            binding = frame.names.get(syntax.right.name)
+            declared = binding.syntax if binding else None
+            if isinstance(declared, ast.Param) and declared.dims and len(declared.dims) == right.rank == 2:
+                if right.shape[1] == left.shape[-1]:
+                    return f" Did you mean `transpose({syntax.right.name}, [1, 0])`?"
+                last = frame.module.source.slice(declared.dims[1].span)
+                return f" Did you mean `param {declared.name}: [{self.dim_text(frame, left)}, {last}]`?"
+        if right.rank == 2 and right.shape[1] == left.shape[-1]:
+            return f" Did you mean `transpose({frame.module.source.slice(syntax.right.span)}, [1, 0])`?"
+        if right.rank <= 2 and left.rank == 2 and left.shape[0] == right.shape[0]:
+            return f" Did you mean `transpose({frame.module.source.slice(syntax.left.span)}, [1, 0])`?"
+        return ""
+
+    def dim_text(self, frame: Frame, left: Computed) -> str:
+        """The inner size as a number, or the name it has in this frame's shapes."""
+        return str(left.shape[-1])
+
+    def sides(self, frame: Frame, *operands: tuple[ast.Expression, Any]) -> list[Label]:
+        """What each operand is, and where it comes from."""
+        labels = []
+        for syntax, value in operands:
+            label = self.side(frame, syntax, value)
+            if label not in labels:
+                labels.append(label)
+        return labels
+
+    def side(self, frame: Frame, syntax: ast.Expression, value: Any) -> Label:
+        """One operand: its name or text, its kind, its place."""
+        if isinstance(syntax, ast.Name) and syntax.name in frame.names:
+            binding = frame.names[syntax.name]
+            return Label(binding.subject, f"is {describe(value)}", binding.span, binding.relation)
+        text = frame.module.source.slice(syntax.span)
+        subject = f"`{text}`" if 0 < len(text) <= 40 and syntax.span.line == syntax.span.end_line else "this"
+        return Label(subject, f"is {describe(value)}")
+
+    def conditional(self, frame: Frame, syntax: ast.Conditional) -> Any:
+        """`a if condition else b`: the branch that is not taken is not evaluated."""
+        chosen = syntax.then if self.condition(frame, syntax.condition) else syntax.otherwise
+        if frame.root is syntax:
+            frame.root = chosen
+        return self.evaluate(frame, chosen)
+
+    def condition(self, frame: Frame, syntax: ast.Expression) -> bool:
+        """A condition that is known when compiling."""
+        value = self.evaluate(frame, syntax)
+        if isinstance(value, Computed):
+            raise self.fault(frame, "E0405", "this condition depends on data, so both branches would be needed", syntax.span,
+                             self.sides(frame, (syntax, value)), "Choose element by element with `where(condition, a, b)`.")  # fmt: skip
+        if not isinstance(value, bool):
+            raise self.fault(frame, "E0401", f"a condition is needed here, not {describe(value)}", syntax.span)
+        return value
+
+    def index(self, frame: Frame, syntax: ast.Index) -> Any:
+        """`E[tokens]`, `shape(x)[0]`."""
+        value = self.evaluate(frame, syntax.value)
+        if syntax.otherwise is not None:
+            raise self.fault(frame, "E0901", "`x[t] else ...` belongs to `scan`, which is not supported in this version", syntax.span)
+        if any(isinstance(item, (ast.Slice, ast.Ellipsis)) for item in syntax.items):
+            raise self.fault(frame, "E0906", "slices are not supported in this version", syntax.span)
+        places = self.evaluate_all(frame, [item for item in syntax.items if not isinstance(item, (ast.Slice, ast.Ellipsis))])
+        if isinstance(value, tuple) and len(places) == 1 and type(places[0]) is int:
+            if -len(value) <= places[0] < len(value):
+                return value[places[0]]
+            raise self.fault(frame, "E0212", f"index {places[0]} is outside a list of {len(value)}", syntax.span)
+        if not isinstance(value, Computed):
+            raise self.fault(frame, "E0401", f"only tensors and lists have an index, not {describe(value)}", syntax.value.span)
+        if len(places) != 1 or not isinstance(places[0], Computed):
+            raise self.fault(frame, "E0906", "an index that is not one int tensor is not supported in this version", syntax.span)
+        labels = self.sides(frame, (syntax.value, value), *zip(syntax.items, places, strict=True))
+        return self.guarded(frame, syntax.span, lambda: functions.gather(self.emitter, value, places[0]), lambda: labels)
+
+    def all_but(self, frame: Frame, syntax: ast.AllBut) -> AllBut:
+        """`all but c`: axes by the names they have in the shapes of this layer's arguments."""
+        missing = [name for name in syntax.names if name not in frame.axes]
+        if missing:
+            hint = "Name the axis in the argument's shape: `layer Norm(x[n, c, ..]):`."
+            raise self.fault(frame, "E0908", f"`{missing[0]}` names no axis of an argument here", syntax.span, hint=hint)
+        return AllBut(tuple(frame.axes[name] for name in syntax.names))
+
+    def stacked(self, frame: Frame, syntax: ast.Stacked) -> Any:
+        raise self.fault(frame, "E0901", "`stacked` belongs to `scan`, which is not supported in this version", syntax.span)
+
+    def reduction(self, frame: Frame, syntax: ast.Reduction) -> Any:
+        raise self.fault(frame, "E0902", f"index notation (`{syntax.operator}[...]`) is not supported in this version", syntax.span,
+                         hint=f"A reduction over whole axes is written `{syntax.operator}(x, axis = 1)`.")  # fmt: skip
+
+    def call(self, frame: Frame, syntax: ast.Call) -> Any:
+        raise AssertionError("calls belong to `calls`")
+
+    # --- Sizes
+
+    def dims(self, frame: Frame, shape: Iterable[ast.Expression]) -> tuple[Dim, ...]:
+        """A written shape: whole numbers of at least 1 and multiples of `batch`."""
+        shape = tuple(shape)
+        values = self.evaluate_all(frame, shape)
+        return tuple(self.dim(frame, value, syntax.span) for syntax, value in zip(shape, values, strict=True))
+
+    def dim(self, frame: Frame, value: Any, span: Span) -> Dim:
+        """One size."""
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, Rows) or (type(value) is int and 1 <= value < 2**31):
+            return value
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.fault(frame, "E0209", f"a size must be a whole number known when compiling, not {describe(value)}", span)
+        raise self.fault(frame, "E0209", f"a size must be a whole number of at least 1, not {value:g}", span)
+
+    def fixed(self, frame: Frame, shape: tuple[Dim, ...], spans: Sequence[Span], owner: str) -> tuple[int, ...]:
+        """A shape that must not hold `batch`."""
+        for dim, span in zip(shape, spans, strict=True):
+            if isinstance(dim, Rows):
+                raise self.fault(frame, "E0208", f"{owner} cannot have `batch` in its shape {shape_text(shape)}", span,
+                                 hint="The number of rows is free at run time; what is stored needs fixed sizes.")  # fmt: skip
+        return tuple(dim for dim in shape if isinstance(dim, int))
+
+    def real(self) -> DType:
+        """The program's real type."""
+        return self.emitter.real
+
+
+_RULES: dict[type, Callable[[Any, Frame, Any], Any]] = {
+    ast.Number: Evaluator.number,
+    ast.Truth: Evaluator.truth,
+    ast.Text: Evaluator.text,
+    ast.Name: Evaluator.name,
+    ast.Items: Evaluator.items,
+    ast.Several: Evaluator.items,
+    ast.Unary: Evaluator.unary,
+    ast.Binary: Evaluator.binary,
+    ast.Conditional: Evaluator.conditional,
+    ast.Index: Evaluator.index,
+    ast.AllBut: Evaluator.all_but,
+    ast.Stacked: Evaluator.stacked,
+    ast.Reduction: Evaluator.reduction,
+    ast.Call: lambda evaluator, frame, syntax: evaluator.call(frame, syntax),
+}

@@ -1,0 +1,125 @@
+"""Functions element by element. Numbers known when compiling are folded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
+from tapeless.compiler.elaborate.values import Computed
+from tapeless.ir.types import DType, Rows
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+_UNARY: dict[str, Callable[[float], float]] = {
+    "exp": math.exp,
+    "expm1": math.expm1,
+    "log": math.log,
+    "log1p": math.log1p,
+    "sqrt": math.sqrt,
+    "tanh": math.tanh,
+    "sigmoid": _sigmoid,
+    "softplus": lambda x: max(x, 0.0) + math.log1p(math.exp(-abs(x))),
+    "sin": math.sin,
+    "cos": math.cos,
+    "reciprocal": lambda x: 1 / x,
+    "square": lambda x: x * x,
+    "floor": lambda x: math.floor(x),
+    "sign": lambda x: (x > 0) - (x < 0),
+    "abs": abs,
+}
+# On integers these are the identity or exact, and stay integers.
+_WHOLE = ("sign", "abs")
+
+
+def _enter(name: str, fold: Callable[[float], float]) -> None:
+    def run(call: CallSite, x: Any) -> Any:
+        value = call.number("x", x)
+        if isinstance(value, (int, float)):
+            try:
+                result = fold(value)
+                if math.isfinite(result):
+                    return result
+            except (ValueError, OverflowError, ZeroDivisionError):
+                pass
+            raise call.fault("E0406", f"`{name}({value:g})` has no finite result", "x")
+        if name == "floor" and isinstance(value, Computed) and not value.dtype.is_float:
+            return value
+        return call.emit.pointwise(name, value, dtype=None if name in _WHOLE else call.emit.real)
+
+    builtin(name)(run)
+
+
+for _name, _fold in _UNARY.items():
+    _enter(_name, _fold)
+
+
+def _extremum(name: str, fold: Callable[..., Any]) -> None:
+    def run(call: CallSite, x: Any, y: Any) -> Any:
+        left, right = call.number("x", x), call.number("y", y)
+        if not isinstance(left, (Computed, Rows)) and not isinstance(right, (Computed, Rows)):
+            return fold(left, right)
+        return call.emit.pointwise(name, left, right)
+
+    builtin(name)(run)
+
+
+_extremum("maximum", max)
+_extremum("minimum", min)
+
+
+@builtin("where")
+def where(call: CallSite, condition: Any, x: Any, y: Any) -> Any:
+    """`x` where the condition holds, else `y`."""
+    if isinstance(condition, bool):
+        return x if condition else y
+    emit = call.emit
+    truth = emit.truth(condition)
+    dtype = emit.common((call.number("x", x), call.number("y", y)))
+    branches = [emit.computed(value, dtype) for value in (x, y)]
+    shape = emit.meet([truth.shape, *(branch.shape for branch in branches)])
+    return Computed(emit.emit("select", *(emit.broadcast(value, shape).value for value in (truth, *branches))))
+
+
+@builtin("clip")
+def clip(call: CallSite, x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002
+    """`x` kept between two bounds, either of which may be left out."""
+    value = call.number("x", x)
+    if min is None and max is None:
+        raise call.fault("E0305", "`clip` needs `min`, `max` or both")
+    fixed = isinstance(value, (int, float))
+    if min is not None:
+        low = call.number("min", min)
+        value = builtins_max(value, low) if fixed and isinstance(low, (int, float)) else call.emit.pointwise("maximum", value, low)
+    if max is not None:
+        high = call.number("max", max)
+        fixed = isinstance(value, (int, float))
+        value = builtins_min(value, high) if fixed and isinstance(high, (int, float)) else call.emit.pointwise("minimum", value, high)
+    return value
+
+
+builtins_max, builtins_min = max, min
+
+
+@builtin("stop_gradient")
+def stop_gradient(call: CallSite, x: Any) -> Any:
+    """`x` itself, constant under differentiation."""
+    value = call.number("x", x)
+    return Computed(call.emit.emit("stop_gradient", value.value), value.bound) if isinstance(value, Computed) else value
+
+
+@builtin("real")
+def real(call: CallSite, x: Any) -> Any:
+    """An int or bool tensor as real numbers."""
+    value = call.number("x", x)
+    return float(value) if isinstance(value, (int, float)) else call.emit.as_real(value)
+
+
+@builtin("is_integer")
+def is_integer(call: CallSite, x: Any) -> bool:
+    """Whether a tensor holds integers; known when compiling."""
+    return type(x) is int or (isinstance(x, Computed) and x.dtype in (DType.I32, DType.U32))

@@ -1,0 +1,113 @@
+"""The table of built-in functions and what each is given: its call's place and its arguments, checked in NumPy's manner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tapeless.compiler import ast
+from tapeless.compiler.diagnostics import Label
+from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.scope import Frame
+from tapeless.compiler.elaborate.values import AllBut, Builtin, Computed, Fault, describe
+from tapeless.ir.graph import Span
+from tapeless.ir.types import Rows
+
+if TYPE_CHECKING:
+    from tapeless.compiler.elaborate.evaluator import Evaluator
+
+BUILTINS: dict[str, Builtin] = {}
+
+
+def builtin(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter a function into the table. Its Python parameters after the first (the call) are the language's."""
+
+    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+        code = function.__code__
+        parameters = code.co_varnames[1 : code.co_argcount]
+        values = function.__defaults__ or ()
+        defaults = dict(zip(parameters[len(parameters) - len(values) :], values, strict=True))
+        BUILTINS[name] = Builtin(name, function, tuple(parameter.rstrip("_") for parameter in parameters),
+                                 {parameter.rstrip("_"): value for parameter, value in defaults.items()})  # fmt: skip
+        return function
+
+    return enter
+
+
+@dataclass
+class CallSite:
+    """One call of a built-in function: who evaluates it, where it stands, and what its arguments were written as."""
+
+    evaluator: Evaluator
+    frame: Frame
+    name: str
+    span: Span
+    written: dict[str, ast.Expression]
+
+    @property
+    def emit(self) -> Emitter:
+        """The emitter of the graph under construction."""
+        return self.evaluator.emitter
+
+    def fault(self, code: str, message: str, at: str | None = None, labels: Iterable[Label] = (), hint: str | None = None) -> Fault:
+        """A fault at one argument, or at the call."""
+        syntax = self.written.get(at) if at else None
+        return self.evaluator.fault(self.frame, code, message, syntax.span if syntax else self.span, labels, hint)
+
+    def label(self, parameter: str, value: Any) -> list[Label]:
+        """What an argument is and where it comes from."""
+        syntax = self.written.get(parameter)
+        return [self.evaluator.side(self.frame, syntax, value)] if syntax else []
+
+    def tensor(self, parameter: str, value: Any) -> Computed:
+        """An argument that must be a tensor or a number."""
+        if isinstance(value, Computed):
+            return value
+        if isinstance(value, (int, float, Rows)):
+            return self.emit.computed(value)
+        raise self.fault("E0401", f"`{self.name}` needs a tensor, not {describe(value)}", parameter)
+
+    def number(self, parameter: str, value: Any) -> Any:
+        """An argument that must be a number or a tensor, left as it is."""
+        if isinstance(value, (Computed, int, float, Rows)):
+            return value
+        raise self.fault("E0401", f"`{self.name}` needs a number or tensor, not {describe(value)}", parameter)
+
+    def whole(self, parameter: str, value: Any) -> int:
+        """An argument that must be a whole number known when compiling."""
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if type(value) is not int:
+            raise self.fault("E0404", f"`{parameter}` of `{self.name}` must be a whole number known when compiling, not {describe(value)}", parameter)
+        return value
+
+    def flag(self, parameter: str, value: Any) -> bool:
+        """An argument that must be true or false."""
+        if not isinstance(value, bool):
+            raise self.fault("E0404", f"`{parameter}` of `{self.name}` is true or false, not {describe(value)}", parameter)
+        return value
+
+    def axis(self, parameter: str, value: Any, x: Computed, of: str = "x") -> int:
+        """One axis of a tensor, counted from either end."""
+        axis = self.whole(parameter, value)
+        if not -x.rank <= axis < x.rank:
+            axes = "no axes" if not x.rank else "one axis" if x.rank == 1 else f"{x.rank} axes"
+            last = f"The last axis is {x.rank - 1}, or -1." if x.rank else None
+            raise self.fault("E0206", f"there is no axis {axis} in a tensor of {axes}", parameter if parameter in self.written else of,
+                             self.label(of, x), last)  # fmt: skip
+        return axis % x.rank
+
+    def axes(self, parameter: str, value: Any, x: Computed, of: str = "x") -> tuple[int, ...]:
+        """Axes of a tensor: all for None, one, a list, or `all but` some."""
+        if value is None:
+            return tuple(range(x.rank))
+        if isinstance(value, AllBut):
+            kept = {axis % x.rank for axis in value.axes if -x.rank <= axis < x.rank}
+            return tuple(axis for axis in range(x.rank) if axis not in kept)
+        if isinstance(value, tuple):
+            axes = [self.axis(parameter, item, x, of) for item in value]
+            if len(set(axes)) < len(axes):
+                raise self.fault("E0206", f"`{parameter}` names one axis twice", parameter)
+            return tuple(sorted(axes))
+        return (self.axis(parameter, value, x, of),)

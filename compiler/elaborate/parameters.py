@@ -1,0 +1,270 @@
+"""What a program stores: parameters, layer states, optimizer states, with their names and starting values.
+
+Starting values are computed in a graph of their own (`init`), by the same language: an initialiser is a function of `shape`,
+`fan_in` and `fan_out`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from tapeless.compiler import ast
+from tapeless.compiler.diagnostics import Label
+from tapeless.compiler.elaborate.calls import Calls
+from tapeless.compiler.elaborate.emission import Emitter, Mismatch
+from tapeless.compiler.elaborate.functions import CallSite
+from tapeless.compiler.elaborate.scope import Frame, join
+from tapeless.compiler.elaborate.values import Binding, Builtin, Computed, Defined, describe
+from tapeless.ir.graph import Span, Value
+from tapeless.ir.types import DType, Tensor
+
+# Draws of the forward pass count from 0, those of starting values from here: adding a dropout changes no starting value.
+FIRST_INITIAL_SITE = 1 << 30
+SEED = Tensor(DType.U32, (2,))
+COUNTER = Tensor(DType.I32)
+
+
+@dataclass
+class Stored:
+    """One slot of the program's state and the node of `init` that starts it."""
+
+    name: str
+    type: Tensor
+    role: str
+    span: Span
+    initial: Value
+    frozen: bool = False
+
+
+class Parameters(Calls):
+    """Keeps the slots while graphs are elaborated."""
+
+    def __init__(self, name: str, real: DType) -> None:
+        super().__init__()
+        self.init = Emitter(name, real)
+        self.seed = self.init.input("seed", SEED, "argument", None)
+        self.slots: dict[str, Stored] = {}
+        self.taken: set[str] = set()
+        self.declared: set[str] = set()
+        self.ports: dict[str, Value] = {}
+        self.sites: dict[tuple[object, ...], int] = {}
+
+    # --- Names
+
+    def taken_names(self) -> set[str]:
+        return self.taken
+
+    def claim_path(self, wanted: str) -> str:
+        """A prefix for parameters that nothing else has: the wanted one, or the wanted one numbered."""
+        path, count = wanted, 1
+        while path in self.taken:
+            count += 1
+            path = f"{wanted}_{count}"
+        self.taken.add(path)
+        return path
+
+    def path_of(self, frame: Frame) -> str:
+        """The prefix of a body's parameters, made final on first need."""
+        if frame.path is None:
+            if frame.caller is None:
+                frame.path = ""
+            elif frame.kind == "fn":
+                frame.path = self.path_of(frame.caller)
+            else:
+                frame.path = self.claim_path(join(self.path_of(frame.caller), frame.segment))
+        return frame.path
+
+    # --- Slots
+
+    def port(self, label: str, type: Tensor, role: str, span: Span | None) -> Value:
+        """The input port of a slot in the graph under construction, made on first need."""
+        if label not in self.ports:
+            self.ports[label] = self.emitter.input(label, type, role, span)
+        return self.ports[label]
+
+    def param(self, frame: Frame, syntax: ast.Param) -> None:
+        """`param W: [i, units] ~ he_normal`."""
+        if frame.kind not in ("model", "layer"):
+            raise self.fault(frame, "E0108", f"a parameter cannot be made inside the {_kind(frame)} `{frame.name}`", syntax.span,
+                             hint="Parameters belong to layers and models.")  # fmt: skip
+        self.in_every_mode(frame, "parameter", syntax.span)
+        dims = syntax.dims or ()
+        shape = self.fixed(frame, self.dims(frame, dims), [dim.span for dim in dims], f"the parameter `{syntax.name}`")
+        self.fresh(frame, syntax.name, syntax.span)
+        label = self.label_of(frame, syntax.name)
+        if label not in self.slots:
+            type_ = Tensor(self.init.real, shape)
+            initial = self.initial(frame, syntax, shape, label)
+            self.slots[label] = Stored(label, type_, "param", self.shown(frame, syntax.span), initial, syntax.frozen)
+        stored = self.slots[label]
+        if stored.type.shape != shape:
+            was = Label(f"`{label}`", f"is {list(stored.type.shape)}", stored.span, "made")
+            raise self.fault(frame, "E0203", f"the shared parameter `{label}` cannot be {list(shape)} here", syntax.span, [was])
+        value = Computed(self.port(label, stored.type, "param", stored.span))
+        frame.names[syntax.name] = Binding(value, syntax.name, syntax.span, "declared", "param", syntax, {"slot": label})
+
+    def state(self, frame: Frame, syntax: ast.State) -> None:
+        """`state mean: [c] = 0`; in an optimizer each parameter has one of its own shape."""
+        optimizer = frame.kind == "optimizer"
+        if frame.kind not in ("model", "layer", "optimizer"):
+            raise self.fault(frame, "E0108", f"a state cannot be made inside the {_kind(frame)} `{frame.name}`", syntax.span)
+        self.in_every_mode(frame, "state", syntax.span)
+        if syntax.value is None:
+            raise self.fault(frame, "E0510", f"the state `{syntax.name}` needs a starting value", syntax.span, hint=f"Write `state {syntax.name} = 0`.")
+        dims = syntax.dims or ()
+        shape: tuple[Any, ...] = self.fixed(frame, self.dims(frame, dims), [dim.span for dim in dims], f"the state `{syntax.name}`")
+        if optimizer and syntax.dims is None:
+            shape = frame.axes_of_parameter
+        self.fresh(frame, syntax.name, syntax.span)
+        label = self.label_of(frame, syntax.name)
+        if label not in self.slots:
+            with self.starting(frame, label) as inner:
+                value = self.evaluate(inner, syntax.value)
+                initial = self.filled(inner, value, shape, syntax.value.span, label)
+            role = "optimizer" if optimizer else "state"
+            self.slots[label] = Stored(label, Tensor(self.init.real, shape), role, self.shown(frame, syntax.span), initial)
+        stored = self.slots[label]
+        current = Computed(self.port(label, stored.type, stored.role, stored.span))
+        frame.names[syntax.name] = Binding(current, syntax.name, syntax.span, "declared", "state", syntax, {"slot": label})
+
+    def label_of(self, frame: Frame, name: str) -> str:
+        """The full name of what this body stores under a name. Raises Fault if it exists."""
+        label = join(self.path_of(frame), name, *frame.turn)
+        if label in self.declared and not self.shares(frame):
+            label = self.claim_path(label)
+        self.declared.add(label)
+        return label
+
+    def shares(self, frame: Frame | None) -> bool:
+        """Whether this body runs inside a layer made by `use`."""
+        while frame is not None:
+            if frame.instance is not None:
+                return True
+            frame = frame.caller
+        return False
+
+    def fresh(self, frame: Frame, name: str, span: Span) -> None:
+        """The name must be new in this body, but for the turns of a loop."""
+        known = frame.names.get(name)
+        if known is None or (frame.turn and known.span == span):
+            return
+        first = Label(f"`{name}`", "is here too", known.span, "first declared")
+        raise self.fault(frame, "E0302", f"`{name}` has a meaning already", span, [first])
+
+    def in_every_mode(self, frame: Frame, kind: str, span: Span) -> None:
+        """Slots are the same in training and evaluation."""
+        above: Frame | None = frame
+        while above is not None:
+            if above.by_mode:
+                raise self.fault(frame, "E0507", f"this {kind} would exist only in training, or only in evaluation", span,
+                                 hint="Declare it before `if training:`.")  # fmt: skip
+            above = above.caller
+
+    # --- Starting values
+
+    @contextmanager
+    def starting(self, frame: Frame, label: str) -> Iterator[Frame]:
+        """Evaluate into `init`; values of the graph under construction are out of reach."""
+        emitter = self.emitter
+        self.emitter = self.init
+        self.init.where = label
+        self.init.shared.clear()  # each slot has nodes of its own, so that a reader sees what starts it
+        inner = frame
+        if frame.kind == "optimizer":
+            inner = Frame("optimizer", frame.name, frame.module, self.init, frame.caller, frame.call_span, frame.override)
+            inner.names = {name: binding for name, binding in frame.names.items() if not isinstance(binding.value, Computed)}
+            inner.names |= frame.starts
+        try:
+            yield inner
+        finally:
+            self.emitter = emitter
+
+    def initial(self, frame: Frame, syntax: ast.Param, shape: tuple[int, ...], label: str) -> Value:
+        """The node of `init` that makes a parameter's starting value."""
+        if syntax.value is None and syntax.initialiser is None:
+            scalar = not shape
+            raise self.fault(frame, "E0510", f"the parameter `{syntax.name}` needs a starting value", syntax.span,
+                             hint=f"Write `param {syntax.name} = 0`." if scalar else "Add `= 0`, or an initialiser such as `~ he_normal`.")  # fmt: skip
+        with self.starting(frame, label):
+            if syntax.value is not None:
+                return self.filled(frame, self.evaluate(frame, syntax.value), shape, syntax.value.span, label)
+            assert syntax.initialiser is not None
+            drawn = self.draw(frame, syntax.initialiser, shape)
+            return self.filled(frame, drawn, shape, syntax.initialiser.span, label)
+
+    def draw(self, frame: Frame, syntax: ast.Expression, shape: tuple[int, ...]) -> Any:
+        """Call an initialiser, `he_normal` or `normal(0, 0.02)`, giving it what it asks for of shape, fan_in and fan_out."""
+        call = syntax if isinstance(syntax, ast.Call) else None
+        function = self.evaluate(frame, call.function if call else syntax)
+        if not isinstance(function, (Defined, Builtin)) or (isinstance(function, Defined) and function.definition.kind != "fn"):
+            raise self.fault(frame, "E0303", f"an initialiser is needed after `~`, not {describe(function)}", syntax.span,
+                             hint="A fixed value is written with `=`.")  # fmt: skip
+        arguments = call.arguments if call else ()
+        values = self.evaluate_all(frame, [argument.value for argument in arguments])
+        if isinstance(function, Builtin):
+            parameters, optional = function.parameters, set(function.defaults)
+            name = function.name
+        else:
+            definition = function.definition
+            name, parameters = definition.name, tuple(parameter.name for parameter in definition.parameters)
+            optional = {parameter.name for parameter in definition.parameters if parameter.default is not None}
+        fan_in, fan_out = fans(shape)
+        explicit = {argument.name for argument in arguments}
+        provided = {"shape": shape, "size": shape, "fan_in": fan_in, "fan_out": fan_out}
+        given = {
+            key: (value, ast.Argument(syntax.span, key, ast.Name(syntax.span, key)))
+            for key, value in provided.items()
+            if key in parameters and key not in explicit
+        }
+        bound = self.bind(frame, syntax.span, name, parameters, optional, arguments, values, given)
+        if isinstance(function, Builtin):
+            return self.call_builtin(frame, syntax.span, function, bound)
+        return self.call_defined(frame, syntax.span, function, bound, False)
+
+    def filled(self, frame: Frame, value: Any, shape: tuple[int, ...], span: Span, label: str) -> Value:
+        """A starting value stretched to its slot's shape."""
+        if not isinstance(value, (Computed, int, float)):
+            raise self.fault(frame, "E0401", f"a starting value is a number or a tensor, not {describe(value)}", span)
+
+        def stretch() -> Value:
+            tensor = self.init.as_real(value)
+            if self.init.meet([tensor.shape, shape]) != shape:
+                raise Mismatch("E0201", f"the starting value {describe(tensor)} does not fit the shape {list(shape)}")
+            result = self.init.broadcast(tensor, shape)
+            if result.value not in self.init.claims:
+                self.init.claim(result, label)
+            return result.value
+
+        stretched: Value = self.guarded(frame, span, stretch)
+        return stretched
+
+    # --- Random draws
+
+    def random_key(self, call: CallSite, draw: int) -> tuple[Value, Value, int]:
+        """Seed, step and site of a draw: its place in the program has a number of its own."""
+        place = (self.emitter is self.init, self.init.where if self.emitter is self.init else "", call.frame.place,
+                 call.span.line, call.span.column, draw)  # fmt: skip
+        initial = self.emitter is self.init
+        if place not in self.sites:
+            count = sum(1 for other in self.sites if other[0] is initial)
+            self.sites[place] = count + (FIRST_INITIAL_SITE if initial else 0)
+        if initial:
+            return self.seed, self.init.constant(0, DType.I32), self.sites[place]
+        return self.port("seed", SEED, "counter", None), self.port("step", COUNTER, "counter", None), self.sites[place]
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Fan-in and fan-out: the axes of a matrix [in, out]; of a kernel [out, in, ...] all but the first, and all but the second."""
+    if len(shape) < 2:
+        return (shape[0], shape[0]) if shape else (1, 1)
+    if len(shape) == 2:
+        return shape[0], shape[1]
+    return prod(shape[1:]), shape[0] * prod(shape[2:])
+
+
+def _kind(frame: Frame) -> str:
+    return "function" if frame.kind == "fn" else frame.kind

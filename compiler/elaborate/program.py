@@ -1,0 +1,123 @@
+"""A model as graphs: the forward pass for training and for evaluation, and the graph that starts every slot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tapeless.compiler import ast
+from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.library import Module
+from tapeless.compiler.elaborate.parameters import COUNTER, SEED, Stored
+from tapeless.compiler.elaborate.scope import Frame
+from tapeless.compiler.elaborate.statements import Statements
+from tapeless.compiler.elaborate.suggest import nearest
+from tapeless.compiler.elaborate.values import Binding, Computed, Fault, Poisoned
+from tapeless.compiler.parser import made_by
+from tapeless.ir.graph import Graph, Span
+from tapeless.ir.types import DType
+
+COUNTERS = {"seed": SEED, "step": COUNTER, "steps": COUNTER, "epoch": COUNTER}
+
+
+class Program(Statements):
+    """Elaborates one model of a module."""
+
+    def __init__(self, module: Module, definition: ast.Definition, sizes: dict[str, int | float], real: DType) -> None:
+        super().__init__(definition.name, real)
+        self.module = module
+        self.definition = definition
+        self.sizes = dict(sizes)
+        self.arguments: dict[str, Any] = {}
+        self.dtype = real
+
+    def forward(self, training: bool) -> Graph:
+        """Run the model's body once, as it is in training or in evaluation. Faults are reported, not raised."""
+        emitter = self.emitter = Emitter(self.definition.name, self.dtype)
+        self.training = training
+        self.taken, self.declared, self.ports = set(), set(), {}
+        self.given, self.stores = {}, {}
+        self.losses, self.metrics, self.outputs = [], [], []
+        definition = self.definition
+        frame = Frame("model", definition.name, self.module, emitter, path="")
+        frame.made = frozenset(name for statement in definition.body for name in made_by(statement))
+        self.bind_arguments(frame)
+        self.run_body(frame, definition.body)
+        if not self.given and not frame.broken:
+            hint = "For example `input x: [batch, 8]`."
+            self.reported_fault(self.fault(frame, "E0509", f"model `{definition.name}` has no input", definition.head, hint=hint))
+        self.finish(emitter)
+        return emitter.graph()
+
+    def finish(self, emitter: Emitter) -> None:
+        """Output ports: outputs, the sum of the losses, named losses, metrics, and what the step stores."""
+        for result in self.outputs:
+            emitter.output(result.name, result.value, "output", result.span)
+        if self.losses:
+            emitter.where = "loss"
+            total = Computed(self.losses[0].value)
+            for result in self.losses[1:]:
+                emitter.span = result.span
+                total = emitter.pointwise("add", total, Computed(result.value))
+            emitter.claim(total, "loss")
+            emitter.output("loss", total.value, "loss", self.losses[0].span)
+            for result in self.losses:
+                if result.name:
+                    emitter.output(result.name, result.value, "loss", result.span)
+        for result in self.metrics:
+            emitter.output(result.name, result.value, "metric", result.span)
+        if self.training:
+            for slot, (value, span) in self.stores.items():
+                emitter.output(slot, value, "state", span)
+
+    def bind_arguments(self, frame: Frame) -> None:
+        """The model's own arguments: from whoever compiles, else the defaults."""
+        for parameter in self.definition.parameters:
+            binding = Binding(None, parameter.name, parameter.span, "declared", "argument", parameter)
+            try:
+                if parameter.name in self.sizes:
+                    binding.value = self.sizes[parameter.name]
+                elif parameter.default is not None:
+                    binding.value = self.evaluate(frame, parameter.default)
+                else:
+                    raise self.fault(frame, "E0205", f"`{parameter.name}` has no value", parameter.span,
+                                     hint=f"Give it when compiling ({parameter.name}=64), or a default: `{parameter.name} = 64`.")  # fmt: skip
+            except Fault as fault:
+                self.reported_fault(fault)
+                continue
+            except Poisoned:
+                continue
+            frame.names[parameter.name] = binding
+            self.arguments[parameter.name] = binding.value
+
+    def reported_fault(self, fault: Fault) -> None:
+        """Report a fault that no statement raised."""
+        self.report(fault.diagnostic)
+
+    def check_sizes(self) -> None:
+        """Every size given from outside must be one that the model knows."""
+        known = [parameter.name for parameter in self.definition.parameters] + sorted(self.free_sizes)
+        frame = Frame("model", self.definition.name, self.module, self.emitter)
+        for name in self.sizes:
+            if name not in known:
+                near = nearest(name, known)
+                hint = f"Did you mean `{near}`?" if near else f"It has {', '.join(f'`{one}`' for one in known)}." if known else None
+                message = f"model `{self.definition.name}` has no size or argument `{name}`"
+                self.reported_fault(self.fault(frame, "E0508", message, self.definition.head, hint=hint))
+
+    def store_counters(self, spans: Span) -> None:
+        """The slots that count: seed, step, planned steps, epoch."""
+        zero = None
+        for name, type_ in COUNTERS.items():
+            if name == "seed":
+                value = self.seed
+            else:
+                self.init.span = spans
+                zero = zero or self.init.constant(0, DType.I32)
+                value = zero
+            self.slots[name] = Stored(name, type_, "counter", spans, value)
+
+    def start(self) -> Graph:
+        """The graph that gives every slot its starting value."""
+        for stored in self.slots.values():
+            self.init.output(stored.name, stored.initial, "state", stored.span)
+        return self.init.graph()

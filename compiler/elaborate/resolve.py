@@ -1,0 +1,95 @@
+"""Names checked in every body of a file, run or not: an unused layer with a misspelt name is wrong too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from tapeless.compiler import ast
+from tapeless.compiler.diagnostics import Diagnostic
+from tapeless.compiler.elaborate import functions
+from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
+from tapeless.compiler.elaborate.library import Module, standard_names
+from tapeless.compiler.elaborate.suggest import nearest
+from tapeless.compiler.parser import made_by
+
+_FOREIGN = {"True": "true", "False": "false"}
+
+
+def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[Diagnostic], None]) -> None:
+    """Report every name in the file's own definitions that nothing has."""
+    if module.tree is None:
+        return
+    everywhere = {*module.names, *module.broken, *standard_names(), *functions.BUILTINS, *functions.UNSUPPORTED, *CONSTANTS, *SPECIAL}
+    for declaration in module.tree.declarations:
+        if isinstance(declaration, ast.Definition):
+            local = _local(declaration) | (set(sizes) if declaration.kind == "model" else set())
+            names = [name for part in (*declaration.parameters, *declaration.body) for name in _names(part)]
+            _check(names, local, everywhere, report)
+        elif isinstance(declaration, ast.Train):
+            model = module.models.get(declaration.model)
+            local = {parameter.name for parameter in model.parameters} if model else set()
+            found = [name for setting in declaration.settings if isinstance(setting, ast.Setting) for part in (*setting.values, *setting.named)
+                     for name in _names(part)]  # fmt: skip
+            _check(found, local, everywhere, report)
+
+
+def _check(names: Iterable[ast.Name], local: set[str], everywhere: set[str], report: Callable[[Diagnostic], None]) -> None:
+    for name in names:
+        if name.name not in local and name.name not in everywhere:
+            meant = _FOREIGN.get(name.name) or nearest(name.name, [*sorted(local), *sorted(everywhere)])
+            hint = f"Did you mean `{meant}`?" if meant else None
+            report(Diagnostic("E0301", f"there is no `{name.name}` here", name.span, hint=hint))
+
+
+def _local(definition: ast.Definition) -> set[str]:
+    """Every name that a body makes anywhere."""
+    names = {parameter.name for parameter in definition.parameters}
+    for parameter in definition.parameters:
+        if parameter.pattern:
+            names |= {item.name for item in parameter.pattern.items if isinstance(item, ast.Name)}
+    pending: list[ast.Syntax] = list(definition.body)
+    while pending:
+        item = pending.pop()
+        if isinstance(item, ast.Input):
+            names |= {dim.name for dim in item.type.dims if isinstance(dim, ast.Name)}
+        elif isinstance(item, ast.For):
+            names.add(item.name)
+        elif isinstance(item, ast.Scan):
+            names.add(item.axis)
+            names |= {carry.name for carry in item.carries}
+        elif isinstance(item, ast.Reduction):
+            names |= {variable.name for variable in item.variables}
+        elif isinstance(item, ast.Assign):
+            for target in item.targets:
+                names |= {index.name for index in target.indices or () if isinstance(index, ast.Name)}
+        if isinstance(item, _STATEMENTS):
+            names.update(made_by(item))
+        pending += _children(item)
+    return names
+
+
+_STATEMENTS = (ast.Assign, ast.Input, ast.Param, ast.State, ast.Output, ast.Use, ast.Metric, ast.Broken)
+
+
+def _names(syntax: ast.Syntax) -> list[ast.Name]:
+    """Every name used below a node, in the order of the text; names of patterns and free sizes are none."""
+    found: list[ast.Name] = []
+    pending = [syntax]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, ast.Name):
+            found.append(item)
+        elif not isinstance(item, (ast.Pattern, ast.TypeNote)):
+            pending += reversed(_children(item))
+    return found
+
+
+def _children(item: ast.Syntax) -> list[ast.Syntax]:
+    children: list[ast.Syntax] = []
+    for name in item.__dataclass_fields__:
+        value = getattr(item, name)
+        if isinstance(value, ast.Syntax):
+            children.append(value)
+        elif isinstance(value, tuple):
+            children += [child for child in value if isinstance(child, ast.Syntax)]
+    return children

@@ -1,0 +1,70 @@
+"""Frames: the names of one running body, and where its values and parameters hang in the program's tree of names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.library import Module
+from tapeless.compiler.elaborate.values import Binding, Instance
+from tapeless.ir.graph import Span
+
+
+@dataclass(eq=False)
+class Frame:
+    """One running body of a model, layer, function, optimizer or train section.
+
+    In an optimizer `axes_of_parameter` is the shape of its parameter and `starts` are the names known to starting values.
+    `where` prefixes the names of values; `segment` is this body's part of its parameters' names, which become final (`path`)
+    when the first parameter is made. `override` is the user's place that nodes and faults of a standard library body point at.
+    """
+
+    kind: str
+    name: str
+    module: Module
+    emitter: Emitter
+    caller: Frame | None = None
+    call_span: Span | None = None
+    override: Span | None = None
+    where: str = ""
+    segment: str = ""
+    path: str | None = None
+    names: dict[str, Binding] = field(default_factory=dict)
+    made: frozenset[str] = frozenset()
+    turn: tuple[int, ...] = ()
+    target: str | None = None
+    root: object = None
+    result: Any = None
+    returned: bool = False
+    broken: bool = False
+    axes: dict[str, int] = field(default_factory=dict)
+    instance: Instance | None = None
+    by_mode: bool = False
+    axes_of_parameter: tuple[int, ...] = ()
+    starts: dict[str, Binding] = field(default_factory=dict)
+
+    @property
+    def depth(self) -> int:
+        """How many bodies this one runs inside."""
+        depth, frame = 0, self.caller
+        while frame is not None:
+            depth, frame = depth + 1, frame.caller
+        return depth
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What distinguishes this body from every other in the program: its call's place, turn by turn, up to the model."""
+        found: list[object] = []
+        frame: Frame | None = self
+        while frame is not None:
+            span = frame.call_span
+            found.append((span.file, span.line, span.column) if span else frame.name)
+            found.append(frame.turn)
+            frame = frame.caller
+        return tuple(found)
+
+
+def join(*parts: object) -> str:
+    """Parts of a name with dots between them, empty ones left out."""
+    return ".".join(str(part) for part in parts if part != "")

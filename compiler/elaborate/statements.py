@@ -1,0 +1,347 @@
+"""Statements: what each does to the names of its body. A fault poisons the names its statement would have made, and the next runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tapeless.compiler import ast
+from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
+from tapeless.compiler.elaborate.parameters import Parameters
+from tapeless.compiler.elaborate.scope import Frame, join
+from tapeless.compiler.elaborate.values import POISON, Binding, Computed, Fault, Poison, Poisoned, describe, shape_text
+from tapeless.compiler.parser import made_by
+from tapeless.ir.graph import Span, Value
+from tapeless.ir.types import DType, Rows, Tensor
+
+TURNS = 4096  # turns of one `for`: each is code of its own
+
+
+@dataclass(frozen=True)
+class Result:
+    """A loss, metric or output of the model."""
+
+    name: str
+    value: Value
+    span: Span
+
+
+@dataclass(frozen=True)
+class Given:
+    """An input or target of the model."""
+
+    name: str
+    type: Tensor
+    role: str
+    bound: int | None
+    span: Span
+
+
+class Statements(Parameters):
+    """Runs bodies."""
+
+    def __init__(self, name: str, real: DType) -> None:
+        super().__init__(name, real)
+        self.given: dict[str, Given] = {}
+        self.losses: list[Result] = []
+        self.metrics: list[Result] = []
+        self.outputs: list[Result] = []
+        self.stores: dict[str, tuple[Value, Span]] = {}
+        self.free_sizes: set[str] = set()
+        self.mode_seen = False
+
+    def special(self, frame: Frame, name: str, span: Span) -> Any:
+        self.mode_seen = self.mode_seen or name == "training"
+        return super().special(frame, name, span)
+
+    def run_body(self, frame: Frame, body: Sequence[ast.Statement]) -> None:
+        """Run statements in order until one returns."""
+        for statement in body:
+            if frame.returned:
+                break
+            try:
+                _RULES[type(statement)](self, frame, statement)
+            except Fault as fault:
+                self.report(fault.diagnostic)
+                self.poison(frame, statement)
+            except Poisoned:
+                self.poison(frame, statement)
+            frame.target = frame.root = None
+
+    def poison(self, frame: Frame, statement: ast.Statement) -> None:
+        """The names that a failed statement would have made have no value, and say nothing more."""
+        frame.broken = True
+        for name in made_by(statement):
+            frame.names[name] = Binding(POISON, name, None)
+        pending = [statement]
+        while pending:
+            item = pending.pop()
+            if isinstance(item, ast.Return):
+                frame.returned, frame.result = True, POISON
+            elif isinstance(item, ast.If):
+                pending += [*item.then, *item.otherwise]
+            elif isinstance(item, (ast.For, ast.Scan)):
+                pending += item.body
+
+    def broken(self, frame: Frame, syntax: ast.Broken) -> None:
+        raise Poisoned
+
+    # --- Names
+
+    def assign(self, frame: Frame, syntax: ast.Assign) -> None:
+        """`h = ...`, `m, v = ...`."""
+        for target in syntax.targets:
+            if target.indices is not None:
+                raise self.fault(frame, "E0902", "index notation is not supported in this version", syntax.span)
+            self.assignable(frame, target)
+        targets = syntax.targets
+        if len(targets) > 1 and isinstance(syntax.value, ast.Several):
+            if len(syntax.value.items) != len(targets):
+                raise self.uneven(frame, syntax, len(syntax.value.items))
+            values = [self.valued(frame, target.name, item) for target, item in zip(targets, syntax.value.items, strict=True)]
+        elif len(targets) > 1:
+            value = self.valued(frame, targets[0].name, syntax.value)
+            if not isinstance(value, tuple) or len(value) != len(targets):
+                raise self.uneven(frame, syntax, len(value) if isinstance(value, tuple) else 1)
+            values = list(value)
+        else:
+            values = [self.valued(frame, targets[0].name, syntax.value)]
+        for target, value in zip(targets, values, strict=True):
+            self.store(frame, target, value, syntax.value.span)
+
+    def uneven(self, frame: Frame, syntax: ast.Assign, count: int) -> Fault:
+        """The fault of names and values that do not pair up."""
+        right = "one value" if count == 1 else f"{count} values"
+        return self.fault(frame, "E0312", f"{right} for {len(syntax.targets)} names", syntax.span)
+
+    def assignable(self, frame: Frame, target: ast.Target) -> None:
+        """Names with a fixed meaning take no assignment."""
+        if target.name in CONSTANTS or target.name in SPECIAL:
+            raise self.fault(frame, "E0309", f"`{target.name}` has a fixed meaning and takes no assignment", target.span)
+        known = frame.names.get(target.name)
+        if known is not None and known.kind in ("param", "size"):
+            what = "a parameter: only the optimizer changes it" if known.kind == "param" else "a size"
+            hint = "Give the new value a name of its own." if known.kind == "size" else "A value that the model itself updates is a `state`."
+            raise self.fault(frame, "E0309", f"`{target.name}` is {what}", target.span, hint=hint)
+
+    def valued(self, frame: Frame, name: str, syntax: ast.Expression) -> Any:
+        """The value of an expression that makes a name."""
+        frame.target, frame.root = name, syntax
+        self.emitter.where = self.value_name(frame, name)
+        value = self.evaluate(frame, syntax)
+        frame.target = frame.root = None
+        return value
+
+    def value_name(self, frame: Frame, name: str) -> str:
+        """What a value is called in the graph; what an optimizer stores is called the next of its slot."""
+        known = frame.names.get(name)
+        if frame.kind == "optimizer" and known is not None and known.kind in ("state", "weight"):
+            return join(frame.where, "" if known.kind == "weight" else name, "next")
+        return join(frame.where, name, *frame.turn)
+
+    def store(self, frame: Frame, target: ast.Target, value: Any, span: Span) -> None:
+        """Bind a name; what is assigned to a state is what the step will store."""
+        name = target.name
+        known = frame.names.get(name)
+        if isinstance(value, Poison):
+            raise Poisoned
+        if known is not None and known.kind in ("state", "weight"):
+            slot = known.extra["slot"]
+            value = self.guarded(frame, span, lambda: self.updated(frame, known, value, span))
+            self.stores[slot] = (value.value, self.shown(frame, span))
+            frame.names[name] = Binding(value, known.subject, known.span, known.relation, known.kind, known.syntax, known.extra)
+        else:
+            frame.names[name] = Binding(value, name, target.span, "made")
+        if self.emitter is frame.emitter:
+            self.emitter.claim(value, self.value_name(frame, name))
+
+    def updated(self, frame: Frame, known: Binding, value: Any, span: Span) -> Computed:
+        """A value in the shape of the state it replaces, constant under differentiation."""
+        if not isinstance(value, (Computed, int, float, Rows)):
+            raise self.fault(frame, "E0401", f"the state `{known.subject}` needs a tensor, not {describe(value)}", span)
+        shape = known.value.shape
+        tensor = self.emitter.as_real(value)
+        if tensor.shape != shape and self.emitter.meet([tensor.shape, shape]) != shape:
+            raise self.fault(frame, "E0213", f"`{known.subject}` is {shape_text(shape)} and cannot become {shape_text(tensor.shape)}", span)
+        tensor = self.emitter.broadcast(tensor, shape)
+        if frame.kind == "optimizer":
+            return tensor
+        return Computed(self.emitter.emit("stop_gradient", tensor.value))
+
+    def use(self, frame: Frame, syntax: ast.Use) -> None:
+        """`use encoder = Dense(units = 64)`."""
+        if frame.kind not in ("model", "layer"):
+            raise self.fault(frame, "E0108", "`use` belongs to layers and models", syntax.span)
+        frame.names[syntax.name] = Binding(self.make_instance(frame, syntax), syntax.name, syntax.span)
+
+    # --- Control
+
+    def return_(self, frame: Frame, syntax: ast.Return) -> None:
+        """`return y`."""
+        if frame.kind not in ("fn", "layer"):
+            raise self.fault(frame, "E0108", f"`return` has no meaning in {frame.kind} `{frame.name}`", syntax.span,
+                             hint="A model says what it makes with `output`." if frame.kind == "model" else None)  # fmt: skip
+        self.emitter.where = frame.where
+        frame.result = self.evaluate(frame, syntax.value)
+        frame.returned = True
+
+    def if_(self, frame: Frame, syntax: ast.If) -> None:
+        """`if training:` and other conditions known when compiling."""
+        seen, self.mode_seen = self.mode_seen, False
+        chosen = syntax.then if self.condition(frame, syntax.condition) else syntax.otherwise
+        by_mode = frame.by_mode
+        frame.by_mode = by_mode or self.mode_seen
+        self.mode_seen = seen
+        try:
+            self.run_body(frame, chosen)
+        finally:
+            frame.by_mode = by_mode
+
+    def for_(self, frame: Frame, syntax: ast.For) -> None:
+        """`for k in 0..depth:`, each turn with parameters of its own."""
+        if syntax.stacked:
+            raise self.fault(frame, "E0903", "`repeat` is not supported in this version", syntax.span,
+                             hint=f"`for {syntax.name} in ...:` means the same, with code for each turn.")  # fmt: skip
+        bounds = self.evaluate_all(frame, (syntax.start, syntax.stop))
+        for bound, part in zip(bounds, (syntax.start, syntax.stop), strict=True):
+            if type(bound) is not int:
+                raise self.fault(frame, "E0404", f"a range goes from one whole number to another, not {describe(bound)}", part.span)
+        start, stop = bounds
+        if stop - start > TURNS:
+            raise self.fault(frame, "E0601", f"{stop - start} turns are too many for `for`, which makes code for each", syntax.span)
+        turn = frame.turn
+        for k in range(start, stop):
+            frame.names[syntax.name] = Binding(k, syntax.name, syntax.span, "made", "turn")
+            frame.turn = (*turn, k)
+            self.run_body(frame, syntax.body)
+            if frame.returned:
+                break
+        frame.turn = turn
+
+    def scan(self, frame: Frame, syntax: ast.Scan) -> None:
+        raise self.fault(frame, "E0901", "`scan` is not supported in this version", syntax.span)
+
+    def yield_(self, frame: Frame, syntax: ast.Yield) -> None:
+        raise self.fault(frame, "E0901", "`yield` belongs to `scan`, which is not supported in this version", syntax.span)
+
+    # --- What a model takes and makes
+
+    def in_model(self, frame: Frame, what: str, span: Span) -> None:
+        """Some statements belong to a model's own body."""
+        if frame.kind != "model":
+            raise self.fault(frame, "E0108", f"`{what}` belongs in a model, not in {frame.kind} `{frame.name}`", span)
+        if frame.turn:
+            raise self.fault(frame, "E0108", f"`{what}` cannot be repeated by `for`", span)
+        if frame.by_mode:
+            raise self.fault(frame, "E0108", f"`{what}` cannot depend on `training`", span)
+
+    def input(self, frame: Frame, syntax: ast.Input) -> None:
+        """`input image: [batch, 64]`, `target label: int[batch] < classes`."""
+        self.in_model(frame, syntax.role, syntax.span)
+        self.fresh(frame, syntax.name, syntax.span)
+        for dim in syntax.type.dims:
+            if isinstance(dim, ast.Name) and dim.name not in frame.names and dim.name not in CONSTANTS:
+                self.free_size(frame, dim)
+        shape = self.dims(frame, syntax.type.dims)
+        if not shape or shape[0] != Rows() or any(isinstance(dim, Rows) for dim in shape[1:]):
+            written = {"real": ""}.get(syntax.type.kind, syntax.type.kind)
+            fixed = ", ".join(["batch", *(str(dim) for dim in shape if not isinstance(dim, Rows))])
+            raise self.fault(frame, "E0208", f"the first axis of `{syntax.name}`, and no other, must be `batch`", syntax.type.span,
+                             hint=f"Did you mean `{syntax.role} {syntax.name}: {written}[{fixed}]`?")  # fmt: skip
+        kind = syntax.type.kind
+        dtype = {"int": DType.I32, "bool": DType.BOOL}.get(kind, self.real())
+        bound = None
+        if syntax.bound is not None:
+            value = self.evaluate(frame, syntax.bound)
+            if dtype is not DType.I32:
+                raise self.fault(frame, "E0401", "only ints have a bound", syntax.bound.span, hint=f"Did you mean `int{shape_text(shape)}`?")
+            bound = self.dim(frame, value, syntax.bound.span)
+            if not isinstance(bound, int):
+                raise self.fault(frame, "E0208", "a bound is a fixed number", syntax.bound.span)
+        type_ = Tensor(dtype, shape)
+        given = Given(syntax.name, type_, syntax.role, bound, syntax.span)
+        self.given[syntax.name] = given
+        value = Computed(self.emitter.input(syntax.name, type_, "data", syntax.span), bound)
+        frame.names[syntax.name] = Binding(value, syntax.name, syntax.span, "declared", "input", syntax)
+
+    def free_size(self, frame: Frame, dim: ast.Name) -> None:
+        """A size that only the data, or whoever compiles, knows."""
+        name = dim.name
+        self.free_sizes.add(name)
+        if name not in self.sizes:
+            raise self.fault(frame, "E0205", f"the size `{name}` has no value", dim.span,
+                             hint=f"Give it when compiling ({name}=64), or make it an argument of the model: `model {frame.name}({name} = 64):`.")  # fmt: skip
+        size = self.dim(frame, self.sizes[name], dim.span)
+        frame.names[name] = Binding(size, name, dim.span, "declared", "size", dim)
+
+    def output(self, frame: Frame, syntax: ast.Output) -> None:
+        """`output probs = softmax(logits)`."""
+        self.in_model(frame, "output", syntax.span)
+        if syntax.value is not None:
+            value = self.valued(frame, syntax.name, syntax.value)
+            self.store(frame, ast.Target(syntax.span, syntax.name), value, syntax.value.span)
+        else:
+            value = self.lookup(frame, syntax.name, syntax.span).value
+        self.unused(frame, self.outputs, syntax.name, syntax.span)
+        if not isinstance(value, Computed) or not value.shape or value.shape[0] != Rows():
+            raise self.fault(frame, "E0213", f"an output has one row for each row of the batch; this is {describe(value)}", syntax.span,
+                             hint=f"A single number about the whole batch is a metric: `metric {syntax.name} = ...`.")  # fmt: skip
+        self.outputs.append(Result(syntax.name, value.value, syntax.span))
+
+    def loss(self, frame: Frame, syntax: ast.Loss) -> None:
+        """`loss ...`: one number; several add."""
+        self.in_model(frame, "loss", syntax.span)
+        name = syntax.name or ""
+        if name == "loss":
+            raise self.fault(frame, "E0302", "`loss` is the name of the sum of all losses", syntax.span)
+        if name:
+            self.unused(frame, [*self.losses, *self.metrics], name, syntax.span)
+        value = self.single(frame, "loss", name or "loss", syntax.value)
+        self.losses.append(Result(name, value.value, syntax.span))
+
+    def metric(self, frame: Frame, syntax: ast.Metric) -> None:
+        """`metric accuracy = ...`: one number."""
+        self.in_model(frame, "metric", syntax.span)
+        if syntax.total:
+            raise self.fault(frame, "E0905", "`metric ... total` is not supported in this version", syntax.span)
+        self.unused(frame, [*self.losses, *self.metrics], syntax.name, syntax.span)
+        value = self.single(frame, "metric", syntax.name, syntax.value)
+        self.metrics.append(Result(syntax.name, value.value, syntax.span))
+
+    def single(self, frame: Frame, what: str, name: str, syntax: ast.Expression) -> Computed:
+        """The value of a loss or metric: one real number."""
+        frame.target, frame.root = (name if what != "loss" or name != "loss" else None), syntax
+        self.emitter.where = name
+        value = self.evaluate(frame, syntax)
+        if not isinstance(value, (Computed, int, float)) or (isinstance(value, Computed) and value.shape):
+            raise self.fault(frame, "E0211", f"a {what} is one number; this is {describe(value)}", syntax.span,
+                             hint="Take its mean: `mean(...)`." if isinstance(value, Computed) else None)  # fmt: skip
+        result: Computed = self.guarded(frame, syntax.span, lambda: self.emitter.as_real(value))
+        self.emitter.claim(result, name)
+        return result
+
+    def unused(self, frame: Frame, results: Sequence[Result], name: str, span: Span) -> None:
+        """Results of one kind have different names."""
+        if any(result.name == name for result in results):
+            raise self.fault(frame, "E0302", f"there is a result called `{name}` already", span)
+
+
+_RULES: dict[type, Callable[[Any, Frame, Any], None]] = {
+    ast.Assign: Statements.assign,
+    ast.Param: Statements.param,
+    ast.State: Statements.state,
+    ast.Use: Statements.use,
+    ast.Return: Statements.return_,
+    ast.If: Statements.if_,
+    ast.For: Statements.for_,
+    ast.Scan: Statements.scan,
+    ast.Yield: Statements.yield_,
+    ast.Input: Statements.input,
+    ast.Output: Statements.output,
+    ast.Loss: Statements.loss,
+    ast.Metric: Statements.metric,
+    ast.Broken: Statements.broken,
+}
+
+__all__ = ["Given", "Result", "Statements", "join"]

@@ -1,0 +1,152 @@
+"""What an expression of the language can be: numbers known when compiling, computed tensors, sizes, and callables.
+
+Compile-time numbers, booleans, texts and lists are Python's own int, float, bool, str and tuple.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tapeless.compiler import ast
+from tapeless.compiler.diagnostics import Diagnostic
+from tapeless.ir.graph import Span, Value
+from tapeless.ir.types import Dim, DType, Rows
+
+if TYPE_CHECKING:
+    from tapeless.compiler.elaborate.library import Module
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A tensor computed at run time. `bound` is an exclusive upper bound of an integer tensor's elements, where one is known."""
+
+    value: Value
+    bound: int | None = None
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        return self.value.type.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.value.type.dtype
+
+    @property
+    def rank(self) -> int:
+        return len(self.value.type.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Defined:
+    """A `fn`, `layer` or `optimizer` written in the language, with the module whose names its body sees."""
+
+    definition: ast.Definition
+    module: Module
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """A function that the language cannot express. `parameters` are its names in order; those in `defaults` may be left out."""
+
+    name: str
+    run: Callable[..., Any]
+    parameters: tuple[str, ...]
+    defaults: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Instance:
+    """One layer made by `use`: its calls share parameters. `taken` are the prefixes in use when it was made."""
+
+    name: str
+    layer: Defined
+    arguments: dict[str, tuple[Evaluated, ast.Argument]]
+    frame: Any
+    taken: frozenset[str] | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AllBut:
+    """`all but c`: every axis of a tensor but these, counted from the front (or, negative, from the back)."""
+
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """`_`: the size that follows from the others."""
+
+
+class Poison:
+    """The value of a name whose making failed; every use of it is silent."""
+
+
+POISON = Poison()
+
+Evaluated: TypeAlias = (
+    "Computed | int | float | bool | str | Rows | tuple[Any, ...] | Defined | Builtin | Instance | AllBut | Hole | Poison"
+)
+
+
+@dataclass(slots=True)
+class Binding:
+    """A name's value and, for messages, what it is called there and where it came from (`relation` line N)."""
+
+    value: Any
+    subject: str
+    span: Span | None
+    relation: str = "declared"
+    kind: str = "name"
+    syntax: Any = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Fault(Exception):
+    """A user's fault, found; whoever runs the statement reports it and goes on with the next."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(diagnostic.message)
+        self.diagnostic = diagnostic
+
+
+class Poisoned(Exception):
+    """The value depends on a fault that has been reported."""
+
+
+_KINDS = {DType.I32: "int", DType.U32: "int", DType.BOOL: "bool"}
+
+
+def shape_text(shape: Iterable[Dim]) -> str:
+    """A shape as programs write it."""
+    return "[" + ", ".join(str(dim) for dim in shape) + "]"
+
+
+def describe(value: Evaluated) -> str:
+    """A value's kind as messages name it: `[batch, 64]`, `int[batch]`, `the number 3`."""
+    if isinstance(value, Computed):
+        kind = _KINDS.get(value.dtype, "")
+        if not value.shape:
+            return {"int": "a single int", "bool": "a single bool"}.get(kind, "a single number")
+        return kind + shape_text(value.shape)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return f"the number {value:g}" if isinstance(value, float) else f"the number {value}"
+    if isinstance(value, str):
+        return f"the text '{value}'"
+    if isinstance(value, Rows):
+        return f"the size {value}"
+    if isinstance(value, tuple):
+        return f"a list of {len(value)}"
+    if isinstance(value, Defined):
+        return f"the {'function' if value.definition.kind == 'fn' else value.definition.kind} `{value.definition.name}`"
+    if isinstance(value, Builtin):
+        return f"the function `{value.name}`"
+    if isinstance(value, Instance):
+        return f"the layer `{value.name}`"
+    if isinstance(value, AllBut):
+        return "a selection of axes"
+    return "no value"

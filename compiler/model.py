@@ -1,0 +1,189 @@
+"""Program text to `Model`: the front end's result, which the rest of the compiler takes. Knows no later stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tapeless.compiler import ast
+from tapeless.compiler.diagnostics import Diagnostic, ProgramErrors, Source
+from tapeless.compiler.elaborate.library import Module, read_module
+from tapeless.compiler.elaborate.program import Program
+from tapeless.compiler.elaborate.resolve import resolve
+from tapeless.compiler.elaborate.suggest import nearest
+from tapeless.compiler.elaborate.training import Plan, Training
+from tapeless.ir.graph import Graph, Span
+from tapeless.ir.types import DType, Tensor
+
+
+@dataclass(frozen=True)
+class Data:
+    """A tensor that the data brings, in the order of the text. `bound` is exclusive; checked where data enters."""
+
+    name: str
+    type: Tensor
+    role: str
+    bound: int | None
+    span: Span
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A tensor that the program keeps: a parameter, layer or optimizer state, hyper-parameter or counter."""
+
+    name: str
+    type: Tensor
+    role: str
+    span: Span
+    frozen: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the train section says of the loop around the step."""
+
+    epochs: int = 10
+    batch: int = 64
+    validation: float = 0.0
+    patience: int | None = None
+    monitor: str | None = None
+    rising: bool = False
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model, elaborated: `forward[True]` is the training pass, `forward[False]` the evaluation pass."""
+
+    name: str
+    dtype: DType
+    source: Source
+    data: tuple[Data, ...]
+    slots: tuple[Slot, ...]
+    forward: Mapping[bool, Graph]
+    init: Graph
+    update: Graph
+    settings: Settings
+    sources: tuple[Source, ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()
+
+
+def load(text: str, file: str = "model.tl", *, sizes: Mapping[str, int | float] | None = None, dtype: DType = DType.F32,
+         model: str | None = None) -> Model:  # fmt: skip
+    """Read a program and elaborate one of its models (`model`, or the only one).
+
+    `sizes` override the model's own arguments and give free dimensions their size. Raises ProgramErrors with every fault found.
+    """
+    sources: dict[str, Source] = {}
+    found: list[Diagnostic] = []
+    source = Source(file, text)
+    try:
+        return _load(source, dict(sizes or {}), dtype, model, sources, found)
+    except RecursionError:
+        message = "this program nests expressions, blocks and calls too deeply"
+        found.append(Diagnostic("E0106", message, Span(file, 1, 1, 1, 2), hint="Give inner parts names on lines of their own."))
+        raise ProgramErrors(found, sources) from None
+
+
+def parse_only(text: str, file: str = "model.tl") -> ast.File:
+    """The syntax tree of a program. Raises ProgramErrors if it cannot be read."""
+    from tapeless.compiler.parser import parse
+
+    source = Source(file, text)
+    tree, faults = parse(source)
+    if faults:
+        raise ProgramErrors(faults, {file: source})
+    return tree
+
+
+def _load(source: Source, sizes: dict[str, int | float], dtype: DType, model: str | None, sources: dict[str, Source],
+          found: list[Diagnostic]) -> Model:  # fmt: skip
+    module = read_module(source, found.append, sources)
+    definition = _chosen(module, model, found)
+    resolve(module, sizes, found.append)
+    if definition is None:
+        raise ProgramErrors(_ordered(found, source), sources)
+    program = Program(module, definition, sizes, dtype)
+    program.diagnostics = found
+    program.reported = {(fault.code, fault.span) for fault in found}
+    training = program.forward(True)
+    evaluation = program.forward(False)
+    program.check_sizes()
+    section = _section(module, definition, program)
+    trainer = Training(program, section)
+    plan = trainer.read()
+    update = trainer.update()
+    if section is not None and not program.losses and not found:
+        program.report(Diagnostic("E0503", f"model `{definition.name}` has a train section but no loss", definition.head,
+                                  hint="Say what to make small: `loss mean((y - t) ** 2)`."))  # fmt: skip
+    program.store_counters(definition.head)
+    init = program.start()
+    errors = [fault for fault in found if fault.severity == "error"]
+    if errors:
+        raise ProgramErrors(_ordered(errors, source), sources)
+    return Model(
+        name=definition.name,
+        dtype=dtype,
+        source=source,
+        data=tuple(Data(given.name, given.type, given.role, given.bound, given.span) for given in program.given.values()),
+        slots=tuple(Slot(one.name, one.type, one.role, one.span, one.frozen) for one in program.slots.values()),
+        forward={True: training, False: evaluation},
+        init=init,
+        update=update,
+        settings=_settings(plan),
+        sources=tuple(sources.values()),
+        warnings=tuple(fault for fault in found if fault.severity == "warning"),
+    )
+
+
+def _ordered(found: list[Diagnostic], source: Source) -> list[Diagnostic]:
+    """Faults in the order of the text, those of the main file first."""
+
+    def key(fault: Diagnostic) -> tuple[bool, str, int, int]:
+        span = fault.span
+        return (span.file != source.file, span.file, span.line, span.column) if span else (True, "", 0, 0)
+
+    return sorted(found, key=key)
+
+
+def _chosen(module: Module, wanted: str | None, found: list[Diagnostic]) -> ast.Definition | None:
+    """The model to compile."""
+    names = list(module.models)
+    start = Span(module.source.file, 1, 1, 1, 2)
+    if wanted is not None and wanted not in names:
+        near = nearest(wanted, names)
+        hint = f"Did you mean `{near}`?" if near else f"There is {', '.join(f'`{name}`' for name in names)}." if names else None
+        found.append(Diagnostic("E0301", f"there is no model `{wanted}` in this file", start, hint=hint))
+        return None
+    if wanted is not None:
+        return module.models[wanted]
+    if not names:
+        if not any(fault.severity == "error" for fault in found):
+            found.append(Diagnostic("E0501", "there is no model in this file", start, hint="A model begins with `model Name:`."))
+        return None
+    if len(names) > 1:
+        listing = ", ".join(f"`{name}`" for name in names)
+        found.append(Diagnostic("E0502", f"this file has {len(names)} models: {listing}", module.models[names[1]].head, hint="Say which one to compile."))
+        return None
+    return module.models[names[0]]
+
+
+def _section(module: Module, definition: ast.Definition, program: Program) -> ast.Train | None:
+    """The train section of a model; sections of no model, or a second one, are faults."""
+    chosen = None
+    seen: set[str] = set()
+    for section in module.trains:
+        if section.model not in module.models:
+            if section.model not in module.broken:
+                near = nearest(section.model, module.models)
+                program.report(Diagnostic("E0504", f"there is no model `{section.model}` to train", section.head,
+                                          hint=f"Did you mean `{near}`?" if near else None))  # fmt: skip
+        elif section.model in seen:
+            program.report(Diagnostic("E0505", f"`{section.model}` has a train section already", section.head))
+        elif section.model == definition.name:
+            chosen = section
+        seen.add(section.model)
+    return chosen
+
+
+def _settings(plan: Plan) -> Settings:
+    return Settings(plan.epochs, plan.batch, plan.validation, plan.patience, plan.monitor, plan.rising)
