@@ -9,10 +9,12 @@ import difflib
 import html
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tapeless.cache import stage_folders
+from tapeless.codegen.image import Image
 from tapeless.ir import text as ir_text
 from tapeless.ir.graph import Graph, Node, Span
 from tapeless.ir.types import IRTypeError
@@ -21,7 +23,7 @@ from tapeless.runtime.errors import UserError
 if TYPE_CHECKING:
     from tapeless.pipeline import Pipeline
 
-GRAPH_STAGES = ("forward", "backward", "update", "simplified", "fused")
+GRAPH_STAGES = ("forward", "backward", "update", "simplified", "fused", "scheduled")
 
 
 class Inspection:
@@ -45,6 +47,8 @@ class Inspection:
             return self._pipeline.simplified(name)
         if stage == "fused":
             return self._pipeline.fused(name)
+        if stage == "scheduled":
+            return self._lowered(name).schedules[name].graph
         raise UserError(f"the stage {stage!r} is not a graph; {', '.join(GRAPH_STAGES)} are")
 
     def stage(self, stage: str, entry: str | None = None, source: bool = True) -> str:
@@ -55,11 +59,10 @@ class Inspection:
             return annotated(graph, self._sources) if source else ir_text.write(graph)
         printers: dict[str, Callable[[str], str]] = {
             "ast": lambda entry: self._pipeline.syntax(),
-            "scheduled": lambda entry: self._pipeline.lowered(entry, self._batch).schedule_text(),
-            "loops": lambda entry: self._pipeline.lowered(entry, self._batch).loops_text(),
-            "llvm": lambda entry: self._pipeline.lowered(entry, self._batch).llvm_text(),
-            "asm": lambda entry: self._pipeline.lowered(entry, self._batch).assembly_text(),
-            "memory": self._memory,
+            "loops": self._loops,
+            "llvm": lambda entry: self._lowered(entry).llvm,
+            "asm": lambda entry: self._lowered(entry).assembly,
+            "memory": lambda entry: memory_text(self._lowered(entry), entry),
             "timing": self._timing,
         }
         if stage not in printers:
@@ -73,7 +76,7 @@ class Inspection:
     def save(self, path: str | Path) -> None:
         """All stages of the training step in one file: a page with a heading for each if it ends in .html, else text."""
         path = Path(path)
-        texts = {stage: self.stage(stage) for stage in ("ast", *GRAPH_STAGES, "scheduled", "loops", "memory", "llvm")}
+        texts = {stage: self.stage(stage) for stage in ("ast", *GRAPH_STAGES, "loops", "memory", "llvm")}
         if path.suffix in (".html", ".htm"):
             links = " ".join(f'<a href="#{stage}">{stage}</a>' for stage in texts)
             parts = [f'<h2 id="{stage}">{stage}</h2><pre>{html.escape(text)}</pre>' for stage, text in texts.items()]
@@ -87,8 +90,17 @@ class Inspection:
         except OSError as error:
             raise UserError(f"{path} can't be written: {error.strerror}") from error
 
-    def _memory(self, entry: str) -> str:
-        return self._pipeline.lowered(entry, self._batch).memory_text()
+    def _lowered(self, entry: str) -> Image:
+        self._pipeline.fused(entry)  # an unknown entry is the user's fault, and said so
+        return self._pipeline.lowered(entry, self._batch)
+
+    def _loops(self, entry: str) -> str:
+        """The loops of the entry's kernels, in the order of its tasks, each once."""
+        functions = self._lowered(entry).schedules[entry].functions.values()
+        named = {function.name: function for function in functions}
+        from tapeless.codegen import loops_text
+
+        return "\n".join(loops_text.write(function) for function in named.values())
 
     def _timing(self, entry: str) -> str:
         """How long the stages of the compilation take in this process, and one run of the entry on zeros."""
@@ -122,28 +134,52 @@ class _Sources:
 
 def annotated(graph: Graph, sources: _Sources) -> str:
     """A graph's text with the source lines of its nodes between them."""
-
-    def lines() -> Iterator[str]:
-        yield f"graph {graph.name} {{"
-        for port in graph.inputs:
-            yield "  " + ir_text.input_text(port).partition(" !")[0]
-        yield from _with_headings(graph.nodes, sources, "  ")
-        yield ""
-        for port in graph.outputs:
-            yield "  " + ir_text.output_text(port).partition(" !")[0]
-        yield "}"
-
-    return "\n".join(lines()) + "\n"
+    return "\n".join(_graph_lines(graph, sources, "", _first_of_backward(graph))) + "\n"
 
 
-def _with_headings(nodes: tuple[Node, ...], sources: _Sources, indent: str) -> Iterator[str]:
-    last = None
-    for node in nodes:
+def _first_of_backward(graph: Graph) -> Node | None:
+    """The node at which a graph turns from values to gradients, if it has both."""
+    primal = [port.value for port in graph.outputs if port.role in ("loss", "metric", "output")]
+    if not primal or all(port.role != "gradient" for port in graph.outputs):
+        return None
+    forward = graph.ancestors(primal)
+    later = (node for node in graph.nodes if node.span and not any(value in forward for value in node.results))
+    return next(later, None)
+
+
+def _graph_lines(graph: Graph, sources: _Sources, indent: str, turn: Node | None = None) -> Iterator[str]:
+    inner = indent + "  "
+    yield f"{indent}graph {graph.name} {{"
+    for port in graph.inputs:
+        yield inner + ir_text.input_text(replace(port, span=None))
+    last = phase = None
+    for node in graph.nodes:
+        if node is turn:
+            yield from ("", f"{inner}# ---- backward: from the loss to the parameters")
+            last = None
+        if node.attrs.get("phase", phase) != phase:
+            phase = node.attrs["phase"]
+            yield from ("", f"{inner}# ---- phase {phase}: all threads have met")
+            last = None
         if node.span is not None and (node.span.file, node.span.line) != last:
             last = (node.span.file, node.span.line)
-            yield ""
-            yield indent + sources.heading(node.span)
-        yield from ir_text.node_lines(node, indent, spans=False)
+            yield from ("", inner + sources.heading(node.span))
+        yield from _node_lines(node, sources, inner)
+    yield ""
+    for port in graph.outputs:
+        yield inner + ir_text.output_text(replace(port, span=None))
+    yield f"{indent}}}"
+
+
+def _node_lines(node: Node, sources: _Sources, indent: str) -> Iterator[str]:
+    (line,) = ir_text.node_lines(replace(node, regions=()), indent, spans=False)
+    if not node.regions:
+        yield line
+        return
+    yield f"{line} ["
+    for region in node.regions:
+        yield from _graph_lines(region, sources, indent + "  ")
+    yield f"{indent}]"
 
 
 def drawing(graph: Graph) -> str:
@@ -172,6 +208,31 @@ def drawing(graph: Graph) -> str:
         out.append(f"  o{k} [shape=box, peripheries=2, label={quoted(f'{port.role} {port.label}')}];")
         out.append(f"  {places[port.value]} -> o{k};")
     return "\n".join([*out, "}", ""])
+
+
+def memory_text(image: Image, entry: str) -> str:
+    """Where every tensor lies: the block of state, the block of gradients, and the entry's workspace with lifetimes."""
+    out = []
+    for block in ("state", "gradients"):
+        description = image.manifest[block]
+        out.append(f"{block}: {description['bytes']:,} bytes")
+        for slot in description["slots"]:
+            shape = f"{slot['dtype']}[{', '.join(map(str, slot['shape']))}]"
+            out.append(f"  {slot['offset']:>10,}  {slot['name']:<24} {shape:<16} {slot['role']}")
+    scheduled = image.schedules[entry]
+    spans: dict[str, list[int]] = {}
+    places: dict[str, str] = {}
+    types: dict[str, str] = {}
+    for node in scheduled.graph.nodes:
+        for value, place in zip((*node.operands, *node.results), node.attrs.get("places", ()), strict=False):
+            if place.startswith("workspace+"):
+                spans.setdefault(value.name, []).append(node.attrs["phase"])
+                places[value.name], types[value.name] = place.partition("+")[2], str(value.type)
+    out.append(f"workspace of {entry}: {scheduled.workspace:,} bytes")
+    for name in sorted(spans, key=lambda name: (int(places[name]), min(spans[name]))):
+        phases = f"phases {min(spans[name])} to {max(spans[name])}"
+        out.append(f"  {int(places[name]):>10,}  {name:<24} {types[name]:<16} {phases}")
+    return "\n".join(out) + "\n"
 
 
 def operation_text(name: str) -> str:
