@@ -231,7 +231,7 @@ class Training:
         return emitter.graph()
 
     def gradient(self, stored: Stored) -> Any:
-        return self.emitter.builder.input(stored.name, stored.type, "gradient", stored.span, f"{stored.name}.gradient")
+        return self.emitter.builder.input(stored.name, stored.type, "gradient", stored.span, f"d_{stored.name}")
 
     def hyper(self, label: str, value: float, span: Span) -> Computed:
         """A run-time number with a slot of its own, so that changing it compiles nothing."""
@@ -333,9 +333,9 @@ class Training:
             bound = self.clip_bound("clip_value", self.plan.clip_value)
             low = emitter.negative(bound)
             for name, gradient in result.items():
-                emitter.where = f"{name}.gradient"
+                emitter.where = f"d_{name}"
                 result[name] = emitter.pointwise("minimum", emitter.pointwise("maximum", gradient, low), bound)
-                emitter.claim(result[name], f"{name}.gradient.clipped")
+                emitter.claim(result[name], f"d_{name}.clipped")
         if self.plan.clip_norm is not None and result:
             bound = self.clip_bound("clip_norm", self.plan.clip_norm)
             emitter.where = "norm"
@@ -349,9 +349,9 @@ class Training:
             scale = emitter.pointwise("div", bound, emitter.pointwise("maximum", norm, bound))
             emitter.claim(scale, "norm.scale")
             for name, gradient in result.items():
-                emitter.where = f"{name}.gradient"
+                emitter.where = f"d_{name}"
                 result[name] = emitter.pointwise("mul", gradient, scale)
-                emitter.claim(result[name], f"{name}.gradient.scaled")
+                emitter.claim(result[name], f"d_{name}.scaled")
         return result
 
     def clip_bound(self, name: str, syntax: ast.Expression) -> Computed:
