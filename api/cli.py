@@ -145,7 +145,9 @@ def _numbers(values: dict[str, float]) -> str:
 @_model
 def check(file: Path, sizes: tuple[str, ...], model: str | None) -> None:
     """Reports every fault of a model's text."""
-    _load(file, sizes, model).check()
+    warnings = _load(file, sizes, model).check()
+    if warnings:
+        click.echo(warnings, err=True)
     click.echo(f"{file}: no faults found")
 
 

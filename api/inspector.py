@@ -147,19 +147,22 @@ def _first_of_backward(graph: Graph) -> Node | None:
     return next(later, None)
 
 
-def _graph_lines(graph: Graph, sources: _Sources, indent: str, turn: Node | None = None) -> Iterator[str]:
+def _graph_lines(
+    graph: Graph, sources: _Sources, indent: str, turn: Node | None = None, last: tuple[str, int] | None = None
+) -> Iterator[str]:
+    """`turn` is the node before which the backward half begins; `last` the source line that was shown last."""
     inner = indent + "  "
     yield f"{indent}graph {graph.name} {{"
     for port in graph.inputs:
         yield inner + ir_text.input_text(replace(port, span=None))
-    last = phase = None
+    phase = None
     for node in graph.nodes:
         if node is turn:
             yield from ("", f"{inner}# ---- backward: from the loss to the parameters")
             last = None
         if node.attrs.get("phase", phase) != phase:
             phase = node.attrs["phase"]
-            yield from ("", f"{inner}# ---- phase {phase}: all threads have met")
+            yield from ("", f"{inner}# ---- phase {phase}" + (", after all threads have met" if phase else ""))
             last = None
         if node.span is not None and (node.span.file, node.span.line) != last:
             last = (node.span.file, node.span.line)
@@ -178,7 +181,8 @@ def _node_lines(node: Node, sources: _Sources, indent: str) -> Iterator[str]:
         return
     yield f"{line} ["
     for region in node.regions:
-        yield from _graph_lines(region, sources, indent + "  ")
+        line_shown = (node.span.file, node.span.line) if node.span else None
+        yield from _graph_lines(region, sources, indent + "  ", last=line_shown)
     yield f"{indent}]"
 
 

@@ -91,9 +91,12 @@ class Model:
 
         return Inspection(self.pipeline(dtype), batch)
 
-    def check(self) -> None:
-        """Raises SourceError with all faults of the text, if it has any."""
-        self.pipeline("float32").entry("train_step")
+    def check(self) -> str:
+        """The warnings about the text, empty if there are none. Raises SourceError with all faults, if it has any."""
+        pipeline = self.pipeline("float32")
+        if any(port.role == "loss" for port in pipeline.model.forward[True].outputs):
+            pipeline.entry("train_step")
+        return pipeline.warnings()
 
     def pipeline(self, dtype: str) -> Pipeline:
         """The stages of the compilation in one precision, made once."""

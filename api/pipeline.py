@@ -12,7 +12,7 @@ from functools import cached_property
 from tapeless.codegen.image import Image, compile_image
 from tapeless.compiler import entries, fusion, parser, passes, unparse
 from tapeless.compiler import model as front
-from tapeless.compiler.diagnostics import ProgramErrors, Source
+from tapeless.compiler.diagnostics import ProgramErrors, Source, render_all
 from tapeless.compiler.differentiate import DifferentiationError
 from tapeless.ir.graph import Graph
 from tapeless.ir.target import TARGETS, Target, named
@@ -59,6 +59,10 @@ class Pipeline:
             return front.load(self._text, self._file, sizes=self._sizes, dtype=self._dtype, model=self._name)
         except ProgramErrors as errors:
             raise SourceError(str(errors), errors) from errors
+
+    def warnings(self) -> str:
+        """What is allowed in the model but hardly meant, as text; empty if there is nothing."""
+        return render_all(self.model.warnings, {source.file: source for source in self.model.sources})
 
     @property
     def entry_names(self) -> tuple[str, ...]:
