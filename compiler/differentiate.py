@@ -40,7 +40,7 @@ def differentiate(
         rule = operation(node.op).derivative
         if isinstance(rule, NoDerivative):
             raise DifferentiationError(node, rule.reason)
-        builder.span = node.span
+        builder.span, builder.prefix = node.span, f"d_{node.results[0].name}."
         operands, results = tuple(seen[v] for v in node.operands), tuple(seen[v] for v in node.results)
         produced = rule(builder, Node(node.op, operands, results, node.attrs, node.regions), adjoint)
         for value, gradient in zip(node.operands, produced, strict=True):
@@ -50,7 +50,7 @@ def differentiate(
                 raise DifferentiationError(node, "an integer or a comparison has no derivative")
             known = adjoints.get(value)
             adjoints[value] = gradient if known is None else builder.emit("add", known, gradient)
-    builder.span = None
+    builder.span, builder.prefix = None, ""
     for value in wanted:
         adjoints.setdefault(value, builder.full(0.0, seen[value]))
     return adjoints

@@ -41,8 +41,7 @@ def backward(model: Model) -> Graph:
         builder.output(port.label, seen[port.value], port.role, port.span)
     for port in trained:
         builder.output(port.label, adjoints[port.value], "gradient", port.span)
-    names = {adjoint: f"d_{primal.name}" for primal, adjoint in adjoints.items()}
-    return renamed(without_dead_code(builder.graph()), names)
+    return renamed(without_dead_code(builder.graph()), _adjoint_names(adjoints))
 
 
 def train_step(model: Model) -> Graph:
@@ -96,6 +95,17 @@ ENTRIES: Mapping[str, Callable[[Model], Graph]] = {
 }
 
 
+def _adjoint_names(adjoints: Mapping[Value, Value]) -> dict[Value, str]:
+    """A name for each adjoint: `d_` and its primal's. An adjoint that several share (a sum hands it on as it is) is
+    named after the one with the plainest name, the latest of those."""
+    names: dict[Value, str] = {}
+    for primal, adjoint in adjoints.items():
+        name = f"d_{primal.name}"
+        if adjoint not in names or name.count(".") < names[adjoint].count("."):
+            names[adjoint] = name
+    return names
+
+
 def renamed(graph: Graph, names: Mapping[Value, str]) -> Graph:
     """The graph with some of its nodes' results renamed, where the new name is free."""
     taken = {value.name for node in graph.nodes for value in node.results} | {port.value.name for port in graph.inputs}
@@ -117,9 +127,15 @@ def renamed(graph: Graph, names: Mapping[Value, str]) -> Graph:
 
 
 def _stable(graph: Graph, dtype: DType) -> Graph:
-    """The graph in stable form, so that what is differentiated cannot overflow where its value does not."""
+    """The graph in stable form, so that what is differentiated cannot overflow where its value does not.
+
+    What the loss needs comes first, so that a value shared with an output keeps the loss's span and name.
+    """
     builder = Rewriter(graph.name, dtype, RULES)
-    seen = _copy(builder, graph)
+    needed = graph.ancestors([graph.output("loss").value])
+    first = tuple(node for node in graph.nodes if node.results[0] in needed)
+    rest = tuple(node for node in graph.nodes if node.results[0] not in needed)
+    seen = _copy(builder, Graph(graph.name, graph.inputs, (*first, *rest), graph.outputs))
     for port in graph.outputs:
         builder.output(port.label, seen[port.value], port.role, port.span)
     return without_dead_code(builder.graph())

@@ -14,8 +14,9 @@ them. Valid graph in; valid graph of `kernel` and `reshape` nodes out, with the 
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
+
+import networkx
 
 from tapeless.ir.axes import loop_axes_agree
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
@@ -138,7 +139,8 @@ class _Fusion:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.place = {value: k for k, node in enumerate(graph.nodes) for value in node.results}
-        self.free = {value for node in graph.nodes if is_free(node, graph) for value in node.results}
+        kept = graph.output_values
+        self.free = {v for node in graph.nodes if is_free(node, graph) for v in node.results if v not in kept}
         self.groups: dict[int, _Group] = {}
         self.repeating: dict[int, list[_Group]] = {}
         self.scalars: _Group | None = None
@@ -324,20 +326,10 @@ class _Fusion:
 
     @staticmethod
     def _sorted(groups: Sequence[_Group]) -> list[_Group]:
-        waiting = {id(group): len(group.before) for group in groups}
-        known = {id(group): group for group in groups}
-        ready = [(group.places[0], id(group)) for group in groups if not group.before]
-        heapq.heapify(ready)
-        result = []
-        while ready:
-            _, key = heapq.heappop(ready)
-            group = known[key]
-            result.append(group)
-            for later in group.after:
-                waiting[id(later)] -= 1
-                if not waiting[id(later)]:
-                    heapq.heappush(ready, (later.places[0], id(later)))
-        return result
+        order: networkx.DiGraph[_Group] = networkx.DiGraph()
+        order.add_nodes_from(groups)
+        order.add_edges_from((group, later) for group in groups for later in group.after)
+        return list(networkx.lexicographical_topological_sort(order, key=lambda group: group.places[0]))
 
     def _emit(self, builder: Builder, seen: dict[Value, Value], group: _Group) -> None:
         members = [self.graph.nodes[k] for k in sorted({*group.places, *group.repeated})]

@@ -177,13 +177,15 @@ def _by_key(ports: Sequence[Port], key: str) -> Port:
 class Builder:
     """Builds one graph: applies type rules as nodes are emitted and keeps names unique.
 
-    `span` is given to nodes that are emitted without one, so that a pass sets it once for each source node.
+    `span` is given to nodes that are emitted without one, so that a pass sets it once for each source node; likewise
+    `prefix` begins the names of results that are emitted without a name.
     """
 
     def __init__(self, name: str, dtype: DType = DType.F32) -> None:
         self.name = name
         self.dtype = dtype
         self.span: Span | None = None
+        self.prefix = ""
         self._inputs: list[Port] = []
         self._nodes: list[Node] = []
         self._outputs: list[Port] = []
@@ -224,7 +226,7 @@ class Builder:
         from tapeless.ir.ops import operation
 
         types = operation(op).infer(tuple(value.type for value in operands), attrs, tuple(regions))
-        hints = list(names) or [op] * len(types)
+        hints = list(names) or [self.prefix + op] * len(types)
         results = tuple(Value(self.unique(hint), type) for hint, type in zip(hints, types, strict=True))
         self._nodes.append(Node(op, tuple(operands), results, dict(attrs), tuple(regions), span or self.span))
         return results
