@@ -7,6 +7,9 @@ from collections.abc import Callable
 from tapeless.codegen.loops import Function
 from tapeless.codegen.matmul import lower_matmul
 from tapeless.codegen.nest import lower_nest
+from tapeless.codegen.pack import lower_pack
+from tapeless.codegen.permutation import lower_permutation
+from tapeless.codegen.scatter import lower_scatter
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
 
@@ -15,6 +18,10 @@ __all__ = ["FAMILIES", "lower_kernel"]
 FAMILIES: dict[str, Callable[[Node, Target, int], Function]] = {
     "nest": lower_nest,
     "matmul": lower_matmul,
+    "pack": lower_pack,
+    "gather": lower_nest,
+    "scatter": lower_scatter,
+    "permutation": lower_permutation,
 }
 
 
