@@ -320,8 +320,10 @@ class _Analysis:
                 total = total * size_of(dim)
             made.attrs = {"size": total}
         elif node.op == "random_uniform":
-            seed, step = (self.views[operand] for operand in node.operands)
-            made.attrs = {"site": node.attrs["site"], "seed": seed.buffer, "step": step.buffer,
+            seed, step = node.operands
+            known = self.views[step].buffer if step in self.views else None  # `init` draws at the constant step 0
+            at = self.region.producers[step].attrs["value"] if known is None else 0
+            made.attrs = {"site": node.attrs["site"], "seed": self.views[seed].buffer, "step": known, "at": at,
                           "strides": _strides(axes, dense(value.type.shape))}
         elif node.op in ("pick", "gather"):
             self.indexed(node, axes, made)

@@ -289,12 +289,14 @@ class Evaluator:
     def key(self, term: Term, lanes: int) -> tuple[Operand, Operand, Operand]:
         """The seed's two words and the step, spread over lanes, in the outermost scope."""
         memo = self.scopes[0].memo
-        name = ("key", term.attrs["seed"], term.attrs["step"], lanes)
+        name = ("key", *(term.attrs[part] for part in ("seed", "step", "at")), lanes)
         if name not in memo:
             with self.at(0):
-                seed, step = (self.buffers[term.attrs[part]].name for part in ("seed", "step"))
-                words = [self.b.load(seed, "u32", index_constant(0)), self.b.load(seed, "u32", index_constant(1)),
-                         self.b.convert(self.b.load(step, "i32", index_constant(0)), "u32")]
+                seed, step = self.buffers[term.attrs["seed"]].name, term.attrs["step"]
+                last: Operand = Constant(term.attrs["at"], vector("u32", 1))
+                if step is not None:
+                    last = self.b.convert(self.b.load(self.buffers[step].name, "i32", index_constant(0)), "u32")
+                words = [self.b.load(seed, "u32", index_constant(0)), self.b.load(seed, "u32", index_constant(1)), last]
                 memo[name] = tuple(self.b.splat(word, lanes) for word in words)
         found: tuple[Operand, Operand, Operand] = memo[name]
         return found
