@@ -37,7 +37,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Label:
-    """One side of the reason: `subject` `text`, and where it comes from (`relation` line N of `span`)."""
+    """One side of the reason: `subject` `text`, and where it comes from (`relation` line N of `span`).
+
+    Subjects, texts and places stand in columns; a label without a subject is a remark of its own.
+    """
 
     subject: str
     text: str
@@ -113,13 +116,13 @@ def render(diagnostic: Diagnostic, source: Source | Mapping[str, Source], colour
             out.append(paint(" " * (width + 2) + "|", "gutter") + " " + paint(mark, "mark"))
     bar = paint(" " * (width + 2) + "|", "gutter")
     subjects = max((len(label.subject) for label in diagnostic.labels), default=0)
-    texts = max((len(label.text) for label in diagnostic.labels), default=0)
+    texts = max((len(label.text) for label in diagnostic.labels if label.subject), default=0)
     for label in diagnostic.labels:
-        body = f"{label.subject:<{subjects}} {label.text:<{texts}}" if label.subject else f"{label.text:<{texts}}"
+        body = f"{label.subject:<{subjects}} {label.text:<{texts}}" if label.subject else label.text
         if label.span is not None:
             elsewhere = span is None or label.span.file != span.file
-            place = f"{label.span.file}:{label.span.line}" if elsewhere else f"line {label.span.line}"
-            body += f"    {label.relation} {'in' if elsewhere else 'at'} {place}"
+            place = f"in {label.span.file}:{label.span.line}" if elsewhere else f"at line {label.span.line}"
+            body += f"{'    ' if label.subject else ' '}{label.relation} {place}"
         out.append(f"{bar} {body.rstrip()}")
     if diagnostic.hint:
         out.append(paint(" hint:", "hint") + f" {diagnostic.hint}")

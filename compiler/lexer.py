@@ -41,10 +41,10 @@ class Lexed(NamedTuple):
 
 
 KEYWORDS = frozenset(
-    "fn layer model train import if else for in return yield use scan repeat and or not true false".split()
+    ["fn", "layer", "model", "train", "import", "if", "else", "for", "in", "return", "yield", "use", "scan", "repeat", "and", "or", "not", "true", "false"]
 )
 
-_OPERATORS = "... ** .. <= >= == != // -> + - * / @ % < > = ( ) [ ] { } , : ~ .".split()
+_OPERATORS = ["...", "**", "..", "<=", ">=", "==", "!=", "//", "->", "+", "-", "*", "/", "@", "%", "<", ">", "=", "(", ")", "[", "]", "{", "}", ",", ":", "~", "."]
 _TOKEN = re.compile(
     r"(?P<space>[ \t\r\f]+)"
     r"|(?P<comment>\#.*)"
@@ -69,6 +69,7 @@ def lex(source: Source) -> Lexed:
     faults: list[Diagnostic] = []
     indents = [0]
     opened: list[Token] = []
+    tabs = False
     append = tokens.append
 
     def fault(code: str, message: str, line: int, column: int, end: int, hint: str | None = None) -> None:
@@ -76,7 +77,8 @@ def lex(source: Source) -> Lexed:
 
     def abandon() -> None:
         bracket = opened[0]
-        fault("E0109", f"this `{bracket.text}` is never closed", bracket.line, bracket.column, bracket.end)
+        partner = {"(": ")", "[": "]", "{": "}"}[bracket.text]
+        fault("E0109", f"this `{bracket.text}` is never closed", bracket.line, bracket.column, bracket.end, f"Close it with `{partner}`.")
         opened.clear()
 
     for number, text in enumerate(source.lines, start=1):
@@ -91,7 +93,9 @@ def lex(source: Source) -> Lexed:
             continue
         indent = len(text) - len(body)
         if "\t" in text[:indent]:
-            fault("E0102", "indentation is made of spaces, not tabs", number, 1, indent + 1, "Use four spaces for each level.")
+            if not tabs:
+                fault("E0102", "indentation is made of spaces, not tabs", number, 1, indent + 1, "Use four spaces for each level.")
+            tabs = True
             indent = len(text[:indent].expandtabs(4))
         if opened and indent <= indents[-1] and body[0] not in ")]}":
             abandon()
@@ -100,12 +104,13 @@ def lex(source: Source) -> Lexed:
             if indent > indents[-1]:
                 indents.append(indent)
                 append(Token("indent", "", number, 1, indent + 1))
+            above = [level for level in indents if level <= indents[-1]]
             while indent < indents[-1]:
                 indents.pop()
                 append(Token("dedent", "", number, indent + 1, indent + 1))
             if indent != indents[-1]:
                 fault("E0102", "this line's indentation matches no line above", number, 1, indent + 1,
-                      f"Indent by {indents[-1]} to stay in the block above.")  # fmt: skip
+                      f"The blocks above are indented by {', '.join(map(str, above[:-1]))} and {above[-1]}.")  # fmt: skip
                 indents.append(indent)
                 append(Token("indent", "", number, 1, indent + 1))
         position = len(text) - len(body)
@@ -168,11 +173,11 @@ def lex(source: Source) -> Lexed:
                 comments.append(Comment(piece.rstrip(), number, column, False))
         if not opened and tokens and tokens[-1].kind not in ("newline", "indent", "dedent"):
             append(Token("newline", "", number, length + 1, length + 1))
-    last = len(source.lines)
+    final = len(source.lines)
     if opened:
         abandon()
-        append(Token("newline", "", last, len(source.lines[-1]) + 1, len(source.lines[-1]) + 1))
+        append(Token("newline", "", final, len(source.lines[-1]) + 1, len(source.lines[-1]) + 1))
     for _ in indents[1:]:
-        append(Token("dedent", "", last, 1, 1))
-    append(Token("end", "", last, len(source.lines[-1]) + 1, len(source.lines[-1]) + 1))
+        append(Token("dedent", "", final, 1, 1))
+    append(Token("end", "", final, len(source.lines[-1]) + 1, len(source.lines[-1]) + 1))
     return Lexed(tokens, comments, faults)

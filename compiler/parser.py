@@ -257,7 +257,7 @@ class Parser(Expressions):
             raise self.unreadable(f"`{self.token.text}=` is not an assignment here",
                                   hint=f"Write `{start.text} = {start.text} {self.token.text} ...`.")  # fmt: skip
         if self.token.kind != "=":
-            near = _near(start.text, _SOFT + ("return", "for", "if", "use", "scan")) if self.token.kind != "newline" else None
+            near = _near(start.text, (*_SOFT, "return", "for", "if", "use", "scan")) if self.token.kind != "newline" else None
             if near and near != start.text:
                 raise self.unreadable(f"`{start.text}` does not begin a statement", hint=f"Did you mean `{near}`?", token=start)
             if self.token.kind in ("(", "newline") or self.token.kind in ("@", "+", "-", "*", "/", "**"):
@@ -467,7 +467,7 @@ class Parser(Expressions):
         """A name, then values, `name = value` pairs, and `on` with words."""
         name = self.expect("name", "of a setting")
         if self.token.kind == "=":
-            raise self.unreadable("a setting is written without `=`", hint=f"Write `{name.text} value`.")
+            raise self.unreadable("a setting is written without `=`", hint=f"Write `{name.text} {self.peek().text or 'value'}`.")
         patterns: list[ast.Text] = []
         if name.text == "except":
             while True:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from functools import cache
 
 from tapeless.compiler import ast
+from tapeless.ir.graph import Span
 
 
 def unparse(tree: ast.Syntax) -> str:
@@ -24,19 +24,14 @@ def unparse(tree: ast.Syntax) -> str:
             out.append(f"{indent}{lead}{item!r}")
             continue
         plain, children = [], []
-        for name in _fields(type(item)):
+        for name in [one.name for one in fields(type(item)) if one.name != "span"]:
             value = getattr(item, name)
             if isinstance(value, (ast.Syntax, tuple)):
                 if value != ():
                     children.append((depth + 1, name, value))
-            elif value is not None and value is not False and not isinstance(value, ast.Span):
+            elif value is not None and value is not False and not isinstance(value, Span):
                 plain.append(name if value is True and type(item) is not ast.Truth else f"{name}={value!r}" if name != "name" else str(value))
         words = " ".join([type(item).__name__, *plain])
         out.append(f"{indent}{lead}{words}  @{item.span.line}:{item.span.column}")
         pending.extend(reversed(children))
     return "\n".join(out) + "\n"
-
-
-@cache
-def _fields(kind: type) -> tuple[str, ...]:
-    return tuple(item.name for item in fields(kind) if item.name != "span")

@@ -160,31 +160,33 @@ class Calls(Evaluator):
             hidden = callee.override is not None
             subject = side.subject if hidden else parameter.name
             span = side.span if hidden else argument.span
-            binding = Binding(value, subject, span, side.relation if hidden else "given", "argument", parameter)
+            binding = Binding(value, subject, span, side.relation if hidden else "given", "argument", parameter, {"written": argument.value})
         else:
             assert parameter.default is not None
+            argument, side = None, None
             value = self.evaluate(callee, parameter.default)
             binding = Binding(value, parameter.name, parameter.span, "declared", "argument", parameter)
         if parameter.pattern is not None:
-            binding.value = self.match(callee, parameter, parameter.pattern, binding)
+            where, span = (frame, argument.span) if argument else (callee, parameter.span)
+            label = side or Label(parameter.name, f"is {describe(value)}", parameter.span)
+            binding.value = self.match(where, span, callee, parameter, parameter.pattern, value, label)
         callee.names[parameter.name] = binding
 
-    def match(self, callee: Frame, parameter: ast.Parameter, pattern: ast.Pattern, binding: Binding) -> Computed:
-        """Match an argument with its declared shape, binding the sizes that it names."""
-        value = binding.value
+    def match(self, frame: Frame, span: Span, callee: Frame, parameter: ast.Parameter, pattern: ast.Pattern, value: Any, label: Label) -> Computed:
+        """Match an argument with its declared shape, binding the sizes that it names. Faults are the caller's, at the argument."""
         if isinstance(value, (int, float, Rows)) and not isinstance(value, bool):
             value = self.emitter.computed(value)
-        if not isinstance(value, Computed):
-            raise self.fault(callee, "E0202", f"`{parameter.name}` of `{callee.name}` must be a tensor, not {describe(value)}", parameter.span)
         items = pattern.items
         written = "[" + ", ".join(_pattern_text(item) for item in items) + "]"
+        declared = Label(callee.name, f"takes {written}", parameter.span)
+        if not isinstance(value, Computed):
+            raise self.fault(frame, "E0202", f"`{parameter.name}` of `{callee.name}` must be a tensor, not {describe(value)}", span, [declared])
         open_place = next((place for place, item in enumerate(items) if isinstance(item, ast.Ellipsis)), None)
         named = len(items) - (open_place is not None)
-        label = Label(binding.subject, f"is {describe(value)}", binding.span, binding.relation)
         if value.rank < named or (open_place is None and value.rank > named):
             least = "at least " if open_place is not None else ""
-            raise self.fault(callee, "E0202", f"`{callee.name}` needs `{parameter.name}` with {least}{_axes(named)}: {written}", parameter.span,
-                             [label], _rank_hint(value, named, open_place is not None))  # fmt: skip
+            raise self.fault(frame, "E0202", f"`{callee.name}` needs `{parameter.name}` with {least}{_axes(named)}", span,
+                             [label, declared], _rank_hint(value, named, open_place is not None))  # fmt: skip
         for place, item in enumerate(items):
             if isinstance(item, ast.Ellipsis):
                 continue
@@ -193,18 +195,18 @@ class Calls(Evaluator):
             if isinstance(item, ast.Number):
                 if size != item.value:
                     message = f"`{callee.name}` needs {item.value} in axis {axis} of `{parameter.name}`, not {size}"
-                    raise self.fault(callee, "E0202", message, parameter.span, [label])
+                    raise self.fault(frame, "E0202", message, span, [label, declared])
             elif item.name != "_":
-                self.bind_size(callee, item, size, axis, binding, label)
+                self.bind_size(frame, span, callee, item, size, axis, label)
         return value
 
-    def bind_size(self, callee: Frame, item: ast.Name, size: Dim, axis: int, binding: Binding, label: Label) -> None:
+    def bind_size(self, frame: Frame, span: Span, callee: Frame, item: ast.Name, size: Dim, axis: int, label: Label) -> None:
         """Give a size its name, or check that it is what the name stands for already."""
         known = callee.names.get(item.name)
         if known is None and item.name == "batch":
             known = Binding(Rows(), "batch", None)
         if known is None:
-            callee.names[item.name] = Binding(size, item.name, binding.span, "found", "size", item, {"label": label})
+            callee.names[item.name] = Binding(size, item.name, label.span, "found", "size", item, {"label": label})
             callee.axes[item.name] = axis
             return
         expected = known.value
@@ -212,8 +214,7 @@ class Calls(Evaluator):
             expected = int(expected)
         if expected != size:
             first = known.extra.get("label") or Label(f"`{item.name}`", f"is {expected}", known.span, known.relation)
-            raise self.fault(callee, "E0203", f"`{item.name}` is {expected} in one place and {size} in another", item.span,
-                             [first, label], f"`{callee.name}` takes one size for `{item.name}`.")  # fmt: skip
+            raise self.fault(frame, "E0203", f"`{callee.name}` needs one size `{item.name}`, but finds {expected} and {size}", span, [first, label])
         callee.axes.setdefault(item.name, axis)
 
     # --- Layers made by `use`

@@ -202,7 +202,8 @@ class Emitter:
     def binary(self, symbol: str, left: Operand, right: Operand) -> Operand:
         """Any operator between two operands but `@`, `and`, `or`. Raises Mismatch."""
         if not isinstance(left, (Computed, Rows)) and not isinstance(right, (Computed, Rows)):
-            return fold(symbol, left, right)
+            folded: Operand = fold(symbol, left, right)
+            return folded
         if isinstance(left, Rows) or isinstance(right, Rows):
             size = _size(symbol, left, right)
             if size is not None:

@@ -24,7 +24,7 @@ from tapeless.compiler.elaborate.values import (
     describe,
     shape_text,
 )
-from tapeless.ir.graph import Span
+from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import Dim, DType, IRTypeError, Rows
 
 CONSTANTS: dict[str, Any] = {"pi": math.pi, "inf": math.inf, "batch": Rows(), "_": Hole()}
@@ -56,10 +56,10 @@ class Evaluator:
         """A fault at a place of this frame's text: inside the standard library it points at the user's call instead."""
         labels = list(labels)
         if frame.override is not None:
-            labels.append(Label("found inside", f"`{frame.name}`", span, "written"))
+            labels.append(Label("", f"found inside `{frame.name}`,", span, "written"))
             span = frame.override
         elif frame.call_span is not None and frame.kind != "model":
-            labels.append(Label(f"this `{frame.name}`", "is the one", frame.call_span, "called"))
+            labels.append(Label("", f"in `{frame.name}`,", frame.call_span, "called"))
         return Fault(Diagnostic(code, message, span, tuple(labels), hint))
 
     def shown(self, frame: Frame, span: Span) -> Span:
@@ -89,7 +89,7 @@ class Evaluator:
             return binding
         if name in SPECIAL:
             return Binding(self.special(frame, name, span), name, None)
-        if name in frame.made:
+        if name in frame.made and name not in CONSTANTS:
             if frame.broken:
                 raise Poisoned
             raise self.fault(frame, "E0310", f"`{name}` is used before it has a value", span)
@@ -106,6 +106,8 @@ class Evaluator:
             raise self.fault(frame, code, f"`{name}` is not supported in this version", span)
         if name in self.sizes and frame.kind == "model":
             return Binding(self.sizes[name], name, None)
+        if module.incomplete:
+            raise Poisoned
         raise self.unknown(frame, name, span)
 
     def special(self, frame: Frame, name: str, span: Span) -> Any:
@@ -210,7 +212,8 @@ class Evaluator:
         if inner != other:
             raise self.fault(frame, "E0204", "`@` needs the inner dimensions to agree", syntax.span, labels,
                              f"{inner} != {other}." + self.mended(frame, syntax, left, right))  # fmt: skip
-        return self.guarded(frame, syntax.span, lambda: self.emitter.matmul(left, right), lambda: labels)
+        result: Computed = self.guarded(frame, syntax.span, lambda: self.emitter.matmul(left, right), lambda: labels)
+        return result
 
     def mended(self, frame: Frame, syntax: ast.Binary, left: Computed, right: Computed) -> str:
         """What would make the inner dimensions agree."""
@@ -238,6 +241,8 @@ class Evaluator:
         """What each operand is, and where it comes from."""
         labels = []
         for syntax, value in operands:
+            if isinstance(syntax, ast.Number):
+                continue
             label = self.side(frame, syntax, value)
             if label not in labels:
                 labels.append(label)
@@ -276,7 +281,8 @@ class Evaluator:
             raise self.fault(frame, "E0901", "`x[t] else ...` belongs to `scan`, which is not supported in this version", syntax.span)
         if any(isinstance(item, (ast.Slice, ast.Ellipsis)) for item in syntax.items):
             raise self.fault(frame, "E0906", "slices are not supported in this version", syntax.span)
-        places = self.evaluate_all(frame, [item for item in syntax.items if not isinstance(item, (ast.Slice, ast.Ellipsis))])
+        written = [item for item in syntax.items if not isinstance(item, (ast.Slice, ast.Ellipsis))]
+        places = self.evaluate_all(frame, written)
         if isinstance(value, tuple) and len(places) == 1 and type(places[0]) is int:
             if -len(value) <= places[0] < len(value):
                 return value[places[0]]
@@ -285,7 +291,7 @@ class Evaluator:
             raise self.fault(frame, "E0401", f"only tensors and lists have an index, not {describe(value)}", syntax.value.span)
         if len(places) != 1 or not isinstance(places[0], Computed):
             raise self.fault(frame, "E0906", "an index that is not one int tensor is not supported in this version", syntax.span)
-        labels = self.sides(frame, (syntax.value, value), *zip(syntax.items, places, strict=True))
+        labels = self.sides(frame, (syntax.value, value), *zip(written, places, strict=True))
         return self.guarded(frame, syntax.span, lambda: functions.gather(self.emitter, value, places[0]), lambda: labels)
 
     def all_but(self, frame: Frame, syntax: ast.AllBut) -> AllBut:
@@ -312,9 +318,17 @@ class Evaluator:
         """A written shape: whole numbers of at least 1 and multiples of `batch`."""
         shape = tuple(shape)
         values = self.evaluate_all(frame, shape)
-        return tuple(self.dim(frame, value, syntax.span) for syntax, value in zip(shape, values, strict=True))
+        return tuple(self.dim(*self.origin(frame, syntax), value) for syntax, value in zip(shape, values, strict=True))
 
-    def dim(self, frame: Frame, value: Any, span: Span) -> Dim:
+    def origin(self, frame: Frame, syntax: ast.Expression) -> tuple[Frame, Span]:
+        """Where a size was written: for a standard layer's argument, the argument in the user's call."""
+        binding = frame.names.get(syntax.name) if isinstance(syntax, ast.Name) else None
+        written = binding.extra.get("written") if binding else None
+        if frame.override is not None and frame.caller is not None and written is not None:
+            return self.origin(frame.caller, written)
+        return frame, syntax.span
+
+    def dim(self, frame: Frame, span: Span, value: Any) -> Dim:
         """One size."""
         if isinstance(value, float) and value.is_integer():
             value = int(value)
@@ -331,6 +345,9 @@ class Evaluator:
                 raise self.fault(frame, "E0208", f"{owner} cannot have `batch` in its shape {shape_text(shape)}", span,
                                  hint="The number of rows is free at run time; what is stored needs fixed sizes.")  # fmt: skip
         return tuple(dim for dim in shape if isinstance(dim, int))
+
+    def random_key(self, call: functions.CallSite, draw: int) -> tuple[Value, Value, int]:
+        raise AssertionError("random draws belong to `parameters`")
 
     def real(self) -> DType:
         """The program's real type."""

@@ -13,6 +13,7 @@ from tapeless.compiler.diagnostics import Diagnostic, Label, Source
 from tapeless.compiler.elaborate.suggest import nearest
 from tapeless.compiler.elaborate.values import Defined
 from tapeless.compiler.parser import parse
+from tapeless.ir.graph import Span
 
 STANDARD = Path(__file__).parent.parent / "std"
 _DEFINED = re.compile(r"^(?:fn|layer|optimizer) +([A-Za-z_]\w*)", re.MULTILINE)
@@ -29,6 +30,7 @@ class Module:
     models: dict[str, ast.Definition] = field(default_factory=dict)
     trains: list[ast.Train] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
+    incomplete: bool = False  # an import failed: any unknown name may have been in it
 
 
 @cache
@@ -87,7 +89,7 @@ def _read(source: Source, report: Callable[[Diagnostic], None], sources: dict[st
     for fault in faults:
         report(fault)
     module = known[source.file] = Module(source, tree=tree)
-    spans: dict[str, ast.Span] = {}
+    spans: dict[str, Span] = {}
     for declaration in tree.declarations:
         if isinstance(declaration, ast.Broken):
             module.broken.update(declaration.names)
@@ -95,8 +97,11 @@ def _read(source: Source, report: Callable[[Diagnostic], None], sources: dict[st
             module.trains.append(declaration)
         elif isinstance(declaration, ast.Import):
             imported = _imported(declaration, source, report, sources, known)
-            if imported is not None:
+            if imported is None:
+                module.incomplete = True
+            else:
                 module.broken |= imported.broken
+                module.incomplete |= imported.incomplete
                 for name, defined in imported.names.items():
                     module.names.setdefault(name, defined)
         else:

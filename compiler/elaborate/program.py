@@ -11,7 +11,7 @@ from tapeless.compiler.elaborate.parameters import COUNTER, SEED, Stored
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.statements import Statements
 from tapeless.compiler.elaborate.suggest import nearest
-from tapeless.compiler.elaborate.values import Binding, Computed, Fault, Poisoned
+from tapeless.compiler.elaborate.values import POISON, Binding, Computed, Fault, Poisoned
 from tapeless.compiler.parser import made_by
 from tapeless.ir.graph import Graph, Span
 from tapeless.ir.types import DType
@@ -83,9 +83,11 @@ class Program(Statements):
                                      hint=f"Give it when compiling ({parameter.name}=64), or a default: `{parameter.name} = 64`.")  # fmt: skip
             except Fault as fault:
                 self.reported_fault(fault)
-                continue
+                binding.value = POISON
+                frame.broken = True
             except Poisoned:
-                continue
+                binding.value = POISON
+                frame.broken = True
             frame.names[parameter.name] = binding
             self.arguments[parameter.name] = binding.value
 

@@ -17,7 +17,7 @@ _FOREIGN = {"True": "true", "False": "false"}
 
 def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[Diagnostic], None]) -> None:
     """Report every name in the file's own definitions that nothing has."""
-    if module.tree is None:
+    if module.tree is None or module.incomplete:
         return
     everywhere = {*module.names, *module.broken, *standard_names(), *functions.BUILTINS, *functions.UNSUPPORTED, *CONSTANTS, *SPECIAL}
     for declaration in module.tree.declarations:

@@ -256,9 +256,10 @@ class Statements(Parameters):
             value = self.evaluate(frame, syntax.bound)
             if dtype is not DType.I32:
                 raise self.fault(frame, "E0401", "only ints have a bound", syntax.bound.span, hint=f"Did you mean `int{shape_text(shape)}`?")
-            bound = self.dim(frame, value, syntax.bound.span)
-            if not isinstance(bound, int):
+            size = self.dim(frame, syntax.bound.span, value)
+            if not isinstance(size, int):
                 raise self.fault(frame, "E0208", "a bound is a fixed number", syntax.bound.span)
+            bound = size
         type_ = Tensor(dtype, shape)
         given = Given(syntax.name, type_, syntax.role, bound, syntax.span)
         self.given[syntax.name] = given
@@ -272,7 +273,7 @@ class Statements(Parameters):
         if name not in self.sizes:
             raise self.fault(frame, "E0205", f"the size `{name}` has no value", dim.span,
                              hint=f"Give it when compiling ({name}=64), or make it an argument of the model: `model {frame.name}({name} = 64):`.")  # fmt: skip
-        size = self.dim(frame, self.sizes[name], dim.span)
+        size = self.dim(frame, dim.span, self.sizes[name])
         frame.names[name] = Binding(size, name, dim.span, "declared", "size", dim)
 
     def output(self, frame: Frame, syntax: ast.Output) -> None:

@@ -86,7 +86,7 @@ def where(call: CallSite, condition: Any, x: Any, y: Any) -> Any:
 
 
 @builtin("clip")
-def clip(call: CallSite, x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002
+def clip(call: CallSite, x: Any, min: Any = None, max: Any = None) -> Any:
     """`x` kept between two bounds, either of which may be left out."""
     value = call.number("x", x)
     if min is None and max is None:

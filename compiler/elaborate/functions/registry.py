@@ -92,9 +92,10 @@ class CallSite:
         """One axis of a tensor, counted from either end."""
         axis = self.whole(parameter, value)
         if not -x.rank <= axis < x.rank:
-            axes = "no axes" if not x.rank else "one axis" if x.rank == 1 else f"{x.rank} axes"
+            axes = "one axis" if x.rank == 1 else f"{x.rank} axes"
             last = f"The last axis is {x.rank - 1}, or -1." if x.rank else None
-            raise self.fault("E0206", f"there is no axis {axis} in a tensor of {axes}", parameter if parameter in self.written else of,
+            what = f"a tensor of {axes}" if x.rank else "a single number"
+            raise self.fault("E0206", f"there is no axis {axis} in {what}", parameter if parameter in self.written else of,
                              self.label(of, x), last)  # fmt: skip
         return axis % x.rank
 

@@ -16,13 +16,19 @@ def shape_of(call: CallSite, parameter: str, value: Any) -> tuple[Dim, ...]:
     items = value if isinstance(value, tuple) else (value,)
     syntax = call.written.get(parameter)
     span = syntax.span if syntax else call.span
-    return tuple(call.evaluator.dim(call.frame, item, span) for item in items)
+    return tuple(call.evaluator.dim(call.frame, span, item) for item in items)
 
 
 @builtin("shape")
 def shape(call: CallSite, x: Any) -> tuple[Dim, ...]:
     """The sizes of a tensor's axes."""
     return call.tensor("x", x).shape
+
+
+@builtin("ndim")
+def ndim(call: CallSite, x: Any) -> int:
+    """How many axes a tensor has; known when compiling."""
+    return call.tensor("x", x).rank
 
 
 @builtin("reshape")
@@ -131,7 +137,7 @@ def one_hot(call: CallSite, y: Any, n: Any) -> Computed:
     count = call.whole("n", n)
     _bounded(call, "y", index, count, "n")
     emit = call.emit
-    size = call.evaluator.dim(call.frame, count, call.span)
+    size = call.evaluator.dim(call.frame, call.span, count)
     sizes = (*index.shape, size)
     places = emit.emit("iota", axis=len(sizes) - 1, shape=sizes, dtype=DType.I32)
     spread = emit.emit("broadcast", index.value, name=f"{index.value.name}.b", shape=sizes, axes=tuple(range(index.rank)))

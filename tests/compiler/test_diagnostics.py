@@ -1,0 +1,59 @@
+"""Wrong programs and what is said about them: each file holds a program, a line of `=`, and the expected text.
+
+`python tests/compiler/test_diagnostics.py --update` writes what is said now; read the difference before committing it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tapeless.compiler.codes import TITLES
+from tapeless.compiler.diagnostics import ProgramErrors
+from tapeless.compiler.model import load
+
+FOLDER = Path(__file__).parent / "diagnostics"
+CASES = sorted(FOLDER.glob("*.txt"))
+BAR = "=" * 80
+
+
+def split(text: str) -> tuple[str, str]:
+    """Program and expectation."""
+    program, _, expected = text.partition(BAR + "\n")
+    return program, expected
+
+
+def said(program: str) -> str:
+    """What the compiler says about a program."""
+    try:
+        model = load(program, "model.tl")
+    except ProgramErrors as errors:
+        return errors.render() + "\n"
+    return "".join(f"warning {warning.code}\n" for warning in model.warnings) or "nothing\n"
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_message(path: Path) -> None:
+    program, expected = split(path.read_text(encoding="utf-8"))
+    assert said(program) == expected
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_place_and_width(path: Path) -> None:
+    """Every diagnostic has a place inside the program, a known code, and lines that fit a terminal."""
+    program, _ = split(path.read_text(encoding="utf-8"))
+    with pytest.raises(ProgramErrors) as caught:
+        load(program, "model.tl")
+    for diagnostic in caught.value.diagnostics:
+        assert diagnostic.code in TITLES
+        assert diagnostic.span is not None and diagnostic.span.file == "model.tl"
+        assert 1 <= diagnostic.span.line <= program.count("\n") + 1
+        assert len(diagnostic.message) <= 120
+
+
+if __name__ == "__main__" and "--update" in sys.argv:
+    for path in CASES:
+        program, _ = split(path.read_text(encoding="utf-8"))
+        path.write_text(program + BAR + "\n" + said(program), encoding="utf-8")
