@@ -117,6 +117,8 @@ class _Writer:
             return "%" + operand.name
         type, value = operand.type, operand.value
         if isinstance(value, tuple):
+            if type.lanes == 1:
+                return _number(value[0], type.kind)
             kind = _LLVM_KIND[type.kind]
             return "<" + ", ".join(f"{kind} {_number(lane, type.kind)}" for lane in value) + ">"
         if type.lanes == 1:
