@@ -26,6 +26,7 @@ from tapeless.ir.ops.scalar import POINTWISE
 FREE = frozenset({"constant", "iota", "count", "broadcast"})
 REDUCTIONS = frozenset({"sum", "max", "min", "argmax"})
 ALONE = {"gather": "gather", "scatter_add": "scatter", "permutation": "permutation", "transpose": "nest"}
+IN_MEMORY = frozenset({"matmul", "pick", *ALONE})
 CHEAP = 4  # flops an element: less than the store and load that recomputing it saves
 LONGEST_CHAIN = 3  # nodes repeated for one value
 LARGEST = 48  # nodes in one kernel: beyond this, vectors no longer stay in registers
@@ -38,19 +39,33 @@ def fuse(graph: Graph) -> Graph:
 
 
 def _packed_operands(graph: Graph) -> Graph:
-    """Transposes the right operand of a product ahead of it, where the product would read it column by column."""
+    """Puts operands in memory as products and indexing want them.
+
+    The right operand of a product that would be read column by column is transposed ahead of it; what costs nothing to
+    compute, and so has no place in memory, is copied for those that read it at places of their own.
+    """
     builder = Builder(graph.name)
     seen = _inputs(builder, graph)
     packed: dict[Value, Value] = {}
+    copied: dict[Value, Value] = {}
     for node in graph.nodes:
+        if node.op in IN_MEMORY:
+            for value in node.operands:
+                if value in graph.producers and is_free(graph.producers[value], graph) and value not in copied:
+                    name = f"{value.name}.stored"
+                    copied[value] = builder.emit("cast", seen[value], name=name, span=node.span, dtype=value.type.dtype)
+            here = {value: copied.get(value, seen[value]) for value in node.operands}
+        else:
+            here = {value: seen[value] for value in node.operands}
         if node.op == "matmul" and node.attrs["transpose_b"]:
-            left, right = (seen[value] for value in node.operands)
+            left, right = (here[value] for value in node.operands)
             if right not in packed:
                 packed[right] = builder.emit("transpose", right, name=f"{right.name}.T", span=node.span, perm=(1, 0))
             attrs = {"transpose_a": node.attrs["transpose_a"], "transpose_b": False}
             seen[node.result] = builder.emit("matmul", left, packed[right], name=node.result.name, span=node.span, **attrs)
         else:
-            builder.copy_nodes([node], seen)
+            builder.copy_nodes([node], here)
+            seen.update((value, here[value]) for value in node.results)
     return _with_outputs(builder, graph, seen)
 
 
@@ -160,7 +175,7 @@ class _Fusion:
         return self._kernels()
 
     def _distinct(self) -> list[_Group]:
-        return list({id(group): group for group in self.groups.values()}.values())
+        return list({id(group): group for group in self.groups.values() if group.places}.values())
 
     @staticmethod
     def _family(node: Node) -> str:
@@ -328,7 +343,7 @@ class _Fusion:
     def _sorted(groups: Sequence[_Group]) -> list[_Group]:
         order: networkx.DiGraph[_Group] = networkx.DiGraph()
         order.add_nodes_from(groups)
-        order.add_edges_from((group, later) for group in groups for later in group.after)
+        order.add_edges_from((group, later) for group in groups for later in group.after if later.places)
         return list(networkx.lexicographical_topological_sort(order, key=lambda group: group.places[0]))
 
     def _emit(self, builder: Builder, seen: dict[Value, Value], group: _Group) -> None:

@@ -1,0 +1,93 @@
+"""Running graphs natively without the language: what the tests of the whole pipeline share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tapeless.codegen.image import compile_image
+from tapeless.compiler.passes import fuse, simplify
+from tapeless.ir.graph import STATE_ROLES, Graph
+from tapeless.ir.target import host
+from tapeless.ir.types import DType, Tensor
+from tapeless.runtime.buffers import block
+from tapeless.runtime.call import Call, Memory
+from tapeless.runtime.image import Image
+
+
+@dataclass(frozen=True)
+class Slot:
+    name: str
+    type: Tensor
+    role: str
+    frozen: bool = False
+
+
+@dataclass(frozen=True)
+class Data:
+    name: str
+    type: Tensor
+    role: str = "input"
+    bound: int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    batch: int = 64
+
+
+@dataclass(frozen=True)
+class Program:
+    """Stands where the front end's model stands: a name, state and data."""
+
+    dtype: DType
+    slots: tuple[Slot, ...]
+    data: tuple[Data, ...]
+    forward: Mapping[bool, Graph] = field(default_factory=dict)
+    name: str = "Test"
+    source: Source = Source()
+    settings: Settings = Settings()
+
+
+def program_of(graph: Graph, dtype: DType) -> Program:
+    """A program whose state and data are a graph's inputs."""
+    slots = tuple(Slot(p.label, p.value.type, p.role) for p in graph.inputs if p.role in STATE_ROLES)
+    data = tuple(Data(p.label, p.value.type) for p in graph.inputs if p.role == "data")
+    return Program(dtype, slots, data, {True: graph, False: graph})
+
+
+def run_native(
+    program: Program, graph: Graph, inputs: Mapping[str, Any], rows: int, capacity: int, threads: int = 1
+) -> dict[str, np.ndarray]:
+    """Compile a graph as an entry, run it once over `rows` rows and return its outputs by key.
+
+    Losses and metrics come as means over rows, gradients and state from their blocks.
+    """
+    made = compile_image(program, {"entry": fuse(simplify(graph))}, host(), capacity)
+    image = Image.from_object(made.manifest, made.code)
+    state, slots = block(image.manifest.state)
+    gradients, grads = block(image.manifest.gradients)
+    for name, view in slots.items():
+        if name in inputs:
+            view[...] = inputs[name]
+    entry = image.manifest.entries["entry"]
+    arrays = [np.ascontiguousarray(inputs[d.name], d.dtype) for d in entry.data]
+    outputs = [np.full(o.concrete(rows), 77, o.dtype) for o in entry.outputs]
+    call = Call(image, "entry", Memory(state, gradients), threads, arrays, outputs)
+    call.run(0, rows)
+    found = {o.name: value for o, value in zip(entry.outputs, outputs, strict=True)}
+    found |= {r.name: np.asarray(total / max(rows, 1)) for r, total in zip(entry.results, call.sums, strict=False)}
+    for port in graph.outputs:
+        if port.role == "gradient":
+            found[port.key] = grads[port.label].copy()
+        elif port.role == "state":
+            found[port.key] = slots[port.label].copy()
+    return found
