@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from tapeless.runtime.errors import CheckpointError
 from tapeless.runtime.manifest import Block
 
 Array = npt.NDArray[Any]
+METADATA = "tapeless"  # the key of our metadata among those of the file
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -41,10 +43,12 @@ def _permissions() -> int:
 
 
 def save(path: str | Path, state: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """Writes all tensors of `state` with `metadata` as text beside them."""
+    """Writes all tensors of `state` with `metadata` as text beside them. Equal content gives equal bytes."""
     from safetensors.numpy import save as serialise
 
-    content = serialise({name: np.array(view) for name, view in state.items()}, dict(metadata))
+    # One entry alone: the library writes several in no fixed order.
+    described = {METADATA: json.dumps(dict(metadata), sort_keys=True)}
+    content = serialise({name: np.array(view) for name, view in state.items()}, described)
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -60,8 +64,9 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
     try:
         with safe_open(str(path), "numpy") as file:
             names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+            described = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            return {name: file.get_tensor(name) for name in names}, described
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} can't be read as safetensors: {error}") from error
 
 

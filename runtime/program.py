@@ -210,7 +210,7 @@ class Program:
         """Writes everything the program keeps into a safetensors file, whole or not at all."""
         manifest = self.manifest
         metadata = {
-            "format": "tapeless 1",
+            "format": "1",
             "model": manifest.model,
             "program": hashlib.sha256(manifest.source.encode()).hexdigest(),
         }

@@ -15,7 +15,8 @@ def test_training_learns_the_digits(model, digits, cache_folder):
     image, label = digits
     program = model.compile(seed=1, cache=cache_folder)
     run = program.fit(image[:1400], label[:1400], epochs=12)
-    assert program.evaluate(image[1400:], label[1400:])["accuracy"] > 0.9
+    assert run.curves["validation_accuracy"][-1] > 0.93
+    assert program.evaluate(image[1400:], label[1400:])["accuracy"] > 0.87  # other hands than those of the first rows
     assert set(run.curves) == {"loss", "accuracy", "validation_loss", "validation_accuracy"}
     probabilities = program.predict(image[1400:])
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
@@ -91,6 +92,8 @@ def test_saving_and_loading(model, digits, cache_folder, tmp_path):
     other = model.compile(seed=6, cache=cache_folder)
     other.load(tmp_path / "w.safetensors")
     assert weights(program) == weights(other)
+    other.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "w.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()
     program.fit(*digits, epochs=1)
     other.fit(*digits, epochs=1)
     assert weights(program) == weights(other)
