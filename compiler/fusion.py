@@ -427,9 +427,9 @@ class _Fusion:
                 if self._written(value):
                     return []
                 source = self.place.get(value)
-                if source is None or self.groups[source] is not group or source in chain or source in pending:
+                if source is None or source in chain or source in pending:
                     continue
-                if not self._stored(value, group):
+                if not self._stored(value, self.groups[source]):
                     pending.append(source)
         return chain
 
