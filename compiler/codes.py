@@ -9,7 +9,7 @@ TITLES: dict[str, str] = {
     "E0103": "a string without its end",
     "E0104": "a character the language has no use for",
     "E0105": "a malformed number",
-    "E0106": "nested too deeply",
+    "E0106": "nested too deeply, or too large",
     "E0107": "an expression is missing",
     "E0108": "a statement in the wrong place",
     "E0109": "a bracket without its partner",

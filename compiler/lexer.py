@@ -33,11 +33,12 @@ class Comment(NamedTuple):
 
 
 class Lexed(NamedTuple):
-    """What lexing yields: tokens (the last one is `end`), comments, and what was wrong."""
+    """What lexing yields: tokens (the last one is `end`), comments, what was wrong, and the lines whose tokens suffer from it."""
 
     tokens: list[Token]
     comments: list[Comment]
     diagnostics: list[Diagnostic]
+    damaged: set[int]
 
 
 KEYWORDS = frozenset(
@@ -69,6 +70,7 @@ def lex(source: Source) -> Lexed:
     faults: list[Diagnostic] = []
     indents = [0]
     opened: list[Token] = []
+    damaged: set[int] = set()
     tabs = False
     append = tokens.append
 
@@ -79,6 +81,7 @@ def lex(source: Source) -> Lexed:
         bracket = opened[0]
         partner = {"(": ")", "[": "]", "{": "}"}[bracket.text]
         fault("E0109", f"this `{bracket.text}` is never closed", bracket.line, bracket.column, bracket.end, f"Close it with `{partner}`.")
+        damaged.update(range(bracket.line, tokens[-1].line + 1))
         opened.clear()
 
     for number, text in enumerate(source.lines, start=1):
@@ -180,4 +183,5 @@ def lex(source: Source) -> Lexed:
     for _ in indents[1:]:
         append(Token("dedent", "", final, 1, 1))
     append(Token("end", "", final, len(source.lines[-1]) + 1, len(source.lines[-1]) + 1))
-    return Lexed(tokens, comments, faults)
+    damaged.update(fault.span.line for fault in faults if fault.span)
+    return Lexed(tokens, comments, faults, damaged)

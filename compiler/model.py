@@ -12,6 +12,7 @@ from tapeless.compiler.elaborate.program import Program
 from tapeless.compiler.elaborate.resolve import resolve
 from tapeless.compiler.elaborate.suggest import nearest
 from tapeless.compiler.elaborate.training import Plan, Training
+from tapeless.compiler.elaborate.values import TooLarge
 from tapeless.ir.graph import Graph, Span
 from tapeless.ir.types import DType, Tensor
 
@@ -78,6 +79,9 @@ def load(text: str, file: str = "model.tl", *, sizes: Mapping[str, int | float] 
     source = Source(file, text)
     try:
         return _load(source, dict(sizes or {}), dtype, model, sources, found)
+    except TooLarge as fault:
+        found.append(Diagnostic("E0106", str(fault), fault.span))
+        raise ProgramErrors(found, sources) from None
     except RecursionError:
         message = "this program nests expressions, blocks and calls too deeply"
         found.append(Diagnostic("E0106", message, Span(file, 1, 1, 1, 2), hint="Give inner parts names on lines of their own."))

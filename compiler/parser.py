@@ -24,15 +24,10 @@ _FOREIGN = {"def": "fn", "class": "layer", "function": "fn", "func": "fn", "whil
 
 def parse(source: Source) -> tuple[ast.File, list[Diagnostic]]:
     """The tree of a file and everything that could not be read."""
-    tokens, _, faults = lex(source)
+    tokens, _, faults, damaged = lex(source)
     parser = Parser(source.file, tokens)
     tree = parser.file_()
-    damaged = {fault.span.line for fault in faults if fault.span}
-    unclosed = any(fault.code == "E0109" for fault in faults)
-    for fault in parser.faults:
-        span = fault.span
-        if span is None or (span.line not in damaged and not (unclosed and span.column > len(source.line(span.line)))):
-            faults.append(fault)
+    faults += [fault for fault in parser.faults if fault.span is None or fault.span.line not in damaged]
     return tree, sorted(faults, key=lambda fault: (fault.span.line, fault.span.column) if fault.span else (0, 0))
 
 

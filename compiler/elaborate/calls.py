@@ -21,6 +21,7 @@ from tapeless.compiler.elaborate.values import (
     Fault,
     Instance,
     Poisoned,
+    TooLarge,
     describe,
     shape_text,
 )
@@ -30,6 +31,8 @@ from tapeless.ir.types import Dim, Rows
 
 # Bodies inside bodies: more than a real model ever has, few enough for Python's own stack.
 DEPTH = 40
+# Calls in all: functions that call others twice grow like 2 ** depth, and each call is about 50 microseconds of compile time.
+CALLS = 20_000
 
 
 class Calls(Evaluator):
@@ -128,6 +131,9 @@ class Calls(Evaluator):
         definition, module = function.definition, function.module
         override = frame.override or (span if module.standard else None)
         callee = Frame(definition.kind, definition.name, module, self.emitter, frame, span, override)
+        self.calls += 1
+        if self.calls > CALLS:
+            raise TooLarge(f"this program makes more than {CALLS} calls when its layers and functions are written out", self.shown(frame, span))
         if frame.depth >= DEPTH:
             raise self.fault(frame, "E0311", f"`{definition.name}` is called inside itself, or too many calls deep", span)
         above: Frame | None = frame

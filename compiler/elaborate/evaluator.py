@@ -42,6 +42,7 @@ class Evaluator:
         self.training: bool | None = None
         self.sizes: dict[str, int | float] = {}
         self.counters: dict[str, Computed] = {}
+        self.calls = 0
 
     # --- Faults
 

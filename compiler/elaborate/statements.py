@@ -315,7 +315,7 @@ class Statements(Parameters):
         frame.target, frame.root = (name if what != "loss" or name != "loss" else None), syntax
         self.emitter.where = name
         value = self.evaluate(frame, syntax)
-        if not isinstance(value, (Computed, int, float)) or (isinstance(value, Computed) and value.shape):
+        if not isinstance(value, (Computed, int, float, Rows)) or (isinstance(value, Computed) and value.shape):
             raise self.fault(frame, "E0211", f"a {what} is one number; this is {describe(value)}", syntax.span,
                              hint="Take its mean: `mean(...)`." if isinstance(value, Computed) else None)  # fmt: skip
         result: Computed = self.guarded(frame, syntax.span, lambda: self.emitter.as_real(value))

@@ -112,6 +112,14 @@ class Fault(Exception):
         self.diagnostic = diagnostic
 
 
+class TooLarge(Exception):
+    """The program grows beyond what can be compiled; the message says by what, the span says where it was noticed."""
+
+    def __init__(self, message: str, span: Span) -> None:
+        super().__init__(message)
+        self.span = span
+
+
 class Poisoned(Exception):
     """The value depends on a fault that has been reported."""
 
