@@ -29,8 +29,8 @@ __all__ = ["Tile", "choose_tile", "lower_matmul"]
 
 INLINE_EPILOGUE = 160
 """Instructions up to which an epilogue is written out on the registers."""
-TAIL_ROWS = 4
-"""Rows of the tile that does what whole tiles leave over: their addresses fit the integer registers."""
+HELD_ROWS = 8
+"""Rows at most of a tile whose rows may be fewer: their addresses, held at the last row, fit the integer registers."""
 MULTIPLY_ADDS_PER_MICROSECOND = 7000
 """Vector multiply-adds: two a cycle at some 3.5 GHz."""
 
@@ -47,7 +47,7 @@ class Tile:
         accumulators = self.rows * self.vectors
         if self.vectors == 1:
             return 0.91 * min(1.0, accumulators / 8)
-        return min(1.0, accumulators / 8) * (1 - 1.3 / accumulators)
+        return 0.97 if accumulators >= 12 else 0.93 if accumulators >= 10 else 0.84 * min(1.0, accumulators / 8)
 
 
 def tiles_for(target: Target) -> list[Tile]:
@@ -57,16 +57,19 @@ def tiles_for(target: Target) -> list[Tile]:
             if rows * vectors + vectors <= room]
 
 
-def choose_tile(m: int, n: int, lanes: int, target: Target) -> Tile:
-    """The tile with the least expected time for an m x n product; of equals, the one with less text."""
+def choose_tile(m: int, n: int, lanes: int, target: Target, *, vectors: int = 0, most_rows: int = 16) -> Tile:
+    """The tile with the least expected time for an m x n product; of equals, the one with less text. It has
+    `vectors` vectors a row, if that is given, and `most_rows` rows at most."""
     columns = -(-n // lanes)
 
     def cost(tile: Tile) -> float:
         whole, rest = divmod(m, tile.rows)
         rows = whole * tile.rows / tile.share + (rest / Tile(rest, tile.vectors).share if rest else 0)
-        return rows * -(-columns // tile.vectors) * tile.vectors * (1 + 0.002 * tile.rows * tile.vectors)
+        text = (tile.rows + rest) * tile.vectors * (2 if columns % tile.vectors else 1)
+        return rows * -(-columns // tile.vectors) * tile.vectors * (1 + 0.001 * text)
 
-    fitting = [tile for tile in tiles_for(target) if tile.rows <= max(1, m) and tile.vectors <= max(1, columns)]
+    fitting = [tile for tile in tiles_for(target) if tile.rows <= min(max(1, m), most_rows)
+               and tile.vectors in ((vectors,) if vectors else range(1, max(1, columns) + 1))]
     return min(fitting, key=cost)
 
 
@@ -98,9 +101,13 @@ class _Product:
         self.k = size_of(a.type.shape[0 if self.transposed else 1])
         m, n, k = (size.at(capacity) for size in (self.m, self.n, self.k))
         self.lanes = 1 if self.leaf.type.shape[1] == 1 else target.lanes(self.leaf.type.dtype.bytes)
-        self.tile = choose_tile(m, n, self.lanes, target)
-        self.width = self.tile.vectors * self.lanes
         self.terms = closure(store.term for store in self.domain.stores)
+        # 64 elements of a row share the words of one random block, if the tile holds them all.
+        draws = any(term.op == "random_uniform" for term in self.terms) and self.lanes == 16
+        together = 64 // self.lanes if draws and self.n.known and n and n % 64 == 0 else 0
+        self.tile = choose_tile(m, n, self.lanes, target, vectors=together,
+                                most_rows=16 if self.m.known else HELD_ROWS)
+        self.width = self.tile.vectors * self.lanes
         vectors = m * -(-n // self.lanes)
         work = vectors * k / MULTIPLY_ADDS_PER_MICROSECOND + vectors * self.epilogue_cost / 8000
         self.split_columns, self.parts = self.choose_parts(parts_for(work), -(-m // self.tile.rows), -(-n // self.width))
@@ -192,23 +199,24 @@ class _Product:
             if left:
                 self.tile_at(index_constant(whole), j, masks, left, None)
             return
+        exact = height == 1 or (self.m.known and self.m.coefficient % height == 0)
+        if exact or height <= HELD_ROWS:
+            self.row_loop(start, stop, height, j, masks, held=not exact)
+            return
         span = b.arithmetic("sub", stop, start)
         middle = b.arithmetic("add", start, b.arithmetic("mul", b.arithmetic("div", span, index_constant(height)),
                                                          index_constant(height)))
         self.row_loop(start, middle, height, j, masks)
-        if height > 1 and not (self.m.known and self.m.coefficient % height == 0):
-            rows = min(TAIL_ROWS, height)
-            loop = b.open_loop(middle, stop, rows)
-            with b.inside(loop.block):
-                self.tile_at(loop.variable, j, masks, rows, b.arithmetic("sub", stop, loop.variable))
-            b.close_loop(loop)
+        self.row_loop(middle, stop, HELD_ROWS // 2, j, masks, held=True)
 
-    def row_loop(self, start: Operand, stop: Operand, height: int, j: Operand,
-                 masks: tuple[Operand | None, ...]) -> None:
-        loop = self.builder.open_loop(start, stop, height)
-        with self.builder.inside(loop.block):
-            self.tile_at(loop.variable, j, masks, height, None)
-        self.builder.close_loop(loop)
+    def row_loop(self, start: Operand, stop: Operand, height: int, j: Operand, masks: tuple[Operand | None, ...],
+                 *, held: bool = False) -> None:
+        b = self.builder
+        loop = b.open_loop(start, stop, height)
+        with b.inside(loop.block):
+            left = b.arithmetic("sub", stop, loop.variable) if held else None
+            self.tile_at(loop.variable, j, masks, height, left)
+        b.close_loop(loop)
 
     # One tile
 
@@ -271,6 +279,10 @@ class _Product:
         _, n_axis = self.domain.first_axes[self.leaf]
         return Evaluator(self.builder, self.buffers, self.domain, n_axis, self.lanes)
 
+    def chunk(self, j: Operand, masks: tuple[Operand | None, ...]) -> Chunk:
+        """Tiles of whole width stand at multiples of it."""
+        return Chunk(j, masks, aligned=len(masks) == self.tile.vectors)
+
     def stores_at(self, e: Evaluator, row: Operand, block: list[Any], leaf: Sequence[Operand]) -> None:
         m_axis, _ = self.domain.first_axes[self.leaf]
         scope = Scope(block, {} if m_axis is None else {m_axis: row})
@@ -285,7 +297,7 @@ class _Product:
     def inline_epilogue(self, tile: list[tuple[Operand, ...]], i: Operand, j: Operand,
                         masks: tuple[Operand | None, ...]) -> None:
         b, e = self.builder, self.evaluator()
-        with e.within([*e.scopes, Scope(b.block, {}, Chunk(j, masks))]):
+        with e.within([*e.scopes, Scope(b.block, {}, self.chunk(j, masks))]):
             for row, values in enumerate(tile):
                 self.stores_at(e, b.arithmetic("add", i, index_constant(row)), b.block, values)
 
@@ -302,7 +314,7 @@ class _Product:
         if left is not None:
             stop = b.arithmetic("min", left, stop)
         loop = b.open_loop(index_constant(0), stop, 1)
-        with e.within([*e.scopes, Scope(b.block, {}, Chunk(j, masks))]), b.inside(loop.block):
+        with e.within([*e.scopes, Scope(b.block, {}, self.chunk(j, masks))]), b.inside(loop.block):
             base = b.arithmetic("mul", loop.variable, index_constant(width))
             values = tuple(b.load("scratch", self.kind, b.arithmetic("add", base, index_constant(v * lanes)), lanes)
                            for v in range(len(masks)))

@@ -30,6 +30,8 @@ INSTRUCTIONS_PER_MICROSECOND = 8000
 """Of vector instructions, at some 3 GHz and 2.5 to 3 a cycle: what the count of parts is reckoned with."""
 PART_MICROSECONDS = 10
 MOST_PARTS = 16
+MOST_TEXT = 320
+"""Instructions up to which a chunk's body is written out for all of its vectors: compile time is by the line."""
 
 
 def buffers_of(node: Node) -> tuple[Buffer, ...]:
@@ -166,12 +168,13 @@ class _Nest:
         """How many vectors a chunk has. Four hide the latency of a sum (4 cycles, and one add a cycle at least);
         64 elements share the words of one random block; a short axis is one chunk, and needs no loop."""
         axis = self.vector_axis
-        if axis is None:
+        if axis is None or self.lanes == 1:
             return 1
         cost = _cost(self.group.terms)
-        if any(term.op == "random_uniform" and term.kind == "f32" and axis in term.axes for term in self.group.terms):
-            if 64 % self.lanes == 0 and 4 <= self.lanes <= 16:
-                return 64 // self.lanes
+        draws = any(term.op == "random_uniform" and term.kind == "f32" and axis in term.axes
+                    for term in self.group.terms)
+        if draws and 4 <= self.lanes <= 16 and (cost - COST["random_uniform"]) * 64 // self.lanes <= MOST_TEXT:
+            return 64 // self.lanes
         extent = self.domain.extents[axis]
         whole = -(-extent.at(self.capacity) // self.lanes)
         if any(term.reduced for term in self.group.terms):
@@ -245,6 +248,11 @@ class _Nest:
                 return body(carried)
         if self.lanes == 1 and self.vectors == 1:
             return self.chunk_loop(start, stop, (None,), carried, body)
+        extent = self.domain.extents[axis]
+        if extent.known and extent.coefficient % width == 0:    # so is each part's share
+            return self.chunk_loop(start, stop, (None,) * self.vectors, carried, body)
+        if extent.at(self.capacity) <= width:                   # one chunk, hardly ever whole
+            return self.chunk_loop(start, stop, "tail", carried, body)
         span = self.b.arithmetic("sub", stop, start)
         whole_span = self.b.arithmetic("mul", self.b.arithmetic("div", span, index_constant(width)),
                                        index_constant(width))

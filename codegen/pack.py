@@ -26,7 +26,9 @@ def lower_pack(node: Node, target: Target, capacity: int) -> Function:
     kind = value.type.dtype.value
     lanes = target.lanes(value.type.dtype.bytes)
     ops = [inner.op for inner in region.nodes]
-    if ops != ["transpose"] or value.type.rank != 2 or lanes == 1 or kind == "bool":
+    # A matrix narrower than a tile would waste most of it, and is as well gathered.
+    narrow = any(size_of(dim).at(capacity) < lanes for dim in value.type.shape)
+    if ops != ["transpose"] or value.type.rank != 2 or lanes == 1 or kind == "bool" or narrow:
         return lower_nest(node, target, capacity)
     return _Transpose(node, target, capacity, lanes).function()
 
