@@ -95,12 +95,19 @@ class Inspection:
         return self._pipeline.lowered(entry, self._batch)
 
     def _loops(self, entry: str) -> str:
-        """The loops of the entry's kernels, in the order of its tasks, each once."""
-        functions = self._lowered(entry).schedules[entry].functions.values()
-        named = {function.name: function for function in functions}
+        """The loops of the entry's kernels, in the order of its tasks, each once, below the lines they compute."""
         from tapeless.codegen import loops_text
 
-        return "\n".join(loops_text.write(function) for function in named.values())
+        scheduled = self._lowered(entry).schedules[entry]
+        texts: dict[str, str] = {}
+        for task in scheduled.graph.nodes:
+            function = scheduled.functions.get(task.results[0].name)
+            if function is None or function.name in texts:
+                continue
+            spans = [node.span for node in (task, *(inner for region in task.regions for inner in region.nodes))]
+            headings = dict.fromkeys(self._sources.heading(span) for span in spans if span is not None)
+            texts[function.name] = "\n".join([*headings, loops_text.format_function(function).rstrip(), ""])
+        return "\n".join(texts.values())
 
     def _timing(self, entry: str) -> str:
         """How long the stages of the compilation take in this process, and one run of the entry on zeros."""

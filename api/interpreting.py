@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tapeless.ir.graph import Graph
+from tapeless.codegen.schedule import EVERY_ROW, ORDER
+from tapeless.ir.graph import Graph, Value
 from tapeless.ir.interpreter import InterpreterError, run
 from tapeless.ir.text import TextError, read_all
 from tapeless.ir.types import DType, IRTypeError, Rows
@@ -28,7 +30,7 @@ def run_file(
     note: Callable[[str], None],
 ) -> dict[str, Array]:
     """The outputs, by name, of a graph in a file. Inputs that `arrays` lacks are zero; `note` is told of them."""
-    graph = _chosen(path, name)
+    graph = with_examples(_chosen(path, name), arrays)
     given = {port.key: arrays[port.key] for port in graph.inputs if port.key in arrays}
     extent = rows if rows is not None else _rows(graph, given)
     inputs: dict[str, Array] = {}
@@ -40,13 +42,49 @@ def run_file(
             inputs[port.key] = value[: kind.at(extent)[0]] if by_rows else value
         else:
             inputs[port.key] = np.zeros(kind.at(extent), kind.dtype.numpy)
-    missing = [port.key for port in graph.inputs if port.key not in given]
+            if port.key == ORDER:
+                inputs[port.key] = np.arange(extent, dtype=kind.dtype.numpy)
+    missing = [port.key for port in graph.inputs if port.key not in given and port.key != ORDER]
     if missing:
         note(f"not among the data, so zero: {', '.join(missing)}")
     try:
         return run(graph, inputs, rows=extent, precision=PRECISIONS[precision] if precision else None)
     except InterpreterError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def with_examples(graph: Graph, arrays: Mapping[str, Array]) -> Graph:
+    """A scheduled graph takes its batch out of all examples, whose count its text leaves open: here it is known."""
+    counts = {
+        len(arrays[port.key])
+        for port in graph.inputs
+        if port.key in arrays and port.value.type.shape[:1] == (EVERY_ROW,)
+    }
+    if len(counts) != 1:
+        return graph
+    (count,) = counts
+
+    def known(value: Value) -> Value:
+        shape = tuple(count if dim == EVERY_ROW else dim for dim in value.type.shape)
+        return replace(value, type=replace(value.type, shape=shape))
+
+    def rewritten(graph: Graph) -> Graph:
+        return Graph(
+            graph.name,
+            tuple(replace(port, value=known(port.value)) for port in graph.inputs),
+            tuple(
+                replace(
+                    node,
+                    operands=tuple(map(known, node.operands)),
+                    results=tuple(map(known, node.results)),
+                    regions=tuple(map(rewritten, node.regions)),
+                )
+                for node in graph.nodes
+            ),
+            tuple(replace(port, value=known(port.value)) for port in graph.outputs),
+        )
+
+    return rewritten(graph)
 
 
 def _chosen(path: Path, name: str | None) -> Graph:
