@@ -6,9 +6,10 @@ to pass them on; it must not know tensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from tapeless.codegen.loops import (
     Compute,
@@ -33,7 +34,7 @@ __all__ = ["I64", "Builder", "OpenLoop", "index_constant"]
 
 I64 = vector("i64", 1)
 
-_FOLD = {
+_FOLD: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,

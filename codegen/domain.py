@@ -34,7 +34,7 @@ class Size:
         return Size(self.coefficient * other.coefficient, self.power + other.power)
 
     def at(self, rows: int) -> int:
-        return self.coefficient * rows**self.power
+        return self.coefficient * int(rows**self.power)
 
     @property
     def known(self) -> bool:

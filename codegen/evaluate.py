@@ -230,7 +230,7 @@ class Evaluator:
             if not self.varies(picked):
                 return self.read(term, strides, moves[0])
             base, _ = self.address(strides)
-            step = self.size(strides.get(self.vector_axis, Size(0)))  # type: ignore[arg-type]
+            step = self.size(strides.get(self.vector_axis, Size(0)))
             name = self.buffers[term.attrs["buffer"]].name
             return tuple(
                 self.b.load(name, term.kind,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from tapeless.codegen.loops import (
     PART,
@@ -350,32 +351,16 @@ def _absolute(writer: _Writer, result: str, type: Type, operands: tuple[Operand,
 
 
 def _mulhi(writer: _Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
-    def line(expression: str) -> str:
-        name = writer.temporary()
-        writer.lines.append(f"  {name} = {expression}")
-        return name
-
-    if type.lanes == 1:
-        a, b = (line(f"zext {writer.typed(operand)} to i64") for operand in operands)
-        product = line(f"mul i64 {a}, {b}")
-        upper = line(f"lshr i64 {product}, 32")
-        writer.lines.append(f"  {result} = trunc i64 {upper} to i32")
-        return
-    # Even and odd lanes apart, as the 64-bit products that machines have (pmuludq), without widening the vector.
-    wide = f"<{type.lanes // 2} x i64>"
-
-    def halves(operand: Operand) -> tuple[str, str]:
-        if isinstance(operand, Constant) and not isinstance(operand.value, tuple):
-            return (f"splat (i64 {int(operand.value)})",) * 2
-        pairs = line(f"bitcast {writer.typed(operand)} to {wide}")
-        return line(f"and {wide} {pairs}, splat (i64 4294967295)"), line(f"lshr {wide} {pairs}, splat (i64 32)")
-
-    (a, a_odd), (b, b_odd) = (halves(operand) for operand in operands)
-    even, odd = line(f"mul {wide} {a}, {b}"), line(f"mul {wide} {a_odd}, {b_odd}")
-    low = line(f"lshr {wide} {even}, splat (i64 32)")
-    high = line(f"and {wide} {odd}, splat (i64 -4294967296)")
-    both = line(f"or {wide} {low}, {high}")
-    writer.lines.append(f"  {result} = bitcast {wide} {both} to {spell(type)}")
+    wide = "i64" if type.lanes == 1 else f"<{type.lanes} x i64>"
+    by = "32" if type.lanes == 1 else "splat (i64 32)"
+    a, b, product, upper = (writer.temporary() for _ in range(4))
+    writer.lines += [
+        f"  {a} = zext {writer.typed(operands[0])} to {wide}",
+        f"  {b} = zext {writer.typed(operands[1])} to {wide}",
+        f"  {product} = mul {wide} {a}, {b}",
+        f"  {upper} = lshr {wide} {product}, {by}",
+        f"  {result} = trunc {wide} {upper} to {spell(type)}",
+    ]
 
 
 _MANTISSA = {"f32": (23, 127, "i32"), "f64": (52, 1023, "i64")}
@@ -491,8 +476,8 @@ _COMPUTE: dict[str, _Rule] = {
     "first": _first,
 }
 
-_WRITE: dict[type, Callable[[_Writer, object], None]] = {
+_WRITE: dict[type, Callable[[_Writer, Any], None]] = {
     Compute: _Writer.compute, Shuffle: _Writer.shuffle, Load: _Writer.load, Store: _Writer.store,
     Gather: _Writer.gather, Scatter: _Writer.scatter, Prefetch: _Writer.prefetch, For: _Writer.loop,
     If: _Writer.conditional,
-}  # type: ignore[dict-item]
+}

@@ -88,7 +88,7 @@ class _Machine:
 
     def read(self, buffer: str, index: Operand, offsets: Array, mask: Operand | None, type: Type) -> Array:
         places, chosen = self.places(buffer, index, offsets, mask, type.lanes)
-        made = np.zeros(type.lanes, _DTYPE[type.kind])
+        made: Array = np.zeros(type.lanes, _DTYPE[type.kind])
         made[chosen] = self.memory[buffer][places[chosen]]
         return made
 
@@ -169,6 +169,11 @@ def _scale(type: Type, a: Array, b: Array) -> Array:
     return np.ldexp(a, np.where(np.isfinite(b), b, 0).astype(np.int32)).astype(a.dtype)
 
 
+def _select(type: Type, mask: Array, a: Array, b: Array) -> Array:
+    made: Array = np.where(mask, a, b)
+    return made
+
+
 def _convert(type: Type, a: Array) -> Array:
     return a.astype(_DTYPE[type.kind])
 
@@ -184,7 +189,7 @@ _COMPUTE: dict[str, _Rule] = {
     "xor": _simple(np.bitwise_xor), "shl": _simple(np.left_shift), "shr": _shift_right,
     "min": _simple(np.minimum), "max": _simple(np.maximum), "mulhi": _high, "scale": _scale,
     "lt": _simple(np.less), "le": _simple(np.less_equal), "eq": _simple(np.equal), "ne": _simple(np.not_equal),
-    "select": lambda type, mask, a, b: np.where(mask, a, b), "convert": _convert, "bitcast": _bitcast,
+    "select": _select, "convert": _convert, "bitcast": _bitcast,
     "splat": lambda type, a: np.repeat(a, type.lanes), "extract": lambda type, a, lane: a[lane],
     "first": lambda type, count: np.arange(type.lanes) < count[0],
 }

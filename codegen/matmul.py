@@ -136,7 +136,7 @@ class _Product:
         self.lda_step, self.ldb_step = self.sizes.size(self.lda), self.sizes.size(self.ldb)
         if self.split_columns:
             start, stop = part_range(b, self.n_extent, self.parts, self.width)
-            self.rows_range = (index_constant(0), self.m_extent)
+            self.rows_range: tuple[Operand, Operand] = (index_constant(0), self.m_extent)
         else:
             start, stop = index_constant(0), self.n_extent
             self.rows_range = part_range(b, self.m_extent, self.parts, self.tile.rows)

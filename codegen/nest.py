@@ -216,7 +216,8 @@ class _Nest:
         axis, rest = axes[0], axes[1:]
         extent = self.e.size(self.domain.extents[axis])
         vector_axis = axis == self.vector_axis
-        start, stop = index_constant(0), extent
+        start: Operand = index_constant(0)
+        stop = extent
         if outermost and self.parts > 1:
             start, stop = part_range(self.b, extent, self.parts, self.vectors * self.lanes if vector_axis else 1)
         if vector_axis:
@@ -385,7 +386,7 @@ class _Nest:
         lanes = self.lanes if spread else 1
         vectors = 1
         if spread and self.vector_axis in term.reduced:
-            bound = self.vector_axis in self.free(frozenset((self.vector_axis,)))  # type: ignore[arg-type]
+            bound = self.vector_axis in self.free(frozenset((self.vector_axis,)))
             vectors = self.widest() if bound else self.e.chunk.vectors
         elif spread:
             vectors = self.e.chunk.vectors

@@ -71,7 +71,7 @@ class _Transpose:
                     self.tile(i, j, None)
                 with b.inside(edge):
                     self.tile(i, j, (rows_left, columns_left))
-                b.conditional(b.compare("le", index_constant(lanes), least), whole, (), edge)  # type: ignore[arg-type]
+                b.conditional(b.compare("le", index_constant(lanes), least), whole, (), edge)
         with b.inside(over_columns.block):
             b.close_loop(over_rows)
         b.close_loop(over_columns)
@@ -97,7 +97,7 @@ class _Transpose:
             if left is None:
                 b.store(result, index, value)
             else:
-                there = b.compare("lt", index_constant(k), left[1])  # type: ignore[arg-type]
+                there = b.compare("lt", index_constant(k), left[1])
                 count = b.select(there, left[0], index_constant(0))
                 b.store(result, index, value, b.first(count, lanes))
 

@@ -23,7 +23,7 @@ def _plain(op: str) -> Rule:
 
 
 def _comparison(op: str) -> Rule:
-    return lambda b, operands, kind: b.compare(op, operands[0], operands[1])  # type: ignore[arg-type]
+    return lambda b, operands, kind: b.compare(op, operands[0], operands[1])
 
 
 def _function(name: str) -> Rule:
@@ -31,7 +31,7 @@ def _function(name: str) -> Rule:
 
 
 def _never_nan(x: Operand) -> bool:
-    return not x.type.is_float or isinstance(x, Constant) and x.value == x.value
+    return not x.type.is_float or (isinstance(x, Constant) and x.value == x.value)
 
 
 def _extremum(b: Builder, x: Operand, y: Operand, keep: Callable[[Builder, Operand, Operand], Operand],
@@ -43,7 +43,7 @@ def _extremum(b: Builder, x: Operand, y: Operand, keep: Callable[[Builder, Opera
         return keep(b, x, y)
     if _never_nan(x):
         return keep(b, y, x)
-    return b.select(b.compare("ne", y, y), y, keep(b, x, y))  # type: ignore[arg-type]
+    return b.select(b.compare("ne", y, y), y, keep(b, x, y))
 
 
 def maximum(b: Builder, x: Operand, y: Operand) -> Operand:

@@ -81,8 +81,8 @@ class _ArgMax(Accumulator):
 
     def _beats(self, value: Operand, best: Operand) -> Operand:
         b = self.b
-        new_nan = b.bits("and", b.compare("ne", value, value), b.compare("eq", best, best))  # type: ignore[arg-type]
-        return b.bits("or", b.compare("lt", best, value), new_nan)  # type: ignore[arg-type]
+        new_nan = b.bits("and", b.compare("ne", value, value), b.compare("eq", best, best))
+        return b.bits("or", b.compare("lt", best, value), new_nan)
 
     def feed(self, carried: Sequence[Operand], values: Sequence[Operand], masks: Sequence[Operand | None],
              places: Sequence[Operand]) -> tuple[Operand, ...]:
@@ -111,9 +111,9 @@ class _ArgMax(Accumulator):
     def _better(self, first: tuple[Operand, Operand], second: tuple[Operand, Operand]) -> tuple[Operand, Operand]:
         b = self.b
         (x, i), (y, j) = first, second
-        tie = b.bits("or", b.compare("eq", x, y),  # type: ignore[arg-type]
-                     b.bits("and", b.compare("ne", x, x), b.compare("ne", y, y)))  # type: ignore[arg-type]
-        earlier = b.bits("and", tie, b.compare("lt", j, i))  # type: ignore[arg-type]
+        tie = b.bits("or", b.compare("eq", x, y),
+                     b.bits("and", b.compare("ne", x, x), b.compare("ne", y, y)))
+        earlier = b.bits("and", tie, b.compare("lt", j, i))
         take = b.bits("or", self._beats(y, x), earlier)
         return b.select(take, y, x), b.select(take, j, i)
 

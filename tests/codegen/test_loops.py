@@ -110,7 +110,7 @@ def test_bad_text_is_refused(text):
         parse_function(text)
 
 
-@pytest.mark.parametrize("name", [name for name in TARGETS])
+@pytest.mark.parametrize("name", list(TARGETS))
 def test_other_machines(name):
     """Every kernel becomes code for every target, without a symbol from outside where the object can be read."""
     target = TARGETS[name]

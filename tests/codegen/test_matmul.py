@@ -68,7 +68,7 @@ SIZES = (0, 1, 3, 7, 17, 64, 65, 129)
 @pytest.mark.parametrize("transpose_a", (False, True))
 def test_sizes(dtype, transpose_a):
     rng = np.random.default_rng(1)
-    shapes = [(m, n, 17) for m, n in zip(SIZES, SIZES[::-1])] + [(n, n, n) for n in SIZES]
+    shapes = [(m, n, 17) for m, n in zip(SIZES, SIZES[::-1], strict=True)] + [(n, n, n) for n in SIZES]
     shapes += [tuple(rng.choice(SIZES, 3).tolist()) for _ in range(6)]
     for m, n, k in shapes:
         check(product(m, n, k, dtype=dtype, transpose_a=transpose_a), 1)

@@ -40,14 +40,14 @@ def test_padded_copy():
 
 @pytest.mark.parametrize("dtype", (DType.F32, DType.F64), ids=str)
 def test_scatter_add(dtype):
-    def build(b: Builder) -> None:
+    def build(b: Builder, rest: tuple[int, ...]) -> None:
         x = b.input("x", Tensor(dtype, (BATCH, *rest)), "operand")
         index = b.input("index", Tensor(DType.I32, (BATCH,)), "operand")
         b.output("s", b.emit("scatter_add", x, index, size=5), "result")
 
     for rest in ((), (1,), (7,), (64,), (65,), (3, 40), (0,)):
         for rows in (0, 1, 13):
-            check(kernel("scatter", build), rows, capacity=16, ranges={"index": (-1, 7)})
+            check(kernel("scatter", lambda b, rest=rest: build(b, rest)), rows, capacity=16, ranges={"index": (-1, 7)})
 
 
 def test_gather():

@@ -1,0 +1,164 @@
+"""Elementary functions against NumPy in extended precision: units in the last place, and awkward arguments."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+from tapeless.codegen import vectormath
+from tapeless.codegen.builder import Builder, index_constant
+from tapeless.codegen.loops import ROWS, Buffer, Function
+from tapeless.codegen.vectormath import derive
+from tapeless.codegen.vectormath.coefficients import POLYNOMIALS
+from tapeless.ir.target import TARGETS, Target
+
+from .kernels import HOST, Compiled
+
+KINDS = {"f32": np.float32, "f64": np.float64}
+WIDE = np.longdouble
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def softplus(x):
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+# name: (reference, greatest error in ulps, range of arguments; None for positive ones over many magnitudes)
+FUNCTIONS = {
+    "exp": (np.exp, 1.5, (-87, 88)),
+    "expm1": (np.expm1, 2.5, (-80, 80)),
+    "log": (np.log, 1.5, None),
+    "log1p": (np.log1p, 2.0, (-0.99, 50)),
+    "tanh": (np.tanh, 3.0, (-10, 10)),
+    "sigmoid": (sigmoid, 3.0, (-80, 80)),
+    "softplus": (softplus, 2.5, (-80, 80)),
+    "sin": (np.sin, 2.0, (-1e4, 1e4)),
+    "cos": (np.cos, 2.0, (-1e4, 1e4)),
+}
+
+needs_long_double = pytest.mark.skipif(np.finfo(WIDE).nmant < 60, reason="no type is wider than f64 here")
+
+
+@functools.cache
+def compiled(name: str, kind: str, target: Target = HOST, lanes: int | None = None) -> Compiled:
+    b = Builder(target)
+    lanes = lanes or target.lanes(np.dtype(KINDS[kind]).itemsize)
+    loop = b.open_loop(index_constant(0), ROWS, lanes)
+    with b.inside(loop.block):
+        x = b.load("x", kind, loop.variable, lanes)
+        if name == "pow":
+            made = vectormath.power(b, x, b.load("y", kind, loop.variable, lanes))
+        else:
+            made = vectormath.FUNCTIONS[name](b, x)
+        b.store("r", loop.variable, made)
+    b.close_loop(loop)
+    buffers = (Buffer("x", kind, "operand"), Buffer("y", kind, "operand"), Buffer("r", kind, "result"))
+    return Compiled(Function("k", buffers, 1, tuple(b.block)), target)
+
+
+def call(name, x, y=None, **how):
+    """The function over an array of any size."""
+    kind = {np.dtype(dtype): kind for kind, dtype in KINDS.items()}[x.dtype]
+    size = -(-x.size // 16) * 16
+    padded, other = np.ones(size, x.dtype), np.ones(size, x.dtype)
+    padded[:x.size] = x
+    other[:x.size] = x if y is None else y
+    made = np.empty_like(padded)
+    compiled(name, kind, **how)([padded, other, made], size)
+    return made[:x.size]
+
+
+def ulps(made, wanted):
+    spacing = np.spacing(np.abs(wanted).astype(made.dtype)).astype(WIDE)
+    return np.abs(made.astype(WIDE) - wanted) / spacing
+
+
+def arguments(bounds, dtype):
+    rng = np.random.default_rng(7)
+    if bounds is None:
+        return np.concatenate([np.exp(rng.uniform(-80, 80, 20000)), rng.uniform(0.5, 2, 20000)]).astype(dtype)
+    low, high = bounds
+    near = rng.uniform(max(low, -2), 2, 20000)
+    return np.concatenate([rng.uniform(low, high, 20000), near, near * 1e-3, near * 1e-8]).astype(dtype)
+
+
+@needs_long_double
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_error(name, kind):
+    reference, most, bounds = FUNCTIONS[name]
+    x = arguments(bounds, KINDS[kind])
+    assert ulps(call(name, x), reference(x.astype(WIDE))).max() <= most
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_awkward_arguments(name, kind):
+    """Zero, infinities, NaN, denormal and huge numbers give what NumPy gives."""
+    dtype = KINDS[kind]
+    tiny = np.finfo(dtype).smallest_subnormal
+    x = np.array([0, -0.0, np.inf, -np.inf, np.nan, -1e30, tiny, -tiny, 1, -1, 1e-30, 300, -300], dtype)
+    if name not in ("sin", "cos"):
+        x = np.append(x, dtype(1e30))
+    else:
+        x = np.delete(x, 5)     # beyond 2**30 the argument has no meaning left
+    with np.errstate(all="ignore"):
+        wanted = FUNCTIONS[name][0](x.astype(WIDE if np.finfo(WIDE).nmant > 60 else dtype)).astype(dtype)
+    np.testing.assert_allclose(call(name, x), wanted, rtol=8 * np.finfo(dtype).eps, atol=float(tiny))
+
+
+def test_signed_zero():
+    for dtype in KINDS.values():
+        assert np.signbit(call("tanh", np.array([-0.0], dtype)))[0]
+
+
+@needs_long_double
+@pytest.mark.parametrize("kind", KINDS)
+def test_power(kind):
+    dtype = KINDS[kind]
+    rng = np.random.default_rng(3)
+    x, y = rng.uniform(0.01, 20, 20000).astype(dtype), rng.uniform(-20, 20, 20000).astype(dtype)
+    assert ulps(call("pow", x, y), x.astype(WIDE) ** y.astype(WIDE)).max() <= 4
+    # what Adam asks for: 0.999 to the number of the step
+    base, step = np.full(5000, 0.999, dtype), np.arange(5000).astype(dtype)
+    assert ulps(call("pow", base, step), base.astype(WIDE) ** step.astype(WIDE)).max() <= 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_power_of_awkward_arguments(kind):
+    x = np.array([0, 0, -2, -2, -8, np.inf, np.inf, 1, np.nan, 2, -1, 4, 10, 0, -3, 7], KINDS[kind])
+    y = np.array([2, -1, 3, 2, 0.5, 2, -1, np.inf, 0, 10, 7, 0.5, -3, 0, 1, np.nan], KINDS[kind])
+    with np.errstate(all="ignore"):
+        wanted = x**y
+    np.testing.assert_allclose(call("pow", x, y), wanted, rtol=8 * np.finfo(KINDS[kind]).eps)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_scalars_have_the_same_bits(name):
+    """One lane or sixteen: the same operations, so the same results."""
+    x = arguments(FUNCTIONS[name][2], np.float32)[:64]
+    assert call(name, x).tobytes() == call(name, x, lanes=1).tobytes()
+
+
+@pytest.mark.skipif(not HOST.triple.startswith("x86_64"), reason="runs code for other x86-64 machines")
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_without_fused_multiply_add(name):
+    reference, most, bounds = FUNCTIONS[name]
+    for kind, dtype in KINDS.items():
+        if np.finfo(WIDE).nmant < 60:
+            continue
+        x = arguments(bounds, dtype)
+        assert ulps(call(name, x, target=TARGETS["x86-64"]), reference(x.astype(WIDE))).max() <= most + 1.5, kind
+
+
+def test_coefficients_are_what_the_derivation_prints(capsys):
+    pytest.importorskip("mpmath")
+    derive.main()
+    printed: dict[str, object] = {}
+    exec(capsys.readouterr().out, printed)
+    assert printed["POLYNOMIALS"] == POLYNOMIALS
