@@ -8,15 +8,15 @@ from __future__ import annotations
 import difflib
 import html
 import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tapeless.cache import stage_folders
 from tapeless.codegen.image import Image
+from tapeless.formulas import Formulas
 from tapeless.ir import text as ir_text
-from tapeless.ir.graph import Graph, Node, Span
+from tapeless.ir.graph import Graph, Node, Span, Value
 from tapeless.ir.types import IRTypeError
 from tapeless.runtime.errors import UserError
 
@@ -52,8 +52,8 @@ class Inspection:
         raise UserError(f"the stage {stage!r} is not a graph; {', '.join(GRAPH_STAGES)} are")
 
     def stage(self, stage: str, entry: str | None = None, source: bool = True) -> str:
-        """A stage as text. With `source`, the lines that the parts come from stand before them as comments; without,
-        a graph's text is the one that parses back to the identical graph."""
+        """A stage as text. With `source`, a graph is written as formulas below the source lines they come from; without,
+        as the text that parses back to the identical graph."""
         if stage in GRAPH_STAGES:
             graph = self.graph(stage, entry)
             return annotated(graph, self._sources) if source else ir_text.write(graph)
@@ -140,31 +140,31 @@ class _Sources:
 
 
 def annotated(graph: Graph, sources: _Sources) -> str:
-    """A graph's text with the source lines of its nodes between them."""
-    return "\n".join(_graph_lines(graph, sources, "", _first_of_backward(graph))) + "\n"
+    """A graph as formulas, below the source lines they come from."""
+    return "\n".join(_graph_lines(graph, sources, "", _primal(graph))) + "\n"
 
 
-def _first_of_backward(graph: Graph) -> Node | None:
-    """The node at which a graph turns from values to gradients, if it has both."""
+def _primal(graph: Graph) -> set[Value]:
+    """The values of the forward half, of a graph that has a backward half too; of another, none."""
     primal = [port.value for port in graph.outputs if port.role in ("loss", "metric", "output")]
     if not primal or all(port.role != "gradient" for port in graph.outputs):
-        return None
-    forward = graph.ancestors(primal)
-    later = (node for node in graph.nodes if node.span and not any(value in forward for value in node.results))
-    return next(later, None)
+        return set()
+    return graph.ancestors(primal)
 
 
 def _graph_lines(
-    graph: Graph, sources: _Sources, indent: str, turn: Node | None = None, last: tuple[str, int] | None = None
+    graph: Graph, sources: _Sources, indent: str, primal: Set[Value] = frozenset(), last: tuple[str, int] | None = None
 ) -> Iterator[str]:
-    """`turn` is the node before which the backward half begins; `last` the source line that was shown last."""
+    """`primal` holds the values of the forward half, if a backward one follows; `last` is the line shown last."""
     inner = indent + "  "
-    yield f"{indent}graph {graph.name} {{"
-    for port in graph.inputs:
-        yield inner + ir_text.input_text(replace(port, span=None))
+    if not indent:
+        yield f"graph {graph.name}"
+        for role in dict.fromkeys(port.role for port in graph.inputs):
+            yield f"{inner}{role}: " + ", ".join(f"{p.label}: {p.value.type}" for p in graph.inputs if p.role == role)
     phase = None
-    for node in graph.nodes:
-        if node is turn:
+    for node, formula in Formulas(graph).lines():
+        if primal and node.results[0] not in primal:
+            primal = set()
             yield from ("", f"{inner}# ---- backward: from the loss to the parameters")
             last = None
         if node.attrs.get("phase", phase) != phase:
@@ -174,23 +174,32 @@ def _graph_lines(
         if node.span is not None and (node.span.file, node.span.line) != last:
             last = (node.span.file, node.span.line)
             yield from ("", inner + sources.heading(node.span))
-        yield from _node_lines(node, sources, inner)
-    yield ""
-    for port in graph.outputs:
-        yield inner + ir_text.output_text(replace(port, span=None))
-    yield f"{indent}}}"
+        yield from _node_lines(node, formula, sources, inner)
+    if not indent:
+        yield ""
+        for port in graph.outputs:
+            yield f"{inner}{port.role} {port.label} = {port.value.name}"
 
 
-def _node_lines(node: Node, sources: _Sources, indent: str) -> Iterator[str]:
-    (line,) = ir_text.node_lines(replace(node, regions=()), indent, spans=False)
+def _node_lines(node: Node, formula: str, sources: _Sources, indent: str) -> Iterator[str]:
+    """A line for a value; for a kernel or a task, what it reads and writes and where, then its body."""
     if not node.regions:
-        yield line
+        (value,) = node.results
+        yield f"{indent}{value.name} : {value.type} = {formula}"
         return
-    yield f"{line} ["
+    attrs = node.attrs
+    parts = f", {attrs['parts']} parts" if attrs.get("parts", 1) > 1 else ""
+    yield f"{indent}{node.op} {attrs.get('name', '')} ({attrs.get('family', node.op)}{parts})"
+    places = attrs.get("places", ("",) * (len(node.operands) + len(node.results)))
+    placed = [
+        f"{value.name}" + (f" @ {place}" if place else "")
+        for value, place in zip((*node.operands, *node.results), places, strict=True)
+    ]
+    yield f"{indent}  reads  {', '.join(placed[: len(node.operands)])}"
+    yield f"{indent}  writes {', '.join(placed[len(node.operands) :])}"
     for region in node.regions:
         line_shown = (node.span.file, node.span.line) if node.span else None
         yield from _graph_lines(region, sources, indent + "  ", last=line_shown)
-    yield f"{indent}]"
 
 
 def drawing(graph: Graph) -> str:
