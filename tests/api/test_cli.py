@@ -1,11 +1,16 @@
 """The command line: messages and exit codes, and a model from text to weights and predictions."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tapeless import cli
+
+DIGITS = Path(__file__).parent.parent.parent / "examples" / "digits"
 
 
 @pytest.fixture
@@ -61,8 +66,6 @@ def test_a_reader_that_stops_reading_is_no_fault():
 
 
 def test_a_graph_runs_from_its_text(tapeless, tmp_path, monkeypatch):
-    import numpy as np
-
     monkeypatch.chdir(tmp_path)
     (tmp_path / "g.ir").write_text(
         "graph square {\n  input data x: %x : f32[batch, 2]\n  input param w: %w : f32[2]\n"
@@ -77,3 +80,78 @@ def test_a_graph_runs_from_its_text(tapeless, tmp_path, monkeypatch):
     assert tapeless("run", "g.ir", "--data", "d.npz", "--graph", "cube")[0] == 2
     (tmp_path / "g.ir").write_text("graph {")
     assert tapeless("run", "g.ir", "--data", "d.npz")[0] == 2
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, cache_folder, digits):
+    """A folder with the digits model and a few of the data, and a cache that these tests share."""
+    shutil.copy(DIGITS / "digits.tl", tmp_path)
+    np.savez(tmp_path / "digits.npz", image=digits[0][:400], label=digits[1][:400])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TAPELESS_CACHE", str(cache_folder))
+    return tmp_path
+
+
+def test_from_text_to_predictions(tapeless, here):
+    line = ("digits.tl", "hidden=32", "--data", "digits.npz")
+    code, out, err = tapeless("train", *line, "--epochs", 3, "--out", "w.safetensors", "--threads", 2)
+    assert (code, err) == (0, "")
+    assert out.startswith("3 epochs, 15 steps in ") and "validation_accuracy" in out
+    code, out, _ = tapeless("evaluate", *line, "--weights", "w.safetensors")
+    assert code == 0 and out.startswith("loss ")
+    code, out, _ = tapeless("predict", *line, "--weights", "w.safetensors")
+    assert code == 0 and out.splitlines()[0] == ",".join(f"probs.{k}" for k in range(10))
+    assert len(out.splitlines()) == 401
+    assert tapeless("predict", *line, "--weights", "w.safetensors", "--out", "p.npy")[0] == 0
+    table = np.array([[float(number) for number in row.split(",")] for row in out.splitlines()[1:]], np.float32)
+    np.testing.assert_array_equal(np.load("p.npy"), table)
+    code, out, _ = tapeless("grad", *line, "--weights", "w.safetensors", "--out", "g.npz")
+    assert code == 0 and "h.W       [64, 32]       norm " in out
+    assert np.load("g.npz")["h.W"].shape == (64, 32)
+    assert tapeless("train", *line, "--epochs", 1, "--quiet") == (0, "", "")
+    code, out, _ = tapeless("build", "digits.tl", "hidden=32", "--out", "made")
+    assert code == 0 and (here / "made" / "digits.h").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "digits.tl", "hiden=32", "--data", "digits.npz"], "hidden"),
+        (["train", "digits.tl", "--data", "empty.npz"], "empty"),
+        (["train", "digits.tl", "--data", "wrong.npz"], "`label` has 10 at row 3"),
+        (["train", "digits.tl", "--data", "nan.npz"], "`image` has nan at row 5, place [5, 7]"),
+        (["train", "digits.tl", "--data", "short.npz"], "the target `label: [batch]` is missing; found `image`"),
+        (["train", "digits.tl", "--data", "digits.npz", "--weights", "digits.npz"], "can't be read as safetensors"),
+        (["evaluate", "digits.tl", "--data", "digits.npz", "--weights", "none"], "no file of weights none"),
+        (["check", "digits.tl", "--model", "Letters"], "Letters"),
+        (["inspect", "digits.tl", "--stage", "llvm", "--dot"], "the stage 'llvm' is not a graph"),
+        (["inspect", "digits.tl", "--entry", "fly"], "there is no entry 'fly'"),
+        (["build", "digits.tl", "--target", "abacus"], "there is no target 'abacus'"),
+        (["build", "digits.tl", "--out", "digits.npz/dist"], "can't be written"),
+        (["check", "broken.tl"], "error["),
+        (["check", "bytes.tl"], "is not a text in UTF-8"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_a_message(tapeless, here, arguments, message):
+    with np.load("digits.npz") as data:
+        image, label = data["image"].copy(), data["label"].copy()
+    np.savez("empty.npz", image=image[:0], label=label[:0])
+    np.savez("short.npz", image=image)
+    label[3] = 10
+    np.savez("wrong.npz", image=image, label=label)
+    image[5, 7] = np.nan
+    np.savez("nan.npz", image=image, label=label % 10)
+    (here / "broken.tl").write_text("model Broken:\n    input x: [batch, 2]\n    loss mean(y)\n")
+    (here / "bytes.tl").write_bytes(b"model \xff\n")
+    code, _, err = tapeless(*arguments)
+    assert code == 2
+    assert message in err and "Traceback" not in err
+
+
+def test_a_loss_that_is_not_finite_is_a_message_and_keeps_the_weights(tapeless, here):
+    text = (here / "digits.tl").read_text()
+    (here / "wild.tl").write_text(text.replace("cross_entropy(logits, label)", "mean(exp(exp(exp(logits * 1e3))))"))
+    code, _, err = tapeless("train", "wild.tl", "--data", "digits.npz", "--out", "w.safetensors", "--batch", 32)
+    assert code == 2
+    assert "the loss (line 14) is not finite at step" in err
+    assert (here / "w.safetensors").is_file()
