@@ -116,7 +116,7 @@ def _load(source: Source, sizes: dict[str, int | float], dtype: DType, model: st
     trainer = Training(program, section)
     plan = trainer.read()
     update = trainer.update()
-    if section is not None and not program.losses and not found:
+    if section is not None and not program.losses and not any(fault.severity == "error" for fault in found):
         program.report(Diagnostic("E0503", f"model `{definition.name}` has a train section but no loss", definition.head,
                                   hint="Say what to make small: `loss mean((y - t) ** 2)`."))  # fmt: skip
     program.store_counters(definition.head)

@@ -12,7 +12,7 @@ from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch
 from tapeless.compiler.elaborate.library import standard, standard_names
 from tapeless.compiler.elaborate.scope import Frame
-from tapeless.compiler.elaborate.suggest import nearest
+from tapeless.compiler.elaborate.suggest import meant
 from tapeless.compiler.elaborate.values import (
     AllBut,
     Binding,
@@ -107,7 +107,7 @@ class Evaluator:
             raise self.fault(frame, code, f"`{name}` is not supported in this version", span)
         if name in self.sizes and frame.kind == "model":
             return Binding(self.sizes[name], name, None)
-        if module.incomplete:
+        if module.incomplete or ("E0301", self.shown(frame, span)) in self.reported:
             raise Poisoned
         raise self.unknown(frame, name, span)
 
@@ -123,9 +123,8 @@ class Evaluator:
 
     def unknown(self, frame: Frame, name: str, span: Span) -> Fault:
         """The fault of a name that nothing has, with the nearest one that exists."""
-        near = nearest(name, self.known(frame))
-        meant = {"True": "true", "False": "false", "None": None}.get(name, near)
-        return self.fault(frame, "E0301", f"there is no `{name}` here", span, hint=f"Did you mean `{meant}`?" if meant else None)
+        near = meant(name, self.known(frame))
+        return self.fault(frame, "E0301", f"there is no `{name}` here", span, hint=f"Did you mean `{near}`?" if near else None)
 
     def known(self, frame: Frame) -> list[str]:
         """Every name that could be meant in a frame, local ones first."""

@@ -16,6 +16,7 @@ from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Label
 from tapeless.compiler.elaborate.calls import Calls
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch
+from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.functions import CallSite
 from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.values import Binding, Builtin, Computed, Defined, describe
@@ -26,6 +27,7 @@ from tapeless.ir.types import DType, Tensor
 FIRST_INITIAL_SITE = 1 << 30
 SEED = Tensor(DType.U32, (2,))
 COUNTER = Tensor(DType.I32)
+COUNTERS = {"seed": SEED, "step": COUNTER, "steps": COUNTER, "epoch": COUNTER}
 
 
 @dataclass
@@ -136,6 +138,9 @@ class Parameters(Calls):
         label = join(self.path_of(frame), name, *frame.turn)
         if label in self.declared and not self.shares(frame):
             label = self.claim_path(label)
+        if frame.kind == "optimizer":
+            while label in self.slots and self.slots[label].role != "optimizer":
+                label += "_2"
         self.declared.add(label)
         return label
 
@@ -149,6 +154,9 @@ class Parameters(Calls):
 
     def fresh(self, frame: Frame, name: str, span: Span) -> None:
         """The name must be new in this body, but for the turns of a loop."""
+        if name in CONSTANTS or name in SPECIAL or (frame.kind == "model" and name in COUNTERS):
+            what = "is how the program counts" if name in COUNTERS else "has a fixed meaning"
+            raise self.fault(frame, "E0309", f"`{name}` {what} and cannot be declared", span, hint="Choose another name.")
         known = frame.names.get(name)
         if known is None or (frame.turn and known.span == span):
             return

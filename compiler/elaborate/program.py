@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tapeless.compiler import ast
+from tapeless.compiler.diagnostics import Diagnostic
+from tapeless.compiler.elaborate.averages import is_average
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.library import Module
-from tapeless.compiler.elaborate.parameters import COUNTER, SEED, Stored
+from tapeless.compiler.elaborate.parameters import COUNTERS, Stored
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.statements import Statements
 from tapeless.compiler.elaborate.suggest import nearest
@@ -15,8 +17,6 @@ from tapeless.compiler.elaborate.values import POISON, Binding, Computed, Fault,
 from tapeless.compiler.parser import made_by
 from tapeless.ir.graph import Graph, Span
 from tapeless.ir.types import DType
-
-COUNTERS = {"seed": SEED, "step": COUNTER, "steps": COUNTER, "epoch": COUNTER}
 
 
 class Program(Statements):
@@ -46,7 +46,20 @@ class Program(Statements):
             hint = "For example `input x: [batch, 8]`."
             self.reported_fault(self.fault(frame, "E0509", f"model `{definition.name}` has no input", definition.head, hint=hint))
         self.finish(emitter)
-        return emitter.graph()
+        graph = emitter.graph()
+        if not training:
+            self.warn(graph)
+        return graph
+
+    def warn(self, graph: Graph) -> None:
+        """Losses and metrics whose value over all data is not what weighing batches by their rows gives."""
+        spans = {result.name: result.span for result in self.metrics} | {result.name or "loss": result.span for result in self.losses}
+        named = any(result.name for result in self.losses)
+        for port in graph.outputs:
+            if port.role not in ("loss", "metric") or (port.label == "loss" and named) or is_average(graph, port.value):
+                continue
+            message = f"`{port.label}` is not a mean over the batch, so over several batches it is only the mean of their values"
+            self.report(Diagnostic("W0101", message, spans.get(port.label, port.span)))
 
     def finish(self, emitter: Emitter) -> None:
         """Output ports: outputs, the sum of the losses, named losses, metrics, and what the step stores."""

@@ -9,10 +9,10 @@ from tapeless.compiler.diagnostics import Diagnostic
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.library import Module, standard_names
-from tapeless.compiler.elaborate.suggest import nearest
+from tapeless.compiler.elaborate.suggest import meant
 from tapeless.compiler.parser import made_by
 
-_FOREIGN = {"True": "true", "False": "false"}
+_HINTS = 50  # in one body: each hint compares a name with all others, and whoever has that many faults wants the first ones
 
 
 def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[Diagnostic], None]) -> None:
@@ -28,16 +28,18 @@ def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[
         elif isinstance(declaration, ast.Train):
             model = module.models.get(declaration.model)
             local = {parameter.name for parameter in model.parameters} if model else set()
-            found = [name for setting in declaration.settings if isinstance(setting, ast.Setting) for part in (*setting.values, *setting.named)
+            found = [name for setting in declaration.settings if isinstance(setting, ast.Setting) and setting.name != "freeze" for part in (*setting.values, *setting.named)
                      for name in _names(part)]  # fmt: skip
             _check(found, local, everywhere, report)
 
 
 def _check(names: Iterable[ast.Name], local: set[str], everywhere: set[str], report: Callable[[Diagnostic], None]) -> None:
+    count = 0
     for name in names:
         if name.name not in local and name.name not in everywhere:
-            meant = _FOREIGN.get(name.name) or nearest(name.name, [*sorted(local), *sorted(everywhere)])
-            hint = f"Did you mean `{meant}`?" if meant else None
+            count += 1
+            near = meant(name.name, [*sorted(local), *sorted(everywhere)]) if count <= _HINTS else None
+            hint = f"Did you mean `{near}`?" if near else None
             report(Diagnostic("E0301", f"there is no `{name.name}` here", name.span, hint=hint))
 
 

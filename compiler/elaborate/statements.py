@@ -284,7 +284,7 @@ class Statements(Parameters):
             self.store(frame, ast.Target(syntax.span, syntax.name), value, syntax.value.span)
         else:
             value = self.lookup(frame, syntax.name, syntax.span).value
-        self.unused(frame, self.outputs, syntax.name, syntax.span)
+        self.unused(frame, syntax.name, syntax.span)
         if not isinstance(value, Computed) or not value.shape or value.shape[0] != Rows():
             raise self.fault(frame, "E0213", f"an output has one row for each row of the batch; this is {describe(value)}", syntax.span,
                              hint=f"A single number about the whole batch is a metric: `metric {syntax.name} = ...`.")  # fmt: skip
@@ -294,10 +294,8 @@ class Statements(Parameters):
         """`loss ...`: one number; several add."""
         self.in_model(frame, "loss", syntax.span)
         name = syntax.name or ""
-        if name == "loss":
-            raise self.fault(frame, "E0302", "`loss` is the name of the sum of all losses", syntax.span)
         if name:
-            self.unused(frame, [*self.losses, *self.metrics], name, syntax.span)
+            self.unused(frame, name, syntax.span)
         value = self.single(frame, "loss", name or "loss", syntax.value)
         self.losses.append(Result(name, value.value, syntax.span))
 
@@ -306,7 +304,7 @@ class Statements(Parameters):
         self.in_model(frame, "metric", syntax.span)
         if syntax.total:
             raise self.fault(frame, "E0905", "`metric ... total` is not supported in this version", syntax.span)
-        self.unused(frame, [*self.losses, *self.metrics], syntax.name, syntax.span)
+        self.unused(frame, syntax.name, syntax.span)
         value = self.single(frame, "metric", syntax.name, syntax.value)
         self.metrics.append(Result(syntax.name, value.value, syntax.span))
 
@@ -322,10 +320,14 @@ class Statements(Parameters):
         self.emitter.claim(result, name)
         return result
 
-    def unused(self, frame: Frame, results: Sequence[Result], name: str, span: Span) -> None:
-        """Results of one kind have different names."""
-        if any(result.name == name for result in results):
+    def unused(self, frame: Frame, name: str, span: Span) -> None:
+        """Results have names of their own, which no parameter or state has."""
+        if name == "loss":
+            raise self.fault(frame, "E0302", "`loss` is the name of the sum of all losses", span, hint="Choose another name.")
+        if any(result.name == name for result in [*self.outputs, *self.losses, *self.metrics]):
             raise self.fault(frame, "E0302", f"there is a result called `{name}` already", span)
+        if name in self.slots:
+            raise self.fault(frame, "E0302", f"there is a {self.slots[name].role} called `{name}` already", span, hint="Choose another name.")
 
 
 _RULES: dict[type, Callable[[Any, Frame, Any], None]] = {

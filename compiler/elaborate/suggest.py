@@ -22,6 +22,20 @@ def distance(left: str, right: str, limit: int) -> int:
             return limit + 1
     return row[-1]
 
+# What other languages and libraries call things.
+FOREIGN = {
+    "True": "true", "False": "false", "Linear": "Dense", "Dropout": "dropout", "SiLU": "silu", "GELU": "gelu", "LeakyReLU": "leaky_relu",
+    "mse": "mean_squared_error", "mse_loss": "mean_squared_error", "MSELoss": "mean_squared_error", "CrossEntropyLoss": "cross_entropy",
+    "nll_loss": "cross_entropy", "amax": "max", "amin": "min", "power": "**", "matmul": "@", "dot": "@", "permute": "transpose",
+    "fabs": "abs", "ln": "log", "size": "shape", "kaiming_normal": "he_normal", "xavier_uniform": "glorot_uniform",
+    "kaiming_uniform": "he_uniform", "xavier_normal": "glorot_normal", "unsqueeze": "expand_dims", "detach": "stop_gradient",
+}  # fmt: skip
+
+
+def meant(word: str, known: Iterable[str]) -> str | None:
+    """What an unknown name was meant to be: another library's word for a thing, or a near name."""
+    return FOREIGN.get(word) or nearest(word, known)
+
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known name closest to `word`, if it is close enough to be what was meant.

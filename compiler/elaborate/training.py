@@ -237,6 +237,8 @@ class Training:
         """A run-time number with a slot of its own, so that changing it compiles nothing."""
         program = self.program
         name = program.claim_path(label)
+        while name in program.slots:
+            name = program.claim_path(f"{label}_2")
         program.init.span = span
         initial = program.init.emit("constant", name=name, value=float(value), dtype=program.dtype, shape=())
         program.slots[name] = Stored(name, Tensor(program.dtype), "hyper", span, initial)

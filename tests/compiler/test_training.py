@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from programs import Arrays, model, ran, started
 
 from tapeless.compiler.model import Model
+
+from .programs import Arrays, model, ran, started
 
 STEPS = 12
 MODEL = """

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from programs import evaluated, model, ran, started, value
 
 from tapeless.compiler.diagnostics import ProgramErrors
 from tapeless.ir.types import Rows
+
+from .programs import evaluated, model, ran, started, value
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(5, 4))
