@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tapeless.compiler.elaborate.values import Computed, describe, shape_text
+from tapeless.compiler.elaborate.values import Computed, TooLarge, describe, shape_text
 from tapeless.ir.graph import Builder, Graph, Node, Port, Span, Value
 from tapeless.ir.types import Dim, DType, Rows, Tensor
 
@@ -35,6 +35,7 @@ _FOLDED: dict[str, Callable[..., Any]] = {
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow"}
 # `>` and `>=` are `<` and `<=` with the sides exchanged.
 _COMPARISONS = {"<": ("lt", False), "<=": ("le", False), ">": ("lt", True), ">=": ("le", True), "==": ("eq", False), "!=": ("ne", False)}
+NODES = 100_000  # in one graph: some seconds of compile time, far beyond what unrolled code is good for
 _LARGEST_CHAIN = 16  # x ** 16 is four squarings; beyond, `pow` is as good
 
 
@@ -49,11 +50,15 @@ class Emitter:
         self.claims: dict[Value, str] = {}
         self.shared: dict[tuple[Any, ...], Value] = {}
         self.reduced: dict[Value, Value] = {}
+        self.count = 0
 
     # --- Nodes
 
     def emit(self, op: str, *operands: Value, name: str | None = None, **attrs: Any) -> Value:
         """One node of one result, named after the statement it is part of."""
+        self.count += 1
+        if self.count > NODES:
+            raise TooLarge(f"this program has more than {NODES} operations when it is written out", self.span or Span("", 1, 1, 1, 2))
         hint = name or (f"{self.where}.{op}" if self.where else op)
         return self.builder.emit_node(op, operands, attrs, (), (hint,), self.span)[0]
 

@@ -43,6 +43,7 @@ class Evaluator:
         self.sizes: dict[str, int | float] = {}
         self.counters: dict[str, Computed] = {}
         self.calls = 0
+        self.mode_seen = False
 
     # --- Faults
 
@@ -116,6 +117,7 @@ class Evaluator:
         if name == "training":
             if self.training is None:
                 raise self.fault(frame, "E0301", "`training` is known in models and layers only", span)
+            self.mode_seen = True
             return self.training
         if name in self.counters:
             return self.counters[name]
@@ -259,10 +261,24 @@ class Evaluator:
 
     def conditional(self, frame: Frame, syntax: ast.Conditional) -> Any:
         """`a if condition else b`: the branch that is not taken is not evaluated."""
-        chosen = syntax.then if self.condition(frame, syntax.condition) else syntax.otherwise
+        by_mode = frame.by_mode
+        chosen = syntax.then if self.branch(frame, syntax.condition) else syntax.otherwise
         if frame.root is syntax:
             frame.root = chosen
-        return self.evaluate(frame, chosen)
+        try:
+            return self.evaluate(frame, chosen)
+        finally:
+            frame.by_mode = by_mode
+
+    def branch(self, frame: Frame, syntax: ast.Expression) -> bool:
+        """A condition that chooses between branches; the frame notes whether `training` decides."""
+        seen, self.mode_seen = self.mode_seen, False
+        try:
+            result = self.condition(frame, syntax)
+            frame.by_mode = frame.by_mode or self.mode_seen
+            return result
+        finally:
+            self.mode_seen = seen
 
     def condition(self, frame: Frame, syntax: ast.Expression) -> bool:
         """A condition that is known when compiling."""

@@ -10,12 +10,12 @@ from tapeless.compiler import ast
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.parameters import Parameters
 from tapeless.compiler.elaborate.scope import Frame, join
-from tapeless.compiler.elaborate.values import POISON, Binding, Computed, Fault, Poison, Poisoned, describe, shape_text
+from tapeless.compiler.elaborate.values import POISON, Binding, Computed, Fault, Poison, Poisoned, TooLarge, describe, shape_text
 from tapeless.compiler.parser import made_by
 from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import DType, Rows, Tensor
 
-TURNS = 4096  # turns of one `for`: each is code of its own
+TURNS = 10_000  # of all `for` lines together: each turn is code of its own
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,7 @@ class Statements(Parameters):
         self.outputs: list[Result] = []
         self.stores: dict[str, tuple[Value, Span]] = {}
         self.free_sizes: set[str] = set()
-        self.mode_seen = False
-
-    def special(self, frame: Frame, name: str, span: Span) -> Any:
-        self.mode_seen = self.mode_seen or name == "training"
-        return super().special(frame, name, span)
+        self.turns = 0
 
     def run_body(self, frame: Frame, body: Sequence[ast.Statement]) -> None:
         """Run statements in order until one returns."""
@@ -188,11 +184,8 @@ class Statements(Parameters):
 
     def if_(self, frame: Frame, syntax: ast.If) -> None:
         """`if training:` and other conditions known when compiling."""
-        seen, self.mode_seen = self.mode_seen, False
-        chosen = syntax.then if self.condition(frame, syntax.condition) else syntax.otherwise
         by_mode = frame.by_mode
-        frame.by_mode = by_mode or self.mode_seen
-        self.mode_seen = seen
+        chosen = syntax.then if self.branch(frame, syntax.condition) else syntax.otherwise
         try:
             self.run_body(frame, chosen)
         finally:
@@ -208,8 +201,10 @@ class Statements(Parameters):
             if type(bound) is not int:
                 raise self.fault(frame, "E0404", f"a range goes from one whole number to another, not {describe(bound)}", part.span)
         start, stop = bounds
-        if stop - start > TURNS:
-            raise self.fault(frame, "E0601", f"{stop - start} turns are too many for `for`, which makes code for each", syntax.span)
+        self.turns += max(stop - start, 0)
+        if self.turns > TURNS:
+            message = f"this program makes more than {TURNS} turns of `for`, and each is code of its own"
+            raise TooLarge(message, self.shown(frame, syntax.span))
         turn = frame.turn
         for k in range(start, stop):
             frame.names[syntax.name] = Binding(k, syntax.name, syntax.span, "made", "turn")

@@ -200,3 +200,18 @@ def test_mutated_programs_end_in_diagnostics() -> None:
 )
 def test_near_names(word: str, known: list[str], expected: str | None) -> None:
     assert nearest(word, known) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "for i in 0..9000:\n        for j in 0..9000:\n            h = x\n",
+        "for i in 0..9000:\n        h = " + " + ".join(["exp(x)"] * 100) + "\n",
+        "for i in 0..100000000000:\n        h = x\n",
+    ],
+)
+def test_too_much_code_is_refused(body: str) -> None:
+    begin = time.perf_counter()
+    with pytest.raises(ProgramErrors, match="E0106"):
+        load(f"model M:\n    input x: [batch, 3]\n    {body}    output y = x\n", "t.tl")
+    assert time.perf_counter() - begin < 10
