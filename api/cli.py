@@ -274,10 +274,11 @@ def grad(
 @click.option("--plain", is_flag=True, help="Without source lines: a text that `tapeless run` reads.")
 @click.option("--batch", type=click.IntRange(1))
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@click.option("--target", metavar="NAME", help="The machine, as for build; this one if not given.")
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path))
 def inspect(
     file: Path, sizes: tuple[str, ...], model: str | None, stage: str, entry: str | None, dot: bool, plain: bool,
-    batch: int | None, dtype: str, out: Path | None,
+    batch: int | None, dtype: str, target: str | None, out: Path | None,
 ) -> None:  # fmt: skip
     """Prints a stage of the compilation; `tapeless inspect op NAME` prints an operation's definition."""
     from tapeless import inspector
@@ -285,7 +286,7 @@ def inspect(
     if str(file) == "op" and not file.exists():
         text = "\n".join(inspector.operation_text(name) for name in sizes)
     else:
-        inspection = _load(file, sizes, model).inspect(dtype, batch)
+        inspection = _load(file, sizes, model).inspect(dtype, batch, target)
         text = inspection.dot(stage, entry) if dot else inspection.stage(stage, entry, source=not plain)
     if out is None:
         click.echo(text, nl=not text.endswith("\n"))

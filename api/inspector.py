@@ -29,9 +29,10 @@ GRAPH_STAGES = ("forward", "backward", "update", "simplified", "fused", "schedul
 class Inspection:
     """The stages of one model: `inspection.stage("backward")` is a text."""
 
-    def __init__(self, pipeline: Pipeline, batch: int | None = None) -> None:
+    def __init__(self, pipeline: Pipeline, batch: int | None = None, target: str | None = None) -> None:
         self._pipeline = pipeline
         self._batch = batch
+        self._target = target
         self._sources = _Sources(pipeline)
 
     def graph(self, stage: str, entry: str | None = None) -> Graph:
@@ -92,7 +93,7 @@ class Inspection:
 
     def _lowered(self, entry: str) -> Image:
         self._pipeline.fused(entry)  # an unknown entry is the user's fault, and said so
-        return self._pipeline.lowered(entry, self._batch)
+        return self._pipeline.lowered(entry, self._batch, self._target)
 
     def _loops(self, entry: str) -> str:
         """The loops of the entry's kernels, in the order of its tasks, each once, below the lines they compute."""

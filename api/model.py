@@ -85,11 +85,11 @@ class Model:
 
         return build(self.pipeline(dtype), Path(folder), target, batch)
 
-    def inspect(self, dtype: str = "float32", batch: int | None = None) -> Inspection:
-        """Every stage of the compilation as text."""
+    def inspect(self, dtype: str = "float32", batch: int | None = None, target: str | None = None) -> Inspection:
+        """Every stage of the compilation as text, down to the machine code of a target (None: this machine)."""
         from tapeless.inspector import Inspection
 
-        return Inspection(self.pipeline(dtype), batch)
+        return Inspection(self.pipeline(dtype), batch, target)
 
     def check(self) -> str:
         """The warnings about the text, empty if there are none. Raises SourceError with all faults, if it has any."""

@@ -37,7 +37,7 @@ class Pipeline:
         self._entries: dict[str, Graph] = {}
         self._simplified: dict[str, Graph] = {}
         self._fused: dict[str, Graph] = {}
-        self._lowered: dict[tuple[str, int | None], Image] = {}
+        self._lowered: dict[tuple[str, int | None, str | None], Image] = {}
 
     def fresh(self) -> Pipeline:
         """The same model with no stage made yet."""
@@ -96,11 +96,11 @@ class Pipeline:
             self._fused[name] = fusion.fuse(self.simplified(name))
         return self._fused[name]
 
-    def lowered(self, name: str, capacity: int | None) -> Image:
-        """Machine code for one entry on this machine, with its schedule and loops."""
-        key = (name, capacity)
+    def lowered(self, name: str, capacity: int | None, target: str | None = None) -> Image:
+        """Machine code for one entry, with its schedule and loops; `target` None is this machine."""
+        key = (name, capacity, target)
         if key not in self._lowered:
-            self._lowered[key] = self.image((name,), target_named(None), capacity)
+            self._lowered[key] = self.image((name,), target_named(target), capacity)
         return self._lowered[key]
 
     def image(self, names: Sequence[str], target: Target, capacity: int | None) -> Image:

@@ -1,0 +1,22 @@
+"""The output shown in the documentation is what the compiler prints."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [page for page in sorted(DOCS.glob("*.md")) if "<!--\ninspect:" in page.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_output_in_the_docs_is_current(page: Path) -> None:
+    """If this fails, look at what changed and run: python docs/refresh.py"""
+    spec = importlib.util.spec_from_file_location("refresh", DOCS / "refresh.py")
+    assert spec and spec.loader
+    refresh = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(refresh)
+    text = page.read_text("utf-8")
+    assert refresh.refreshed(text) == text
