@@ -215,9 +215,7 @@ class Expressions:
         if kind == "newline":
             raise self.unreadable("an expression is missing here", "E0107")
         hint = None
-        if kind in ("=", "*", "/", "@", ")", "]", ",") or kind in _BINARY:
-            hint = None
-        elif kind == "..":
+        if kind == "..":
             hint = "A range `a..b` belongs after `for k in`; a slice is written `a:b`."
         elif kind == "if":
             hint = "A choice between two values is written `a if condition else b`."

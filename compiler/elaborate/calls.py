@@ -11,7 +11,6 @@ from tapeless.compiler.elaborate.emission import dims_product
 from tapeless.compiler.elaborate.evaluator import Evaluator
 from tapeless.compiler.elaborate.functions import CallSite
 from tapeless.compiler.elaborate.scope import Frame, join
-from tapeless.compiler.elaborate.suggest import nearest
 from tapeless.compiler.elaborate.values import (
     POISON,
     Binding,
@@ -25,14 +24,15 @@ from tapeless.compiler.elaborate.values import (
     describe,
     shape_text,
 )
-from tapeless.compiler.parser import made_by
+from tapeless.compiler.statements import made_by
+from tapeless.compiler.suggest import nearest
 from tapeless.ir.graph import Span
 from tapeless.ir.types import Dim, Rows
 
 # Bodies inside bodies: more than a real model ever has, few enough for Python's own stack.
 DEPTH = 40
 # Calls in all: functions that call others twice grow like 2 ** depth, and each call is about 50 microseconds of compile time.
-CALLS = 20_000
+CALLS = 10_000
 
 
 class Calls(Evaluator):

@@ -12,7 +12,6 @@ from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch
 from tapeless.compiler.elaborate.library import standard, standard_names
 from tapeless.compiler.elaborate.scope import Frame
-from tapeless.compiler.elaborate.suggest import meant
 from tapeless.compiler.elaborate.values import (
     AllBut,
     Binding,
@@ -24,6 +23,7 @@ from tapeless.compiler.elaborate.values import (
     describe,
     shape_text,
 )
+from tapeless.compiler.suggest import meant
 from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import Dim, DType, IRTypeError, Rows
 

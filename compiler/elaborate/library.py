@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label, Source
-from tapeless.compiler.elaborate.suggest import nearest
 from tapeless.compiler.elaborate.values import Defined
 from tapeless.compiler.parser import parse
+from tapeless.compiler.suggest import nearest
 from tapeless.ir.graph import Span
 
 STANDARD = Path(__file__).parent.parent / "std"

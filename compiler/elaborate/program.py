@@ -12,9 +12,9 @@ from tapeless.compiler.elaborate.library import Module
 from tapeless.compiler.elaborate.parameters import COUNTERS, Stored
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.statements import Statements
-from tapeless.compiler.elaborate.suggest import nearest
 from tapeless.compiler.elaborate.values import POISON, Binding, Computed, Fault, Poisoned
-from tapeless.compiler.parser import made_by
+from tapeless.compiler.statements import made_by
+from tapeless.compiler.suggest import nearest
 from tapeless.ir.graph import Graph, Span
 from tapeless.ir.types import DType
 

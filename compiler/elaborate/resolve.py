@@ -9,8 +9,8 @@ from tapeless.compiler.diagnostics import Diagnostic
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.library import Module, standard_names
-from tapeless.compiler.elaborate.suggest import meant
-from tapeless.compiler.parser import made_by
+from tapeless.compiler.statements import made_by
+from tapeless.compiler.suggest import meant
 
 _HINTS = 50  # in one body: each hint compares a name with all others, and whoever has that many faults wants the first ones
 

@@ -10,8 +10,18 @@ from tapeless.compiler import ast
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.parameters import Parameters
 from tapeless.compiler.elaborate.scope import Frame, join
-from tapeless.compiler.elaborate.values import POISON, Binding, Computed, Fault, Poison, Poisoned, TooLarge, describe, shape_text
-from tapeless.compiler.parser import made_by
+from tapeless.compiler.elaborate.values import (
+    POISON,
+    Binding,
+    Computed,
+    Fault,
+    Poison,
+    Poisoned,
+    TooLarge,
+    describe,
+    shape_text,
+)
+from tapeless.compiler.statements import made_by
 from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import DType, Rows, Tensor
 

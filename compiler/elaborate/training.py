@@ -13,9 +13,9 @@ from tapeless.compiler.elaborate.library import standard
 from tapeless.compiler.elaborate.parameters import COUNTER, Stored
 from tapeless.compiler.elaborate.program import Program
 from tapeless.compiler.elaborate.scope import Frame, join
-from tapeless.compiler.elaborate.suggest import nearest
 from tapeless.compiler.elaborate.values import Binding, Computed, Defined, Fault, Poisoned, describe
-from tapeless.compiler.parser import made_by
+from tapeless.compiler.statements import made_by
+from tapeless.compiler.suggest import nearest
 from tapeless.ir.graph import Graph, Span
 from tapeless.ir.types import DType, Tensor
 

@@ -43,5 +43,5 @@ def test_faults_of_imported_files_have_their_places(tmp_path: Path) -> None:
 
 def test_near_file_names(tmp_path: Path) -> None:
     (tmp_path / "own.tl").write_text(OWN)
-    with pytest.raises(ProgramErrors, match='Did you mean `import "own.tl"`'):
+    with pytest.raises(ProgramErrors, match=r'Did you mean `import "own\.tl"`'):
         load(MAIN.replace("own.tl", "owm.tl"), str(tmp_path / "main.tl"))

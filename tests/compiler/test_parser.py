@@ -11,10 +11,10 @@ import pytest
 
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import ProgramErrors, Source
-from tapeless.compiler.elaborate.suggest import nearest
 from tapeless.compiler.lexer import lex
 from tapeless.compiler.model import load
 from tapeless.compiler.parser import parse
+from tapeless.compiler.suggest import nearest
 from tapeless.compiler.unparse import unparse
 
 ROOT = Path(__file__).parents[2]
