@@ -10,9 +10,9 @@ from tapeless.compiler.diagnostics import Diagnostic, ProgramErrors, Source
 from tapeless.compiler.elaborate.library import Module, read_module
 from tapeless.compiler.elaborate.program import Program
 from tapeless.compiler.elaborate.resolve import resolve
-from tapeless.compiler.elaborate.suggest import nearest
 from tapeless.compiler.elaborate.training import Plan, Training
 from tapeless.compiler.elaborate.values import TooLarge
+from tapeless.compiler.suggest import nearest
 from tapeless.ir.graph import Graph, Span
 from tapeless.ir.types import DType, Tensor
 
