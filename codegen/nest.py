@@ -11,7 +11,7 @@ The work is cut into parts along the outermost parallel axis; a nest without one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tapeless.codegen.builder import Builder, index_constant
@@ -28,8 +28,13 @@ __all__ = ["buffers_of", "lower_nest", "part_range", "parts_for"]
 
 INSTRUCTIONS_PER_MICROSECOND = 8000
 """Of vector instructions, at some 3 GHz and 2.5 to 3 a cycle: what the count of parts is reckoned with."""
+BYTES_PER_MICROSECOND = 60_000
+"""Read and written, out of the second-level cache."""
 PART_MICROSECONDS = 10
 MOST_PARTS = 16
+GATHER, SCATTER, ACROSS = 12, 24, 12
+"""Instructions that stand for a gather, a scatter, and combining the lanes of one vector, on a machine that has them
+all: a row shorter than a vector is better taken sixteen rows at a time."""
 MOST_TEXT = 320
 """Instructions up to which a chunk's body is written out for all of its vectors: compile time is by the line."""
 
@@ -72,11 +77,11 @@ def lower_nest(node: Node, target: Target, capacity: int) -> Function:
     builder = Builder(target)
     buffers = buffers_of(node)
     groups = _groups(domain)
+    nests = [_Nest(builder, buffers, domain, group, target, capacity) for group in groups]
     parts = parts_for(max((_microseconds(group, domain, target, capacity) for group in groups), default=0.0))
-    if not any(group.parallel for group in groups):
-        parts = 1
-    for group in groups:
-        _Nest(builder, buffers, domain, group, target, capacity, parts).write()
+    parts = min(parts, max((nest.grains for nest in nests), default=1))
+    for nest in nests:
+        nest.write(parts)
     return Function(node.attrs["name"], buffers, parts, tuple(builder.block))
 
 
@@ -116,14 +121,23 @@ def _cost(terms: Sequence[Term]) -> int:
 
 
 def _microseconds(group: Group, domain: Domain, target: Target, capacity: int) -> float:
-    total = 0.0
-    for term in group.terms + [store.term for store in group.stores]:
+    total, moved = 0.0, 0
+    for term in group.terms:
         elements = 1
         for axis in term.axes | term.reduced:
             elements *= domain.extents[axis].at(capacity)
-        bytes_ = 8 if term.kind == "f64" else 4
-        total += COST.get(term.op, 1) * elements / target.lanes(bytes_)
-    return total / INSTRUCTIONS_PER_MICROSECOND
+        if "strides" in term.attrs:
+            moved += elements * (8 if term.kind == "f64" else 4)
+        cost = COST.get(term.op, 1)
+        if term.op == "random_uniform" and term.kind == "f32":
+            cost //= 4      # four vectors share a block's words
+        total += cost * elements / target.lanes(8 if term.kind == "f64" else 4)
+    for store in group.stores:
+        elements = 1
+        for axis in store.strides:
+            elements *= domain.extents[axis].at(capacity)
+        moved += elements * (8 if store.term.kind == "f64" else 4)
+    return max(total / INSTRUCTIONS_PER_MICROSECOND, moved / BYTES_PER_MICROSECOND)
 
 
 Body = Callable[[tuple[Operand, ...]], tuple[Operand, ...]]
@@ -131,11 +145,11 @@ Body = Callable[[tuple[Operand, ...]], tuple[Operand, ...]]
 
 class _Nest:
     def __init__(self, builder: Builder, buffers: tuple[Buffer, ...], domain: Domain, group: Group, target: Target,
-                 capacity: int, parts: int) -> None:
+                 capacity: int) -> None:
         self.b = builder
         self.domain = domain
         self.group = group
-        self.parts = parts
+        self.parts = 1
         self.capacity = capacity
         widest = max((8 if term.kind == "f64" else 4 for term in group.terms), default=4)
         self.lanes = target.lanes(widest)
@@ -150,19 +164,37 @@ class _Nest:
     # Choices
 
     def choose_vector_axis(self) -> Axis | None:
-        """The axis with most unit strides; of equals, the longest."""
-        scores: dict[Axis, int] = {}
-        walks = [(2, store.strides) for store in self.group.stores]
-        walks += [(3 if term.op == "random_uniform" else 1, term.attrs["strides"])
-                  for term in self.group.terms if "strides" in term.attrs]
+        """The axis along which the nest is expected to take the fewest instructions; of equals, the longest."""
         axes = {axis for term in self.group.terms for axis in term.axes | term.reduced}
         axes |= {axis for store in self.group.stores for axis in store.strides}
-        for weight, strides in walks:
-            for axis, stride in strides.items():
-                scores[axis] = scores.get(axis, 0) + (weight if stride == Size(1) else 0)
         if not axes:
             return None
-        return max(sorted(axes), key=lambda axis: (scores.get(axis, 0), self.domain.extents[axis].at(self.capacity)))
+        return min(sorted(axes), key=lambda axis: (self.expected(axis), -self.domain.extents[axis].at(self.capacity)))
+
+    def expected(self, axis: Axis) -> float:
+        """Instructions, roughly, with `axis` as the vector axis."""
+        extent = max(1, self.domain.extents[axis].at(self.capacity))
+        filled = extent / -(-extent // self.lanes)      # lanes that do work, on average
+
+        def times(axes: Iterable[Axis]) -> float:
+            count = 1.0
+            for other in axes:
+                count *= max(1, self.domain.extents[other].at(self.capacity))
+            return count / filled if axis in axes else count
+
+        total = 0.0
+        for term in self.group.terms:
+            turns = times(term.axes | term.reduced)
+            if "strides" in term.attrs and axis in term.axes:
+                unit = term.attrs["strides"].get(axis) == Size(1)
+                total += turns * (COST.get(term.op, 1) if unit else 4 * COST.get(term.op, GATHER // 4))
+            elif term.op not in ("constant", "count"):
+                total += turns * COST.get(term.op, 1)
+            if axis in term.reduced:
+                total += times(term.axes) * ACROSS
+        for store in self.group.stores:
+            total += times(store.strides) * (1 if store.strides.get(axis, Size(1)) == Size(1) else SCATTER)
+        return total
 
     def choose_vectors(self) -> int:
         """How many vectors a chunk has. Four hide the latency of a sum (4 cycles, and one add a cycle at least);
@@ -193,10 +225,24 @@ class _Nest:
 
     # Loops
 
-    def write(self) -> None:
-        parallel = [axis for axis in self.group.parallel if axis != self.vector_axis]
-        if self.vector_axis in self.group.parallel:
-            parallel.append(self.vector_axis)
+    @property
+    def parallel(self) -> list[Axis]:
+        """The axes of the outer loops: the vector axis, if it is one of them, is the innermost."""
+        axes = [axis for axis in self.group.parallel if axis != self.vector_axis]
+        return axes + [axis for axis in self.group.parallel if axis == self.vector_axis]
+
+    @property
+    def grains(self) -> int:
+        """How many shares the outermost loop can be cut into."""
+        if not self.parallel:
+            return 1
+        outermost = self.parallel[0]
+        grain = self.vectors * self.lanes if outermost == self.vector_axis else 1
+        return max(1, -(-self.domain.extents[outermost].at(self.capacity) // grain))
+
+    def write(self, parts: int) -> None:
+        self.parts = parts
+        parallel = self.parallel
         if parallel:
             self.loops(parallel, (), self.innermost, outermost=True)
         elif self.parts == 1:

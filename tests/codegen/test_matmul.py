@@ -10,6 +10,7 @@ import pytest
 from tapeless.codegen import llvm, native
 from tapeless.codegen.lower import lower_kernel
 from tapeless.ir.graph import Builder
+from tapeless.ir.target import TARGETS
 from tapeless.ir.types import DType, Rows, Tensor
 
 from .kernels import HOST, Compiled, arrays_for, check, kernel, run_compiled
@@ -120,3 +121,12 @@ def test_no_spills(shape):
             text = native.assembly(llvm.module_text([llvm.function_text(function, HOST)], HOST), HOST)
             spills = re.findall(r"zmm\d+, -?\d*\(%rsp\)|-?\d*\(%rsp\), %zmm\d+", text)
             assert not spills
+
+
+@pytest.mark.parametrize("target", ("x86-64-v3", "x86-64"))
+@pytest.mark.skipif(not HOST.triple.startswith("x86_64"), reason="runs code for other x86-64 machines")
+def test_narrower_vectors(target):
+    for dtype in (DType.F32, DType.F64):
+        for m, n, k, epilogue in ((BATCH, 21, 9, swish), (13, BATCH, 9, relu), (24, 32, 5, dropped), (9, 1, 7, masked)):
+            node = product(m, n, k, dtype=dtype, epilogue=epilogue)
+            check(node, 5, capacity=8, target=TARGETS[target])

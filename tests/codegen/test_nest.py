@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from tapeless.codegen.domain import LoweringError
+from tapeless.codegen.lower import lower_kernel
 from tapeless.ir.graph import Builder
+from tapeless.ir.target import TARGETS
 from tapeless.ir.types import DType, Rows, Tensor
 
-from .kernels import check, kernel
+from .kernels import HOST, Compiled, arrays_for, check, expected, kernel, run_compiled
 
 SIZES = (0, 1, 3, 7, 17, 64, 65, 129)
 BATCH = Rows()
@@ -150,3 +154,98 @@ def test_against_reference(build, dtype):
         for rows in ((0, 1, 7, 65) if n in (1, 17, 65) else (3,)):
             ranges = {"step": (0, 100), "label": (0, max(1, n))}
             check(node, rows, capacity=70, ranges=ranges)
+
+
+@pytest.mark.parametrize("build", (pointwise, biased, cross_entropy, columns, standardised, transposed, dropped, middle,
+                                   matrix_and_vector), ids=lambda build: build.__name__)
+def test_parts_cover_everything(build):
+    for n in (700, 128):
+        node = kernel("nest", lambda b, n=n: build(b, n, DType.F32))
+        assert lower_kernel(node, HOST, 3000).parts > 1 or build is columns and n == 128
+        for rows in (1, 333):
+            check(node, rows, capacity=3000, ranges={"label": (0, n)}, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("build", (biased, cross_entropy, standardised), ids=lambda build: build.__name__)
+@pytest.mark.parametrize("n", (3, 17, 200))
+def test_rows_do_not_depend_on_their_count(build, n):
+    for dtype in (DType.F32, DType.F64):
+        node = kernel("nest", lambda b, dtype=dtype: build(b, n, dtype))
+        compiled = Compiled(lower_kernel(node, HOST, 64))
+        arrays = arrays_for(node.regions[0], 64, ranges={"label": (0, n)})
+        whole = run_compiled(node, arrays, 64, compiled=compiled)
+        for rows in (1, 7, 16, 63):
+            cut = {name: array[:rows] if name != "b" else array for name, array in arrays.items()}
+            some = run_compiled(node, cut, rows, compiled=compiled)
+            for name in some:
+                assert some[name].tobytes() == whole[name][:rows].tobytes()
+
+
+@pytest.mark.parametrize("target", ("x86-64-v3", "x86-64"))
+@pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
+@pytest.mark.skipif(not HOST.triple.startswith("x86_64"), reason="runs code for other x86-64 machines")
+def test_narrower_vectors(build, target):
+    for dtype in (DType.F32, DType.F64):
+        node = kernel("nest", lambda b, dtype=dtype: build(b, 13, dtype))
+        check(node, 5, capacity=8, ranges={"step": (0, 100), "label": (0, 13)}, target=TARGETS[target])
+
+
+def test_results_in_place():
+    """An optimizer's update: three results over three of the operands."""
+    def build(b: Builder) -> None:
+        w, m, g = (b.input(name, Tensor(DType.F32, (33, 40)), "operand") for name in "wmg")
+        moment = b.emit("add", b.emit("mul", m, b.full(0.9, m)), b.emit("square", g))
+        b.output("m2", moment, "result")
+        b.output("w2", b.emit("sub", w, b.emit("div", m, b.emit("sqrt", b.emit("add", moment, b.full(1.0, m))))),
+                 "result")
+
+    node = kernel("nest", build)
+    arrays = arrays_for(node.regions[0], 1)
+    wanted = expected(node, arrays, 1)
+    w, m, g = (arrays[name].copy() for name in "wmg")
+    Compiled(lower_kernel(node, HOST, 1))([w, m, g, m, w], 1)
+    np.testing.assert_allclose(m, wanted["m2"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(w, wanted["w2"], rtol=1e-5, atol=1e-6)
+
+
+def test_not_a_number_is_kept():
+    def build(b: Builder) -> None:
+        x = b.input("x", Tensor(DType.F32, (BATCH, 37)), "operand")
+        y = b.input("y", Tensor(DType.F32, (BATCH, 37)), "operand")
+        b.output("relu", b.emit("maximum", x, b.full(0.0, x)), "result")
+        b.output("max", b.emit("maximum", x, y), "result")
+        b.output("min", b.emit("minimum", x, y), "result")
+        b.output("top", b.emit("max", x, axes=(1,)), "result")
+        b.output("low", b.emit("min", x, axes=(0,)), "result")
+        b.output("place", b.emit("argmax", x, axis=1), "result")
+        b.output("first", b.emit("argmax", x, axis=0), "result")
+
+    node = kernel("nest", build)
+    rng = np.random.default_rng(0)
+    x, y = (rng.integers(-3, 3, (9, 37)).astype(np.float32) for _ in range(2))
+    x[2, 30], x[2, 11], x[5, 36], y[7, 3] = np.nan, np.nan, np.nan, np.nan
+    x[6] = -np.inf
+    arrays = {"x": x, "y": y}
+    made, wanted = run_compiled(node, arrays, 9), expected(node, arrays, 9)
+    for name in made:
+        np.testing.assert_array_equal(made[name], wanted[name], err_msg=name)
+
+
+def test_log_sum_exp_of_extremes():
+    def build(b: Builder) -> None:
+        x = b.input("x", Tensor(DType.F32, (4, 20)), "operand")
+        b.output("r", b.emit("logsumexp", x, axes=(1,)), "result")
+
+    x = np.zeros((4, 20), np.float32)
+    x[0], x[1], x[2, 3], x[3] = -np.inf, -1e30, np.inf, 1e30
+    made = run_compiled(kernel("nest", build), {"x": x}, 4)["r"]
+    np.testing.assert_array_equal(made, np.array([-np.inf, -1e30, np.inf, 1e30], np.float32))
+
+
+def test_what_cannot_be_a_nest_is_refused():
+    def build(b: Builder) -> None:
+        x = b.input("x", Tensor(DType.F32, (6, 4)), "operand")
+        b.output("s", b.emit("sum", b.emit("reshape", b.emit("exp", x), shape=(3, 8)), axes=(1,)), "result")
+
+    with pytest.raises(LoweringError):
+        lower_kernel(kernel("nest", build), HOST, 1)
