@@ -69,5 +69,5 @@ def _infer_rows(graph: Graph, arrays: Sequence[Array]) -> int:
     for port, array in zip(graph.inputs, arrays, strict=True):
         for dim, size in zip(port.value.type.shape, array.shape, strict=False):
             if isinstance(dim, Rows):
-                return size // dim.multiple
+                return int(size) // dim.multiple
     return 1

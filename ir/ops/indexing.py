@@ -74,7 +74,7 @@ def _gather_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradient
 
 def _gather_reference(run: Run, operands: Sequence[Array]) -> Array:
     table, index = operands
-    return table[np.clip(index, 0, table.shape[0] - 1)]
+    return np.asarray(table[np.clip(index, 0, table.shape[0] - 1)])
 
 
 declare(

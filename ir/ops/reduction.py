@@ -90,10 +90,10 @@ def _logsumexp_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradi
 def logsumexp(x: Array, axes: tuple[int, ...]) -> Array:
     """log(sum(exp(x))), shifted by the greatest element; infinities as they come."""
     if x.size == 0:
-        return np.log(np.sum(x, axis=axes))
+        return np.asarray(np.log(np.sum(x, axis=axes)))
     top = np.max(x, axis=axes, keepdims=True)
     shift = np.where(np.isfinite(top), top, 0)
-    return np.log(np.sum(np.exp(x - shift), axis=axes)) + np.squeeze(shift, axis=axes)
+    return np.asarray(np.log(np.sum(np.exp(x - shift), axis=axes)) + np.squeeze(shift, axis=axes))
 
 
 _reduction("sum", lambda x, axes: np.sum(x, axis=axes), _sum_derivative)
