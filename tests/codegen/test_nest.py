@@ -161,7 +161,7 @@ def test_against_reference(build, dtype):
 def test_parts_cover_everything(build):
     for n in (700, 128):
         node = kernel("nest", lambda b, n=n: build(b, n, DType.F32))
-        assert lower_kernel(node, HOST, 3000).parts > 1 or build is columns and n == 128
+        assert lower_kernel(node, HOST, 3000).parts > 1 or (build is columns and n == 128)
         for rows in (1, 333):
             check(node, rows, capacity=3000, ranges={"label": (0, n)}, tolerance=1e-4)
 
