@@ -327,6 +327,9 @@ class _Analysis:
                           "strides": _strides(axes, dense(value.type.shape))}
         elif node.op in ("pick", "gather"):
             self.indexed(node, axes, made)
+        else:
+            # What was broadcast does not vary along the new axes, nor does what is made of it alone.
+            made.axes = frozenset(axis for operand in operands for axis in operand.axes)
         return made
 
     def indexed(self, node: Node, axes: tuple[Axis | None, ...], made: Term) -> None:
@@ -341,12 +344,13 @@ class _Analysis:
             walked, along = view.strides[1:], view.strides[0]
             strides, size = _strides(axes[index.type.rank:], walked), table.type.shape[0]
         made.op = "load_at"
+        made.axes = frozenset(strides) | made.operands[0].axes
         made.attrs = {"buffer": view.buffer, "strides": strides, "along": along, "size": size_of(size)}
 
     def reduction(self, node: Node, axes: tuple[Axis | None, ...], operand: Term, kind: str) -> Term:
         ((_, wanted),) = self.demanded(node, axes)
         reduced = frozenset(axis for axis in (wanted[place] for place in _reduced(node)) if axis is not None)
-        kept = frozenset(axis for axis in axes if axis is not None)
+        kept = operand.axes - reduced
 
         def over(op: str, value: Term) -> Term:
             attrs = {"axis": next(iter(reduced))} if op == "argmax" else {}

@@ -140,8 +140,19 @@ def matrix_and_vector(b: Builder, n: int, dtype: DType) -> None:
     b.output("total", b.emit("sum", x, axes=(0, 1)), "result")
 
 
+def of_broadcasts(b: Builder, n: int, dtype: DType) -> None:
+    """Reductions of what does not vary along all axes."""
+    p = b.input("p", Tensor(dtype, (n,)), "operand")
+    rows = b.emit("sum", b.emit("tanh", b.broadcast_to(p, (BATCH, n))), axes=(1,))
+    again = b.emit("tanh", b.broadcast_to(b.emit("tanh", rows), (BATCH, n), (0,)))
+    b.output("rows", rows, "result")
+    b.output("out", again, "result")
+    b.output("total", b.emit("sum", b.emit("square", again), axes=(0, 1)), "result")
+    b.output("columns", b.emit("max", again, axes=(0,)), "result")
+
+
 BUILDS = (pointwise, biased, cross_entropy, mean_loss, columns, totals, standardised, middle, transposed, symmetric,
-          reshaped, dropped, gathered, scalars, matrix_and_vector)
+          reshaped, dropped, gathered, scalars, matrix_and_vector, of_broadcasts)
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
