@@ -87,8 +87,8 @@ class Port:
 
     @property
     def key(self) -> str:
-        """The label, unique among a graph's inputs or outputs: a parameter's gradient is `d_` and its name."""
-        return f"d_{self.label}" if self.role == "gradient" else self.label
+        """The label, unique among a graph's inputs or outputs: a parameter's gradient is `grad(h.W)`."""
+        return f"grad({self.label})" if self.role == "gradient" else self.label
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class Builder:
         return name
 
     def input(self, label: str, type: Tensor, role: str, span: Span | None = None, name: str | None = None) -> Value:
-        value = Value(self.unique(name or Port(label, Value(label, type), role).key), type)
+        value = Value(self.unique(name or (f"d_{label}" if role == "gradient" else label)), type)
         self._inputs.append(Port(label, value, role, span))
         return value
 

@@ -34,7 +34,7 @@ def test_example_runs(path: Path, dtype: DType) -> None:
         one.name: rng.integers(0, one.bound or 2, one.type.at(6)) if one.type.dtype is DType.I32 else rng.normal(size=one.type.at(6))
         for one in model.data
     }
-    gradients = {f"d_{slot.name}": rng.normal(size=slot.type.at(6)) for slot in model.slots if slot.role == "param"}
+    gradients = {f"grad({slot.name})": rng.normal(size=slot.type.at(6)) for slot in model.slots if slot.role == "param"}
     for graph in (*model.forward.values(), model.init, model.update):
         verify(graph)
         assert read(write(graph)) == graph

@@ -37,7 +37,7 @@ def trained(settings: str, before: str = "") -> tuple[Model, Arrays, Arrays]:
     start = started(loaded)
     state = {**start, "steps": np.int32(STEPS)}
     for gradient in gradients():
-        state |= ran(loaded.update, state, {f"d_{name}": array for name, array in gradient.items()})
+        state |= ran(loaded.update, state, {f"grad({name})": array for name, array in gradient.items()})
     assert state["step"] == STEPS
     return loaded, start, state
 
