@@ -381,10 +381,10 @@ class _Fusion:
 
     def _recompute(self, group: _Group) -> None:
         """Leaves cheap work on stored values to the kernels that want it, instead of storing its result too."""
-        for k in reversed(group.places):
+        for k in group.places[::-1]:
             (value,) = self.graph.nodes[k].results
             users = self._using_groups(value, group)
-            if not users or len(users) > 2 or value in self.graph.output_values:
+            if k not in group.places or not users or len(users) > 2 or value in self.graph.output_values:
                 continue
             chain = self._cheap_chain(k, group)
             if not chain or any(user.family not in ("nest", "matmul") for user in users):
@@ -398,7 +398,7 @@ class _Fusion:
                 for taken in (v for place in chain for v in self._taken(self.graph.nodes[place])):
                     if taken in self.place and self.groups[self.place[taken]] is not user:
                         self._edge(self.groups[self.place[taken]], user)
-            for place in sorted(chain, reverse=True):
+            for place in sorted(set(chain) & set(group.places), reverse=True):
                 (made,) = self.graph.nodes[place].results
                 if not self._stored(made, group) and group not in self._computing(self._users(made)):
                     group.places.remove(place)

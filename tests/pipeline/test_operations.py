@@ -1,0 +1,52 @@
+"""Every operation of the registry becomes machine code that agrees with its reference, on all of its samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tapeless.ir.graph import Builder, Graph
+from tapeless.ir.interpreter import run
+from tapeless.ir.ops import OPERATIONS, Sample
+from tapeless.ir.types import DType, Tensor
+
+from .harness import program_of, run_native
+
+ROWS = 5
+CASES = [
+    pytest.param(name, sample, dtype, id=f"{name}-{index}-{dtype}")
+    for name, op in OPERATIONS.items()
+    for index, sample in enumerate(op.samples)
+    for dtype in (DType.F32, DType.F64)
+]
+
+
+def test_only_the_operations_with_regions_have_no_samples() -> None:
+    assert {name for name, op in OPERATIONS.items() if not op.samples} == {"scan", "kernel", "task"}
+
+
+def graph_of(name: str, sample: Sample, dtype: DType) -> Graph:
+    """The operation on inputs x0, x1, ..., its real element type replaced by `dtype`."""
+
+    def real(type: Tensor) -> Tensor:
+        return type.with_dtype(dtype) if type.dtype is DType.F64 else type
+
+    b = Builder("sample", dtype)
+    inputs = [b.input(f"x{k}", real(type), "data") for k, type in enumerate(sample.operands)]
+    attrs = {key: dtype if value is DType.F64 else value for key, value in (sample.attrs or {}).items()}
+    b.output("y", b.emit(name, *inputs, name="y", **attrs), "output")
+    return b.graph()
+
+
+@pytest.mark.parametrize(("name", "sample", "dtype"), CASES)
+def test_machine_code_agrees_with_the_reference(name: str, sample: Sample, dtype: DType) -> None:
+    graph, rng = graph_of(name, sample, dtype), np.random.default_rng(0)
+    inputs = {}
+    for port in graph.inputs:
+        shape = port.value.type.at(ROWS)
+        real = rng.uniform(sample.low, sample.high, shape).astype(dtype.numpy)
+        inputs[port.key] = real if port.value.type.dtype.is_float else rng.integers(0, 2, shape)
+    expected = run(graph, inputs, rows=ROWS)["y"]
+    made = run_native(program_of(graph, dtype), graph, inputs, ROWS, capacity=8)["y"]
+    tolerance = 1e-5 if dtype is DType.F32 else 1e-13
+    np.testing.assert_allclose(made, expected, rtol=tolerance, atol=tolerance)
