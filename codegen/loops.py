@@ -26,7 +26,7 @@ are i1 in registers. This module must not know LLVM, nor what a tensor is.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 
 __all__ = [
     "OPERATIONS", "PART", "ROWS", "Buffer", "Compute", "Constant", "For", "Function", "Gather", "If", "Instruction",
@@ -66,7 +66,7 @@ class Type:
 BYTES = {"f32": 4, "f64": 8, "i32": 4, "u32": 4, "i64": 8, "i1": 1}
 
 
-@lru_cache(maxsize=None)
+@cache
 def vector(kind: str, lanes: int) -> Type:
     if kind not in BYTES:
         raise ValueError(f"there is no kind {kind!r} in the loop IR")

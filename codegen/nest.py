@@ -223,6 +223,11 @@ class _Nest:
         extent = self.domain.extents[self.vector_axis]
         return extent.known and 0 < extent.coefficient <= self.vectors * self.lanes
 
+    @property
+    def whole_chunk(self) -> bool:
+        """Whether the open scopes bind the vector axis to one chunk that covers it."""
+        return self.single and any(scope.chunk is not None for scope in self.e.scopes)
+
     # Loops
 
     @property
@@ -387,7 +392,8 @@ class _Nest:
         alike = [term for term in self.group.terms
                  if term.reduced == wanted.reduced and term.axes == wanted.axes and term not in memo]
         shared = [term for term in alike if term.operands[0].stage <= operand_stage]
-        axes = self.free(wanted.reduced)
+        # A loop of its own for each axis, even where an outer one is open over the same: the inner one hides it.
+        axes = wanted.reduced - ({self.vector_axis} if self.whole_chunk else set())
         stores: list[Store] = []
         if axes == wanted.reduced and len(shared) == len(alike):
             bound = frozenset(self.group.parallel)
@@ -432,8 +438,7 @@ class _Nest:
         lanes = self.lanes if spread else 1
         vectors = 1
         if spread and self.vector_axis in term.reduced:
-            bound = self.vector_axis in self.free(frozenset((self.vector_axis,)))
-            vectors = self.widest() if bound else self.e.chunk.vectors
+            vectors = self.e.chunk.vectors if self.whole_chunk else self.widest()
         elif spread:
             vectors = self.e.chunk.vectors
         type: Type = vector(operand.kind, lanes)

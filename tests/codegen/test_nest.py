@@ -151,8 +151,18 @@ def of_broadcasts(b: Builder, n: int, dtype: DType) -> None:
     b.output("columns", b.emit("max", again, axes=(0,)), "result")
 
 
+def nested(b: Builder, n: int, dtype: DType) -> None:
+    """Reductions over an axis whose loop is open already, for something else."""
+    x = b.input("x", Tensor(dtype, (BATCH, n)), "operand")
+    top = b.emit("max", x, axes=(0,))
+    raised = b.emit("add", x, b.broadcast_to(top, (BATCH, n)))
+    b.output("top", top, "result")
+    b.output("low", b.emit("min", raised, axes=(0, 1)), "result")
+    b.output("rows", b.emit("sum", raised, axes=(1,)), "result")
+
+
 BUILDS = (pointwise, biased, cross_entropy, mean_loss, columns, totals, standardised, middle, transposed, symmetric,
-          reshaped, dropped, gathered, scalars, matrix_and_vector, of_broadcasts)
+          reshaped, dropped, gathered, scalars, matrix_and_vector, of_broadcasts, nested)
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tapeless.compiler.passes.decompose import DECOMPOSE
-from tapeless.compiler.passes.rewriter import Rewriter, RewriteLoop, Rule, rewrite
+from tapeless.compiler.passes.rewriter import RewriteLoop, Rewriter, Rule, rewrite
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.ir.graph import Builder, Graph
 from tapeless.ir.interpreter import run

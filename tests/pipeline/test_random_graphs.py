@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
-from .harness import Program, program_of, run_native
 
 from tapeless.compiler import entries
 from tapeless.compiler.passes import PASSES
@@ -14,6 +13,8 @@ from tapeless.ir.graph import Builder, Graph, Value
 from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType, Rows, Tensor
 from tapeless.ir.verifier import verify
+
+from .harness import Program, program_of, run_native
 
 WIDTHS = (1, 3, 7, 17)
 UNARY = ("neg", "exp", "tanh", "sigmoid", "softplus", "abs", "square", "sin", "cos", "log1p")
