@@ -1,0 +1,30 @@
+"""Tapeless as a user calls it: one native call runs all the steps asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import numpy as np
+
+import tapeless
+from peers.serve import serve
+from tapeless.runtime.call import Call
+from workloads import named
+
+workload = named(sys.argv[1])
+program = tapeless.load(workload.source).compile(threads=int(os.environ["THREADS"]))
+for view, value in zip(program.parameters.values(), workload.parameters(), strict=True):
+    view[...] = value
+x, y = workload.data()
+order = np.tile(np.arange(len(x), dtype=np.int32), max(workload.steps, 1))  # the one batch, again and again
+image, memory = program.image("train"), program.memory()
+
+
+def train(count: int) -> float:
+    call = Call(image, "train_step", memory, program.threads, [x, y], order=order)
+    call.run(0, count * len(x))
+    return float(call.sums[0]) / (count * len(x))
+
+
+serve(train)
