@@ -28,6 +28,14 @@ def softplus(x):
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
+def erf(x):
+    """By mpmath, to 30 digits."""
+    import mpmath
+
+    with mpmath.workdps(30):
+        return np.array([WIDE(mpmath.nstr(mpmath.erf(mpmath.mpf(np.format_float_scientific(v))), 25)) for v in x], WIDE)
+
+
 # name: (reference, greatest error in ulps, range of arguments; None for positive ones over many magnitudes)
 FUNCTIONS = {
     "exp": (np.exp, 1.5, (-87, 88)),
@@ -39,6 +47,7 @@ FUNCTIONS = {
     "softplus": (softplus, 2.5, (-80, 80)),
     "sin": (np.sin, 2.0, (-1e4, 1e4)),
     "cos": (np.cos, 2.0, (-1e4, 1e4)),
+    "erf": (erf, 3.0, (-6, 6)),
 }
 
 needs_long_double = pytest.mark.skipif(np.finfo(WIDE).nmant < 60, reason="no type is wider than f64 here")
