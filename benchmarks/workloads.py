@@ -78,7 +78,7 @@ class Workload:
 WORKLOADS: Sequence[Workload] = (
     Workload("tiny_mlp", (8, 16, 16, 1), "tanh", "squared", "sgd", 0.01, 32, 2000),
     Workload("logreg", (64, 10), "", "cross_entropy", "sgd", 0.1, 32, 2000),
-    Workload("mlp", (784, 512, 256, 10), "relu", "cross_entropy", "adam", 1e-3, 64, 20),
+    Workload("mlp", (784, 512, 256, 10), "relu", "cross_entropy", "adam", 1e-4, 64, 20),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,12 @@ def test_output_in_the_docs_is_current(page: Path) -> None:
     spec.loader.exec_module(refresh)
     text = page.read_text("utf-8")
     assert refresh.refreshed(text) == text
+
+
+QUOTE = re.compile(r"<!-- quote: (?P<file>\S+) -->\n```\w*\n(?P<body>.*?)```", re.DOTALL)
+QUOTES = [(page.stem, m["file"], m["body"]) for page in sorted(DOCS.glob("*.md")) for m in QUOTE.finditer(page.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize(("page", "file", "body"), QUOTES)
+def test_quoted_code_is_in_its_file(page: str, file: str, body: str) -> None:
+    assert body in (DOCS.parent / file).read_text("utf-8")
