@@ -78,6 +78,30 @@ def _number(node: Node, operands: list[Formula]) -> Formula:
     return Formula(text, UNARY if text.startswith("-") else ATOM)
 
 
+def _slice(node: Node, operands: list[Formula]) -> Formula:
+    """As Python writes it: `x[:, 1:3]`, `x[:, ::-1]`."""
+    parts = []
+    for start, size, step, extent in zip(*(node.attrs[k] for k in ("start", "size", "step")), node.operands[0].type.shape, strict=True):
+        if (start, size, step) == (0, extent, 1):
+            parts.append(":")
+            continue
+        stop = start + size * step
+        first = str(start) if start != (0 if step > 0 else extent - 1) else ""
+        last = str(stop) if 0 <= stop < extent else ""
+        parts.append(f"{first}:{last}" + (f":{step}" if step != 1 else ""))
+    return Formula(f"{operands[0].inside(ATOM)}[{', '.join(parts)}]")
+
+
+def _pad(node: Node, operands: list[Formula]) -> Formula:
+    start, step, axis = (node.attrs[k] for k in ("start", "step", "axis"))
+    every = f", step = {step}" if step != 1 else ""
+    return Formula(f"pad({operands[0].text}, axis = {axis}, size = {node.attrs['size']}, start = {start}{every})")
+
+
+def _concat(node: Node, operands: list[Formula]) -> Formula:
+    return Formula(f"concat({', '.join(operand.text for operand in operands)}, axis = {node.attrs['axis']})")
+
+
 def _cast(node: Node, operands: list[Formula]) -> Formula:
     """A boolean counts as 0 and 1 without a word; other casts are written out."""
     if node.operands[0].type.dtype is DType.BOOL:
@@ -113,7 +137,11 @@ WRITTEN: Mapping[str, Written] = {
     "gather": lambda node, operands: Formula(f"{operands[0].inside(ATOM)}[{operands[1].text}]"),
     "argmax": lambda node, operands: Formula(f"argmax({operands[0].text}, axis = {node.attrs['axis']})"),
     "random_uniform": lambda node, operands: Formula(f"random.uniform(site {node.attrs['site']})"),
+    "slice": _slice,
+    "pad": _pad,
+    "concat": _concat,
     "sum": _reduction,
+    "prod": _reduction,
     "max": _reduction,
     "min": _reduction,
     "logsumexp": _reduction,

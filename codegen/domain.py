@@ -44,7 +44,7 @@ class Size:
 ONE = Size(1)
 Axis = int
 Strides = dict[Axis, Size]
-REDUCTIONS = ("sum", "max", "min", "argmax")
+REDUCTIONS = ("sum", "prod", "max", "min", "argmax")
 
 
 def size_of(dim: Dim) -> Size:
@@ -74,8 +74,11 @@ class Term:
 
 @dataclass(frozen=True)
 class Access:
+    """How elements lie in a buffer; `offset` is a sum of sizes, where the first one lies."""
+
     buffer: int
     strides: tuple[Size, ...]
+    offset: tuple[Size, ...] = ()
 
 
 @dataclass(eq=False)
@@ -157,7 +160,7 @@ class _Analysis:
         self.classes = _Classes()
         self.names: dict[tuple[tuple[Value, int], int], Axis] = {}
         self.extents: dict[Axis, Size] = {}
-        self.loads: dict[tuple[int, tuple[tuple[Axis, Size], ...]], Term] = {}
+        self.loads: dict[tuple[Any, ...], Term] = {}
         self.views = self.find_views()
 
     # Inputs seen through transposes and reshapes, as strides
@@ -167,7 +170,7 @@ class _Analysis:
         for place, port in enumerate(self.region.inputs):
             views[port.value] = Access(place, dense(port.value.type.shape, self.leading[place]))
         for node in self.region.nodes:
-            if node.op in ("transpose", "reshape", "stop_gradient") and node.operands[0] in views:
+            if node.op in ("transpose", "reshape", "slice", "stop_gradient") and node.operands[0] in views:
                 view = views[node.operands[0]]
                 made = self.view_through(node, view)
                 if made is not None:
@@ -178,14 +181,19 @@ class _Analysis:
         if node.op == "stop_gradient":
             return view
         if node.op == "transpose":
-            return Access(view.buffer, tuple(view.strides[axis] for axis in node.attrs["perm"]))
+            return Access(view.buffer, tuple(view.strides[axis] for axis in node.attrs["perm"]), view.offset)
+        if node.op == "slice":
+            strides = tuple(stride * Size(step) for stride, step in zip(view.strides, node.attrs["step"], strict=True))
+            moves = [stride * Size(start) for stride, start in zip(view.strides, node.attrs["start"], strict=True)]
+            return Access(view.buffer, strides, (*view.offset, *(move for move in moves if move.coefficient)))
         shape = node.operands[0].type.shape
         mapped = _unit_reshape(shape, node.result.type.shape)
         if mapped is not None:
-            return Access(view.buffer, tuple(ONE if axis is None else view.strides[axis] for axis in mapped))
+            return Access(view.buffer, tuple(ONE if axis is None else view.strides[axis] for axis in mapped),
+                          view.offset)
         if all(stride == wanted or dim == 1 for stride, wanted, dim in zip(view.strides, dense(shape), shape,
                                                                            strict=True)):
-            return Access(view.buffer, dense(node.result.type.shape))
+            return Access(view.buffer, dense(node.result.type.shape), view.offset)
         return None
 
     # Which axes are one
@@ -295,9 +303,9 @@ class _Analysis:
         if value in self.views:
             view = self.views[value]
             strides = _strides(axes, view.strides)
-            key = (view.buffer, tuple(sorted(strides.items(), key=lambda item: item[0])))
+            key = (view.buffer, view.offset, tuple(sorted(strides.items(), key=lambda item: item[0])))
             if key not in self.loads:
-                self.loads[key] = Term("load", (), bound, kind, {"buffer": view.buffer, "strides": strides})
+                self.loads[key] = Term("load", (), bound, kind, {"buffer": view.buffer, "strides": strides, "offset": view.offset})
             return self.loads[key]
         assert node is not None
         operands = tuple(terms[operand, wanted] for operand, wanted in self.demanded(node, axes))
@@ -325,6 +333,8 @@ class _Analysis:
             at = self.region.producers[step].attrs["value"] if known is None else 0
             made.attrs = {"site": node.attrs["site"], "seed": self.views[seed].buffer, "step": known, "at": at,
                           "strides": _strides(axes, dense(value.type.shape))}
+        elif node.op == "pad":
+            return self.padded(node, axes, kind)
         elif node.op in ("pick", "gather"):
             self.indexed(node, axes, made)
         else:
@@ -345,7 +355,39 @@ class _Analysis:
             strides, size = _strides(axes[index.type.rank:], walked), table.type.shape[0]
         made.op = "load_at"
         made.axes = frozenset(strides) | made.operands[0].axes
-        made.attrs = {"buffer": view.buffer, "strides": strides, "along": along, "size": size_of(size)}
+        made.attrs = {"buffer": view.buffer, "strides": strides, "along": along, "size": size_of(size),
+                      "offset": view.offset}
+
+    def padded(self, node: Node, axes: tuple[Axis | None, ...], kind: str) -> Term:
+        """The operand's element where the place has one, else 0. The load is clamped, so it is never wild."""
+        (operand,), along = node.operands, node.attrs["axis"]
+        if operand not in self.views:
+            raise LoweringError(f"`pad` takes {operand}, which its own kernel makes")
+        view, axis, size = self.views[operand], axes[along], operand.type.shape[along]
+        zero = Term("constant", (), frozenset(), kind, {"value": 0.0 if kind[0] == "f" else 0})
+        if size == 0:
+            return zero
+        bound = frozenset() if axis is None else frozenset((axis,))
+
+        def number(value: int) -> Term:
+            return Term("constant", (), frozenset(), "i32", {"value": value})
+
+        def apply(op: str, *operands: Term, made: str = "i32") -> Term:
+            return Term(op, operands, bound, made)
+
+        start, step = node.attrs["start"], node.attrs["step"]
+        moved = apply("sub", Term("iota", (), bound, "i32", {"axis": axis}), number(start))
+        place = moved if step == 1 else apply("div", moved, number(step))
+        there = apply("logical_and", apply("le", number(0), place, made="i1"),
+                      apply("lt", place, number(size_of(size).coefficient), made="i1"), made="i1")
+        if abs(step) != 1:
+            there = apply("logical_and", there, apply("eq", apply("mul", place, number(step)), moved, made="i1"),
+                          made="i1")
+        strides = _strides([None if k == along else a for k, a in enumerate(axes)], view.strides)
+        attrs = {"buffer": view.buffer, "strides": strides, "along": view.strides[along], "size": size_of(size),
+                 "offset": view.offset}
+        taken = Term("load_at", (place,), frozenset(strides) | bound, kind, attrs)
+        return Term("select", (there, taken, zero), taken.axes, kind)
 
     def reduction(self, node: Node, axes: tuple[Axis | None, ...], operand: Term, kind: str) -> Term:
         ((_, wanted),) = self.demanded(node, axes)
@@ -374,7 +416,7 @@ class _Analysis:
         return apply("add", apply("log", total), shift)
 
 
-_REDUCING = ("sum", "max", "min", "logsumexp", "argmax")
+_REDUCING = ("sum", "prod", "max", "min", "logsumexp", "argmax")
 
 
 def _strides(axes: Sequence[Axis | None], strides: Sequence[Size]) -> Strides:
@@ -397,7 +439,7 @@ def _unit_reshape(old: Sequence[Dim], new: Sequence[Dim]) -> list[int | None] | 
 def _correspondence(node: Node) -> list[tuple[Value, tuple[int | None, ...]]]:
     """For each computed operand, which result axis each of its axes is (None: a reduced or unit axis)."""
     result: Tensor = node.result.type
-    if node.op in ("constant", "iota", "count", "random_uniform", "matmul"):
+    if node.op in ("constant", "iota", "count", "random_uniform", "matmul", "slice", "pad"):
         return []
     if node.op == "broadcast":
         return [(node.operands[0], tuple(node.attrs["axes"]))]

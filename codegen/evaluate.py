@@ -198,7 +198,7 @@ class Evaluator:
 
     def read(self, term: Term, strides: Strides, extra: Operand | None) -> Values:
         buffer = self.buffers[term.attrs["buffer"]].name
-        base, _ = self.address(strides)
+        base = self.displaced(term, strides)
         if extra is not None:
             base = self.b.arithmetic("add", base, extra)
         if not self.varies(term):
@@ -216,6 +216,13 @@ class Evaluator:
                 made.append(self.b.gather(buffer, term.kind, index, self.offsets(step), mask))
         return tuple(made)
 
+    def displaced(self, term: Term, strides: Strides) -> Operand:
+        """The address of the first element, moved by the offset of a slice."""
+        base, _ = self.address(strides)
+        for size in term.attrs.get("offset", ()):
+            base = self.b.arithmetic("add", base, self.size(size))
+        return base
+
     def load_at(self, term: Term) -> Values:
         """A load at a computed index, clamped into its range."""
         (picked,) = term.operands
@@ -229,7 +236,7 @@ class Evaluator:
                 moves.append(self.b.arithmetic("mul", place, along))
             if not self.varies(picked):
                 return self.read(term, strides, moves[0])
-            base, _ = self.address(strides)
+            base = self.displaced(term, strides)
             step = self.size(strides.get(self.vector_axis, Size(0)))
             name = self.buffers[term.attrs["buffer"]].name
             return tuple(
@@ -237,7 +244,7 @@ class Evaluator:
                             self.b.arithmetic("add", self.b.arithmetic("add", base, move),
                                               self.b.arithmetic("mul", step, index_constant(number))), 1, mask)
                 for number, (move, mask) in enumerate(zip(moves, self.chunk.masks, strict=True)))
-        base, _ = self.address(strides)
+        base = self.displaced(term, strides)
         type = vector("i32", self.lanes)
         limit = self.b.splat(self.b.convert(last, "i32"), self.lanes)
         scale = self.b.splat(self.b.convert(along, "i32"), self.lanes)

@@ -60,6 +60,16 @@ def _sign(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
     return b.select(b.compare("lt", Constant(0, x.type), x), Constant(1, x.type), below)
 
 
+def _round(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
+    """To the nearest integer, ties to the even one: adding 2**(bits of the mantissa) leaves no bits for a fraction."""
+    (x,) = operands
+    whole = 2.0 ** {"f32": 23, "f64": 52}[x.type.kind]
+    size = b.compute("abs", x, type=x.type)
+    near = b.sub(b.add(size, Constant(whole, x.type)), Constant(whole, x.type))
+    signed = b.select(b.compare("lt", x, 0), b.compute("neg", near, type=x.type), near)
+    return b.select(b.compare("lt", size, whole), signed, x)
+
+
 POINTWISE: dict[str, Rule] = {
     **{op: _plain(op) for op in ("add", "sub", "mul", "div", "neg", "sqrt", "floor", "abs")},
     **{op: _comparison(op) for op in ("lt", "le", "eq", "ne")},
@@ -70,6 +80,7 @@ POINTWISE: dict[str, Rule] = {
     "square": lambda b, operands, kind: b.mul(operands[0], operands[0]),
     "reciprocal": lambda b, operands, kind: b.div(Constant(1.0, operands[0].type), operands[0]),
     "sign": _sign,
+    "round": _round,
     "logical_and": _plain("and"),
     "logical_or": _plain("or"),
     "logical_not": lambda b, operands, kind: b.bits("xor", operands[0], True),
@@ -77,7 +88,7 @@ POINTWISE: dict[str, Rule] = {
     "cast": lambda b, operands, kind: b.convert(operands[0], kind),
 }
 
-COST = {"exp": 20, "expm1": 24, "log": 28, "log1p": 36, "tanh": 30, "sigmoid": 24, "softplus": 60, "sin": 40, "cos": 40,
+COST = {"exp": 20, "expm1": 24, "log": 28, "log1p": 36, "tanh": 30, "sigmoid": 24, "softplus": 60, "erf": 60, "sin": 40, "cos": 40,
         "pow": 90, "random_uniform": 150, "div": 4, "sqrt": 4, "maximum": 2, "minimum": 2, "sign": 4}
 """Instructions for one vector, where they are more than one: for choosing parts and unrolling, not for timing."""
 

@@ -17,7 +17,7 @@ __all__ = ["Accumulator", "accumulator_of"]
 
 
 class Accumulator:
-    """A sum, a maximum or a minimum over `vectors` accumulators of a type."""
+    """A sum, a product, a maximum or a minimum over `vectors` accumulators of a type."""
 
     def __init__(self, b: Builder, op: str, type: Type, vectors: int) -> None:
         self.b = b
@@ -32,7 +32,7 @@ class Accumulator:
 
     @property
     def identity(self) -> Constant:
-        return Constant({"sum": 0.0, "max": -math.inf, "min": math.inf}[self.op], self.type)
+        return Constant({"sum": 0.0, "prod": 1.0, "max": -math.inf, "min": math.inf}[self.op], self.type)
 
     def initial(self) -> tuple[Operand, ...]:
         return (self.identity,) * self.vectors
@@ -40,6 +40,8 @@ class Accumulator:
     def combine(self, a: Operand, b: Operand) -> Operand:
         if self.op == "sum":
             return self.b.add(a, b)
+        if self.op == "prod":
+            return self.b.mul(a, b)
         return maximum(self.b, a, b) if self.op == "max" else minimum(self.b, a, b)
 
     def feed(self, carried: Sequence[Operand], values: Sequence[Operand], masks: Sequence[Operand | None],

@@ -24,9 +24,11 @@ from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.ops.scalar import POINTWISE
 
 FREE = frozenset({"constant", "iota", "count", "broadcast"})
-REDUCTIONS = frozenset({"sum", "max", "min", "argmax"})
+REDUCTIONS = frozenset({"sum", "prod", "max", "min", "argmax"})
 ALONE = {"gather": "gather", "scatter_add": "scatter", "permutation": "permutation", "transpose": "nest"}
-IN_MEMORY = frozenset({"matmul", "pick", *ALONE})
+# Read at places that the loops do not stand at: what they take must lie in memory.
+DISPLACED = frozenset({"pick", "slice", "pad"})
+IN_MEMORY = frozenset({"matmul", *DISPLACED, *ALONE})
 CHEAP = 4  # flops an element: less than the store and load that recomputing it saves
 LONGEST_CHAIN = 3  # nodes repeated for one value
 LARGEST = 48  # nodes in one kernel: beyond this, vectors no longer stay in registers
@@ -275,8 +277,8 @@ class _Fusion:
                 and self._identity_inside(nodes, inside)
             )
         inside = {value for node in nodes for value in node.results}
-        picked = [node.operands[0] for node in nodes if node.op == "pick"]
-        if any(set(self._taken_of(value)) & inside for value in picked):
+        displaced = [node.operands[0] for node in nodes if node.op in DISPLACED]
+        if any(set(self._taken_of(value)) & inside for value in displaced):
             return False
         return loop_axes_agree(self._with_free(nodes), free=self.free, reductions=REDUCTIONS)
 

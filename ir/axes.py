@@ -6,6 +6,7 @@ from collections.abc import Sequence, Set
 from typing import Any
 
 from tapeless.ir.graph import Node, Value
+from tapeless.ir.ops.movement import whole
 
 Key = tuple[Any, int]
 
@@ -41,7 +42,7 @@ class LoopAxes:
 
     def _key(self, node: Node, place: int, axis: int) -> Key:
         value = node.operands[place]
-        mapped = node.op in ("broadcast", "pick") and value not in self._inside
+        mapped = node.op in ("broadcast", "pick", "slice", "pad") and value not in self._inside
         return ((node.results[0], "use", place), axis) if mapped else (value, axis)
 
     def _join(self, one: Key, other: Key) -> None:
@@ -62,6 +63,11 @@ def _targets(node: Node, place: int, value: Value) -> Sequence[int | None]:
         return tuple(node.attrs["axes"])
     if node.op == "pick" and place == 0:
         return (*range(rank - 1), None)
+    if node.op == "slice":
+        taken = zip(node.attrs["start"], node.attrs["size"], node.attrs["step"], value.type.shape, strict=True)
+        return [k if whole(*part) else None for k, part in enumerate(taken)]
+    if node.op == "pad":
+        return [None if k == node.attrs["axis"] else k for k in range(rank)]
     if "axes" in node.attrs or node.op == "argmax":
         kept = [k for k in range(rank) if k not in reduced_axes(node)]
         return [kept.index(k) if k in kept else None for k in range(rank)]

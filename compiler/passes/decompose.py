@@ -1,7 +1,7 @@
 """Decomposition: operations that exist for readers and for derivatives become what kernels are made of.
 
 `logsumexp(x)` becomes its shifted form, `exp(x - logsumexp(x))` (the softmax) becomes the shifted exponentials over
-their sum, so that each exponential is computed once; a division by one number becomes a product; stopped gradients have done their work and go. Valid graph in, valid graph out, same values up to rounding.
+their sum, so that each exponential is computed once; a division by one number becomes a product; a concatenation becomes a choice among its parts; stopped gradients have done their work and go. Valid graph in, valid graph out, same values up to rounding.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from tapeless.compiler.passes.rewriter import Rewriter, Rule
 from tapeless.ir.graph import Node, Value
 from tapeless.ir.ops.reduction import spread
+from tapeless.ir.types import DType
 
 
 def _shifted(b: Rewriter, x: Value, axes: tuple[int, ...]) -> tuple[Value, Value, Value]:
@@ -60,6 +61,27 @@ def _stopped(b: Rewriter, node: Node) -> Value | None:
     return node.operands[0]
 
 
+def _concat(b: Rewriter, node: Node) -> Value | None:
+    """Each element comes from the part that its place lies in: a choice among the parts, each padded to the whole."""
+    axis = node.attrs["axis"]
+    sizes = [value.type.shape[axis] for value in node.operands]
+    offset = total = sum(size for size in sizes if isinstance(size, int))
+    first = node.operands[0].type.shape
+    shape = (*first[:axis], total, *first[axis + 1 :])
+    place = b.emit("iota", axis=axis, shape=shape, dtype=DType.I32)
+    result: Value | None = None
+    for value, size in zip(reversed(node.operands), reversed(sizes), strict=True):
+        assert isinstance(size, int)
+        end, offset = offset, offset - size
+        part = b.emit("pad", value, axis=axis, size=total, start=offset, step=1) if size != total else value
+        if result is None:
+            result = part
+        else:
+            limit = b.broadcast_to(b.constant(end, DType.I32), shape, ())
+            result = b.emit("select", b.emit("lt", place, limit), part, result)
+    return result
+
+
 DECOMPOSE: tuple[Rule, ...] = (
     Rule("logsumexp", ("logsumexp",), _logsumexp, lambda b, x, y, r, k: b.emit("logsumexp", x, axes=(1,))),
     Rule(
@@ -69,5 +91,6 @@ DECOMPOSE: tuple[Rule, ...] = (
         lambda b, x, y, r, k: b.emit("exp", b.emit("sub", x, spread(b, b.emit("logsumexp", x, axes=(1,)), x, (1,)))),
     ),
     Rule("division by a number", ("div",), _division_by_number, lambda b, x, y, r, k: b.emit("div", x, b.full(3.0, x))),
+    Rule("concatenation", ("concat",), _concat, lambda b, x, y, r, k: b.emit("concat", x, y, axis=1)),
     Rule("stopped gradient", ("stop_gradient",), _stopped, lambda b, x, y, r, k: b.emit("stop_gradient", x)),
 )

@@ -1,6 +1,6 @@
 """The operations of the IR, one declaration each; `operation(name)` looks one up."""
 
-from tapeless.ir.ops import indexing, product, random, reduction, scalar, shape, structure
+from tapeless.ir.ops import indexing, movement, product, random, reduction, scalar, shape, structure
 from tapeless.ir.ops.registry import OPERATIONS, Cost, NoDerivative, Operation, Run, Sample
 from tapeless.ir.types import IRTypeError
 
@@ -21,6 +21,7 @@ __all__ = [
     "Run",
     "Sample",
     "indexing",
+    "movement",
     "operation",
     "product",
     "random",

@@ -27,7 +27,7 @@ def _vocabulary() -> Mapping[str, Any]:
     functions = {name: sympy.Function(name) for name in ("sigmoid", "sign")}
     known = {
         name: getattr(sympy, name)
-        for name in ("exp", "log", "sqrt", "sin", "cos", "tanh", "Abs", "Piecewise", "Integer")
+        for name in ("exp", "log", "sqrt", "sin", "cos", "tanh", "erf", "Abs", "Piecewise", "Integer")
     }
     return {**symbols, **functions, **known}
 

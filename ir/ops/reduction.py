@@ -71,6 +71,28 @@ def _sum_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
     return (spread(builder, adjoint, node.operands[0], node.attrs["axes"]),)
 
 
+def _prod_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
+    return (_prod_adjoint(builder, node.operands[0], tuple(node.attrs["axes"]), adjoint),)
+
+
+def _prod_adjoint(builder: Builder, x: Value, axes: tuple[int, ...], adjoint: Value) -> Value:
+    """The adjoint times the product of all other elements: n ** 2 factors, so that zeros are no exception.
+
+    Dividing the product by the element would be 0 / 0 at a zero. Axis by axis, the last one first.
+    """
+    if not axes:
+        return adjoint
+    axis = axes[-1]
+    if len(axes) > 1:
+        adjoint = _prod_adjoint(builder, builder.emit("prod", x, axes=(axis,)), axes[:-1], adjoint)
+    rank = x.type.rank
+    shape = (*x.type.shape[:axis], x.type.shape[axis], *x.type.shape[axis:])
+    factors = builder.broadcast_to(x, shape, tuple(k if k < axis else k + 1 for k in range(rank)))
+    own = builder.emit("eq", *(builder.emit("iota", axis=k, shape=shape, dtype=DType.I32) for k in (axis, axis + 1)))
+    others = builder.emit("prod", builder.emit("select", own, builder.full(1.0, factors), factors), axes=(axis + 1,))
+    return builder.emit("mul", spread(builder, adjoint, x, (axis,)), others)
+
+
 def _extremum_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
     """The adjoint goes to the elements that attain the extremum, in equal shares."""
     (x,), axes = node.operands, node.attrs["axes"]
@@ -97,6 +119,7 @@ def logsumexp(x: Array, axes: tuple[int, ...]) -> Array:
 
 
 _reduction("sum", lambda x, axes: np.sum(x, axis=axes), _sum_derivative)
+_reduction("prod", lambda x, axes: np.prod(x, axis=axes), _prod_derivative)
 _reduction("max", lambda x, axes: np.max(x, axis=axes, initial=-np.inf), _extremum_derivative)
 _reduction("min", lambda x, axes: np.min(x, axis=axes, initial=np.inf), _extremum_derivative)
 _reduction("logsumexp", logsumexp, _logsumexp_derivative, flops=22)

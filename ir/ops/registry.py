@@ -79,8 +79,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Operation:
-    """A primitive of the IR; see the module's docstring. `family` is pointwise, shape, reduction, product, indexing,
-    random or structure."""
+    """A primitive of the IR; see the module's docstring. `family` is pointwise, shape, movement, reduction, product,
+    indexing, random or structure."""
 
     name: str
     family: str

@@ -8,6 +8,7 @@ holds each stated derivative against sympy's. At a kink the derivative is the on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,11 @@ def _sigmoid(x: Array) -> Array:
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
+def _erf(x: Array) -> Array:
+    """The error function, element by element: NumPy has none."""
+    return np.asarray([math.erf(value) for value in np.ravel(x)], np.float64).reshape(np.shape(x))
+
+
 def _softplus(x: Array) -> Array:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
@@ -165,6 +171,7 @@ _scalar("log1p", "log(1 + x)", np.log1p, flops=12, low=-0.5)
 _scalar("tanh", "tanh(x)", np.tanh, stated=("1 - out ** 2",), flops=12)
 _scalar("sigmoid", "1 / (1 + exp(-x))", _sigmoid, stated=("out * (1 - out)",), flops=12)
 _scalar("softplus", "log(1 + exp(x))", _softplus, stated=("sigmoid(x)",), flops=20)
+_scalar("erf", "erf(x)", _erf, stated=("1.1283791670955126 * exp(-x ** 2)",), flops=40)
 _scalar("sin", "sin(x)", np.sin, flops=12)
 _scalar("cos", "cos(x)", np.cos, flops=12)
 _scalar("abs", "Abs(x)", np.abs, stated=("sign(x)",), kinds=_is_number)
@@ -172,6 +179,7 @@ _scalar("maximum", "Piecewise((x, y < x), (y, True))", np.maximum, kinds=_is_num
 _scalar("minimum", "Piecewise((x, x < y), (y, True))", np.minimum, kinds=_is_number)
 _scalar("sign", "sign(x)", np.sign, stated=("0",), kinds=_is_number)
 _scalar("floor", "floor(x)", np.floor, stated=("0",))
+_scalar("round", "round(x)", np.round, stated=("0",))
 
 
 def _comparison(name: str, function: Callable[..., Any]) -> None:

@@ -47,7 +47,7 @@ FUNCTIONS = {
     "softplus": (softplus, 2.5, (-80, 80)),
     "sin": (np.sin, 2.0, (-1e4, 1e4)),
     "cos": (np.cos, 2.0, (-1e4, 1e4)),
-    "erf": (erf, 3.0, (-6, 6)),
+    "erf": (erf, 4.0, (-6, 6)),
 }
 
 needs_long_double = pytest.mark.skipif(np.finfo(WIDE).nmant < 60, reason="no type is wider than f64 here")
