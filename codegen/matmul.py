@@ -19,8 +19,8 @@ from typing import Any
 from tapeless.codegen.builder import Builder, index_constant
 from tapeless.codegen.domain import Domain, LoweringError, Term, analyse, closure, dense, size_of
 from tapeless.codegen.evaluate import Chunk, Evaluator, Scope
+from tapeless.codegen.grouping import buffers_of, part_range, parts_for
 from tapeless.codegen.loops import Buffer, Constant, Function, Operand, vector
-from tapeless.codegen.nest import buffers_of, part_range, parts_for
 from tapeless.codegen.pointwise import COST
 from tapeless.ir.graph import Node, Value
 from tapeless.ir.target import Target

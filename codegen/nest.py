@@ -12,26 +12,28 @@ The work is cut into parts along the outermost parallel axis; a nest without one
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from tapeless.codegen.builder import Builder, index_constant
 from tapeless.codegen.collapse import collapse
-from tapeless.codegen.domain import Axis, Domain, Size, Store, Term, analyse, closure
+from tapeless.codegen.domain import Axis, Domain, Size, Store, Term, analyse
 from tapeless.codegen.evaluate import Chunk, Evaluator, Scope
+from tapeless.codegen.grouping import (
+    Group,
+    buffers_of,
+    groups,
+    instruction_count,
+    microseconds,
+    part_range,
+    parts_for,
+)
 from tapeless.codegen.loops import PART, Buffer, Constant, Function, Operand, Type, vector
 from tapeless.codegen.pointwise import COST
 from tapeless.codegen.reduce import Accumulator, accumulator_of
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
 
-__all__ = ["buffers_of", "lower_nest", "part_range", "parts_for"]
+__all__ = ["lower_nest"]
 
-INSTRUCTIONS_PER_MICROSECOND = 8000
-"""Of vector instructions, at some 3 GHz and 2.5 to 3 a cycle: what the count of parts is reckoned with."""
-BYTES_PER_MICROSECOND = 60_000
-"""Read and written, out of the second-level cache."""
-PART_MICROSECONDS = 10
-MOST_PARTS = 16
 GATHER, SCATTER, ACROSS = 12, 24, 12
 """Instructions that stand for a gather, a scatter, and combining the lanes of one vector, on a machine that has them
 all: a row shorter than a vector is better taken sixteen rows at a time."""
@@ -39,105 +41,19 @@ MOST_TEXT = 320
 """Instructions up to which a chunk's body is written out for all of its vectors: compile time is by the line."""
 
 
-def buffers_of(node: Node) -> tuple[Buffer, ...]:
-    """A buffer for each operand and result, named by place so that equal kernels are equal text."""
-    region = node.regions[0]
-    operands = tuple(Buffer(f"a{k}", port.value.type.dtype.value, "operand") for k, port in enumerate(region.inputs))
-    results = tuple(Buffer(f"r{k}", port.value.type.dtype.value, "result") for k, port in enumerate(region.outputs))
-    return operands + results
-
-
-def parts_for(microseconds: float) -> int:
-    return max(1, min(MOST_PARTS, int(microseconds / PART_MICROSECONDS)))
-
-
-def part_range(b: Builder, extent: Operand, parts: int, grain: int) -> tuple[Operand, Operand]:
-    """The share of 0..extent that `part` does: whole grains, but for the last."""
-    if parts == 1:
-        return index_constant(0), extent
-    each = b.arithmetic("div", b.arithmetic("add", extent, index_constant(parts * grain - 1)),
-                        index_constant(parts * grain))
-    each = b.arithmetic("mul", each, index_constant(grain))
-    start = b.arithmetic("min", b.arithmetic("mul", PART, each), extent)
-    return start, b.arithmetic("min", b.arithmetic("add", start, each), extent)
-
-
-@dataclass
-class Group:
-    """Outputs that share the loops over the parallel axes."""
-
-    parallel: tuple[Axis, ...]
-    stores: list[Store]
-    terms: list[Term]
-
 
 def lower_nest(node: Node, target: Target, capacity: int) -> Function:
     domain = analyse(node.regions[0], node.attrs["leading"])
     collapse(domain)
     builder = Builder(target)
     buffers = buffers_of(node)
-    groups = _groups(domain)
-    nests = [_Nest(builder, buffers, domain, group, target, capacity) for group in groups]
-    parts = parts_for(max((_microseconds(group, domain, target, capacity) for group in groups), default=0.0))
+    shared = groups(domain)
+    nests = [_Nest(builder, buffers, domain, group, target, capacity) for group in shared]
+    parts = parts_for(max((microseconds(group, domain, target, capacity) for group in shared), default=0.0))
     parts = min(parts, max((nest.grains for nest in nests), default=1))
     for nest in nests:
         nest.write(parts)
     return Function(node.attrs["name"], buffers, parts, tuple(builder.block))
-
-
-def _groups(domain: Domain) -> list[Group]:
-    """Outputs by their parallel axes: those that their terms depend on and nothing reduces."""
-    groups: dict[frozenset[Axis], Group] = {}
-    plain: list[Store] = []
-    for store in domain.stores:
-        terms = closure((store.term,))
-        reduced = frozenset(axis for term in terms for axis in term.reduced)
-        if reduced:
-            parallel = frozenset(store.strides) - reduced
-            _group(groups, parallel, store)
-        else:
-            plain.append(store)
-    for store in plain:
-        axes = frozenset(store.strides)
-        shared = [
-            parallel for parallel, group in groups.items()
-            if parallel == axes or any(axes - parallel == term.reduced and parallel < axes
-                                       for other in group.stores for term in closure((other.term,)))
-        ]
-        _group(groups, shared[0] if shared else axes, store)
-    for group in groups.values():
-        group.terms = closure(store.term for store in group.stores)
-    return list(groups.values())
-
-
-def _group(groups: dict[frozenset[Axis], Group], parallel: frozenset[Axis], store: Store) -> None:
-    if parallel not in groups:
-        groups[parallel] = Group(tuple(axis for axis in store.strides if axis in parallel), [], [])
-    groups[parallel].stores.append(store)
-
-
-def _cost(terms: Sequence[Term]) -> int:
-    return sum(COST.get(term.op, 1) for term in terms if term.op not in ("constant", "count"))
-
-
-def _microseconds(group: Group, domain: Domain, target: Target, capacity: int) -> float:
-    total, moved = 0.0, 0
-    for term in group.terms:
-        elements = 1
-        for axis in term.axes | term.reduced:
-            elements *= domain.extents[axis].at(capacity)
-        if "strides" in term.attrs:
-            moved += elements * (8 if term.kind == "f64" else 4)
-        cost = COST.get(term.op, 1)
-        if term.op == "random_uniform" and term.kind == "f32":
-            cost //= 4      # four vectors share a block's words
-        total += cost * elements / target.lanes(8 if term.kind == "f64" else 4)
-    for store in group.stores:
-        elements = 1
-        for axis in store.strides:
-            elements *= domain.extents[axis].at(capacity)
-        moved += elements * (8 if store.term.kind == "f64" else 4)
-    return max(total / INSTRUCTIONS_PER_MICROSECOND, moved / BYTES_PER_MICROSECOND)
 
 
 Body = Callable[[tuple[Operand, ...]], tuple[Operand, ...]]
@@ -202,7 +118,7 @@ class _Nest:
         axis = self.vector_axis
         if axis is None or self.lanes == 1:
             return 1
-        cost = _cost(self.group.terms)
+        cost = instruction_count(self.group.terms)
         draws = any(term.op == "random_uniform" and term.kind == "f32" and axis in term.axes
                     for term in self.group.terms)
         if draws and 4 <= self.lanes <= 16 and (cost - COST["random_uniform"]) * 64 // self.lanes <= MOST_TEXT:

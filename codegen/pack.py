@@ -9,8 +9,9 @@ from __future__ import annotations
 from tapeless.codegen.builder import Builder, index_constant
 from tapeless.codegen.domain import Domain, dense, size_of
 from tapeless.codegen.evaluate import Evaluator
+from tapeless.codegen.grouping import buffers_of, part_range, parts_for
 from tapeless.codegen.loops import Function, Instruction, Operand
-from tapeless.codegen.nest import buffers_of, lower_nest, part_range, parts_for
+from tapeless.codegen.nest import lower_nest
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
 

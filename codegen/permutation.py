@@ -9,8 +9,8 @@ from __future__ import annotations
 from tapeless.codegen.builder import Builder, index_constant
 from tapeless.codegen.domain import Domain, LoweringError, size_of
 from tapeless.codegen.evaluate import Evaluator
+from tapeless.codegen.grouping import buffers_of
 from tapeless.codegen.loops import Constant, Function, vector
-from tapeless.codegen.nest import buffers_of
 from tapeless.codegen.philox import philox
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target

@@ -9,8 +9,8 @@ from __future__ import annotations
 from tapeless.codegen.builder import Builder, index_constant
 from tapeless.codegen.domain import Domain, LoweringError, Size, dense, size_of
 from tapeless.codegen.evaluate import Evaluator
+from tapeless.codegen.grouping import buffers_of, part_range, parts_for
 from tapeless.codegen.loops import Constant, Function, Operand, vector
-from tapeless.codegen.nest import buffers_of, part_range, parts_for
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
 from tapeless.ir.types import Dim
