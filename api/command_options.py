@@ -1,0 +1,105 @@
+"""What several commands of the command line share: their options, and what is made of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tapeless.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from tapeless.model import Model
+    from tapeless.runtime.program import Program
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def model_arguments(function: Command) -> Command:
+    """MODEL.tl and its sizes: `tapeless train digits.tl hidden=256`."""
+    function = click.argument("sizes", nargs=-1, metavar="[SIZE=NUMBER]...")(function)
+    function = click.argument("file", metavar="MODEL.tl", type=click.Path(path_type=Path))(function)
+    return click.option("--model", metavar="NAME", help="Which model, where the file has several.")(function)
+
+
+def compilation_options(function: Command) -> Command:
+    function = click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)(
+        function
+    )
+    function = click.option(
+        "--threads", type=click.IntRange(1), help="Native threads. The results do not depend on it."
+    )(function)
+    function = click.option("--no-cache", is_flag=True, help="Compile anew and keep nothing on disk.")(function)
+    return click.option("--seed", type=click.IntRange(0), default=0, show_default=True)(function)
+
+
+def data_options(function: Command) -> Command:
+    function = click.option(
+        "--columns",
+        multiple=True,
+        metavar="NAME=COLUMN,...",
+        help="Which columns of a CSV file make an input. May be given several times.",
+    )(function)
+    return click.option(
+        "--data",
+        "data_file",
+        required=True,
+        metavar="FILE",
+        help="Arrays by name (.npz), one (.npy), or columns (.csv).",
+    )(function)
+
+
+def weights_option(required: bool) -> Callable[[Command], Command]:
+    return click.option("--weights", required=required, metavar="FILE", help="Weights that `train --out` wrote.")
+
+
+def load_model(file: Path, sizes: tuple[str, ...], model: str | None) -> Model:
+    from tapeless.model import load
+
+    numbers: dict[str, int | float] = {}
+    for size in sizes:
+        name, equals, text = size.partition("=")
+        try:
+            numbers[name] = int(text) if text.lstrip("+-").isdigit() else float(text)
+        except ValueError:
+            equals = ""
+        if not equals or not name.isidentifier():
+            raise UserError(f"{size!r} is not a size; sizes are given as NAME=NUMBER, for example hidden=256")
+    if model is not None and "model" in numbers:
+        raise UserError("`model` is not a size")
+    return load(file, model=model, **numbers)
+
+
+def compile_model(
+    model: Model, dtype: str, threads: int | None, no_cache: bool, seed: int, batch: int | None = None
+) -> Program:
+    cache: bool | str = False if no_cache else os.environ.get("TAPELESS_CACHE", True)
+    return model.compile(batch=batch, seed=seed, dtype=dtype, threads=threads, cache=cache)
+
+
+def read_arrays(file: str, columns: tuple[str, ...]) -> dict[str, Any]:
+    from tapeless.runtime.data import load
+
+    groups: dict[str, list[str]] = {}
+    for text in columns:
+        name, equals, members = text.partition("=")
+        if not equals or not members:
+            raise UserError(f"{text!r}: columns are given as NAME=COLUMN,COLUMN,...")
+        groups[name] = members.split(",")
+    return load(file, groups or None)
+
+
+def numbers_text(values: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.6g}" for name, value in values.items())
+
+
+def write_text(path: Path, text: str) -> None:
+    from tapeless.runtime.checkpoint import write_atomically
+
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror or error}") from error
