@@ -165,8 +165,14 @@ def _places(
                 final.setdefault(value, phases[k])
     for value in kept:
         final[root.get(value, value)] = last
+    leading = {
+        value: ld
+        for node in graph.nodes
+        if node.op == "kernel"
+        for value, ld in zip(node.results, node.attrs["leading"][len(node.operands) :], strict=True)
+    }
     lifetimes = [
-        Lifetime(value, value.type.bytes(capacity), start, final[value])
+        Lifetime(value, _bytes(value.type, leading[value], capacity), start, final[value])
         for value, start in first.items()
         if value not in places
     ]
@@ -186,6 +192,11 @@ def _places(
     for value, source in root.items():
         places[value] = places[source]
     return places, scratch, size
+
+
+def _bytes(type: Tensor, leading: int, capacity: int) -> int:
+    """The memory of a tensor whose rows are `leading` elements apart, if that is not 0."""
+    return type.at(capacity)[0] * leading * type.dtype.bytes if leading else type.bytes(capacity)
 
 
 ARGUMENTS = {"seed": 0, "epoch": 8}  # byte offsets in the block of arguments
