@@ -29,6 +29,7 @@ TITLES: dict[str, str] = {
     "E0211": "a loss or metric that is not one number",
     "E0212": "an index outside its axis",
     "E0213": "parts that do not fit together",
+    "E0214": "a part of the rows of `batch`",
     # Names and calls.
     "E0301": "an unknown name",
     "E0302": "a name made twice",

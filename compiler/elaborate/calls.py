@@ -46,6 +46,8 @@ class Calls(Evaluator):
             hint = "A product needs its `*`." if isinstance(function, (Computed, int, float)) else None
             raise self.fault(frame, "E0303", f"{describe(function)} is not a function", syntax.function.span, hint=hint)
         values = self.evaluate_all(frame, [argument.value for argument in syntax.arguments])
+        if isinstance(function, Builtin) and function.variadic:
+            return self.call_variadic(frame, syntax, function, values)
         if isinstance(function, Builtin):
             bound = self.bind(frame, syntax.span, function.name, function.parameters, set(function.defaults), syntax.arguments, values)
             return self.call_builtin(frame, syntax.span, function, bound)
@@ -70,6 +72,22 @@ class Calls(Evaluator):
 
         ordered = [keyed.get(name, function.defaults.get(name)) for name in function.parameters]
         return self.guarded(frame, span, lambda: function.run(site, *ordered), labels)
+
+    def call_variadic(self, frame: Frame, syntax: ast.Call, function: Builtin, values: Sequence[Any]) -> Any:
+        """Run a built-in function of any number of positional arguments; in messages these are called 0, 1, 2."""
+        pairs = list(zip(syntax.arguments, values, strict=True))
+        named = [(argument, value) for argument, value in pairs if argument.name is not None]
+        plain = [(argument, value) for argument, value in pairs if argument.name is None]
+        bound = self.bind(frame, syntax.span, function.name, function.parameters, set(function.defaults),
+                          [argument for argument, _ in named], [value for _, value in named])  # fmt: skip
+        written = {name: argument.value for name, (_, argument) in bound.items()}
+        listed = [argument.value for argument, _ in plain]
+        if len(listed) == 1 and isinstance(listed[0], ast.Items):
+            listed = list(listed[0].items)
+        written |= {str(k): syntax for k, syntax in enumerate(listed)}
+        site = CallSite(self, frame, function.name, syntax.span, written)
+        given = dict(function.defaults) | {name: value for name, (value, _) in bound.items()}
+        return self.guarded(frame, syntax.span, lambda: function.run(site, *(value for _, value in plain), **given))
 
     def bind(self, frame: Frame, span: Span, name: str, parameters: Sequence[str], optional: set[str], arguments: Sequence[ast.Argument],
              values: Sequence[Any], given: Mapping[str, tuple[Any, ast.Argument]] | None = None) -> dict[str, tuple[Any, ast.Argument]]:  # fmt: skip

@@ -50,6 +50,8 @@ class Emitter:
         self.claims: dict[Value, str] = {}
         self.shared: dict[tuple[Any, ...], Value] = {}
         self.reduced: dict[Value, Value] = {}
+        self.averaged: dict[Value, tuple[Dim, ...]] = {}  # of a variance, the sizes of the axes it was taken over
+        self.totals: dict[Value, tuple[Value, Value]] = {}  # of a quotient of sums over the batch, numerator and denominator
         self.count = 0
 
     # --- Nodes

@@ -295,20 +295,48 @@ class Evaluator:
         value = self.evaluate(frame, syntax.value)
         if syntax.otherwise is not None:
             raise self.fault(frame, "E0901", "`x[t] else ...` belongs to `scan`, which is not supported in this version", syntax.span)
-        if any(isinstance(item, (ast.Slice, ast.Ellipsis)) for item in syntax.items):
-            raise self.fault(frame, "E0906", "slices are not supported in this version", syntax.span)
-        written = [item for item in syntax.items if not isinstance(item, (ast.Slice, ast.Ellipsis))]
-        places = self.evaluate_all(frame, written)
-        if isinstance(value, tuple) and len(places) == 1 and type(places[0]) is int:
-            if -len(value) <= places[0] < len(value):
-                return value[places[0]]
-            raise self.fault(frame, "E0212", f"index {places[0]} is outside a list of {len(value)}", syntax.span)
-        if not isinstance(value, Computed):
+        if not isinstance(value, (Computed, tuple)):
             raise self.fault(frame, "E0401", f"only tensors and lists have an index, not {describe(value)}", syntax.value.span)
-        if len(places) != 1 or not isinstance(places[0], Computed):
-            raise self.fault(frame, "E0906", "an index that is not one int tensor is not supported in this version", syntax.span)
-        labels = self.sides(frame, (syntax.value, value), *zip(written, places, strict=True))
-        return self.guarded(frame, syntax.span, lambda: functions.gather(self.emitter, value, places[0]), lambda: labels)
+        items = [self.place(frame, item) for item in syntax.items]
+        if isinstance(value, tuple):
+            return self.list_index(frame, syntax, value, items)
+        source = frame.module.source
+        written = [source.slice(item.span) for item in syntax.items]
+        tensors = [(part, item) for part, item in zip(syntax.items, items, strict=True) if isinstance(item, Computed)]
+        labels = self.sides(frame, (syntax.value, value), *tensors)  # type: ignore[arg-type]
+        return self.guarded(frame, syntax.span, lambda: functions.indexed(self.emitter, value, items, written), lambda: labels)
+
+    def place(self, frame: Frame, item: ast.Expression | ast.Slice | ast.Ellipsis) -> slice | int | Computed | None:
+        """One part of an index: Python's slice, a whole number, an int tensor, or None for `...`."""
+        if isinstance(item, ast.Ellipsis):
+            return None
+        if isinstance(item, ast.Slice):
+            ends = (item.start, item.stop, item.step)
+            return slice(*(None if end is None else self.whole(frame, end, "a slice goes from one whole number to another") for end in ends))
+        value = self.evaluate(frame, item)
+        if isinstance(value, Computed) and value.rank == 0 and value.dtype is not DType.I32:
+            return self.whole(frame, item, "an index is a whole number known when compiling, or an int tensor")
+        return value if isinstance(value, Computed) else self.whole(frame, item, "an index is a whole number known when compiling, or an int tensor")
+
+    def whole(self, frame: Frame, syntax: ast.Expression, rule: str) -> int:
+        """A whole number known when compiling."""
+        value = self.evaluate(frame, syntax)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if type(value) is not int:
+            raise self.fault(frame, "E0404", f"{rule}, not {describe(value)}", syntax.span)
+        return value
+
+    def list_index(self, frame: Frame, syntax: ast.Index, value: tuple[Any, ...], items: list[Any]) -> Any:
+        """`shape(x)[0]`, `shape(x)[1:]`."""
+        if len(items) != 1 or not isinstance(items[0], (int, slice)):
+            raise self.fault(frame, "E0212", "a list has one index, a whole number or a slice", syntax.span)
+        (item,) = items
+        if isinstance(item, int) and not -len(value) <= item < len(value):
+            raise self.fault(frame, "E0212", f"index {item} is outside a list of {len(value)}", syntax.span)
+        if isinstance(item, slice) and item.step == 0:
+            raise self.fault(frame, "E0212", "the step of this slice is 0", syntax.span)
+        return value[item]
 
     def all_but(self, frame: Frame, syntax: ast.AllBut) -> AllBut:
         """`all but c`: axes by the names they have in the shapes of this layer's arguments."""

@@ -208,7 +208,9 @@ class Parameters(Calls):
         """Call an initialiser, `he_normal` or `normal(0, 0.02)`, giving it what it asks for of shape, fan_in and fan_out."""
         call = syntax if isinstance(syntax, ast.Call) else None
         function = self.evaluate(frame, call.function if call else syntax)
-        if not isinstance(function, (Defined, Builtin)) or (isinstance(function, Defined) and function.definition.kind != "fn"):
+        if not isinstance(function, (Defined, Builtin)) or (isinstance(function, Defined) and function.definition.kind != "fn") or (
+            isinstance(function, Builtin) and function.variadic
+        ):
             raise self.fault(frame, "E0303", f"an initialiser is needed after `~`, not {describe(function)}", syntax.span,
                              hint="A fixed value is written with `=`.")  # fmt: skip
         arguments = call.arguments if call else ()

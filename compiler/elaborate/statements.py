@@ -158,9 +158,18 @@ class Statements(Parameters):
             self.stores[slot] = (value.value, self.shown(frame, span))
             frame.names[name] = Binding(value, known.subject, known.span, known.relation, known.kind, known.syntax, known.extra)
         else:
-            frame.names[name] = Binding(value, name, target.span, "made")
+            frame.names[name] = self.alias(frame, value) or Binding(value, name, target.span, "made")
         if self.emitter is frame.emitter:
             self.emitter.claim(value, self.value_name(frame, name))
+
+    def alias(self, frame: Frame, value: Any) -> Binding | None:
+        """In a standard body, another name for what the user gave stands for that, in messages too."""
+        if frame.override is None or not isinstance(value, Computed):
+            return None
+        for known in frame.names.values():
+            if known.value is value and known.kind == "argument":
+                return Binding(value, known.subject, known.span, known.relation)
+        return None
 
     def updated(self, frame: Frame, known: Binding, value: Any, span: Span) -> Computed:
         """A value in the shape of the state it replaces, constant under differentiation."""

@@ -54,6 +54,7 @@ class Builtin:
     run: Callable[..., Any]
     parameters: tuple[str, ...]
     defaults: dict[str, Any]
+    variadic: bool = False
 
 
 @dataclass(slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,35 @@ CASES = {
     "x @ arange(4)": X @ np.arange(4),
     "x + arange(4)": X + np.arange(4),
     "x * pi": X * np.pi,
+    "x[:, 1:]": X[:, 1:],
+    "x[:, -1]": X[:, -1],
+    "x[..., 0]": X[..., 0],
+    "x[:, ::-2]": X[:, ::-2],
+    "x[:, 3:0:-1]": X[:, 3:0:-1],
+    "x[:, -100:100]": X,
+    "t[:, 1:, -1]": T[:, 1:, -1],
+    "t[:, 1]": T[:, 1],
+    "t[..., 1:3]": T[..., 1:3],
+    "x + zeros(shape(t)[2:])": X,
+    "concat(x, t[:, 0], axis = 1)": np.concatenate([X, T[:, 0]], 1),
+    "concat([x, y, x])": np.concatenate([X, Y, X], 1),
+    "concat(x > 0, y > 0)": np.concatenate([X > 0, Y > 0], 1),
+    "stack(x, 2 * x)": np.stack([X, 2 * X], -1),
+    "stack([x, y, x], axis = 1)": np.stack([X, Y, X], 1),
+    "split(x, 2)[1]": X[:, 2:],
+    "split(t, [1], axis = 1)[1]": T[:, 1:],
+    "flip(x, axis = 1)": X[:, ::-1],
+    "flip(t, axis = [1, 2])": T[:, ::-1, ::-1],
+    "pad(x, [[0, 0], [1, 2]])": np.pad(X, [[0, 0], [1, 2]]),
+    "pad(t, [[0, 0], [1, 0], [0, 2]], constant_values = 3.5)": np.pad(T, [[0, 0], [1, 0], [0, 2]], constant_values=3.5),
+    "cumsum(x)": X.cumsum(-1),
+    "cumsum(t, axis = 1)": T.cumsum(1),
+    "prod(t, axis = [1, 2])": T.prod((1, 2)),
+    "prod(x, axis = 1, keepdims = true) * x": X.prod(1, keepdims=True) * X,
+    "round(3 * x)": np.round(3 * X),
+    "round(p * 0 + 2.5)": np.full((5, 4), 2.0),
+    "erf(x)": np.vectorize(math.erf)(X),
+    "arange(4)[k]": K,
     "x / batch": X / 5,
     "x if 2 > 1 else y": X,
     "zeros(shape(x)) + shape(x)[1]": np.full((5, 4), 4.0),
@@ -209,7 +240,7 @@ def test_moments_over_all_but_one_axis() -> None:
     text = """
 layer Normalise(x[n, c, ..]):
     m, v = moments(x, over = all but c)
-    return (x - m) / sqrt(v + 1e-5)
+    return (x - expand_dims(m, 1)) / sqrt(expand_dims(v, 1) + 1e-5)
 
 model M:
     input t: [batch, 3, 4]
@@ -292,3 +323,99 @@ model M:
     names = {node.results[0].name for node in graph.nodes}
     assert {"h.z", "h", "g.own.z", "g", "size"} <= names
     assert all(node.span is not None and node.span.file == "model.tl" for node in graph.nodes)
+
+
+def test_index_along_any_axis() -> None:
+    text = """
+model M:
+    input k: int[batch, 2] < 4
+    param E: [3, 4] = arange(4)
+    param F: [4, 3, 2] = transpose(ones([2, 3, 4]) * arange(4))
+    output y = transpose(E[:, k], [1, 0, 2])
+    output z = F[k]
+"""
+    k = np.stack([K, 3 - K], 1)
+    found = evaluated(text, k=k)
+    np.testing.assert_array_equal(found["y"], (np.ones((3, 4)) * np.arange(4))[:, k].transpose(1, 0, 2))
+    np.testing.assert_array_equal(found["z"], (np.ones((2, 3, 4)) * np.arange(4)).T[k])
+
+
+def test_batch_norm() -> None:
+    """Batch statistics in training, running ones in evaluation; the running variance is the unbiased one."""
+    text = """
+model M:
+    input  x: [batch, 4]
+    input  t: [batch, 3, 4]
+    output a = BatchNorm(x, momentum = 0.5)
+    output b = BatchNorm(t)
+"""
+    loaded = model(text)
+    state = started(loaded)
+    state["a.scale"] = np.arange(1.0, 5)
+    state["a.shift"] = np.arange(4.0)
+    made = ran(loaded.forward[True], state, {"x": X, "t": T})
+    np.testing.assert_allclose(made["a"], state["a.scale"] * (X - X.mean(0)) / np.sqrt(X.var(0) + 1e-5) + state["a.shift"], rtol=1e-12)
+    np.testing.assert_allclose(made["a.mean"], 0.5 * X.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(made["a.var"], 0.5 + 0.5 * X.var(0, ddof=1), rtol=1e-12)
+    m, v = T.mean((0, 2), keepdims=True), T.var((0, 2), keepdims=True)
+    np.testing.assert_allclose(made["b"], (T - m) / np.sqrt(v + 1e-5), rtol=1e-12)
+    np.testing.assert_allclose(made["b.var"], 0.9 + 0.1 * T.var((0, 2), ddof=1), rtol=1e-12)
+    state |= {name: made[name] for name in ("a.mean", "a.var")}
+    found = ran(loaded.forward[False], state, {"x": X, "t": T})
+    wanted = state["a.scale"] * (X - state["a.mean"]) / np.sqrt(state["a.var"] + 1e-5) + state["a.shift"]
+    np.testing.assert_allclose(found["a"], wanted, rtol=1e-12)
+    assert "a.mean" not in found
+
+
+def losses(expression: str, bound: int = 4) -> float:
+    text = f"""
+model M:
+    input  x: [batch, 4]
+    target y: [batch, 4]
+    target q: [batch, 4]
+    target k: int[batch] < {bound}
+    loss {expression}
+"""
+    return float(evaluated(text, x=X, y=Y, q=softmax(Y), k=K)["loss"])
+
+
+def test_losses() -> None:
+    """Against the formulas, as published or as PyTorch documents them."""
+    logp, q, w = np.log(softmax(X)), softmax(Y), np.array([1.0, 2, 0.5, 3])
+    own, rows = logp[np.arange(5), K], np.arange(5)
+    assert losses("mean_absolute_error(x, y)") == pytest.approx(np.abs(X - Y).mean())
+    d = np.abs(X - Y)
+    assert losses("huber(x, y, 0.7)") == pytest.approx(np.where(d < 0.7, d**2 / 2, 0.7 * (d - 0.35)).mean())
+    p = sigmoid(X)
+    assert losses("binary_cross_entropy(x, q)") == pytest.approx(-(q * np.log(p) + (1 - q) * np.log(1 - p)).mean())
+    assert losses("kl_divergence(x, q)") == pytest.approx((q * (np.log(q) - logp)).sum(1).mean())
+    assert losses("cross_entropy(x, k, label_smoothing = 0.1)") == pytest.approx(-(0.9 * own + 0.1 * logp.mean(1)).mean())
+    mixed = 0.9 * q + 0.1 / 4
+    assert losses("cross_entropy(x, q, label_smoothing = 0.1)") == pytest.approx(-(mixed * logp).sum(1).mean())
+    weight = "arange(4) * arange(4) / 3 + 1"
+    w = np.arange(4) ** 2 / 3 + 1
+    assert losses(f"cross_entropy(x, k, {weight})") == pytest.approx(-(w[K] * own).sum() / w[K].sum())
+    smooth = 0.8 * w[K] * own + 0.2 * (w * logp).mean(1)
+    assert losses(f"cross_entropy(x, k, {weight}, label_smoothing = 0.2)") == pytest.approx(-smooth.sum() / w[K].sum())
+    kept = K != 3
+    assert losses("cross_entropy(x, k, ignore_index = 3)") == pytest.approx(-own[kept].mean())
+    assert losses(f"cross_entropy(x, k, {weight}, 3)") == pytest.approx(-(w[K] * own)[kept].sum() / w[K][kept].sum())
+    assert losses("cross_entropy(x[:, :3], k, ignore_index = 3)") == pytest.approx(-np.log(softmax(X[:, :3]))[rows[kept], K[kept]].mean())
+    assert losses("cross_entropy(x, minimum(k, 0), ignore_index = 0)") == 0
+
+
+def test_activations() -> None:
+    erf = np.vectorize(math.erf)
+    e = np.where(X > 0, X, np.expm1(np.minimum(X, 0)))
+    cases = {
+        "relu": np.maximum(X, 0), "leaky_relu": np.where(X > 0, X, 0.01 * X), "elu": e,
+        "selu": 1.0507009873554805 * np.where(X > 0, X, 1.6732632423543772 * np.expm1(np.minimum(X, 0))),
+        "gelu": X * 0.5 * (1 + erf(X / np.sqrt(2))), "silu": X * sigmoid(X), "swish": X * sigmoid(X),
+        "mish": X * np.tanh(np.log1p(np.exp(X))), "softplus": np.log1p(np.exp(X)), "sigmoid": sigmoid(X), "tanh": np.tanh(X),
+        "hard_sigmoid": np.clip(X / 6 + 0.5, 0, 1), "hard_tanh": np.clip(X, -1, 1),
+        "hard_swish": X * np.clip(X / 6 + 0.5, 0, 1), "softsign": X / (1 + np.abs(X)), "identity": X,
+    }  # fmt: skip
+    for name, expected in cases.items():
+        np.testing.assert_allclose(value(f"{name}(3 * x / 3)", x=X), expected, rtol=1e-12, err_msg=name)
+    tanh_form = 0.5 * X * (1 + np.tanh(np.sqrt(2 / np.pi) * (X + 0.044715 * X**3)))
+    np.testing.assert_allclose(value("gelu(x, approximate = 'tanh')", x=X), tanh_form, rtol=1e-12)

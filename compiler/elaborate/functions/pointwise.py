@@ -28,6 +28,8 @@ _UNARY: dict[str, Callable[[float], float]] = {
     "cos": math.cos,
     "reciprocal": lambda x: 1 / x,
     "square": lambda x: x * x,
+    "erf": math.erf,
+    "round": round,
     "floor": lambda x: math.floor(x),
     "sign": lambda x: (x > 0) - (x < 0),
     "abs": abs,
@@ -47,7 +49,7 @@ def _enter(name: str, fold: Callable[[float], float]) -> None:
             except (ValueError, OverflowError, ZeroDivisionError):
                 pass
             raise call.fault("E0406", f"`{name}({value:g})` has no finite result", "x")
-        if name == "floor" and isinstance(value, Computed) and not value.dtype.is_float:
+        if name in ("floor", "round") and isinstance(value, Computed) and not value.dtype.is_float:
             return value
         return call.emit.pointwise(name, value, dtype=None if name in _WHOLE else call.emit.real)
 
@@ -58,12 +60,22 @@ for _name, _fold in _UNARY.items():
     _enter(_name, _fold)
 
 
+def _bound(value: Any) -> int | None:
+    """What an int stays below, where that is known."""
+    return value.bound if isinstance(value, Computed) else value + 1 if type(value) is int and value >= 0 else None
+
+
 def _extremum(name: str, fold: Callable[..., Any]) -> None:
     def run(call: CallSite, x: Any, y: Any) -> Any:
         left, right = call.number("x", x), call.number("y", y)
         if not isinstance(left, (Computed, Rows)) and not isinstance(right, (Computed, Rows)):
             return fold(left, right)
-        return call.emit.pointwise(name, left, right)
+        made = call.emit.pointwise(name, left, right)
+        bounds = [_bound(value) for value in (left, right)]
+        if name == "minimum" and not made.dtype.is_float:
+            known = [bound for bound in bounds if bound is not None]
+            return Computed(made.value, min(known, default=None))
+        return Computed(made.value, builtins_max(bounds)) if name == "maximum" and None not in bounds else made
 
     builtin(name)(run)
 

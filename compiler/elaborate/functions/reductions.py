@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tapeless.compiler.elaborate.emission import Mismatch
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
-from tapeless.compiler.elaborate.values import Computed
+from tapeless.compiler.elaborate.values import AllBut, Computed, describe
 from tapeless.ir.types import Rows
 
 
@@ -19,6 +20,20 @@ def _enter(name: str) -> None:
 
 for _name in ("sum", "max", "min"):
     _enter(_name)
+
+
+@builtin("prod")
+def prod(call: CallSite, x: Any, axis: Any = None, keepdims: Any = False) -> Any:
+    """The product of all elements, or over axes."""
+    tensor = call.emit.as_real(call.tensor("x", x))
+    axes = call.axes("axis", axis, tensor)
+    if any(isinstance(tensor.shape[k], Rows) for k in axes):
+        hint = f"Name other axes: `prod(x, axis = {tensor.rank - 1})`." if tensor.rank > 1 else "Sum the logarithms: `exp(sum(log(x)))`."
+        raise Mismatch("E0214", "a product over the rows of `batch` is not supported", hint)
+    result = tensor
+    for k in sorted(axes, reverse=True):
+        result = call.emit.reduce("prod", result, (k,))
+    return call.emit.keep(result, tensor.shape, axes) if call.flag("keepdims", keepdims) else result
 
 
 def averaged(call: CallSite, tensor: Computed, axes: tuple[int, ...], keepdims: bool) -> Computed:
@@ -48,16 +63,50 @@ def var(call: CallSite, x: Any, axis: Any = None, keepdims: Any = False) -> Any:
     """The variance: the mean squared distance from the mean."""
     tensor = call.emit.as_real(call.tensor("x", x))
     axes = call.axes("axis", axis, tensor)
-    return averaged(call, deviations(call, tensor, axes)[1], axes, call.flag("keepdims", keepdims))
+    variance = averaged(call, deviations(call, tensor, axes)[1], axes, call.flag("keepdims", keepdims))
+    call.emit.averaged[variance.value] = tuple(tensor.shape[axis] for axis in axes)
+    return variance
 
 
 @builtin("moments")
 def moments(call: CallSite, x: Any, over: Any = None) -> Any:
-    """Mean and variance over axes, shaped to broadcast against `x`."""
-    tensor = call.emit.as_real(call.tensor("x", x))
+    """Mean and variance over axes, shaped to broadcast against `x`; over `all but c` they have the axis c alone."""
+    emit = call.emit
+    tensor = emit.as_real(call.tensor("x", x))
     axes = call.axes("over", over, tensor)
     center, squares = deviations(call, tensor, axes)
-    return center, averaged(call, squares, axes, True)
+    variance = averaged(call, squares, axes, not isinstance(over, AllBut))
+    emit.averaged[variance.value] = tuple(tensor.shape[axis] for axis in axes)
+    if isinstance(over, AllBut):
+        return Computed(emit.reduced.get(center.value, center.value)), variance
+    return center, variance
+
+
+@builtin("unbiased")
+def unbiased(call: CallSite, v: Any) -> Any:
+    """A variance that divides by n - 1 instead of n (by 1 where n is 1); n is how many numbers it was taken of."""
+    dims = call.emit.averaged.get(v.value) if isinstance(v, Computed) else None
+    if dims is None:
+        raise call.fault("E0401", "`unbiased` needs a variance as `moments` or `var` gives it", "v", call.label("v", v))
+    count = call.emit.size(dims)
+    if isinstance(count, int):
+        return call.emit.binary("*", v, count / max(count - 1, 1))
+    rest = call.emit.pointwise("maximum", call.emit.binary("-", count, 1), 1, dtype=call.emit.real)
+    return call.emit.binary("*", v, call.emit.binary("/", count, rest))
+
+
+@builtin("total")
+def total(call: CallSite, a: Any, b: Any) -> Computed:
+    """`a / b`, two sums over the batch; over several batches the sum of all `a` by that of all `b`. Where `b` is 0, so is `a`."""
+    emit = call.emit
+    above, below = (emit.as_real(call.number(name, value)) for name, value in (("a", a), ("b", b)))
+    for name, value in (("a", above), ("b", below)):
+        if value.rank:
+            raise call.fault("E0211", f"`total` divides one number by another; this is {describe(value)}", name, call.label(name, value))
+    safe = emit.emit("select", emit.emit("eq", below.value, emit.constant(0.0)), emit.constant(1.0), below.value)
+    quotient = emit.emit("div", above.value, safe)
+    emit.totals[quotient] = (above.value, below.value)
+    return Computed(quotient)
 
 
 @builtin("logsumexp")

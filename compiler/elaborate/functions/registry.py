@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from inspect import CO_VARARGS
 from typing import TYPE_CHECKING, Any
 
 from tapeless.compiler import ast
@@ -21,15 +22,22 @@ BUILTINS: dict[str, Builtin] = {}
 
 
 def builtin(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Enter a function into the table. Its Python parameters after the first (the call) are the language's."""
+    """Enter a function into the table. Its Python parameters after the first (the call) are the language's.
+
+    One that takes `*tensors` has any number of positional arguments; all others are given by name.
+    """
 
     def enter(function: Callable[..., Any]) -> Callable[..., Any]:
         code = function.__code__
         parameters = code.co_varnames[1 : code.co_argcount]
         values = function.__defaults__ or ()
         defaults = dict(zip(parameters[len(parameters) - len(values) :], values, strict=True))
+        variadic = bool(code.co_flags & CO_VARARGS)
+        if variadic:
+            defaults = dict(function.__kwdefaults__ or {})
+            parameters = tuple(defaults)
         BUILTINS[name] = Builtin(name, function, tuple(parameter.rstrip("_") for parameter in parameters),
-                                 {parameter.rstrip("_"): value for parameter, value in defaults.items()})  # fmt: skip
+                                 {parameter.rstrip("_"): value for parameter, value in defaults.items()}, variadic)  # fmt: skip
         return function
 
     return enter

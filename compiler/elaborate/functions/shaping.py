@@ -167,12 +167,13 @@ def gather(emit: Emitter, table: Computed, index: Computed) -> Computed:
         raise Mismatch("E0206", "a single number has no axis to index")
     rows = table.shape[0]
     if isinstance(rows, Rows):
-        raise Mismatch("E0906", "an index along `batch` is not supported in this version")
+        raise Mismatch("E0214", "the rows of `batch` stay together: an index would take some of them")
     if index.bound is None:
         raise Mismatch("E0402", "an integer that indexes needs a bound", f"Declare it with one, as in `input tokens: int[batch] < {rows}`.")
     if index.bound > rows:
         raise Mismatch("E0403", f"the index can be as large as {index.bound - 1}, but the axis has {rows} places")
-    return Computed(emit.emit("gather", emit.as_real(table).value, index.value))
+    source = table if table.dtype is DType.I32 else emit.as_real(table)
+    return Computed(emit.emit("gather", source.value, index.value), source.bound)
 
 
 def _integers(call: CallSite, parameter: str, value: Any) -> Computed:
