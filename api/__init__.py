@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tapeless.model import Model, load
     from tapeless.runtime.errors import CheckpointError, DataError, TrainingStopped, UserError
     from tapeless.runtime.program import Program
-    from tapeless.runtime.training import Run
+    from tapeless.runtime.run import Run
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,7 +35,7 @@ _HOMES = {
     "Model": "tapeless.model",
     "load": "tapeless.model",
     "Program": "tapeless.runtime.program",
-    "Run": "tapeless.runtime.training",
+    "Run": "tapeless.runtime.run",
     "CheckpointError": "tapeless.runtime.errors",
     "DataError": "tapeless.runtime.errors",
     "TrainingStopped": "tapeless.runtime.errors",

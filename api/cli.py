@@ -113,7 +113,7 @@ def inspect(
 @click.option("--rows", type=click.IntRange(0), help="Use so many of the data's rows.")
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="An .npz file for the results.")
 def run(
-    file: Path, data_file: str, columns: tuple[str, ...], graph: str | None, precision: str | None, rows: int | None,
+    file: Path, data_files: tuple[str, ...], columns: tuple[str, ...], graph: str | None, precision: str | None, rows: int | None,
     out: Path | None,
 ) -> None:  # fmt: skip
     """Executes the text of a graph, of any stage, in the reference interpreter.
@@ -122,7 +122,7 @@ def run(
     """
     from tapeless import interpreting, tables
 
-    results = interpreting.run_file(file, read_arrays(data_file, columns), graph, precision, rows, note=_note)
+    results = interpreting.run_file(file, read_arrays(data_files, columns), graph, precision, rows, note=_note)
     for name, value in results.items():
         click.echo(f"{name} {value.dtype} {list(value.shape)}: {tables.excerpt(value)}")
     if out is not None:

@@ -45,10 +45,11 @@ def data_options(function: Command) -> Command:
     )(function)
     return click.option(
         "--data",
-        "data_file",
+        "data_files",
         required=True,
-        metavar="FILE",
-        help="Arrays by name (.npz), one (.npy), or columns (.csv).",
+        multiple=True,
+        metavar="[NAME=]FILE",
+        help="Arrays by name (.npz), one (.npy), or columns (.csv). May be given several times.",
     )(function)
 
 
@@ -80,7 +81,8 @@ def compile_model(
     return model.compile(batch=batch, seed=seed, dtype=dtype, threads=threads, cache=cache)
 
 
-def read_arrays(file: str, columns: tuple[str, ...]) -> dict[str, Any]:
+def read_arrays(files: tuple[str, ...], columns: tuple[str, ...]) -> dict[str, Any]:
+    """All arrays of the files by name. `NAME=FILE` names the one array of an .npy file."""
     from tapeless.runtime.data import load
 
     groups: dict[str, list[str]] = {}
@@ -89,7 +91,19 @@ def read_arrays(file: str, columns: tuple[str, ...]) -> dict[str, Any]:
         if not equals or not members:
             raise UserError(f"{text!r}: columns are given as NAME=COLUMN,COLUMN,...")
         groups[name] = members.split(",")
-    return load(file, groups or None)
+    found: dict[str, Any] = {}
+    for file in files:
+        name, equals, path = file.partition("=")
+        named = bool(equals) and name.isidentifier() and not Path(file).exists()
+        arrays = load(path if named else file, groups or None)
+        if named:
+            if len(arrays) != 1:
+                raise UserError(f"{path} holds {len(arrays)} arrays, so they can't be named `{name}`")
+            arrays = {name: next(iter(arrays.values()))}
+        for twice in arrays.keys() & found.keys():
+            raise UserError(f"`{twice}` is in {file} and in another of the data files")
+        found |= arrays
+    return found
 
 
 def numbers_text(values: dict[str, float]) -> str:

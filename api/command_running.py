@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,8 +18,12 @@ from tapeless.command_options import (
     read_arrays,
     weights_option,
 )
-from tapeless.runtime.errors import TrainingStopped, UserError
+from tapeless.runtime.errors import UserError
 
+if TYPE_CHECKING:
+    from tapeless.runtime.run import Run
+
+INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
 _STARTED = time.perf_counter()
 
 
@@ -32,40 +37,77 @@ _STARTED = time.perf_counter()
 @click.option("--patience", type=click.IntRange(0), help="Epochs without improvement before training stops; 0: never.")
 @click.option("--weights", metavar="FILE", help="Weights to begin with.")
 @click.option(
-    "--out", metavar="FILE", type=click.Path(path_type=Path), help="Where to save the weights (.safetensors)."
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Where to save the weights and all else that --resume needs (.safetensors), with a log beside them (.jsonl).",
 )
+@click.option(
+    "--every", metavar="SPAN", help='How often to save on the way: "5 epochs", "1000 steps", "10 min".  [default: 60 s]'
+)
+@click.option(
+    "--resume",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Continue the run that this file holds, and save there if --out names no other.",
+)
+@click.option("--max-steps", type=click.IntRange(0), help="Stop, to be resumed, after so many steps of the run.")
+@click.option("--plot", is_flag=True, help="Draw the learning curves beside the weights (.png).")
 @click.option("--quiet", is_flag=True, help="Print nothing.")
 def train(
     file: Path, sizes: tuple[str, ...], model: str | None, dtype: str, threads: int | None, no_cache: bool, seed: int,
-    data_file: str, columns: tuple[str, ...], epochs: int | None, batch: int | None, validation: float | None,
-    patience: int | None, weights: str | None, out: Path | None, quiet: bool,
+    data_files: tuple[str, ...], columns: tuple[str, ...], epochs: int | None, batch: int | None,
+    validation: float | None, patience: int | None, weights: str | None, out: Path | None, every: str | None,
+    resume: Path | None, max_steps: int | None, plot: bool, quiet: bool,
 ) -> int | None:  # fmt: skip
-    """Trains a model and saves its weights. What is not given is as the model's `train` section says."""
-    if out is not None and not out.absolute().parent.is_dir():
-        raise UserError(f"{out} can't be written: there is no folder {out.parent}")
+    """Trains a model and saves its weights. What is not given is as the model's `train` section says.
+
+    Ctrl-C ends training after the current step and saves; the exit code is then 130.
+    """
+    out = out or resume
+    if resume is not None and weights is not None:
+        raise UserError("a run is resumed with its own weights; --resume and --weights exclude each other")
+    if out is not None:
+        from tapeless.runtime.checkpoint import check_writable
+
+        check_writable(out)
+    if plot:
+        from tapeless import curves
+
+        if out is None:
+            raise UserError("--plot draws beside the weights; say where with --out")
+        curves.require()
     program = compile_model(load_model(file, sizes, model), dtype, threads, no_cache, seed, batch)
-    arrays = read_arrays(data_file, columns)
+    data = read_arrays(data_files, columns)
     if weights:
         program.load(weights)
     before = time.perf_counter() - _STARTED
-    options = {"epochs": epochs, "validation": validation, "patience": patience}
-    try:
-        run = program.fit(arrays, progress=False if quiet else None, **options)
-    except TrainingStopped:
-        if out is not None:
-            program.save(out)
-        raise
-    if out is not None:
-        program.save(out)
+    run = program.fit(
+        data, epochs=epochs, validation=validation, patience=patience, save=out, every=every, resume=resume or False,
+        log=None if out is None else out.with_suffix(".jsonl"), max_steps=max_steps, progress=False if quiet else None,
+    )  # fmt: skip
+    for note in run.notes:
+        click.echo(f"note: {note}", err=True)
+    written = [] if out is None else [f"weights in {out}"]
+    if plot and out is not None and run.epochs:
+        picture = out.with_suffix(".png")
+        curves.draw(run, picture)
+        written.append(f"learning curves in {picture}")
     if not quiet:
-        first = f", the first step {before + run.first_step:.2f} s after the start" if run.first_step else ""
-        click.echo(f"{run.epochs} epochs, {run.steps} steps in {run.seconds:.2f} s{first}")
-        if run.epochs:
-            best = f" (best epoch, {run.best_epoch})" if run.best_epoch else ""
-            click.echo(numbers_text(run.last) + best)
-        if out is not None:
-            click.echo(f"weights in {out}")
-    return 130 if run.interrupted else None
+        _report(run, before, written)
+    return INTERRUPTED if run.interrupted else None
+
+
+def _report(run: Run, before: float, written: list[str]) -> None:
+    if run.interrupted:
+        click.echo(f"interrupted in epoch {run.epochs + 1}" + ("; --resume continues" if written else ""), err=True)
+    first = f", the first step {before + run.first_step:.2f} s after the start" if run.first_step else ""
+    click.echo(f"{run.epochs} epochs, {run.steps} steps in {run.seconds:.2f} s{first}")
+    if run.epochs:
+        best = f" (best epoch, {run.best_epoch})" if run.best_epoch else ""
+        click.echo(numbers_text(run.last) + best)
+    for line in written:
+        click.echo(line)
 
 
 @click.command()
@@ -73,14 +115,20 @@ def train(
 @compilation_options
 @data_options
 @weights_option(True)
+@click.option("--confusion/--no-confusion", default=True, help="Whether a classifier's confusion table is printed.")
 def evaluate(
     file: Path, sizes: tuple[str, ...], model: str | None, dtype: str, threads: int | None, no_cache: bool, seed: int,
-    data_file: str, columns: tuple[str, ...], weights: str,
+    data_files: tuple[str, ...], columns: tuple[str, ...], weights: str, confusion: bool,
 ) -> None:  # fmt: skip
-    """Prints the loss and the metrics over a set of data."""
+    """Prints the loss and the metrics over a set of data and, for a classifier, what it takes for what."""
+    from tapeless import tables
+
     program = compile_model(load_model(file, sizes, model), dtype, threads, no_cache, seed)
     program.load(weights)
-    click.echo(numbers_text(program.evaluate(read_arrays(data_file, columns))))
+    data = read_arrays(data_files, columns)
+    click.echo(numbers_text(program.evaluate(data)))
+    if confusion and (table := program.confusion(data)) is not None:
+        click.echo(tables.confusion_text(table), nl=False)
 
 
 @click.command()
@@ -93,14 +141,14 @@ def evaluate(
 )
 def predict(
     file: Path, sizes: tuple[str, ...], model: str | None, dtype: str, threads: int | None, no_cache: bool, seed: int,
-    data_file: str, columns: tuple[str, ...], weights: str, out: Path | None,
+    data_files: tuple[str, ...], columns: tuple[str, ...], weights: str, out: Path | None,
 ) -> None:  # fmt: skip
     """Writes the model's outputs for a set of data."""
     from tapeless import tables
 
     program = compile_model(load_model(file, sizes, model), dtype, threads, no_cache, seed)
     program.load(weights)
-    result = program.predict(read_arrays(data_file, columns))
+    result = program.predict(read_arrays(data_files, columns))
     outputs = result if isinstance(result, dict) else {program.output_names[0]: result}
     if out is None:
         click.echo(tables.as_csv(outputs), nl=False)
@@ -118,7 +166,7 @@ def predict(
 )
 def grad(
     file: Path, sizes: tuple[str, ...], model: str | None, dtype: str, threads: int | None, no_cache: bool, seed: int,
-    data_file: str, columns: tuple[str, ...], weights: str | None, out: Path | None,
+    data_files: tuple[str, ...], columns: tuple[str, ...], weights: str | None, out: Path | None,
 ) -> None:  # fmt: skip
     """Prints the size of every parameter's gradient over a set of data, taken as one batch."""
     import numpy as np
@@ -128,7 +176,7 @@ def grad(
     program = compile_model(load_model(file, sizes, model), dtype, threads, no_cache, seed)
     if weights:
         program.load(weights)
-    gradients = program.gradients(read_arrays(data_file, columns))
+    gradients = program.gradients(read_arrays(data_files, columns))
     width = max(map(len, gradients), default=0)
     for name, gradient in gradients.items():
         norm = float(np.linalg.norm(gradient.astype(np.float64)))

@@ -55,3 +55,24 @@ def write(path: Path, arrays: Mapping[str, Array]) -> None:
 def excerpt(array: Array) -> str:
     """A few numbers of an array, on one line."""
     return np.array2string(array, threshold=6, edgeitems=2, precision=6).replace("\n", "")
+
+
+def confusion_text(table: Array, most: int = 20) -> str:
+    """A confusion table: a row for each class that a label has, a column for each that was predicted. Of a large one,
+    the classes most often taken for one another."""
+    count = len(table)
+    if count > most:
+        wrong = table - np.diag(np.diag(table))
+        pairs = [divmod(int(k), count) for k in np.argsort(wrong, axis=None, kind="stable")[::-1][:most]]
+        lines = [
+            f"  {label} taken for {seen}: {wrong[label, seen]:,} times" for label, seen in pairs if wrong[label, seen]
+        ]
+        return "most often confused:\n" + ("\n".join(lines) or "  none") + "\n"
+    width = max(len(f"{int(table.max(initial=0)):,}"), len(str(count - 1))) + 2
+    first = max(len("label"), len(str(count - 1)))
+    lines = [f"{'label':>{first}} |" + "".join(f"{k:>{width}}" for k in range(count)) + "   recall"]
+    lines.append("-" * (first + 1) + "+" + "-" * (width * count + 9))
+    for k, row in enumerate(table):
+        recall = f"{row[k] / row.sum():9.4f}" if row.sum() else f"{'-':>9}"
+        lines.append(f"{k:>{first}} |" + "".join(f"{value:>{width},}" for value in row) + recall)
+    return "predicted in columns:\n" + "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from tapeless.runtime import context as abi
 from tapeless.runtime import threads
@@ -43,6 +44,7 @@ class Call:
         order: Array | None = None,
         seed: tuple[int, int] = (0, 0),
         epoch: int = 0,
+        sums: npt.NDArray[np.float64] | None = None,
     ) -> None:
         description = image.manifest.entries[entry]
         if team_size is None:
@@ -53,7 +55,7 @@ class Call:
         self._workspace_bytes = description.workspace
         self._kept = (image, *arrays, *outputs, order)  # native code holds only addresses
         self._barrier = aligned(64 * (team_size + 1))
-        self.sums = np.zeros(max(len(description.results), 1), np.float64)
+        self.sums = np.zeros(max(len(description.results), 1), np.float64) if sums is None else sums
         self._arguments = abi.Arguments((ctypes.c_uint32 * 2)(*seed), epoch, 0)
         pointers = [address(array) for array in (*arrays, *outputs)]
         self._context = abi.with_pointers(len(pointers))(

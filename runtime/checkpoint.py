@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,82 @@ from tapeless.runtime.manifest import Block
 
 Array = npt.NDArray[Any]
 METADATA = "tapeless"  # the key of our metadata among those of the file
+SUFFIX = ".part"  # of a file that is being written
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
     """Writes a file so that a reader, or a crash, finds either the old content or the new, never a part."""
     path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
+    with _beside(path) as (descriptor, temporary):
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _permissions())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
+    _clear_away(path)
+
+
+def check_writable(path: str | Path) -> None:
+    """Finds out, before any work is done for it, whether a file can be written. CheckpointError if not."""
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path} can't be written: it is a folder")
+    if not path.absolute().parent.is_dir():
+        raise CheckpointError(f"{path} can't be written: there is no folder {path.parent}")
+    try:
+        with _beside(path) as (descriptor, temporary):
+            os.close(descriptor)
+            os.unlink(temporary)
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[tuple[int, str]]:
+    """A temporary file in the same folder, removed if anything goes wrong. Its name holds the process's number."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f"{_prefix(path)}{os.getpid()}.", suffix=SUFFIX, dir=path.parent)
+    try:
+        yield descriptor, temporary
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}."
+
+
+def _clear_away(path: Path) -> None:
+    """Removes what processes that were killed while they wrote this file have left behind."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path.absolute().parent):
+            if not (name.startswith(_prefix(path)) and name.endswith(SUFFIX)):
+                continue
+            process = name.removeprefix(_prefix(path)).split(".")[0]
+            if process.isdigit() and not _alive(int(process)):
+                (path.parent / name).unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # it belongs to someone else
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a new name durable, where the system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _permissions() -> int:
@@ -65,28 +126,33 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
         with safe_open(str(path), "numpy") as file:
             names = list(file.keys())
             described = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            if not isinstance(described, dict):
+                raise ValueError("its metadata are not those of a program")
             return {name: file.get_tensor(name) for name in names}, described
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} can't be read as safetensors: {error}") from error
 
 
-def restore(path: str | Path, state: Mapping[str, Array], layout: Block) -> dict[str, str]:
-    """Copies a file's tensors into the views of `state`; its metadata. Nothing is copied unless all of it fits.
+def restore(
+    path: str | Path, tensors: Mapping[str, Array], state: Mapping[str, Array], layout: Block, whole: bool = False
+) -> None:
+    """Copies the tensors of a file into the views of `state`. Nothing is copied unless all of it fits.
 
     Parameters and layer state must be there with the shapes of `layout`; what the optimizer keeps is taken where it
-    fits, so that weights trained with one optimizer can go on with another. Real tensors are converted between
-    float32 and float64.
+    fits, so that weights trained with one optimizer can go on with another; `whole` means that all must fit. Real
+    tensors are converted between float32 and float64.
     """
-    tensors, metadata = read(path)
     wanted = {slot.name: slot for slot in layout.slots}
     faults = []
     for slot in layout.slots:
-        if slot.role not in ("param", "state"):
+        if slot.role not in ("param", "state") and not whole:
             continue
         if slot.name not in tensors:
             faults.append(f"`{slot.name}` is missing")
         elif tensors[slot.name].shape != slot.shape:
             faults.append(f"`{slot.name}` is {list(tensors[slot.name].shape)} there and {list(slot.shape)} here")
+        elif tensors[slot.name].dtype.kind != slot.dtype.kind:
+            faults.append(f"`{slot.name}` holds {tensors[slot.name].dtype} there and {slot.dtype} here")
     if faults:
         listed = "; ".join(faults[:6]) + (f"; and {len(faults) - 6} more" if len(faults) > 6 else "")
         raise CheckpointError(f"{path} does not belong to this program: {listed}")
@@ -94,4 +160,3 @@ def restore(path: str | Path, state: Mapping[str, Array], layout: Block) -> dict
         slot_here = wanted.get(name)
         if slot_here and tensor.shape == slot_here.shape and tensor.dtype.kind == slot_here.dtype.kind:
             state[name][...] = tensor
-    return metadata

@@ -7,7 +7,7 @@ finite numbers. The messages name the row and say what was expected.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,21 @@ from tapeless.runtime.errors import DataError
 from tapeless.runtime.manifest import TensorSpec, multiple_of_rows
 
 Array = npt.NDArray[Any]
+PIECE_BYTES = 16 << 20  # of what is checked at a time
 Data = npt.ArrayLike | Mapping[str, npt.ArrayLike] | None
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Checked arrays in the order of an entry's data, all with the same number of rows."""
+    """Checked arrays in the order of an entry's data, all with the same number of rows.
+
+    They are contiguous and of the declared types, so that native code can read them where they lie, unless `streamed`:
+    then some are files mapped into memory that have to be converted piece by piece.
+    """
 
     arrays: tuple[Array, ...]
     rows: int
+    streamed: bool = False
 
 
 def load(path: str | Path, columns: Mapping[str, Sequence[str]] | None = None) -> dict[str, Array]:
@@ -142,7 +148,17 @@ def bind(specs: Sequence[TensorSpec], inputs: Data, targets: Data = None) -> Exa
     for spec, array in zip(specs, arrays, strict=True):
         if array.shape != spec.concrete(rows):
             raise DataError(_shape_message(spec, array))
-    return Examples(tuple(arrays), rows)
+    streamed = any(not _is_native(spec, array) for spec, array in zip(specs, arrays, strict=True))
+    return Examples(tuple(arrays), rows, streamed)
+
+
+def native(spec: TensorSpec, array: Array) -> Array:
+    """An array as native code reads it: contiguous, of the declared type; the array itself if it is that already."""
+    return np.ascontiguousarray(array, spec.dtype).reshape(array.shape)
+
+
+def _is_native(spec: TensorSpec, array: Array) -> bool:
+    return array.dtype == spec.dtype and array.flags.c_contiguous and array.flags.aligned
 
 
 def _shape_message(spec: TensorSpec, array: Array) -> str:
@@ -172,52 +188,71 @@ def _checked(spec: TensorSpec, value: npt.ArrayLike) -> Array:
     ):
         raise DataError(_shape_message(spec, array))
     if spec.dtype.kind == "f":
-        return _checked_real(spec, array)
-    if spec.dtype.kind in "iu":
-        return _checked_integer(spec, array)
-    return np.ascontiguousarray(array.astype(spec.dtype)).reshape(array.shape)
+        _check_real(spec, array)
+    elif spec.dtype.kind in "iu":
+        _check_integer(spec, array)
+    # A mapped file may be larger than memory: it is converted only in pieces, on the way to native code.
+    return array if isinstance(value, np.memmap) else native(spec, array)
 
 
-def _checked_real(spec: TensorSpec, array: Array) -> Array:
-    with np.errstate(over="ignore"):
-        result = np.ascontiguousarray(array, spec.dtype).reshape(array.shape)
-    # A sum is finite when all its terms are, barring overflow; the full test runs only where it isn't.
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspicious = not np.isfinite(result.sum())
-    if suspicious and not (finite := np.isfinite(result)).all():
-        place = _first(~finite)
-        raise DataError(f"`{spec.name}` has {array[place]} at {_where(place)}; every number has to be finite")
-    return result
+def _pieces(array: Array) -> Iterator[tuple[int, Array]]:
+    """The array in runs of rows of a few megabytes, each with the number of its first row."""
+    if array.ndim == 0 or array.nbytes <= PIECE_BYTES:
+        yield 0, array
+        return
+    rows = max(PIECE_BYTES // max(array.nbytes // len(array), 1), 1)
+    for begin in range(0, len(array), rows):
+        yield begin, array[begin : begin + rows]
 
 
-def _checked_integer(spec: TensorSpec, array: Array) -> Array:
-    if array.dtype.kind == "f" and array.size:
-        with np.errstate(invalid="ignore"):
-            whole = array == np.floor(array)
-        if not (whole & np.isfinite(array)).all():
-            place = _first(~(whole & np.isfinite(array)))
-            raise DataError(f"`{spec.name}` has {array[place]} at {_where(place)}; it holds integers")
+def _check_real(spec: TensorSpec, array: Array) -> None:
+    """DataError unless every number is finite in the program's type."""
+    for begin, piece in _pieces(array):
+        # A sum is finite when all its terms are, barring overflow; the full test runs only where it isn't.
+        with np.errstate(over="ignore", invalid="ignore"):
+            converted = piece.astype(spec.dtype, copy=False)
+            suspicious = not np.isfinite(converted.sum())
+        if suspicious and not (finite := np.isfinite(converted)).all():
+            place = _first(~finite)
+            raise DataError(
+                f"`{spec.name}` has {piece[place]} at {_where(place, begin)}; every number has to be finite"
+            )
+
+
+def _check_integer(spec: TensorSpec, array: Array) -> None:
+    """DataError unless every number is whole and within the declared bound, or what the type holds."""
     limits = np.iinfo(spec.dtype)
     low, high = (0, spec.bound) if spec.bound is not None else (int(limits.min), int(limits.max) + 1)
-    if array.size and (array.min() < low or array.max() >= high):
-        place = _first((array < low) | (array >= high))
-        raise DataError(
-            f"`{spec.name}` has {array[place]:.0f} at {_where(place)}; it is declared `< {spec.bound}`, "
-            f"so its values run from 0 to {high - 1}"
-            if spec.bound is not None
-            else f"`{spec.name}` has {array[place]:.0f} at {_where(place)}, which does not fit into {spec.dtype}"
-        )
-    return np.ascontiguousarray(array, spec.dtype).reshape(array.shape)
+    for begin, piece in _pieces(array):
+        if not piece.size:
+            continue
+        if piece.dtype.kind == "f":
+            with np.errstate(invalid="ignore"):
+                whole = (piece == np.floor(piece)) & np.isfinite(piece)
+            if not whole.all():
+                place = _first(~whole)
+                raise DataError(f"`{spec.name}` has {piece[place]} at {_where(place, begin)}; it holds integers")
+        if piece.min() < low or piece.max() >= high:
+            place = _first((piece < low) | (piece >= high))
+            raise DataError(
+                f"`{spec.name}` has {piece[place]:.0f} at {_where(place, begin)}; it is declared `< {spec.bound}`, "
+                f"so its values run from 0 to {high - 1}"
+                if spec.bound is not None
+                else f"`{spec.name}` has {piece[place]:.0f} at {_where(place, begin)}, "
+                f"which does not fit into {spec.dtype}"
+            )
 
 
 def _first(mask: npt.NDArray[np.bool_]) -> tuple[int, ...]:
     return tuple(int(k) for k in np.unravel_index(int(np.argmax(mask)), mask.shape))
 
 
-def _where(place: tuple[int, ...]) -> str:
-    if len(place) <= 1:
-        return f"row {place[0]}" if place else "its only place"
-    return f"row {place[0]}, place [{', '.join(map(str, place))}]"
+def _where(place: tuple[int, ...], begin: int = 0) -> str:
+    """In words; `begin` is the row at which the piece lies in which the place was found."""
+    if not place:
+        return "its only place"
+    place = (place[0] + begin, *place[1:])
+    return f"row {place[0]}" if len(place) == 1 else f"row {place[0]}, place [{', '.join(map(str, place))}]"
 
 
 def _listed(names: Iterable[str], most: int = 8) -> str:

@@ -7,6 +7,7 @@ library, for which ctypes is enough.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -39,9 +40,10 @@ def unpack(content: bytes) -> tuple[dict[str, Any], bytes]:
 class Image:
     """Entries that can be called: `addresses[entry]` is the native function of that name."""
 
-    def __init__(self, manifest: Manifest, addresses: Mapping[str, int], keep_alive: object) -> None:
+    def __init__(self, manifest: Manifest, addresses: Mapping[str, int], keep_alive: object, digest: str) -> None:
         self.manifest = manifest
         self.addresses = dict(addresses)
+        self.digest = digest  # of the machine code: equal digests compute equal bits
         self._keep_alive = keep_alive  # the code is unmapped when its owner is collected
 
     @staticmethod
@@ -61,7 +63,7 @@ class Image:
             library = library.export_symbol(entry.symbol)
         tracker = library.link(jit, f"{description.model}.{counter}")
         addresses = {name: tracker[entry.symbol] for name, entry in description.entries.items()}
-        return Image(description, addresses, (tracker, jit))
+        return Image(description, addresses, (tracker, jit), hashlib.sha256(code).hexdigest())
 
     @staticmethod
     def from_library(path: str | Path) -> Image:
@@ -78,7 +80,7 @@ class Image:
             pointer = ctypes.cast(getattr(library, entry.symbol), ctypes.c_void_p).value
             assert pointer is not None
             addresses[name] = pointer
-        return Image(manifest, addresses, library)
+        return Image(manifest, addresses, library, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 @cache

@@ -6,21 +6,23 @@ Machine code is asked for in groups of entries, each when it is first needed, an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from tapeless.runtime import buffers, checkpoint, data, training
+from tapeless.runtime import buffers, checkpoint, confusion, data, resumption, training
 from tapeless.runtime.buffers import Array, Views
 from tapeless.runtime.call import Call, Memory
 from tapeless.runtime.context import seed_words
 from tapeless.runtime.data import Data, Examples
-from tapeless.runtime.errors import DataError
+from tapeless.runtime.errors import CheckpointError, DataError
 from tapeless.runtime.image import Image
 from tapeless.runtime.manifest import Entry, Manifest
+from tapeless.runtime.run import Options, Run
+from tapeless.runtime.staging import call_over
 
 Group = Literal["train", "predict", "gradients", "apply"]
 GROUPS: dict[Group, tuple[str, ...]] = {
@@ -52,6 +54,7 @@ class Program:
         self._initialised = False
         self.batch = batch
         self.threads = threads
+        self.progress: resumption.Progress | None = None  # where the last run stands
 
     # -- machine code and memory, made when first needed
 
@@ -105,7 +108,7 @@ class Program:
 
     def reset(self, seed: int) -> None:
         """Starts again from fresh weights."""
-        self._seed, self._initialised = seed_words(seed), False
+        self._seed, self._initialised, self.progress = seed_words(seed), False, None
 
     # -- running
 
@@ -113,9 +116,9 @@ class Program:
         """Data checked against what an entry takes."""
         return data.bind(self.image(group).manifest.entries[entry].data, inputs, targets)
 
-    def fit(self, inputs: Data, targets: Data = None, **options: Any) -> training.Run:
-        """Trains on the examples. The options, and what they are by default, are those of `training.Options`."""
-        return training.fit(self, inputs, targets, training.Options(**options))
+    def fit(self, inputs: Data, targets: Data = None, **options: Any) -> Run:
+        """Trains on the examples. The options, and what they are by default, are those of `run.Options`."""
+        return training.fit(self, inputs, targets, Options(**options))
 
     def evaluate(self, inputs: Data, targets: Data = None) -> dict[str, float]:
         """The loss and the metrics over all the examples, each batch weighed by its rows."""
@@ -124,7 +127,7 @@ class Program:
     def evaluate_examples(self, examples: Examples, order: Array | None = None) -> dict[str, float]:
         """As `evaluate`, on checked data; with `order`, on those rows alone."""
         image = self.image("train")
-        call = Call(image, "evaluate", self.memory(), self.threads, examples.arrays, order=order)
+        call = call_over(image, "evaluate", self.memory(), self.threads, examples, order)
         rows = examples.rows if order is None else len(order)
         call.run(0, rows)
         return averages(image.manifest.entries["evaluate"], call.sums, rows)
@@ -135,10 +138,15 @@ class Program:
         entry = image.manifest.entries["predict"]
         examples = data.bind(entry.data, inputs)
         outputs = [np.zeros(spec.concrete(examples.rows), spec.dtype) for spec in entry.outputs]
-        Call(image, "predict", self.memory(), self.threads, examples.arrays, outputs).run(0, examples.rows)
+        call_over(image, "predict", self.memory(), self.threads, examples, outputs=outputs).run(0, examples.rows)
         if len(outputs) == 1:
             return outputs[0]
         return {spec.name: output for spec, output in zip(entry.outputs, outputs, strict=True)}
+
+    def confusion(self, inputs: Data, targets: Data = None) -> npt.NDArray[np.int64] | None:
+        """For a classifier, how often a row of the class of its row was predicted to be of the class of its column;
+        None if the program is none: it has one target, labels below a bound, and one output of as many scores."""
+        return confusion.table(self, inputs, targets)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -187,6 +195,7 @@ class Program:
             if value.shape != view.shape:
                 raise DataError(f"the gradient of `{name}` is {list(value.shape)}, not {list(view.shape)}")
             view[...] = value
+        self.progress = None
         Call(image, "apply", memory, self.threads).run(0, 0)
 
     def _trainable(self) -> list[Array]:
@@ -196,41 +205,73 @@ class Program:
     def _differentiate(self, inputs: Data, targets: Data) -> float:
         """Fills the gradient block for all rows taken as one batch; the loss."""
         image = self.image("gradients")
-        examples = data.bind(image.manifest.entries["gradients"].data, inputs, targets)
+        entry = image.manifest.entries["gradients"]
+        examples = data.bind(entry.data, inputs, targets)
         if examples.rows > image.manifest.capacity:
             # Powers of two: few programs serve all sizes.
             image = self.image("gradients", 1 << (examples.rows - 1).bit_length())
-        call = Call(image, "gradients", self.memory(), self.threads, examples.arrays)
+        arrays = [data.native(spec, array) for spec, array in zip(entry.data, examples.arrays, strict=True)]
+        call = Call(image, "gradients", self.memory(), self.threads, arrays)
         call.run(0, examples.rows)
-        return averages(image.manifest.entries["gradients"], call.sums, examples.rows)["loss"]
+        return averages(entry, call.sums, examples.rows)["loss"]
 
     # -- checkpoints
 
     def save(self, path: str | Path) -> None:
-        """Writes everything the program keeps into a safetensors file, whole or not at all."""
-        manifest = self.manifest
-        metadata = {
-            "format": "1",
-            "model": manifest.model,
-            "program": hashlib.sha256(manifest.source.encode()).hexdigest(),
-        }
-        checkpoint.save(path, self.state, metadata)
+        """Writes everything the program keeps into a safetensors file, whole or not at all: parameters, state of layers
+        and optimizer, hyper-parameters, counters and, after `fit`, where the run stands, so that it can be resumed."""
+        metadata = {"format": "2", "model": self.manifest.model, "program": self.digest}
+        if self.progress is not None:
+            metadata |= {"training": self.progress.to_json(), "image": self.image("train").digest}
+        checkpoint.save(path, resumption.contents(self.state, self.progress), metadata)
 
     def load(self, path: str | Path) -> None:
         """Takes over the weights, and all else that fits, from a file that `save` wrote."""
+        self._take(path, whole=False)
+
+    def resume(self, path: str | Path) -> list[str]:
+        """Takes over a checkpoint as a whole, to continue its run; remarks about it. `fit(..., resume=path)` calls
+        this. CheckpointError if it is not one of this very program, or holds no run."""
+        metadata = self._take(path, whole=True)
+        if self.progress is None:
+            raise CheckpointError(f"{path} holds weights but no training run to resume; it can be used as weights")
+        if metadata.get("image") != self.image("train").digest:
+            return [
+                "the checkpoint was written by other machine code (another processor or version); training continues "
+                "from it, but not to the same last bit"
+            ]
+        return []
+
+    def _take(self, path: str | Path, whole: bool) -> dict[str, str]:
+        tensors, metadata = checkpoint.read(path)
+        same = metadata.get("program") == self.digest
+        if whole and not same and "program" in metadata:
+            raise CheckpointError(
+                f"{path} was written by another program: the model's text, sizes or precision differ. "
+                "Its weights alone can be used (`--weights`, `Program.load`)"
+            )
         self._allocated()
-        if not self._initialised and not self._covers(path):
+        if not self._initialised and not self._covered(tensors):
             self.memory()
         assert self._views is not None
-        checkpoint.restore(path, self._views, self.manifest.state)
-        self._initialised = True
+        progress = resumption.restored(metadata, tensors) if same else None
+        checkpoint.restore(path, tensors, self._views, self.manifest.state, whole)
+        self.progress, self._initialised = progress, True
+        return metadata
 
-    def _covers(self, path: str | Path) -> bool:
+    def _covered(self, tensors: Mapping[str, Array]) -> bool:
         """Whether a file holds every slot, so that the program need not be initialised before."""
-        tensors, _ = checkpoint.read(path)
         return all(
             slot.name in tensors and tensors[slot.name].shape == slot.shape for slot in self.manifest.state.slots
         )
+
+    @property
+    def digest(self) -> str:
+        """A digest of what the program is: the model's text, its precision, and all that it keeps."""
+        manifest = self.manifest
+        slots = [f"{slot.name} {slot.dtype} {slot.shape} {slot.role}" for slot in manifest.state.slots]
+        whole = "\0".join([manifest.source, manifest.model, str(manifest.dtype), *slots])
+        return hashlib.sha256(whole.encode()).hexdigest()
 
     def __repr__(self) -> str:
         manifest = self.manifest
@@ -238,7 +279,7 @@ class Program:
         return f"<program {manifest.model}: {count:,} parameters, {manifest.dtype}, batches of {manifest.capacity}>"
 
 
-def averages(entry: Entry, sums: Array, rows: int) -> dict[str, float]:
+def averages(entry: Entry, sums: Iterable[float], rows: int) -> dict[str, float]:
     """An entry's sums over batches as means over rows, by name."""
     return {result.name: float(total) / rows for result, total in zip(entry.results, sums, strict=False)}
 

@@ -21,8 +21,8 @@ PACKAGES = {
     "ir": {"numpy", "sympy", "networkx", "llvmlite"},
     "compiler": {"numpy", "sympy", "networkx"},
     "codegen": {"numpy", "networkx", "llvmlite", "sympy", "mpmath"},
-    "runtime": {"numpy", "rich", "safetensors", "llvmlite"},
-    "api": {"numpy", "click", "rich", "platformdirs"},
+    "runtime": {"numpy", "rich", "safetensors", "llvmlite", "IPython"},
+    "api": {"numpy", "click", "rich", "platformdirs", "matplotlib", "scipy", "sklearn"},
 }
 
 

@@ -1,0 +1,131 @@
+"""Where a run stands, as a record that goes into a checkpoint and from which training continues bit for bit.
+
+The order of an epoch comes from the seed and the epoch's number, and random draws from the seed and the step, all of
+which are part of the program's state; so besides that state it takes only a position, the sums so far, and what early
+stopping remembers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tapeless.runtime.data import Examples
+from tapeless.runtime.errors import CheckpointError, DataError, UserError
+from tapeless.runtime.manifest import Settings
+from tapeless.runtime.stopping import Best
+
+Array = npt.NDArray[Any]
+LAST = "last/"  # before the names of the weights at which training stands, where the best ones are kept beside them
+SAMPLED_ROWS = 64
+
+
+@dataclass
+class Progress:
+    """One run, between two steps. `position` is the number of rows done in the current epoch, `sums` what its losses
+    and metrics add up to so far. `last` holds the weights at which training stands while the best ones are in the
+    program's state; None while training runs."""
+
+    settings: Settings
+    rows: int
+    data: str
+    own_validation: bool = False
+    epochs: int = 0
+    steps: int = 0
+    position: int = 0
+    sums: list[float] = field(default_factory=list)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    best: Best | None = None
+    last: dict[str, Array] | None = None
+
+    def to_json(self) -> str:
+        best = None if self.best is None else {k: v for k, v in vars(self.best).items() if k != "weights"}
+        plain = {k: v for k, v in vars(self).items() if k not in ("settings", "best", "last")}
+        return json.dumps({**plain, "settings": asdict(self.settings), "best": best})
+
+    @staticmethod
+    def from_json(text: str) -> Progress:
+        value = json.loads(text)
+        settings = Settings(**value.pop("settings"))
+        best = value.pop("best")
+        return Progress(settings=settings, best=None if best is None else Best(**best), **value)
+
+
+def contents(state: Mapping[str, Array], progress: Progress | None) -> dict[str, Array]:
+    """The tensors of a checkpoint: the weights to use by their names and, where the run stands at others, those too."""
+    tensors = dict(state)
+    if progress is not None and progress.best is not None and progress.best.weights:
+        weights = progress.best.weights
+        at = progress.last if progress.last is not None else {name: state[name] for name in weights}
+        tensors |= {LAST + name: at[name] for name in weights}
+        if progress.last is None:
+            tensors |= weights
+    return tensors
+
+
+def rest(state: Mapping[str, Array], progress: Progress) -> None:
+    """Puts the best weights into the program's state and those at which the run stands aside."""
+    if progress.best is not None and progress.best.weights and progress.last is None:
+        progress.last = {name: state[name].copy() for name in progress.best.weights}
+        for name, value in progress.best.weights.items():
+            state[name][...] = value
+
+
+def wake(state: Mapping[str, Array], progress: Progress) -> None:
+    """The reverse of `rest`."""
+    if progress.last is not None:
+        for name, value in progress.last.items():
+            state[name][...] = value
+        progress.last = None
+
+
+def restored(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> Progress | None:
+    """The record in a checkpoint that has been read; None if it has none. CheckpointError if it is damaged."""
+    if "training" not in metadata:
+        return None
+    try:
+        progress = Progress.from_json(metadata["training"])
+        if progress.best is not None and progress.best.epoch:
+            names = [name.removeprefix(LAST) for name in tensors if name.startswith(LAST)]
+            progress.last = {name: tensors[LAST + name] for name in names}
+            progress.best.weights = {name: tensors[name].copy() for name in names}
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"the record of the training run in the checkpoint can't be read: {error}") from error
+    return progress
+
+
+def fingerprint(examples: Examples) -> str:
+    """A digest of the number of rows and of a sample of them, to notice other data."""
+    digest = hashlib.sha256(str(examples.rows).encode())
+    for array in examples.arrays:
+        if array.ndim and len(array):
+            chosen = np.unique(np.linspace(0, len(array) - 1, SAMPLED_ROWS).astype(np.int64))
+            digest.update(np.ascontiguousarray(array[chosen]).tobytes())
+    return digest.hexdigest()
+
+
+def continued(progress: Progress, given: Settings, asked: Mapping[str, Any], examples: Examples) -> None:
+    """Holds the record against what this call brings, and takes over new `epochs` and `patience`.
+
+    `given` are the settings as the call has them, `asked` the options that were given for them.
+    """
+    if fingerprint(examples) != progress.data:
+        raise DataError(
+            f"training can't be resumed with other data: the run was begun with {progress.rows} rows to train on, "
+            "and these differ from them. To go on from its weights with new data, load them instead (`--weights`)"
+        )
+    for name in ("batch", "validation", "monitor", "rising"):
+        if name in asked and getattr(given, name) != getattr(progress.settings, name):
+            raise UserError(
+                f"training can't be resumed with {name} {getattr(given, name)}: it was begun with "
+                f"{getattr(progress.settings, name)}"
+            )
+    progress.settings = replace(progress.settings, **{k: asked[k] for k in ("epochs", "patience") if k in asked})
+    if progress.best is not None:
+        progress.best.patience = progress.settings.patience or progress.settings.epochs + 1

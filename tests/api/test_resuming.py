@@ -1,0 +1,188 @@
+"""A run that is stopped, saved and resumed ends in the same bytes as one that never stopped."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import tapeless
+from tapeless.runtime.call import Call
+
+# Dropout, a schedule over the planned steps, momentum terms, a held-out part and early stopping, all at work.
+TEXT = """
+layer Average(x[n, c], momentum = 0.1):
+    state mean: [c] = 0
+    if training:
+        mean = (1 - momentum) * mean + momentum * sum(x, axis = 0) / 64
+    return x - mean
+
+model Noisy(hidden = 24):
+    input  image: [batch, 64]
+    target label: int[batch] < 10
+    h      = Dense(image, hidden, relu)
+    h      = dropout(Average(h), 0.5)
+    logits = Dense(h, 10)
+    output probs = softmax(logits)
+    loss   cross_entropy(logits, label)
+    metric accuracy = mean(argmax(logits) == label)
+
+train Noisy:
+    optimizer Adam(lr = cosine(peak = 0.03, warmup = 20))
+    clip_norm 1.0
+    epochs 40
+    batch 32
+    validation 0.25
+    stop_early patience = 3 on accuracy rising
+"""
+STOPS = [int(stop) for stop in np.random.default_rng(20).integers(1, 150, 10)]
+
+
+@pytest.fixture(scope="module")
+def made(digits, cache_folder):
+    """A function that makes a program, and the data."""
+    model = tapeless.load(TEXT)
+    image, label = digits
+    return lambda seed=3: model.compile(seed=seed, cache=cache_folder), image[:700], label[:700]
+
+
+@pytest.fixture(scope="module")
+def whole(made, tmp_path_factory):
+    """The checkpoint, the curves and the log of the run that never stops."""
+    make, image, label = made
+    folder = tmp_path_factory.mktemp("whole")
+    run = make().fit(image, label, save=folder / "w.safetensors", log=folder / "w.jsonl")
+    assert run.steps > max(STOPS) and run.epochs < 40, "early stopping was to end the run, after the last stop"
+    assert run.best_epoch == run.epochs - 3
+    return (folder / "w.safetensors").read_bytes(), run
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_stopped_after_any_step_and_resumed(made, whole, tmp_path, stop):
+    make, image, label = made
+    path = tmp_path / "w.safetensors"
+    first = make().fit(image, label, save=path, max_steps=stop, log=tmp_path / "w.jsonl")
+    assert first.steps == stop
+    second = make(seed=99).fit(image, label, resume=path, save=path, log=tmp_path / "w.jsonl")
+    content, run = whole
+    assert path.read_bytes() == content
+    assert second.curves == run.curves
+    assert (second.epochs, second.steps, second.best_epoch) == (run.epochs, run.steps, run.best_epoch)
+    assert len((tmp_path / "w.jsonl").read_text().splitlines()) == run.epochs
+
+
+def test_stopped_at_every_place_in_turn_in_one_process(made, whole, tmp_path):
+    make, image, label = made
+    program = make()
+    program.fit(image, label, max_steps=STOPS[0])
+    for stop in sorted(STOPS)[1:]:
+        program.fit(image, label, resume=True, max_steps=stop)
+    program.fit(image, label, resume=True, save=tmp_path / "w.safetensors")
+    assert (tmp_path / "w.safetensors").read_bytes() == whole[0]
+
+
+def test_checkpoints_on_the_way_hold_the_best_weights_and_continue(made, whole, tmp_path):
+    make, image, label = made
+    path = tmp_path / "w.safetensors"
+    kept = {}
+
+    def keep(run):
+        kept[run.epochs] = path.read_bytes() if path.exists() else b""
+
+    make().fit(image, label, save=path, every="3 steps", on_epoch=keep)
+    assert path.read_bytes() == whole[0]
+    path.write_bytes(kept[6])
+    program = make()
+    program.load(path)
+    value = program.evaluate(image, label)["loss"]
+    run = program.fit(image, label, resume=path, save=path)
+    assert path.read_bytes() == whole[0]
+    assert np.isfinite(value) and run.best_epoch
+
+
+def test_more_epochs_after_the_end(made, tmp_path):
+    make, image, label = made
+    path = tmp_path / "w.safetensors"
+    make().fit(image, label, save=path, epochs=2, patience=0)
+    run = make().fit(image, label, resume=path)
+    assert run.epochs == 2 and run.seconds >= 0
+    run = make().fit(image, label, resume=path, epochs=3)
+    assert run.epochs == 3 and len(run.curves["loss"]) == 3
+
+
+def test_ctrl_c_within_an_epoch_is_a_place_like_any(made, whole, tmp_path, monkeypatch):
+    make, image, label = made
+    path = tmp_path / "w.safetensors"
+    chunks, native = [], Call.run
+
+    def run_and_interrupt(call, begin, end):
+        done = native(call, begin, end)
+        if call.sums.size == 2:
+            chunks.append(done)
+            if len(chunks) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+        return done
+
+    monkeypatch.setattr(Call, "run", run_and_interrupt)
+    run = make().fit(image, label, save=path)
+    assert run.interrupted and run.epochs == 0 and 1 < run.steps < 17
+    run = make().fit(image, label, save=path, resume=path)
+    assert not run.interrupted and path.read_bytes() == whole[0]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation": 0.5}, "can't be resumed with validation 0.5: it was begun with 0.25"),
+        ({"batch": 16}, "can't be resumed with batch 16: it was begun with 32"),
+        ({"monitor": "loss"}, "can't be resumed with monitor loss: it was begun with accuracy"),
+        ({"rows": 600}, "can't be resumed with other data: the run was begun with 700 rows"),
+        ({"text": TEXT.replace("0.5", "0.4")}, "was written by another program"),
+        ({"resume": "none.safetensors"}, "there is no file of weights none.safetensors"),
+        ({"resume": True}, "there is no run to resume"),
+        ({"every": "often"}, '"5 epochs", "1000 steps" or "60 s", not every \'often\''),
+        ({"save": "no/where"}, "there is no folder no"),
+    ],
+)
+def test_what_can_not_be_resumed(made, cache_folder, tmp_path, options, message):
+    make, image, label = made
+    path = tmp_path / "w.safetensors"
+    make().fit(image, label, save=path, max_steps=5)
+    rows = options.pop("rows", 700)
+    program = tapeless.load(options.pop("text", TEXT)).compile(cache=cache_folder)
+    with pytest.raises(tapeless.UserError, match=message):
+        program.fit(image[:rows], label[:rows], **{"resume": path, **options})
+
+
+def test_weights_alone_are_no_run(made, tmp_path):
+    make, image, label = made
+    program = make()
+    program.save(tmp_path / "w.safetensors")
+    with pytest.raises(tapeless.CheckpointError, match="holds weights but no training run"):
+        program.fit(image, label, resume=tmp_path / "w.safetensors")
+
+
+def test_a_damaged_record_is_a_message(made, tmp_path):
+    from tapeless.runtime import checkpoint
+
+    make, image, label = made
+    path = tmp_path / "w.safetensors"
+    make().fit(image, label, save=path, max_steps=3)
+    tensors, metadata = checkpoint.read(path)
+    for record in ("", "{}", '{"settings": {}}', metadata["training"].replace("epochs", "aeons")):
+        checkpoint.save(path, tensors, {**metadata, "training": record})
+        with pytest.raises(tapeless.CheckpointError, match="can't be read"):
+            make().fit(image, label, resume=path)
+
+
+def test_callbacks_may_stop_training(made):
+    make, image, label = made
+
+    class AtTwo:
+        def on_epoch(self, run):
+            assert run.program.parameters["h.W"].shape == (64, 24)
+            return run.epochs == 2
+
+    run = make().fit(image, label, callbacks=[AtTwo()])
+    assert run.epochs == 2 and not run.interrupted
