@@ -249,14 +249,40 @@ def _function(
         body += "    context.arguments = NULL;\n"
     for k, pointer in enumerate(pointers):
         body += f"    context.pointers[{k}] = (void *){pointer};\n"
-    body += f"    return {name}_run({entry.symbol}, &context, memory, {extent}, {results[0]}, {results[1]});\n"
+    if any(result.role == "part" for result in entry.results):
+        body += f"    double sums[{len(entry.results)}];\n"
+        body += f"    int32_t status = {name}_run({entry.symbol}, &context, memory, {extent}, sums, {len(entry.results)});\n"
+        body += "".join(f"    results[{k}] = {text};\n" for k, text in enumerate(_quotients(entry)))
+        body += "    return status;\n"
+    else:
+        body += f"    return {name}_run({entry.symbol}, &context, memory, {extent}, {results[0]}, {results[1]});\n"
     return f"/* {text} */\nstatic inline int32_t {signature} {{\n{body}}}\n"
+
+
+def _quotients(entry: Entry) -> list[str]:
+    """Each loss or metric in C, from the sums of its parts; dividing them all by the rows has left quotients as they were."""
+    found: list[str] = []
+    for place, result in enumerate(entry.results):
+        if result.role == "part":
+            continue
+        terms: dict[int, dict[str, int]] = {}
+        text = ""
+        for k, part in enumerate(entry.results):
+            if part.role == "part" and part.name == result.name and part.part == "rest":
+                text = f"sums[{k}]"
+            elif part.role == "part" and part.name == result.name:
+                terms.setdefault(part.term, {})[part.part] = k
+        for term in terms.values():
+            above, below = term["numerator"], term["denominator"]
+            text += f"{' + ' if text else ''}(sums[{below}] != 0 ? sums[{above}] / sums[{below}] : 0)"
+        found.append(text or f"sums[{place}]")
+    return found
 
 
 def _results(manifest: Manifest) -> list[str]:
     for entry in ("train_step", "evaluate", "gradients"):
         if entry in manifest.entries:
-            return [result.name for result in manifest.entries[entry].results]
+            return [result.name for result in manifest.entries[entry].results if result.role != "part"]
     return []
 
 

@@ -147,7 +147,7 @@ def annotated(graph: Graph, sources: _Sources) -> str:
 
 def _primal(graph: Graph) -> set[Value]:
     """The values of the forward half, of a graph that has a backward half too; of another, none."""
-    primal = [port.value for port in graph.outputs if port.role in ("loss", "metric", "output")]
+    primal = [port.value for port in graph.outputs if port.role in ("loss", "metric", "part", "output")]
     if not primal or all(port.role != "gradient" for port in graph.outputs):
         return set()
     return graph.ancestors(primal)

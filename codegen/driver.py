@@ -3,7 +3,7 @@
     int32_t entry(tl_context *context, int32_t thread)
 
 Every thread runs it with its own number. For each batch: find its rows, or assemble them by the order; run the phases;
-add losses and metrics, times rows, to the sums. An entry whose tasks all have one part runs on thread 0 alone. The
+add losses and metrics, times rows, to the sums (numerators and denominators of totals as they are). An entry whose tasks all have one part runs on thread 0 alone. The
 context's fields are eight bytes each, in the order of FIELDS; pointers to data and outputs follow them.
 """
 
@@ -330,7 +330,7 @@ class _Writer:
         yield "  %first = icmp eq i64 %thread, 0"
         yield "  br i1 %first, label %sum, label %finish"
         yield "sum:"
-        results = [port for port in self.graph.outputs if port.role in ("loss", "metric")]
+        results = [port for port in self.graph.outputs if port.role in ("loss", "metric", "part")]
         if results:
             yield "  %weight = sitofp i64 %rows to double"
         for k, port in enumerate(results):
@@ -338,8 +338,10 @@ class _Writer:
             yield from lines
             yield f"  %sum{k}.at = getelementptr double, ptr %sums, i64 {k}"
             yield f"  %sum{k}.old = load double, ptr %sum{k}.at"
-            yield f"  %sum{k}.term = fmul double {value}, %weight"
-            yield f"  %sum{k}.new = fadd double %sum{k}.old, %sum{k}.term"
+            if port.label.endswith(("~rest", port.label.partition("~")[0])):
+                yield f"  %sum{k}.term = fmul double {value}, %weight"
+                value = f"%sum{k}.term"
+            yield f"  %sum{k}.new = fadd double %sum{k}.old, {value}"
             yield f"  store double %sum{k}.new, ptr %sum{k}.at"
         yield f"  store i64 {'%p.next' if self.walks else '%end'}, ptr %done.at"
         yield "  br label %finish"

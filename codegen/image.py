@@ -119,9 +119,9 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
             "data": [{**_tensor(d.name, d.type), "role": d.role, "bound": d.bound} for d in inputs],
             "outputs": [_tensor(port.label, port.value.type) for port in outputs],
             "results": [
-                {"name": port.label, "role": port.role, "line": _line(port.span)}
+                {"name": port.label.partition("~")[0], "role": port.role, "line": _line(port.span), **_part(port.label)}
                 for port in graph.outputs
-                if port.role in ("loss", "metric")
+                if port.role in ("loss", "metric", "part")
             ],
         }
     bodies = [function_text(function, target) for function in kernels.functions.values()]
@@ -184,6 +184,13 @@ def _tensor(name: str, type: Tensor) -> dict[str, Any]:
 def _block(block: Layout, tensors: Sequence[tuple[str, Tensor, str]]) -> dict[str, Any]:
     slots = [{**_tensor(name, type), "offset": block.offsets[name], "role": role} for name, type, role in tensors]
     return {"bytes": block.bytes, "slots": slots}
+
+
+def _part(label: str) -> dict[str, Any]:
+    """Which part of a loss or metric a port holds, from `f1~0.numerator` or `f1~rest`."""
+    _, _, part = label.partition("~")
+    term, _, half = part.rpartition(".")
+    return {"part": half, "term": int(term or 0)} if part else {}
 
 
 def _line(span: Span | None) -> int | None:

@@ -70,9 +70,7 @@ TITLES: dict[str, str] = {
     # Parts of the language that this version leaves out.
     "E0901": "`scan` is not supported in this version",
     "E0902": "index notation is not supported in this version",
-    "E0903": "`repeat` is not supported in this version",
     "E0904": "`grad` is not supported in this version",
-    "E0905": "`metric ... total` is not supported in this version",
     "E0906": "a function that is not supported in this version",
     "E0907": "an argument that is not supported in this version",
     "E0908": "an axis selection that is not supported in this version",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tapeless.compiler.model import Model
 
 RESULT_ROLES = ("loss", "metric")
+SUMMED_ROLES = (*RESULT_ROLES, "part")
 
 
 def forward(model: Model, training: bool = True) -> Graph:
@@ -67,7 +68,7 @@ def predict(model: Model) -> Graph:
 
 def evaluate(model: Model) -> Graph:
     """Loss and metrics in evaluation mode."""
-    return _pruned("evaluate", model.forward[False], lambda port: port.role in RESULT_ROLES)
+    return _pruned("evaluate", model.forward[False], lambda port: port.role in SUMMED_ROLES)
 
 
 def init(model: Model) -> Graph:
@@ -173,7 +174,7 @@ def _joined(name: str, model: Model, first: Graph, second: Graph) -> Graph:
             bindings[port.key] = builder.input(port.label, port.value.type, port.role, port.span, port.value.name)
     updated = builder.splice(second, bindings)
     for port in first.outputs:
-        if port.role in ("state", *RESULT_ROLES):
+        if port.role in ("state", *SUMMED_ROLES):
             builder.output(port.label, seen[port.value], port.role, port.span)
     for port in second.outputs:
         builder.output(port.label, updated[port.key], port.role, port.span)

@@ -108,7 +108,7 @@ def _stored_once(graph: Graph) -> Graph:
         plain = producer is None or is_free(producer, graph) or producer.op == "reshape"
         early = port.role == "state" and port.value in guarded
         if plain or early or value in stored or _read_after_write(graph, port):
-            value = builder.emit("cast", value, name=f"{port.label}.new", span=port.span, dtype=value.type.dtype)
+            value = builder.emit("cast", value, name=f"{port.label}.new".replace("~", "."), span=port.span, dtype=value.type.dtype)
         stored.add(value)
         result.append((port, value))
     for port, value in result:

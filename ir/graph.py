@@ -68,7 +68,7 @@ class Node:
 
 
 INPUT_ROLES = ("data", "param", "state", "optimizer", "hyper", "counter", "gradient", "argument", "operand")
-OUTPUT_ROLES = ("state", "gradient", "output", "loss", "metric", "result")
+OUTPUT_ROLES = ("state", "gradient", "output", "loss", "metric", "part", "result")
 STATE_ROLES = ("param", "state", "optimizer", "hyper", "counter")
 
 
@@ -77,7 +77,9 @@ class Port:
     """Where a value enters or leaves a graph.
 
     `label` is the name outside (a state slot, a data input, an output); `role` says what kind of thing it is: one of
-    INPUT_ROLES or OUTPUT_ROLES. An output with the role `state` stores into the slot `label`.
+    INPUT_ROLES or OUTPUT_ROLES. An output with the role `state` stores into the slot `label`. A `part` belongs to a loss
+    or metric that is no mean over rows: `f1~0.numerator` and `f1~0.denominator` are each summed over all batches before
+    they are divided, and `f1~rest` is a mean that is added to such quotients.
     """
 
     label: str

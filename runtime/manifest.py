@@ -7,7 +7,7 @@ time.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,11 +83,17 @@ class Block:
 
 @dataclass(frozen=True)
 class Result:
-    """A number that an entry adds up over its batches: a loss or a metric. `line` is where the source states it."""
+    """A number that an entry adds up over its batches: a loss or a metric, times rows. `line` is where the source states it.
+
+    With the role `part` it belongs to the loss or metric of its name, which is then no mean over rows: `part` says whether
+    it is the numerator or the denominator of quotient `term`, added up as they are, or the `rest`, a mean over rows.
+    """
 
     name: str
     role: str
     line: int | None = None
+    part: str = ""
+    term: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,27 @@ class Entry:
     data: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     results: tuple[Result, ...]
+
+    def averages(self, sums: Iterable[float], rows: int) -> dict[str, float]:
+        """Losses and metrics over all rows, by name, from the sums over batches: means, or quotients of totals.
+
+        A quotient whose denominator is 0 counts as 0, as it does in a batch.
+        """
+        found: dict[str, float] = {}
+        quotients: dict[tuple[str, int], dict[str, float]] = {}
+        rest: dict[str, float] = {}
+        for result, total in zip(self.results, sums, strict=False):
+            if result.role != "part":
+                found[result.name] = float(total) / rows
+            elif result.part == "rest":
+                rest[result.name] = float(total) / rows
+            else:
+                quotients.setdefault((result.name, result.term), {})[result.part] = float(total)
+        for name, _ in quotients:
+            found[name] = rest.get(name, 0.0)
+        for (name, _), pair in quotients.items():
+            found[name] += pair["numerator"] / pair["denominator"] if pair["denominator"] else 0.0
+        return found
 
 
 @dataclass(frozen=True)
@@ -169,5 +196,8 @@ def _entry(name: str, value: Mapping[str, Any]) -> Entry:
         parallel=bool(value.get("parallel", False)),
         data=tuple(_tensor(t, "input") for t in value.get("data", ())),
         outputs=tuple(_tensor(t, "output") for t in value.get("outputs", ())),
-        results=tuple(Result(r["name"], r.get("role", "metric"), r.get("line")) for r in value.get("results", ())),
+        results=tuple(
+            Result(r["name"], r.get("role", "metric"), r.get("line"), r.get("part", ""), int(r.get("term", 0)))
+            for r in value.get("results", ())
+        ),
     )

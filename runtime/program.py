@@ -280,8 +280,8 @@ class Program:
 
 
 def averages(entry: Entry, sums: Iterable[float], rows: int) -> dict[str, float]:
-    """An entry's sums over batches as means over rows, by name."""
-    return {result.name: float(total) / rows for result, total in zip(entry.results, sums, strict=False)}
+    """An entry's sums over batches as losses and metrics over all rows, by name."""
+    return entry.averages(sums, rows)
 
 
 __all__ = ["GROUPS", "Group", "Images", "Program", "averages"]

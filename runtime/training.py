@@ -56,7 +56,7 @@ class Training:
         self.image = program.image("train")
         self.entry = self.image.manifest.entries["train_step"]
         self.batch = self.image.manifest.capacity
-        self.names = [result.name for result in self.entry.results]
+        self.names = [result.name for result in self.entry.results if result.role != "part"]
         self.examples = program.bind("train", "train_step", inputs, targets)
         program.memory()
         self.progress = self._progress()
@@ -209,7 +209,7 @@ class Training:
         """Measures and records the epoch, keeps the weights if they are the best so far, calls the callbacks."""
         progress, run, state = self.progress, self.so_far, self.program.state
         state["epoch"][...] += 1
-        values = {name: total / len(self.train) for name, total in zip(self.names, progress.sums, strict=False)}
+        values = self.entry.averages(progress.sums, len(self.train))
         if self.held is not None:
             measured = self.program.evaluate_examples(*self.held)
             values |= {f"validation_{name}": value for name, value in measured.items()}

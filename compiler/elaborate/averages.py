@@ -2,20 +2,71 @@
 
 from __future__ import annotations
 
-from tapeless.ir.graph import Graph, Node, Value
+from tapeless.compiler.elaborate.emission import Emitter, Operand
+from tapeless.compiler.elaborate.values import Computed
+from tapeless.ir.graph import Graph, Value
 
 _THROUGH = ("neg", "cast", "stop_gradient", "reshape")
 
 
-def is_average(graph: Graph, result: Value) -> bool:
-    """Means over rows, their sums and multiples by what is the same for every batch, and values without data."""
-    dependent = {port.value for port in graph.inputs if port.role == "data"}
-    producers: dict[Value, Node] = {}
+def decomposed(emitter: Emitter, result: Value) -> tuple[list[tuple[Computed, Computed]], Computed | None] | None:
+    """A result as a sum of quotients, whose sides are to be summed over all batches, and the rest, a mean over rows.
+
+    None where it holds no such quotient, or is more than a sum of multiples of them.
+    """
+    if not emitter.totals:
+        return None
+    graph = emitter.builder.graph()
+    dependent, holding = _dependent(graph), set(emitter.totals)
     for node in graph.nodes:
-        for value in node.results:
-            producers[value] = node
+        if any(value in holding for value in node.operands):
+            holding.update(node.results)
+    if result not in holding:
+        return None
+    producers = graph.producers
+    quotients: list[tuple[Computed, Computed]] = []
+    rest: Operand | None = None
+    pending: list[tuple[Value, Operand]] = [(result, 1)]
+    while pending:
+        value, scale = pending.pop(0)
+        node = producers.get(value)
+        if value in emitter.totals:
+            above, below = (Computed(side) for side in emitter.totals[value])
+            quotients.append((_scaled(emitter, above, scale), below))
+        elif value not in holding or node is None:
+            term = _scaled(emitter, Computed(value), scale)
+            rest = term if rest is None else emitter.pointwise("add", rest, term)
+        elif node.op in ("add", "sub"):
+            left, right = node.operands
+            pending += [(left, scale), (right, scale if node.op == "add" else emitter.binary("*", scale, -1))]
+        elif node.op == "neg":
+            pending.append((node.operands[0], emitter.binary("*", scale, -1)))
+        elif node.op == "mul" and any(operand not in dependent for operand in node.operands):
+            factor, other = sorted(node.operands, key=lambda operand: operand in dependent)
+            pending.append((other, emitter.binary("*", scale, Computed(factor))))
+        elif node.op == "div" and node.operands[1] not in dependent:
+            pending.append((node.operands[0], emitter.binary("/", scale, Computed(node.operands[1]))))
+        else:
+            return None
+    return quotients, rest if rest is None else emitter.as_real(rest)
+
+
+def _scaled(emitter: Emitter, value: Computed, scale: Operand) -> Computed:
+    return value if scale == 1 else emitter.as_real(emitter.binary("*", value, scale))
+
+
+def _dependent(graph: Graph) -> set[Value]:
+    """The values that vary with the batch."""
+    dependent = {port.value for port in graph.inputs if port.role == "data"}
+    for node in graph.nodes:
         if node.op == "count" or any(value in dependent for value in node.operands):
             dependent.update(node.results)
+    return dependent
+
+
+def is_average(graph: Graph, result: Value) -> bool:
+    """Means over rows, their sums and multiples by what is the same for every batch, and values without data."""
+    dependent, producers = _dependent(graph), graph.producers
     pending = [result]
     while pending:
         value = pending.pop()

@@ -6,7 +6,7 @@ from typing import Any
 
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic
-from tapeless.compiler.elaborate.averages import is_average
+from tapeless.compiler.elaborate.averages import decomposed, is_average
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.library import Module
 from tapeless.compiler.elaborate.parameters import COUNTERS, Stored
@@ -15,7 +15,7 @@ from tapeless.compiler.elaborate.statements import Statements
 from tapeless.compiler.elaborate.values import POISON, Binding, Computed, Fault, Poisoned
 from tapeless.compiler.statements import made_by
 from tapeless.compiler.suggest import nearest
-from tapeless.ir.graph import Graph, Span
+from tapeless.ir.graph import Graph, Span, Value
 from tapeless.ir.types import DType
 
 
@@ -55,11 +55,15 @@ class Program(Statements):
         """Losses and metrics whose value over all data is not what weighing batches by their rows gives."""
         spans = {result.name: result.span for result in self.metrics} | {result.name or "loss": result.span for result in self.losses}
         named = any(result.name for result in self.losses)
+        divided = {port.label.partition("~")[0] for port in graph.outputs if port.role == "part"}
         for port in graph.outputs:
-            if port.role not in ("loss", "metric") or (port.label == "loss" and named) or is_average(graph, port.value):
+            name, _, part = port.label.partition("~")
+            if port.role not in ("loss", "metric", "part") or (name == "loss" and named) or part.endswith("ator"):
                 continue
-            message = f"`{port.label}` is not a mean over the batch, so over several batches it is only the mean of their values"
-            self.report(Diagnostic("W0101", message, spans.get(port.label, port.span)))
+            if (name in divided and not part) or is_average(graph, port.value):
+                continue
+            message = f"`{name}` is not a mean over the batch, so over several batches it is only the mean of their values"
+            self.report(Diagnostic("W0101", message, spans.get(name, port.span)))
 
     def finish(self, emitter: Emitter) -> None:
         """Output ports: outputs, the sum of the losses, named losses, metrics, and what the step stores."""
@@ -76,11 +80,29 @@ class Program(Statements):
             for result in self.losses:
                 if result.name:
                     emitter.output(result.name, result.value, "loss", result.span)
+            self.totals(emitter, "loss", total.value, self.losses[0].span)
+            for result in self.losses:
+                if result.name:
+                    self.totals(emitter, result.name, result.value, result.span)
         for result in self.metrics:
             emitter.output(result.name, result.value, "metric", result.span)
+            self.totals(emitter, result.name, result.value, result.span)
         if self.training:
             for slot, (value, span) in self.stores.items():
                 emitter.output(slot, value, "state", span)
+
+    def totals(self, emitter: Emitter, name: str, value: Value, span: Span) -> None:
+        """Output ports for what a loss or metric is made of, if quotients of sums over all batches are among it."""
+        emitter.where, emitter.span = name, span
+        found = decomposed(emitter, value)
+        if found is None:
+            return
+        quotients, rest = found
+        for k, (above, below) in enumerate(quotients):
+            emitter.output(f"{name}~{k}.numerator", above.value, "part", span)
+            emitter.output(f"{name}~{k}.denominator", below.value, "part", span)
+        if rest is not None:
+            emitter.output(f"{name}~rest", rest.value, "part", span)
 
     def bind_arguments(self, frame: Frame) -> None:
         """The model's own arguments: from whoever compiles, else the defaults."""

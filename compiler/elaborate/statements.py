@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapeless.compiler import ast
+from tapeless.compiler.diagnostics import Label
+from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.parameters import Parameters
 from tapeless.compiler.elaborate.scope import Frame, join
@@ -211,10 +213,7 @@ class Statements(Parameters):
             frame.by_mode = by_mode
 
     def for_(self, frame: Frame, syntax: ast.For) -> None:
-        """`for k in 0..depth:`, each turn with parameters of its own."""
-        if syntax.stacked:
-            raise self.fault(frame, "E0903", "`repeat` is not supported in this version", syntax.span,
-                             hint=f"`for {syntax.name} in ...:` means the same, with code for each turn.")  # fmt: skip
+        """`for k in 0..depth:`, each turn with parameters of its own; `repeat` also asks that all turns are alike."""
         bounds = self.evaluate_all(frame, (syntax.start, syntax.stop))
         for bound, part in zip(bounds, (syntax.start, syntax.stop), strict=True):
             if type(bound) is not int:
@@ -225,13 +224,30 @@ class Statements(Parameters):
             message = f"this program makes more than {TURNS} turns of `for`, and each is code of its own"
             raise TooLarge(message, self.shown(frame, syntax.span))
         turn = frame.turn
-        for k in range(start, stop):
-            frame.names[syntax.name] = Binding(k, syntax.name, syntax.span, "made", "turn")
-            frame.turn = (*turn, k)
-            self.run_body(frame, syntax.body)
-            if frame.returned:
-                break
-        frame.turn = turn
+        try:
+            for k in range(start, stop):
+                frame.names[syntax.name] = Binding(k, syntax.name, syntax.span, "made", "turn")
+                frame.turn = (*turn, k)
+                before = dict(frame.names) if syntax.stacked else {}
+                self.run_body(frame, syntax.body)
+                if frame.returned:
+                    break
+                if syntax.stacked:
+                    self.alike(frame, syntax, before)
+        finally:
+            frame.turn = turn
+
+    def alike(self, frame: Frame, syntax: ast.For, before: dict[str, Binding]) -> None:
+        """A turn of `repeat` leaves every name the kind of value that it had, so that the next turn is the same code."""
+        for name in {name for statement in syntax.body for name in made_by(statement)}:
+            old, new = before.get(name), frame.names.get(name)
+            if old is None or new is None or not isinstance(old.value, Computed) or not isinstance(new.value, Computed):
+                continue
+            if old.value.value.type != new.value.value.type:
+                labels = [Label(f"`{name}`", f"is {describe(old.value)} before the turn,", old.span, old.relation),
+                          Label(f"`{name}`", f"is {describe(new.value)} after it,", new.span, new.relation)]  # fmt: skip
+                raise self.fault(frame, "E0213", f"a turn of `repeat` must leave `{name}` the shape it had", syntax.span, labels,
+                                 "Turns that differ are written with `for`.")  # fmt: skip
 
     def scan(self, frame: Frame, syntax: ast.Scan) -> None:
         raise self.fault(frame, "E0901", "`scan` is not supported in this version", syntax.span)
@@ -316,11 +332,22 @@ class Statements(Parameters):
     def metric(self, frame: Frame, syntax: ast.Metric) -> None:
         """`metric accuracy = ...`: one number."""
         self.in_model(frame, "metric", syntax.span)
-        if syntax.total:
-            raise self.fault(frame, "E0905", "`metric ... total` is not supported in this version", syntax.span)
         self.unused(frame, syntax.name, syntax.span)
-        value = self.single(frame, "metric", syntax.name, syntax.value)
+        value = self.quotient(frame, syntax) if syntax.total else self.single(frame, "metric", syntax.name, syntax.value)
         self.metrics.append(Result(syntax.name, value.value, syntax.span))
+
+    def quotient(self, frame: Frame, syntax: ast.Metric) -> Computed:
+        """`metric f1 = a / b total`: `a` and `b` are summed over all batches before they are divided."""
+        written = syntax.value
+        if not isinstance(written, ast.Binary) or written.operator != "/":
+            raise self.fault(frame, "E0211", "a total is a quotient: what is above it and what is below are summed over all batches", written.span,
+                             hint=f"Write `metric {syntax.name} = sum(a) / sum(b) total`.")  # fmt: skip
+        above = self.single(frame, "total", f"{syntax.name}.numerator", written.left)
+        below = self.single(frame, "total", f"{syntax.name}.denominator", written.right)
+        self.emitter.where = syntax.name
+        made: Computed = self.guarded(frame, written.span, lambda: functions.quotient_of_totals(self.emitter, above, below))
+        self.emitter.claim(made, syntax.name)
+        return made
 
     def single(self, frame: Frame, what: str, name: str, syntax: ast.Expression) -> Computed:
         """The value of a loss or metric: one real number."""
@@ -328,8 +355,10 @@ class Statements(Parameters):
         self.emitter.where = name
         value = self.evaluate(frame, syntax)
         if not isinstance(value, (Computed, int, float, Rows)) or (isinstance(value, Computed) and value.shape):
-            raise self.fault(frame, "E0211", f"a {what} is one number; this is {describe(value)}", syntax.span,
-                             hint="Take its mean: `mean(...)`." if isinstance(value, Computed) else None)  # fmt: skip
+            named = "each side of a total" if what == "total" else f"a {what}"
+            mended = "Sum it: `sum(...)`." if what == "total" else "Take its mean: `mean(...)`."
+            raise self.fault(frame, "E0211", f"{named} is one number; this is {describe(value)}", syntax.span,
+                             hint=mended if isinstance(value, Computed) else None)  # fmt: skip
         result: Computed = self.guarded(frame, syntax.span, lambda: self.emitter.as_real(value))
         self.emitter.claim(result, name)
         return result

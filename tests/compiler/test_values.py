@@ -419,3 +419,12 @@ def test_activations() -> None:
         np.testing.assert_allclose(value(f"{name}(3 * x / 3)", x=X), expected, rtol=1e-12, err_msg=name)
     tanh_form = 0.5 * X * (1 + np.tanh(np.sqrt(2 / np.pi) * (X + 0.044715 * X**3)))
     np.testing.assert_allclose(value("gelu(x, approximate = 'tanh')", x=X), tanh_form, rtol=1e-12)
+
+
+def test_repeat_is_for_with_turns_alike() -> None:
+    text = "model M:\n    input x: [batch, 4]\n    h = x\n    {} k in 0..3:\n        h = h + Dense(h, 4, tanh)\n    output y = h\n"
+    one, two = (model(text.format(word)) for word in ("for", "repeat"))
+    assert [slot.name for slot in one.slots] == [slot.name for slot in two.slots]
+    a, b = started(one), started(two)
+    assert all((a[name] == b[name]).all() for name in a)
+    np.testing.assert_array_equal(ran(one.forward[False], a, {"x": X})["y"], ran(two.forward[False], b, {"x": X})["y"])

@@ -2,6 +2,7 @@
 
 from tapeless.compiler.elaborate.functions import movement, pointwise, random, reductions, shaping
 from tapeless.compiler.elaborate.functions.movement import indexed
+from tapeless.compiler.elaborate.functions.reductions import quotient_of_totals
 from tapeless.compiler.elaborate.functions.registry import BUILTINS, CallSite
 
 # Names of LANGUAGE that have no meaning in this version, with the code that says so.
@@ -12,4 +13,4 @@ UNSUPPORTED: dict[str, str] = {
     ),
 }
 
-__all__ = ["BUILTINS", "UNSUPPORTED", "CallSite", "indexed", "movement", "pointwise", "random", "reductions", "shaping"]
+__all__ = ["BUILTINS", "UNSUPPORTED", "CallSite", "indexed", "movement", "pointwise", "quotient_of_totals", "random", "reductions", "shaping"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tapeless.compiler.elaborate.emission import Mismatch
+from tapeless.compiler.elaborate.emission import Emitter, Mismatch
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import AllBut, Computed, describe
 from tapeless.ir.types import Rows
@@ -103,6 +103,11 @@ def total(call: CallSite, a: Any, b: Any) -> Computed:
     for name, value in (("a", above), ("b", below)):
         if value.rank:
             raise call.fault("E0211", f"`total` divides one number by another; this is {describe(value)}", name, call.label(name, value))
+    return quotient_of_totals(emit, above, below)
+
+
+def quotient_of_totals(emit: Emitter, above: Computed, below: Computed) -> Computed:
+    """The quotient for one batch, and a note that over several the sums come first."""
     safe = emit.emit("select", emit.emit("eq", below.value, emit.constant(0.0)), emit.constant(1.0), below.value)
     quotient = emit.emit("div", above.value, safe)
     emit.totals[quotient] = (above.value, below.value)
