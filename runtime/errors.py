@@ -10,7 +10,7 @@ class UserError(Exception):
     exit_code = 2
 
 
-class DataError(UserError):
+class DataError(UserError, ValueError):
     """Data that do not fit the program: a missing input, a wrong shape or type, a label out of bounds, a NaN."""
 
 
