@@ -109,7 +109,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
 
     def set_params(self, **params: Any) -> Self:
         """As in scikit-learn; `sizes__hidden` and `hyper__Adam.lr` set one entry of `sizes` and of `hyper`."""
-        plain = {}
+        plain: dict[str, Any] = {}
         for key, value in params.items():
             group, nested, inner = key.partition("__")
             if nested and group in ("sizes", "hyper"):

@@ -24,3 +24,11 @@ def test_the_readme_shows_the_model_of_the_example():
     blocks = readme.split("```")[1::2]
     (shown,) = [block.lstrip("\n") for block in blocks if "model Digits" in block]
     assert shown in model
+
+
+def test_the_regression_finds_the_certified_answer():
+    pytest.importorskip("scipy")
+    script = EXAMPLES / "scipy" / "misra1a.py"
+    printed = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True).stdout
+    errors = [float(error) for error in re.findall(r"relative error (\S+)", printed)]
+    assert len(errors) == 3 and max(errors) < 1e-9, printed
