@@ -338,6 +338,7 @@ class _Analysis:
         elif node.op in ("pick", "gather"):
             self.indexed(node, axes, made)
         else:
+            made.attrs = {"order": node.attrs["order"]} if "order" in node.attrs else {}
             # What was broadcast does not vary along the new axes, nor does what is made of it alone.
             made.axes = frozenset(axis for operand in operands for axis in operand.axes)
         return made

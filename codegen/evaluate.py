@@ -189,9 +189,9 @@ class Evaluator:
             return special(self, term)
         if not self.varies(term):
             operands = [self.get(operand)[0] for operand in term.operands]
-            return (lower_pointwise(self.b, term.op, operands, term.kind),)
+            return (lower_pointwise(self.b, term.op, operands, term.kind, term.attrs),)
         columns = [self.spread(operand) for operand in term.operands]
-        return tuple(lower_pointwise(self.b, term.op, operands, term.kind) for operands in zip(*columns, strict=True))
+        return tuple(lower_pointwise(self.b, term.op, operands, term.kind, term.attrs) for operands in zip(*columns, strict=True))
 
     def load(self, term: Term) -> Values:
         return self.read(term, term.attrs["strides"], None)

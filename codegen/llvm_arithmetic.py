@@ -179,6 +179,16 @@ def _first(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...
     ]
 
 
+def _any(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
+    lanes, mask = operands[0].type.lanes, writer.typed(operands[0])
+    if lanes == 1:
+        writer.lines.append(f"  {result} = or {mask}, false")
+        return
+    bits = writer.temporary()
+    writer.lines.append(f"  {bits} = bitcast {mask} to i{lanes}")
+    writer.lines.append(f"  {result} = icmp ne i{lanes} {bits}, 0")
+
+
 COMPUTE: dict[str, Rule] = {
     "add": _binary("fadd", "add"), "sub": _binary("fsub", "sub"), "mul": _binary("fmul", "mul"),
     "div": _binary("fdiv", "sdiv", "udiv"), "rem": _binary("frem", "srem", "urem"),
@@ -190,5 +200,5 @@ COMPUTE: dict[str, Rule] = {
     "lt": _comparison("olt", "slt", "ult"), "le": _comparison("ole", "sle", "ule"),
     "eq": _comparison("oeq", "eq", "eq"), "ne": _comparison("une", "ne", "ne"),
     "select": _select, "convert": _convert, "bitcast": _bitcast, "splat": _splat, "extract": _extract,
-    "first": _first,
+    "first": _first, "any": _any,
 }

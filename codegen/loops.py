@@ -221,6 +221,7 @@ OPERATIONS: dict[str, tuple[int, str]] = {
     "convert": (1, "given"), "bitcast": (1, "given"), "splat": (1, "given"),
     "extract": (2, "scalar"),      # the lane with a constant number
     "first": (1, "given"),         # the mask of the first n lanes
+    "any": (1, "scalar"),          # whether a mask has a lane
 }
 """Arithmetic. A float comparison with NaN is false, but for `ne`. Integer division truncates towards zero."""
 

@@ -191,6 +191,7 @@ _COMPUTE: dict[str, _Rule] = {
     "lt": _simple(np.less), "le": _simple(np.less_equal), "eq": _simple(np.equal), "ne": _simple(np.not_equal),
     "select": _select, "convert": _convert, "bitcast": _bitcast,
     "splat": lambda type, a: np.repeat(a, type.lanes), "extract": lambda type, a, lane: a[lane],
+    "any": lambda type, a: np.any(a, keepdims=True),
     "first": lambda type, count: np.arange(type.lanes) < count[0],
 }
 

@@ -6,12 +6,13 @@ POINTWISE is the table; an operation is lowered by the entry of its name and by 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Constant, Operand
-from tapeless.codegen.vectormath import FUNCTIONS, power
-from tapeless.codegen.vectormath.exponential import keep_max, keep_min
+from tapeless.codegen.vectormath import FUNCTIONS, PAIRS, polygamma
+from tapeless.codegen.vectormath.exponential import keep_max, keep_min, with_sign
 
 __all__ = ["POINTWISE", "lower_pointwise", "maximum", "minimum"]
 
@@ -28,6 +29,10 @@ def _comparison(op: str) -> Rule:
 
 def _function(name: str) -> Rule:
     return lambda b, operands, kind: FUNCTIONS[name](b, operands[0])
+
+
+def _pair(name: str) -> Rule:
+    return lambda b, operands, kind: PAIRS[name](b, *operands)
 
 
 def _never_nan(x: Operand) -> bool:
@@ -70,11 +75,47 @@ def _round(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
     return b.select(b.compare("lt", size, whole), signed, x)
 
 
+def _ceil(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
+    return b.unary("neg", b.unary("floor", b.unary("neg", operands[0])))
+
+
+def _trunc(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
+    (x,) = operands
+    return with_sign(b, b.unary("floor", b.unary("abs", x)), x)
+
+
+def _remainder(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
+    """x - y floor(x / y), with the sign of y; exact where the quotient is below 2**24 (f32: by way of f64) or 2**53."""
+    x, y = (b.convert(operand, "f64") for operand in operands)
+    whole = b.unary("floor", b.div(x, y))
+    rest = b.fma(b.unary("neg", whole), y, x)
+    # The quotient may have been rounded up to an integer, or down below one: then the rest lies on the wrong side.
+    wrong = b.compare("lt", b.mul(rest, y), 0.0)
+    rest = b.select(wrong, b.add(rest, y), rest)
+    rest = b.select(b.compare("le", b.unary("abs", y), b.unary("abs", rest)), b.sub(rest, y), rest)
+    rest = b.select(b.compare("eq", b.unary("abs", y), math.inf), _by_infinity(b, x, y), rest)
+    return b.convert(with_sign_at_zero(b, rest, y), kind)
+
+
+def _by_infinity(b: Builder, x: Operand, y: Operand) -> Operand:
+    """x where its sign is y's, else y; NaN for an infinite x."""
+    other = b.compare("lt", b.mul(b.select(b.compare("eq", x, 0.0), y, x), y), 0.0)
+    infinite = b.compare("eq", b.unary("abs", x), math.inf)
+    return b.select(infinite, Constant(math.nan, x.type), b.select(other, y, x))
+
+
+def with_sign_at_zero(b: Builder, value: Operand, like: Operand) -> Operand:
+    return b.select(b.compare("eq", value, 0.0), with_sign(b, Constant(0.0, value.type), like), value)
+
+
 POINTWISE: dict[str, Rule] = {
     **{op: _plain(op) for op in ("add", "sub", "mul", "div", "neg", "sqrt", "floor", "abs")},
     **{op: _comparison(op) for op in ("lt", "le", "eq", "ne")},
     **{op: _function(op) for op in FUNCTIONS},
-    "pow": lambda b, operands, kind: power(b, *operands),
+    **{op: _pair(op) for op in PAIRS},
+    "ceil": _ceil,
+    "trunc": _trunc,
+    "remainder": _remainder,
     "maximum": lambda b, operands, kind: maximum(b, *operands),
     "minimum": lambda b, operands, kind: minimum(b, *operands),
     "square": lambda b, operands, kind: b.mul(operands[0], operands[0]),
@@ -88,12 +129,17 @@ POINTWISE: dict[str, Rule] = {
     "cast": lambda b, operands, kind: b.convert(operands[0], kind),
 }
 
-COST = {"exp": 20, "expm1": 24, "log": 28, "log1p": 36, "tanh": 30, "sigmoid": 24, "softplus": 60, "erf": 60, "sin": 40, "cos": 40,
-        "pow": 90, "random_uniform": 150, "div": 4, "sqrt": 4, "maximum": 2, "minimum": 2, "sign": 4}
+COST = {"exp": 20, "expm1": 24, "log": 28, "log1p": 36, "tanh": 30, "sigmoid": 24, "softplus": 60, "erf": 60, "sin": 60, "cos": 60,
+        "tan": 64, "exp2": 20, "log2": 30, "sinh": 56, "cosh": 30, "asin": 80, "acos": 80, "atan": 90, "atan2": 120,
+        "erfc": 240, "cbrt": 160, "lgamma": 400, "polygamma": 320, "rsqrt": 8, "remainder": 40, "pow": 90, "random_uniform": 150, "div": 4, "sqrt": 4, "maximum": 2, "minimum": 2, "sign": 4}
 """Instructions for one vector, where they are more than one: for choosing parts and unrolling, not for timing."""
 
 
-def lower_pointwise(b: Builder, op: str, operands: Sequence[Operand], kind: str) -> Operand:
+def lower_pointwise(
+    b: Builder, op: str, operands: Sequence[Operand], kind: str, attrs: Mapping[str, Any]
+) -> Operand:
+    if op == "polygamma":
+        return polygamma(b, operands[0], order=attrs["order"])
     folded = _fold(op, operands, kind)
     return folded if folded is not None else POINTWISE[op](b, operands, kind)
 

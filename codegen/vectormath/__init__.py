@@ -1,4 +1,4 @@
-"""Elementary functions on vectors, as loop IR. FUNCTIONS names those of one argument."""
+"""Elementary functions on vectors, as loop IR. FUNCTIONS names those of one argument, PAIRS those of two."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ from collections.abc import Callable
 
 from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Operand, Value
-from tapeless.codegen.vectormath.error import erf
-from tapeless.codegen.vectormath.exponential import exp, expm1, log, log1p, power, sigmoid, softplus, tanh
-from tapeless.codegen.vectormath.trigonometric import cos, sin
+from tapeless.codegen.vectormath.error import erf, erfc
+from tapeless.codegen.vectormath.exponential import exp, exp2, expm1, log, log1p, log2, power, sigmoid, softplus, tanh
+from tapeless.codegen.vectormath.gamma import lgamma, polygamma
+from tapeless.codegen.vectormath.hyperbolic import cosh, sinh
+from tapeless.codegen.vectormath.inverse import acos, asin, atan, atan2
+from tapeless.codegen.vectormath.roots import cbrt, rsqrt
+from tapeless.codegen.vectormath.trigonometric import cos, sin, tan
 
-__all__ = ["FUNCTIONS", "power"]
+__all__ = ["FUNCTIONS", "PAIRS", "polygamma", "power"]
 
 FUNCTIONS: dict[str, Callable[[Builder, Operand], Value]] = {
-    "exp": exp, "expm1": expm1, "log": log, "log1p": log1p, "tanh": tanh, "sigmoid": sigmoid, "softplus": softplus,
-    "sin": sin, "cos": cos, "erf": erf,
+    "exp": exp, "exp2": exp2, "expm1": expm1, "log": log, "log2": log2, "log1p": log1p, "tanh": tanh,
+    "sigmoid": sigmoid, "softplus": softplus, "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos,
+    "atan": atan, "sinh": sinh, "cosh": cosh, "erf": erf, "erfc": erfc, "rsqrt": rsqrt, "cbrt": cbrt, "lgamma": lgamma,
 }
+PAIRS: dict[str, Callable[[Builder, Operand, Operand], Value]] = {"pow": power, "atan2": atan2}

@@ -9,6 +9,9 @@ degree 10), so one comparison of a truncation bound with half an ulp fixes the d
     atanh  log((1+s)/(1-s)) = 2s + s^3 g(s^2), f64, s^2 <= 0.0295:  s^3 134^-7 = 5e-18
     sin    sin(r) = r + r^3 g(r^2),       |r| <= pi/4
     cos    cos(r) = 1 - r^2/2 + r^4 g(r^2), |r| <= pi/4
+    asin   asin(x) = x + x^3 g(x^2),      x^2 <= 1/4:  x^3 13.9^-15 = 1e-18
+    atan   atan(x) = x + x^3 g(x^2),      |x| <= tan(pi/8):  x^3 25^-12 = 1e-18
+    lgamma lgamma(2 + t) = t g(t),        |t| <= 1/2:  t 7.8^-20 = 1e-18
 
 This module runs on a developer's machine only; it needs mpmath.
 """
@@ -26,6 +29,9 @@ DEGREES = {
     "atanh": (None, 6),
     "sin": (2, 5),
     "cos": (2, 5),
+    "asin": (None, 14),
+    "atan": (None, 11),
+    "lgamma": (None, 19),
 }
 
 
@@ -41,6 +47,9 @@ def main() -> None:
         "atanh": (lambda z: (2 * mp.atanh(mp.sqrt(z)) - 2 * mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0),
                   (3 - 2 * root)**2),
         "sin": (lambda z: (mp.sin(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0), (mp.pi / 4) ** 2),
+        "asin": (lambda z: (mp.asin(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0), mp.mpf(1) / 4),
+        "atan": (lambda z: (mp.atan(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0), (root - 1) ** 2),
+        "lgamma": (lambda t: mp.loggamma(2 + t) / t, -mp.mpf(1) / 2, mp.mpf(1) / 2),
         "cos": (lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, mp.mpf(0), (mp.pi / 4) ** 2),
     }
     print('"""Coefficients, lowest power first, as derive.py prints them. Not to be edited by hand."""\n')

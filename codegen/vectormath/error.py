@@ -1,4 +1,4 @@
-"""The error function, as loop IR: Cody's rational approximations (Mathematics of Computation 23, 1969).
+"""The error function and its complement, as loop IR: Cody's rational approximations (Mathematics of Computation 23, 1969).
 
 Near zero erf(x) is x times a rational function of x**2; elsewhere 1 - exp(-x**2) times one of |x|. Cody has a third
 piece beyond 4, for the complement's own sake: there the second one's relative error, some 1e-6 at 6, is one of a number
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Operand, Value
 from tapeless.codegen.vectormath.exponential import exp, keep_min, number
+from tapeless.codegen.vectormath.widening import in_double
 
-__all__ = ["erf"]
+__all__ = ["erf", "erfc"]
 
 # Highest power first; the denominators begin with 1.
 _NEAR = (
@@ -27,6 +28,12 @@ _FAR = (
      1.23033935479799725e3),
     (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
      3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3),
+)
+_TAIL = (
+    (1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1,
+     1.60837851487422766e-2, 6.58749161529837803e-4),
+    (1.0, 2.56852019228982242e0, 1.87295284992346047e0, 5.27905102951428412e-1, 6.05183413124413191e-2,
+     2.33520497626869185e-3),
 )
 _BORDER = 0.46875
 _LARGEST = {"f32": 4.0, "f64": 6.0}  # beyond, the complement is below half a unit in the last place of 1
@@ -48,3 +55,25 @@ def erf(b: Builder, x: Operand) -> Value:
     far = b.sub(number(1.0, x), rest)
     far = b.select(b.compare("lt", x, 0.0), b.unary("neg", far), far)
     return b.select(b.compare("lt", size, _BORDER), near, far)
+
+
+@in_double
+def erfc(b: Builder, x: Operand) -> Value:
+    """1 - erf(x), without cancellation where x is large.
+
+    Beyond 4: e**(-x**2) / x times 1/sqrt(pi) less a rational function of 1 / x**2. The square is taken in two parts, one
+    of few bits, as its rounding would be multiplied by x**2.
+    """
+    size = keep_min(b, b.unary("abs", x), number(28.0, x))  # erfc(27.3) is below the least number
+    coarse = b.mul(b.unary("floor", b.mul(size, number(16.0, x))), number(1 / 16, x))
+    rest = b.mul(b.sub(size, coarse), b.add(size, coarse))
+    falling = b.mul(exp(b, b.unary("neg", b.mul(coarse, coarse))), exp(b, b.unary("neg", rest)))
+    middle = b.div(_horner(b, size, _FAR[0]), _horner(b, size, _FAR[1]))
+    y = b.div(number(1.0, x), b.mul(size, size))
+    tail = b.mul(y, b.div(_horner(b, y, _TAIL[0]), _horner(b, y, _TAIL[1])))
+    tail = b.div(b.sub(number(0.5641895835477563, x), tail), size)
+    outer = b.mul(falling, b.select(b.compare("lt", number(4.0, x), size), tail, middle))
+    outer = b.select(b.compare("lt", x, 0.0), b.sub(number(2.0, x), outer), outer)
+    square = b.mul(x, x)
+    near = b.mul(x, b.div(_horner(b, square, _NEAR[0]), _horner(b, square, _NEAR[1])))
+    return b.select(b.compare("lt", size, _BORDER), b.sub(number(1.0, x), near), outer)

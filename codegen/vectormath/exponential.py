@@ -1,4 +1,4 @@
-"""exp, expm1, log, log1p, tanh, sigmoid, softplus and pow, written as loop IR for any count of lanes.
+"""exp, exp2, expm1, log, log2, log1p, tanh, sigmoid, softplus and pow, as loop IR for any count of lanes.
 
 Each function takes a builder and a value of a float type and returns one of the same type. No table, no branch: every
 lane does the same work. Errors are measured by the tests. The methods are Cody and Waite's range reductions (Software
@@ -13,8 +13,8 @@ from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Constant, Operand, Value
 from tapeless.codegen.vectormath.coefficients import POLYNOMIALS
 
-__all__ = ["exp", "expm1", "keep_max", "keep_min", "log", "log1p", "polynomial", "power", "sigmoid", "softplus",
-           "tanh"]
+__all__ = ["exp", "exp2", "expm1", "half_exp", "keep_max", "keep_min", "log", "log1p", "log2", "number", "polynomial",
+           "power", "sigmoid", "softplus", "tanh", "unsigned_expm1", "with_sign"]
 
 # Parts of log(2): the first has so few bits that its products with an exponent are exact.
 _LOG2 = {"f32": (0.693359375, -2.12194440e-4), "f64": (6.93147180369123816490e-01, 1.90821492927058770002e-10)}
@@ -22,6 +22,10 @@ _LOG2 = {"f32": (0.693359375, -2.12194440e-4), "f64": (6.93147180369123816490e-0
 _ROUNDER = {"f32": 1.5 * 2.0**23, "f64": 1.5 * 2.0**52}
 # exp rounds to 0 below, to infinity above.
 _RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
+# 2**x rounds to 0 below, to infinity above.
+_RANGE2 = {"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}
+# 1 / log(2) in two parts, for log2.
+_LOG2E = {"f32": (1.4426950216293335, 1.925963033500011e-08), "f64": (1.4426950408889634, 2.0355273740931033e-17)}
 # exp(x) - 1 rounds to -1 below.
 _EXPM1_LOW = {"f32": -18.0, "f64": -38.0}
 _INTEGER = {"f32": "i32", "f64": "i64"}
@@ -76,8 +80,31 @@ def exp(b: Builder, x: Operand, correction: Operand | None = None) -> Value:
     return b.compute("scale", b.add(tail, number(1.0, x)), n, type=x.type)
 
 
+def half_exp(b: Builder, x: Operand) -> Value:
+    """e**x / 2 for x >= 0, without overflow where e**x / 2 has none."""
+    x = keep_min(b, x, number(_RANGE[x.type.kind][1] + 1.0, x))
+    n, r = _reduce(b, x)
+    tail = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
+    return b.compute("scale", b.add(tail, number(1.0, x)), b.sub(n, number(1.0, x)), type=x.type)
+
+
+def exp2(b: Builder, x: Operand) -> Value:
+    """2**n e**(log(2) (x - n)): the difference is exact."""
+    kind = x.type.kind
+    low, high = _RANGE2[kind]
+    x = keep_min(b, keep_max(b, x, number(low, x)), number(high, x))
+    n = b.sub(b.add(x, number(_ROUNDER[kind], x)), number(_ROUNDER[kind], x))
+    r = b.mul(b.sub(x, n), number(math.log(2), x))
+    tail = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
+    return b.compute("scale", b.add(tail, number(1.0, x)), n, type=x.type)
+
+
 def expm1(b: Builder, x: Operand) -> Value:
-    """2**n (p + (1 - 2**-n)) with p = e**r - 1: exact where n = 0, no overflow where 2**n would."""
+    return with_sign(b, unsigned_expm1(b, x), x)
+
+
+def unsigned_expm1(b: Builder, x: Operand) -> Value:
+    """expm1, but for the sign of a zero: 2**n (p + (1 - 2**-n)) with p = e**r - 1: exact where n = 0, no overflow where 2**n would."""
     kind = x.type.kind
     x = keep_min(b, keep_max(b, x, number(_EXPM1_LOW[kind], x)), number(_RANGE[kind][1], x))
     n, r = _reduce(b, x)
@@ -129,6 +156,23 @@ def log(b: Builder, x: Operand) -> Value:
     return _special(b, x, b.fma(e, number(high, x), tail))
 
 
+def log2(b: Builder, x: Operand) -> Value:
+    """e + log(1 + f) / log(2), so powers of two are exact."""
+    kind = x.type.kind
+    e, f = _split(b, x)
+    square = b.mul(f, f)
+    if kind == "f32":
+        tail = b.fma(square, number(-0.5, x), b.mul(b.mul(square, f), polynomial(b, f, "log")))
+    else:
+        half = b.mul(square, number(0.5, x))
+        s = b.div(f, b.add(f, number(2.0, x)))
+        z = b.mul(s, s)
+        tail = b.sub(b.mul(s, b.add(half, b.mul(z, polynomial(b, z, "atanh")))), half)
+    high, low = _LOG2E[kind]
+    rest = b.fma(tail, number(high, x), b.mul(f, number(low, x)))
+    return _special(b, x, b.add(e, b.fma(f, number(high, x), rest)))
+
+
 def log1p(b: Builder, x: Operand) -> Value:
     """log(u) + (x - (u - 1)) / u with u = 1 + x: the quotient makes up for u's rounding."""
     u = b.add(x, number(1.0, x))
@@ -147,7 +191,7 @@ def with_sign(b: Builder, magnitude: Operand, like: Operand) -> Value:
 def tanh(b: Builder, x: Operand) -> Value:
     """e / (e + 2) with e = expm1(2|x|), and the sign of x (so tanh(-0) = -0)."""
     size = keep_min(b, b.unary("abs", x), number(22.0, x))
-    e = expm1(b, b.add(size, size))
+    e = unsigned_expm1(b, b.add(size, size))
     return with_sign(b, b.div(e, b.add(e, number(2.0, x))), x)
 
 

@@ -27,7 +27,10 @@ def _vocabulary() -> Mapping[str, Any]:
     functions = {name: sympy.Function(name) for name in ("sigmoid", "sign")}
     known = {
         name: getattr(sympy, name)
-        for name in ("exp", "log", "sqrt", "sin", "cos", "tanh", "erf", "Abs", "Piecewise", "Integer")
+        for name in (
+            *("exp", "log", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh"),
+            *("erf", "erfc", "floor", "ceiling", "Abs", "Piecewise", "Integer", "Rational"),
+        )
     }
     return {**symbols, **functions, **known}
 
@@ -155,7 +158,7 @@ class _Emitter:
             return self.builder.emit("square", self.emit(base))
         if exponent == -1:
             return self.builder.emit("reciprocal", self.emit(base))
-        if exponent.is_number and exponent == exponent.__class__(1) / 2:
+        if exponent.is_number and float(exponent) == 0.5:
             return self.builder.emit("sqrt", self.emit(base))
         if exponent.is_number and exponent < 0:
             return self.builder.emit("reciprocal", self.power(base, -exponent))

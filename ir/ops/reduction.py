@@ -97,7 +97,8 @@ def _extremum_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradie
     """The adjoint goes to the elements that attain the extremum, in equal shares."""
     (x,), axes = node.operands, node.attrs["axes"]
     attained = builder.emit("eq", x, spread(builder, node.result, x, axes))
-    ties = builder.emit("sum", builder.emit("cast", attained, dtype=x.type.dtype), axes=axes)
+    # How many attain it is a step: the second derivative is zero, and not missing.
+    ties = builder.emit("sum", builder.emit("stop_gradient", builder.emit("cast", attained, dtype=x.type.dtype)), axes=axes)
     share = spread(builder, builder.emit("div", adjoint, ties), x, axes)
     return (builder.emit("select", attained, share, builder.full(0.0, x)),)
 

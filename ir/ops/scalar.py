@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeless.ir.ops import formula as formulas
+from tapeless.ir.ops import gamma as _gamma  # noqa: F401  (declares lgamma and polygamma before POINTWISE is read)
 from tapeless.ir.ops.registry import (
     OPERATIONS,
     Array,
@@ -144,6 +145,10 @@ def _erf(x: Array) -> Array:
     return np.asarray([math.erf(value) for value in np.ravel(x)], np.float64).reshape(np.shape(x))
 
 
+def _erfc(x: Array) -> Array:
+    return np.asarray([math.erfc(value) for value in np.ravel(x)], np.float64).reshape(np.shape(x))
+
+
 def _softplus(x: Array) -> Array:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
@@ -172,6 +177,25 @@ _scalar("tanh", "tanh(x)", np.tanh, stated=("1 - out ** 2",), flops=12)
 _scalar("sigmoid", "1 / (1 + exp(-x))", _sigmoid, stated=("out * (1 - out)",), flops=12)
 _scalar("softplus", "log(1 + exp(x))", _softplus, stated=("sigmoid(x)",), flops=20)
 _scalar("erf", "erf(x)", _erf, stated=("1.1283791670955126 * exp(-x ** 2)",), flops=40)
+_scalar("erfc", "erfc(x)", _erfc, stated=("-1.1283791670955126 * exp(-x ** 2)",), flops=40)
+_scalar("exp2", "2 ** x", np.exp2, stated=("0.6931471805599453 * out",), flops=10)
+_scalar("log2", "log(x) / log(2)", np.log2, stated=("1.4426950408889634 / x",), flops=10, low=0.1)
+_scalar("rsqrt", "1 / sqrt(x)", lambda x: 1 / np.sqrt(x), stated=("-0.5 * out / x",), flops=8, low=0.5)
+_scalar("cbrt", "x ** Rational(1, 3)", np.cbrt, stated=("1 / (3 * out ** 2)",), flops=20, low=0.5)
+_scalar("tan", "tan(x)", np.tan, stated=("1 + out ** 2",), flops=14, low=-1.4, high=1.4)
+_scalar("asin", "asin(x)", np.arcsin, stated=("1 / sqrt((1 - x) * (1 + x))",), flops=14, low=-0.9, high=0.9)
+_scalar("acos", "acos(x)", np.arccos, stated=("-1 / sqrt((1 - x) * (1 + x))",), flops=14, low=-0.9, high=0.9)
+_scalar("atan", "atan(x)", np.arctan, stated=("1 / (1 + x ** 2)",), flops=14)
+_scalar(
+    "atan2",
+    "atan2(x, y)",
+    np.arctan2,
+    stated=("y / (x ** 2 + y ** 2)", "-x / (x ** 2 + y ** 2)"),
+    flops=18,
+    low=0.5,
+)
+_scalar("sinh", "sinh(x)", np.sinh, stated=("cosh(x)",), flops=14)
+_scalar("cosh", "cosh(x)", np.cosh, stated=("sinh(x)",), flops=14)
 _scalar("sin", "sin(x)", np.sin, flops=12)
 _scalar("cos", "cos(x)", np.cos, flops=12)
 _scalar("abs", "Abs(x)", np.abs, stated=("sign(x)",), kinds=_is_number)
@@ -179,6 +203,9 @@ _scalar("maximum", "Piecewise((x, y < x), (y, True))", np.maximum, kinds=_is_num
 _scalar("minimum", "Piecewise((x, x < y), (y, True))", np.minimum, kinds=_is_number)
 _scalar("sign", "sign(x)", np.sign, stated=("0",), kinds=_is_number)
 _scalar("floor", "floor(x)", np.floor, stated=("0",))
+_scalar("ceil", "ceiling(x)", np.ceil, stated=("0",))
+_scalar("trunc", "sign(x) * floor(Abs(x))", np.trunc, stated=("0",))
+_scalar("remainder", "x - y * floor(x / y)", np.remainder, stated=("1", "-floor(x / y)"), flops=12, low=0.5)
 _scalar("round", "round(x)", np.round, stated=("0",))
 
 
