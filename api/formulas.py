@@ -81,7 +81,9 @@ def _number(node: Node, operands: list[Formula]) -> Formula:
 def _slice(node: Node, operands: list[Formula]) -> Formula:
     """As Python writes it: `x[:, 1:3]`, `x[:, ::-1]`."""
     parts = []
-    for start, size, step, extent in zip(*(node.attrs[k] for k in ("start", "size", "step")), node.operands[0].type.shape, strict=True):
+    for start, size, step, extent in zip(
+        *(node.attrs[k] for k in ("start", "size", "step")), node.operands[0].type.shape, strict=True
+    ):
         if (start, size, step) == (0, extent, 1):
             parts.append(":")
             continue

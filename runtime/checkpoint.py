@@ -38,11 +38,13 @@ def write_atomically(path: str | Path, content: bytes) -> None:
 def check_writable(path: str | Path) -> None:
     """Finds out, before any work is done for it, whether a file can be written. CheckpointError if not."""
     path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"{path} can't be written: it is a folder")
-    if not path.absolute().parent.is_dir():
-        raise CheckpointError(f"{path} can't be written: there is no folder {path.parent}")
     try:
+        if path.is_dir():
+            raise CheckpointError(f"{path} can't be written: it is a folder")
+        if not path.absolute().parent.is_dir():
+            raise CheckpointError(f"{path} can't be written: there is no folder {path.parent}")
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(path)  # finds a name that is too long
         with _beside(path) as (descriptor, temporary):
             os.close(descriptor)
             os.unlink(temporary)
@@ -62,7 +64,7 @@ def _beside(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _prefix(path: Path) -> str:
-    return f".{path.name}."
+    return f".{path.name[:200]}."  # file systems allow 255 bytes
 
 
 def _clear_away(path: Path) -> None:
