@@ -104,13 +104,17 @@ def _phases(graph: Graph) -> list[int]:
     before: list[set[int]] = [{place[value] for value in node.operands if value in place} for node in graph.nodes]
     slots = {port.label: port.value for port in graph.inputs if port.role in STATE_ROLES}
     losses = [place[port.value] for port in graph.outputs if port.role == "loss"]
+    readers: dict[Value, list[int]] = {}
+    for k, node in enumerate(graph.nodes):
+        for value in _aliases(graph, node):
+            readers.setdefault(value, []).append(k)
     for port in graph.outputs:
         if port.role != "state":
             continue
         writer = place[port.value]
         before[writer].update(losses)
-        old = slots.get(port.label)
-        before[writer].update(k for k, node in enumerate(graph.nodes) if k != writer and old in _aliases(graph, node))
+        if port.label in slots:
+            before[writer].update(k for k in readers.get(slots[port.label], ()) if k != writer)
     phases = [-1] * len(graph.nodes)
 
     pending = list(range(len(graph.nodes) - 1, -1, -1))

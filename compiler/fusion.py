@@ -14,148 +14,26 @@ them. Valid graph in; valid graph of `kernel` and `reshape` nodes out, with the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import networkx
 
+from tapeless.compiler.layout import ALONE, CHEAP, DISPLACED, inputs_of, is_free, lay_out, leading, with_outputs
 from tapeless.ir.axes import loop_axes_agree
-from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
+from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Value
 from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.ops.scalar import POINTWISE
 
-FREE = frozenset({"constant", "iota", "count", "broadcast"})
 REDUCTIONS = frozenset({"sum", "prod", "max", "min", "argmax"})
-ALONE = {"gather": "gather", "scatter_add": "scatter", "permutation": "permutation", "transpose": "nest"}
-# Read at places that the loops do not stand at: what they take must lie in memory.
-DISPLACED = frozenset({"pick", "slice", "pad"})
-IN_MEMORY = frozenset({"matmul", *DISPLACED, *ALONE})
-CHEAP = 4  # flops an element: less than the store and load that recomputing it saves
-CROWDED = 4096  # bytes: rows this far apart share cache sets
-MANY_ROWS = 64  # below this, crowded rows still fit the sets they share
-VECTOR = 64  # bytes of the widest vector
 LONGEST_CHAIN = 3  # nodes repeated for one value
 LARGEST = 48  # nodes in one kernel: beyond this, vectors no longer stay in registers
+FARTHEST = 64  # levels between a node and a producer that it may join: beyond, a path leads around them anyway,
+FEW = 4  # unless no more groups than these wait for the producer
 
 
 def fuse(graph: Graph) -> Graph:
-    """The graph as kernels."""
-    prepared = _stored_once(_packed_operands(graph))
-    return _Fusion(prepared).run()
-
-
-def _packed_operands(graph: Graph) -> Graph:
-    """Puts operands in memory as products and indexing want them.
-
-    The right operand of a product that would be read column by column is transposed ahead of it; what costs nothing to
-    compute, and so has no place in memory, is copied for those that read it at places of their own; so are weights
-    whose rows would crowd a product's cache (see `_Fusion._leading`).
-    """
-    builder = Builder(graph.name)
-    seen = _inputs(builder, graph)
-    transposed: dict[Value, Value] = {}
-    packed: dict[Value, Value] = {}
-    copied: dict[Value, Value] = {}
-    for node in graph.nodes:
-        if node.op in IN_MEMORY:
-            for value in node.operands:
-                if value in graph.producers and is_free(graph.producers[value], graph) and value not in copied:
-                    name = f"{value.name}.stored"
-                    copied[value] = builder.emit("cast", seen[value], name=name, span=node.span, dtype=value.type.dtype)
-            here = {value: copied.get(value, seen[value]) for value in node.operands}
-            if node.op == "matmul" and not node.attrs["transpose_b"] and _crowds(graph, node.operands[1]):
-                weights = node.operands[1]
-                if weights not in packed:
-                    name = f"{weights.name}.packed"
-                    packed[weights] = builder.emit("cast", here[weights], name=name, span=node.span, dtype=weights.type.dtype)
-                here[weights] = packed[weights]
-        else:
-            here = {value: seen[value] for value in node.operands}
-        if node.op == "matmul" and node.attrs["transpose_b"]:
-            left, right = (here[value] for value in node.operands)
-            if right not in transposed:
-                transposed[right] = builder.emit("transpose", right, name=f"{right.name}.T", span=node.span, perm=(1, 0))
-            attrs = {"transpose_a": node.attrs["transpose_a"], "transpose_b": False}
-            seen[node.result] = builder.emit("matmul", left, transposed[right], name=node.result.name, span=node.span, **attrs)
-        else:
-            builder.copy_nodes([node], here)
-            seen.update((value, here[value]) for value in node.results)
-    return _with_outputs(builder, graph, seen)
-
-
-def _crowds(graph: Graph, value: Value) -> bool:
-    """Whether a matrix lies outside the workspace, large, with rows a multiple of CROWDED bytes apart."""
-    rows, columns = value.type.shape
-    if not isinstance(rows, int) or not isinstance(columns, int) or value in graph.producers:
-        return False
-    return rows >= MANY_ROWS and columns > 0 and columns * value.type.dtype.bytes % CROWDED == 0
-
-
-def _stored_once(graph: Graph) -> Graph:
-    """Gives each output port a value of its own that a kernel can store: copies inputs, constants and shared values.
-
-    A new state value is also copied where a reader of the slot's old value depends on it, or the loss: nothing is
-    overwritten before the loss is known to be finite.
-    """
-    builder = Builder(graph.name)
-    seen = _inputs(builder, graph)
-    builder.copy_nodes(graph.nodes, seen)
-    stored: set[Value] = set()
-    guarded = graph.ancestors([port.value for port in graph.outputs if port.role == "loss"])
-    result = []
-    for port in graph.outputs:
-        value = seen[port.value]
-        producer = graph.producers.get(port.value)
-        plain = producer is None or is_free(producer, graph) or producer.op == "reshape"
-        early = port.role == "state" and port.value in guarded
-        if plain or early or value in stored or _read_after_write(graph, port):
-            value = builder.emit("cast", value, name=f"{port.label}.new".replace("~", "."), span=port.span, dtype=value.type.dtype)
-        stored.add(value)
-        result.append((port, value))
-    for port, value in result:
-        builder.output(port.label, value, port.role, port.span)
-    return builder.graph()
-
-
-def _read_after_write(graph: Graph, port: Port) -> bool:
-    """Whether some node needs both the slot's old value and something computed from its new one."""
-    if port.role != "state":
-        return False
-    old = next((p.value for p in graph.inputs if p.role in STATE_ROLES and p.label == port.label), None)
-    if old is None:
-        return False
-    later = {port.value}
-    for node in graph.nodes:
-        if any(value in later for value in node.operands):
-            if old in node.operands:
-                return True
-            later.update(node.results)
-    return False
-
-
-def is_free(node: Node, graph: Graph) -> bool:
-    """Whether a node costs nothing worth storing: it is repeated in every kernel that needs it.
-
-    So are cheap scalars of free values, such as one over the count of rows.
-    """
-    if node.op in FREE:
-        return True
-    if node.op not in POINTWISE or node.results[0].type.rank or OPERATIONS[node.op].flops > CHEAP:
-        return False
-    producers = [graph.producers.get(value) for value in node.operands]
-    return all(p is not None and p.op in FREE and not p.results[0].type.rank for p in producers)
-
-
-def _inputs(builder: Builder, graph: Graph) -> dict[Value, Value]:
-    return {
-        port.value: builder.input(port.label, port.value.type, port.role, port.span, port.value.name)
-        for port in graph.inputs
-    }
-
-
-def _with_outputs(builder: Builder, graph: Graph, seen: dict[Value, Value]) -> Graph:
-    for port in graph.outputs:
-        builder.output(port.label, seen[port.value], port.role, port.span)
-    return builder.graph()
+    """The graph, laid out for kernels, as kernels."""
+    return _Fusion(lay_out(graph)).run()
 
 
 class _Group:
@@ -167,6 +45,7 @@ class _Group:
         self.repeated: list[int] = []  # nodes of other groups, computed here again
         self.after: set[_Group] = set()  # groups that must come after this one
         self.before: set[_Group] = set()
+        self.level = 0  # less than that of every group in `after`
 
 
 class _Fusion:
@@ -178,6 +57,7 @@ class _Fusion:
         kept = graph.output_values
         self.free = {v for node in graph.nodes if is_free(node, graph) for v in node.results if v not in kept}
         self.groups: dict[int, _Group] = {}
+        self.reads = self._reads()
         self.repeating: dict[int, list[_Group]] = {}
         self.scalars: _Group | None = None
         self.readers: dict[Value, list[_Group]] = {}
@@ -212,32 +92,43 @@ class _Fusion:
                     self._edge(self.groups[self.place[value]], group)
         slots = {port.label: port.value for port in self.graph.inputs if port.role in STATE_ROLES}
         losses = [self.groups[self.place[port.value]] for port in self.graph.outputs if port.role == "loss"]
+        readers: dict[Value, list[_Group]] = {}
+        for k, group in self.groups.items():
+            for value in self._taken(self.graph.nodes[k]):
+                readers.setdefault(value, []).append(group)
         for port in self.graph.outputs:
             if port.role != "state":
                 continue
             writer = self.groups[self.place[port.value]]
-            old = slots.get(port.label)
-            readers = [g for k, g in self.groups.items() if old in self._taken(self.graph.nodes[k])]
-            for group in (*losses, *readers):
+            old = readers.get(slots[port.label], []) if port.label in slots else []
+            for group in (*losses, *old):
                 if group is not writer:
                     self._edge(group, writer)
 
-    @staticmethod
-    def _edge(first: _Group, second: _Group) -> None:
+    def _edge(self, first: _Group, second: _Group) -> None:
+        """Orders two groups, and raises the levels of what follows."""
         first.after.add(second)
         second.before.add(first)
-
-    def _taken(self, node: Node) -> list[Value]:
-        """The values a node reads from memory or from other groups, seen through free nodes."""
-        found: list[Value] = []
-        pending = list(node.operands)
+        pending = [(first, second)]
         while pending:
-            value = pending.pop(0)
-            if value in self.free:
-                pending.extend(self.graph.producers[value].operands)
-            elif value not in found:
-                found.append(value)
-        return found
+            earlier, later = pending.pop()
+            if later.level <= earlier.level:
+                later.level = earlier.level + 1
+                pending.extend((later, group) for group in later.after)
+
+    def _taken(self, node: Node) -> Sequence[Value]:
+        """The values a node reads from memory or from other groups, seen through free nodes."""
+        return self.reads[node.results[0]]
+
+    def _reads(self) -> Mapping[Value, Sequence[Value]]:
+        """What each node's first result takes; see `_taken`."""
+        reads: dict[Value, Sequence[Value]] = {}
+        for node in self.graph.nodes:
+            found: dict[Value, None] = {}
+            for value in node.operands:
+                found.update(dict.fromkeys(reads[value] if value in self.free else (value,)))
+            reads[node.results[0]] = tuple(found)
+        return reads
 
     def _grow(self, k: int, node: Node) -> None:
         """Try to join a node's group with those of its producers, nearest first, then with one reading the same."""
@@ -245,13 +136,18 @@ class _Fusion:
         near = sorted({self.place[value] for value in taken if value in self.place}, reverse=True)
         if not node.results[0].type.rank and node.op in POINTWISE and self._join_scalars(k, taken, near):
             return
-        joined = [self._try(self.groups[place], self.groups[k]) for place in near]
+        joined = [self._try(self.groups[place], self.groups[k]) for place in near if self._near(self.groups[place], self.groups[k])]
         if not any(joined):
             _ = any(self._try(other, self.groups[k]) for value in taken for other in self.readers.get(value, []))
         if node.results[0].type.rank:
             for value in taken:
                 if value.type.rank == node.results[0].type.rank:
                     self.readers.setdefault(value, []).append(self.groups[k])
+
+    @staticmethod
+    def _near(first: _Group, second: _Group) -> bool:
+        """Whether it is worth asking if two groups may join: work that few wait for always is, whatever its level."""
+        return second.level - first.level < FARTHEST or len(first.after) <= FEW
 
     def _join_scalars(self, k: int, taken: Sequence[Value], near: Sequence[int]) -> bool:
         """Scalar work on several kernels' results, or on none, runs in one kernel of scalars: it waits for nobody's loop."""
@@ -322,43 +218,45 @@ class _Fusion:
                 pending.extend(self.graph.nodes[k].operands)
         return [self.graph.nodes[k] for k in sorted(places)]
 
-    def _detour(self, first: _Group, second: _Group) -> bool:
-        """Whether a path leads from one group to the other through a third."""
-        pending = [group for group in first.after if group is not second]
+    @staticmethod
+    def _detour(first: _Group, second: _Group) -> bool:
+        """Whether a path leads from one group to the other through a third: only levels in between can be on it."""
+        pending = [group for group in first.after if group is not second and group.level < second.level]
         visited = set(pending)
         while pending:
-            group = pending.pop()
-            if group is second:
-                return True
-            for later in group.after:
-                if later not in visited:
+            for later in pending.pop().after:
+                if later is second:
+                    return True
+                if later.level < second.level and later not in visited:
                     visited.add(later)
                     pending.append(later)
         return False
 
     def _merge(self, first: _Group, second: _Group, places: list[int], family: str) -> None:
         first.places, first.family = places, family
+        first.level = max(first.level, second.level)
         for k in places:
             self.groups[k] = first
         for group in second.before - {first}:
             group.after.discard(second)
             self._edge(group, first)
-        for group in second.after - {first}:
+        first.before -= {first, second}
+        for group in second.after:
             group.before.discard(second)
+        for group in (first.after | second.after) - {first, second}:
             self._edge(first, group)
         first.after -= {first, second}
-        first.before -= {first, second}
 
     def _kernels(self) -> Graph:
         """The fused graph, groups in an order that respects every edge, ties by place in the source graph."""
         builder = Builder(self.graph.name)
-        seen = _inputs(builder, self.graph)
+        seen = inputs_of(builder, self.graph)
         for group in self._sorted(self._distinct()):
             if group.family == "view":
                 builder.copy_nodes(self._with_free([self.graph.nodes[group.places[0]]]), seen)
             else:
                 self._emit(builder, seen, group)
-        return _with_outputs(builder, self.graph, seen)
+        return with_outputs(builder, self.graph, seen)
 
     @staticmethod
     def _sorted(groups: Sequence[_Group]) -> list[_Group]:
@@ -387,26 +285,12 @@ class _Fusion:
         attrs = {
             "family": group.family,
             "name": results[-1].name,
-            "leading": tuple(self._leading(value) for value in (*operands, *results)),
+            "leading": tuple(leading(self.graph, value) for value in (*operands, *results)),
         }
         taken = [seen[value] for value in operands]
         names = [value.name for value in results]
         stored = builder.emit_node("kernel", taken, attrs, (region.graph(),), names, main.span)
         seen.update(zip(results, stored, strict=True))
-
-    def _leading(self, value: Value) -> int:
-        """The elements from one row of a stored matrix to the next, or 0 where rows lie densely.
-
-        Rows that are 4 KB apart, or a multiple of it, fall into the same few sets of a cache, so a product that walks
-        down a column loses a third of its speed: such rows in workspace get a vector more.
-        """
-        outside = value in self.graph.output_values or value not in self.place
-        viewed = any(node.op == "reshape" for node in self.graph.uses.get(value, ()))
-        if outside or viewed or value.type.rank != 2 or self.graph.producers[value].op == "reshape":
-            return 0
-        columns = value.type.shape[1]
-        crowded = isinstance(columns, int) and columns * value.type.dtype.bytes % CROWDED == 0 and columns > 0
-        return columns + VECTOR // value.type.dtype.bytes if crowded and isinstance(columns, int) else 0
 
     def _stored(self, value: Value, group: _Group) -> bool:
         """Whether a value of a group is needed outside, by somebody who does not compute it again."""

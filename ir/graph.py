@@ -42,6 +42,9 @@ class Value:
     name: str
     type: Tensor
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # Python keeps a string's hash; values are looked up millions of times
+
     def __str__(self) -> str:
         return f"%{self.name}"
 
