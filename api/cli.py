@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from tapeless import command_running
+from tapeless import command_language, command_running
 from tapeless.command_options import data_options, load_model, model_arguments, read_arrays, write_text
 from tapeless.runtime.errors import UserError
 
@@ -63,7 +63,10 @@ def commands() -> None:
     """Compiles a page of text into a native program that trains."""
 
 
-for command in (command_running.train, command_running.evaluate, command_running.predict, command_running.grad):
+for command in (
+    *(command_running.train, command_running.evaluate, command_running.predict, command_running.grad),
+    *(command_language.fmt, command_language.explain),
+):
     commands.add_command(command)
 
 

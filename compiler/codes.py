@@ -72,7 +72,6 @@ TITLES: dict[str, str] = {
     "E0902": "index notation is not supported in this version",
     "E0904": "`grad` is not supported in this version",
     "E0906": "a function that is not supported in this version",
-    "E0907": "an argument that is not supported in this version",
     "E0908": "an axis selection that is not supported in this version",
     # Warnings.
     "W0101": "a loss or metric that is no mean over the batch",

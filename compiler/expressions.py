@@ -16,7 +16,7 @@ _BINARY = {
     "+": 5, "-": 5, "*": 6, "/": 6, "//": 6, "%": 6, "@": 6, "**": 8,
 }  # fmt: skip
 _COMPARISON, _ADDITIVE, _MULTIPLICATIVE, _POWER = 4, 5, 6, 8
-_REDUCERS = ("sum", "max", "min", "prod", "mean")
+REDUCERS = ("sum", "max", "min", "prod", "mean")
 # Each level of nesting costs about four frames here and four in elaboration, and Python allows a thousand.
 DEPTH = 60
 CHAIN = 200
@@ -245,7 +245,7 @@ class Expressions:
             if token.text == "stacked":
                 self.advance()
                 return ast.Stacked(self.since(token), following.text)
-        if following.kind == "[" and token.text in _REDUCERS:
+        if following.kind == "[" and token.text in REDUCERS:
             return self.reduction(token)
         return ast.Name(self.place(token), token.text)
 

@@ -179,7 +179,7 @@ def lex(source: Source) -> Lexed:
     final = len(source.lines)
     if opened:
         abandon()
-        append(Token("newline", "", final, len(source.lines[-1]) + 1, len(source.lines[-1]) + 1))
+        append(Token("newline", "", tokens[-1].line, tokens[-1].end, tokens[-1].end))
     for _ in indents[1:]:
         append(Token("dedent", "", final, 1, 1))
     append(Token("end", "", final, len(source.lines[-1]) + 1, len(source.lines[-1]) + 1))

@@ -16,6 +16,7 @@ def parse(source: Source) -> tuple[ast.File, list[Diagnostic]]:
     """The tree of a file and everything that could not be read."""
     tokens, _, faults, damaged = lex(source)
     parser = Parser(source.file, tokens)
+    parser.damaged = damaged
     tree = parser.file_()
     faults += [fault for fault in parser.faults if fault.span is None or fault.span.line not in damaged]
     return tree, sorted(faults, key=lambda fault: (fault.span.line, fault.span.column) if fault.span else (0, 0))

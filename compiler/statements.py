@@ -16,6 +16,9 @@ from tapeless.compiler.lexer import Token
 from tapeless.compiler.suggest import nearest
 
 T = TypeVar("T")
+_SIMPLE = (
+    *(ast.Assign, ast.Input, ast.Param, ast.State, ast.Output, ast.Loss, ast.Metric, ast.Return, ast.Yield, ast.Use, ast.Setting),
+)
 
 # Words that begin a statement unless `=`, `,` or `[` follows: `mean = ...` and `loss = ...` stay assignments.
 SOFT = ("input", "target", "param", "frozen", "state", "output", "loss", "metric")
@@ -28,6 +31,7 @@ class Statements(Expressions):
     def __init__(self, file: str, tokens: list[Token]) -> None:
         super().__init__(file, tokens)
         self.faults: list[Diagnostic] = []
+        self.damaged: set[int] = set()
 
     # --- Recovery
 
@@ -37,7 +41,11 @@ class Statements(Expressions):
         first = self.token
         depth = self.depth
         try:
-            return rule()
+            found = rule()
+            if isinstance(found, _SIMPLE) and not self.damaged.isdisjoint(range(found.span.line, found.span.end_line + 1)):
+                # The lexer has reported this line and put something in the place of what it could not read.
+                return ast.Broken(found.span, tuple(self.names_before_equals(start)))
+            return found
         except Unreadable as fault:
             self.faults.append(fault.diagnostic)
             self.depth = depth

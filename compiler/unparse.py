@@ -8,7 +8,7 @@ from tapeless.compiler import ast
 from tapeless.ir.graph import Span
 
 
-def unparse(tree: ast.Syntax) -> str:
+def unparse(tree: ast.Syntax, places: bool = True) -> str:
     """The tree below a node: its kind, its plain fields, its place; then its children under the names of their fields."""
     out: list[str] = []
     pending: list[tuple[int, str, object]] = [(0, "", tree)]
@@ -32,6 +32,6 @@ def unparse(tree: ast.Syntax) -> str:
             elif value is not None and value is not False and not isinstance(value, Span):
                 plain.append(name if value is True and type(item) is not ast.Truth else f"{name}={value!r}" if name != "name" else str(value))
         words = " ".join([type(item).__name__, *plain])
-        out.append(f"{indent}{lead}{words}  @{item.span.line}:{item.span.column}")
+        out.append(f"{indent}{lead}{words}" + (f"  @{item.span.line}:{item.span.column}" if places else ""))
         pending.extend(reversed(children))
     return "\n".join(out) + "\n"
