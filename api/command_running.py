@@ -98,11 +98,15 @@ def train(
     return INTERRUPTED if run.interrupted else None
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def _report(run: Run, before: float, written: list[str]) -> None:
     if run.interrupted:
         click.echo(f"interrupted in epoch {run.epochs + 1}" + ("; --resume continues" if written else ""), err=True)
     first = f", the first step {before + run.first_step:.2f} s after the start" if run.first_step else ""
-    click.echo(f"{run.epochs} epochs, {run.steps} steps in {run.seconds:.2f} s{first}")
+    click.echo(f"{_count(run.epochs, 'epoch')}, {_count(run.steps, 'step')} in {run.seconds:.2f} s{first}")
     if run.epochs:
         best = f" (best epoch, {run.best_epoch})" if run.best_epoch else ""
         click.echo(numbers_text(run.last) + best)
