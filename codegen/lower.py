@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tapeless.codegen.factor import lower_cholesky, lower_triangular_solve
 from tapeless.codegen.loops import Function
 from tapeless.codegen.matmul import lower_matmul
 from tapeless.codegen.nest import lower_nest
+from tapeless.codegen.ordering import lower_along, lower_argsort
 from tapeless.codegen.pack import lower_pack
 from tapeless.codegen.permutation import lower_permutation
+from tapeless.codegen.recurrence import lower_recurrence
 from tapeless.codegen.scatter import lower_scatter
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
@@ -22,6 +25,11 @@ FAMILIES: dict[str, Callable[[Node, Target, int], Function]] = {
     "gather": lower_nest,
     "scatter": lower_scatter,
     "permutation": lower_permutation,
+    "recurrence": lower_recurrence,
+    "argsort": lower_argsort,
+    "along": lower_along,
+    "cholesky": lower_cholesky,
+    "triangular_solve": lower_triangular_solve,
 }
 
 

@@ -13,6 +13,7 @@ from tapeless.ir.ops.scalar import POINTWISE
 FREE = frozenset({"constant", "iota", "count", "broadcast"})
 # Operations with a kernel of their own, and its family.
 ALONE = {"gather": "gather", "scatter_add": "scatter", "permutation": "permutation", "transpose": "nest"}
+ALONE |= {name: operation.kernel for name, operation in OPERATIONS.items() if operation.kernel}
 # Read at places that the loops do not stand at: what they take must lie in memory.
 DISPLACED = frozenset({"pick", "slice", "pad"})
 IN_MEMORY = frozenset({"matmul", *DISPLACED, *ALONE})

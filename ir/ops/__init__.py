@@ -1,6 +1,19 @@
 """The operations of the IR, one declaration each; `operation(name)` looks one up."""
 
-from tapeless.ir.ops import indexing, movement, product, random, reduction, scalar, shape, structure
+from tapeless.ir.ops import (
+    factor,
+    gamma,
+    indexing,
+    movement,
+    ordering,
+    product,
+    random,
+    recurrence,
+    reduction,
+    scalar,
+    shape,
+    structure,
+)
 from tapeless.ir.ops.registry import OPERATIONS, Cost, NoDerivative, Operation, Run, Sample
 from tapeless.ir.types import IRTypeError
 
@@ -20,11 +33,15 @@ __all__ = [
     "Operation",
     "Run",
     "Sample",
+    "factor",
+    "gamma",
     "indexing",
     "movement",
     "operation",
+    "ordering",
     "product",
     "random",
+    "recurrence",
     "reduction",
     "scalar",
     "shape",

@@ -80,7 +80,8 @@ class Sample:
 @dataclass(frozen=True)
 class Operation:
     """A primitive of the IR; see the module's docstring. `family` is pointwise, shape, movement, reduction, product,
-    indexing, random or structure."""
+    indexing, recurrence, factor, random or structure; `kernel` is the family of the kernel that it has to itself, if it
+    cannot share the loops of others."""
 
     name: str
     family: str
@@ -91,6 +92,7 @@ class Operation:
     flops: float = 1.0
     attributes: tuple[str, ...] = ()
     formula: str = ""
+    kernel: str = ""
 
     def infer(self, operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
         """Result types. Raises IRTypeError where operands or attributes break the type rule."""
