@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tapeless.compiler.diagnostics import ProgramErrors, Source
 from tapeless.compiler.expressions import REDUCERS
@@ -170,7 +171,7 @@ def _reduces(bracket: Token, lexed: Lexed) -> bool:
 def _align(lines: list[Line]) -> None:
     """Give every piece its column: as its gap asks, or that of the pieces it was lined up with."""
     members: list[list[tuple[Line, int]]] = []
-    for above, below in zip(lines, lines[1:], strict=False):
+    for above, below in pairwise(lines):
         if below.number != above.number + 1 or above.indent != below.indent or above.pieces[0].comment or below.pieces[0].comment:
             continue
         columns = {piece.column: k for k, piece in enumerate(below.pieces) if k}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tapeless.compiler import ast
@@ -166,7 +166,7 @@ def _chosen(module: Module, wanted: str | None, found: list[Diagnostic]) -> ast.
         return None
     if len(names) > 1:
         listing = ", ".join(f"`{name}`" for name in names)
-        found.append(Diagnostic("E0502", f"this file has {len(names)} models: {listing}", module.models[names[1]].head, hint="Say which one to compile."))
+        found.append(Diagnostic("E0502", f"this file has {len(names)} models: {listing}", module.models[names[1]].head, hint=f"Say which one to compile: `--model {names[0]}`, or `model=\"{names[0]}\"` in Python."))
         return None
     return module.models[names[0]]
 
@@ -180,13 +180,17 @@ def _section(module: Module, definition: ast.Definition, program: Program) -> as
             if section.model not in module.broken:
                 near = nearest(section.model, module.models)
                 program.report(Diagnostic("E0504", f"there is no model `{section.model}` to train", section.head,
-                                          hint=f"Did you mean `{near}`?" if near else None))  # fmt: skip
+                                          hint=f"Did you mean `{near}`?" if near else f"There is {_listed(module.models)}."))  # fmt: skip
         elif section.model in seen:
             program.report(Diagnostic("E0505", f"`{section.model}` has a train section already", section.head))
         elif section.model == definition.name:
             chosen = section
         seen.add(section.model)
     return chosen
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _settings(plan: Plan) -> Settings:

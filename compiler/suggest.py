@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def distance(left: str, right: str, limit: int) -> int:
@@ -30,6 +30,20 @@ FOREIGN = {
     "fabs": "abs", "ln": "log", "size": "shape", "kaiming_normal": "he_normal", "xavier_uniform": "glorot_uniform",
     "kaiming_uniform": "he_uniform", "xavier_normal": "glorot_normal", "unsqueeze": "expand_dims", "detach": "stop_gradient",
 }  # fmt: skip
+
+
+# What other libraries call arguments.
+ARGUMENTS = {
+    "dim": "axis", "keepdim": "keepdims", "activation": "act", "out_features": "units", "p": "rate", "dims": "axes",
+    "weight_decay": "decay", "learning_rate": "lr", "rate": "lr", "beta1": "b1", "beta2": "b2", "epsilon": "eps", "rho": "alpha",
+    "weights": "weight", "ignore_label": "ignore_index", "smoothing": "label_smoothing", "indices_or_sections": "sections",
+}  # fmt: skip
+
+
+def meant_argument(word: str, known: Sequence[str]) -> str | None:
+    """What an unknown argument was meant to be: another library's word for one that there is, or a near name."""
+    other = ARGUMENTS.get(word)
+    return other if other in known else nearest(word, known)
 
 
 def meant(word: str, known: Iterable[str]) -> str | None:

@@ -25,7 +25,7 @@ from tapeless.compiler.elaborate.values import (
     shape_text,
 )
 from tapeless.compiler.statements import made_by
-from tapeless.compiler.suggest import nearest
+from tapeless.compiler.suggest import meant_argument
 from tapeless.ir.graph import Span
 from tapeless.ir.types import Dim, Rows
 
@@ -97,23 +97,30 @@ class Calls(Evaluator):
         free = [parameter for parameter in parameters if parameter not in bound]
         listing = f"`{name}` takes {', '.join(parameters) or 'no arguments'}."
         position = 0
+        faults: list[Fault] = []
         for argument, value in zip(arguments, values, strict=True):
             if argument.name is None:
                 if position >= len(free):
-                    raise self.fault(frame, "E0306", f"`{name}` takes {_counted(len(free))}, and this is one more", argument.span, hint=listing)
+                    faults.append(self.fault(frame, "E0306", f"`{name}` takes {_counted(len(free))}, and this is one more", argument.span, hint=listing))
+                    continue
                 parameter = free[position]
                 position += 1
             elif argument.name in parameters:
                 parameter = argument.name
             else:
-                near = nearest(argument.name, parameters)
-                raise self.fault(frame, "E0304", f"`{name}` has no argument `{argument.name}`", argument.span,
-                                 hint=f"Did you mean `{near}`?" if near else listing)  # fmt: skip
+                near = meant_argument(argument.name, parameters)
+                faults.append(self.fault(frame, "E0304", f"`{name}` has no argument `{argument.name}`", argument.span,
+                                         hint=f"Did you mean `{near}`?" if near else listing))  # fmt: skip
+                continue
             if parameter in bound and parameter not in fixed:
                 raise self.fault(frame, "E0307", f"`{parameter}` of `{name}` is given twice", argument.span)
             if parameter in fixed:
                 raise self.fault(frame, "E0307", f"`{parameter}` of `{name}` is fixed by its `use` line", argument.span)
             bound[parameter] = (value, argument)
+        if faults:
+            for fault in faults[1:]:
+                self.report(fault.diagnostic)
+            raise faults[0]
         for parameter in parameters:
             if parameter not in bound and parameter not in optional:
                 raise self.fault(frame, "E0305", f"`{name}` needs its argument `{parameter}`", span, hint=listing)

@@ -362,25 +362,28 @@ class Evaluator:
         """A written shape: whole numbers of at least 1 and multiples of `batch`."""
         shape = tuple(shape)
         values = self.evaluate_all(frame, shape)
-        return tuple(self.dim(*self.origin(frame, syntax), value) for syntax, value in zip(shape, values, strict=True))
+        return tuple(self.dim(*self.origin(frame, syntax), value=value) for syntax, value in zip(shape, values, strict=True))
 
-    def origin(self, frame: Frame, syntax: ast.Expression) -> tuple[Frame, Span]:
+    def origin(self, frame: Frame, syntax: ast.Expression) -> tuple[Frame, ast.Expression]:
         """Where a size was written: for a standard layer's argument, the argument in the user's call."""
         binding = frame.names.get(syntax.name) if isinstance(syntax, ast.Name) else None
         written = binding.extra.get("written") if binding else None
         if frame.override is not None and frame.caller is not None and written is not None:
             return self.origin(frame.caller, written)
-        return frame, syntax.span
+        return frame, syntax
 
-    def dim(self, frame: Frame, span: Span, value: Any) -> Dim:
-        """One size."""
+    def dim(self, frame: Frame, at: Span | ast.Expression, value: Any) -> Dim:
+        """One size, written at a place; one that has a name says where that comes from."""
+        span = at if isinstance(at, Span) else at.span
+        labels = self.sides(frame, (at, value)) if isinstance(at, ast.Name) else []
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, Rows) or (type(value) is int and 1 <= value < 2**31):
             return value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.fault(frame, "E0209", f"a size must be a whole number known when compiling, not {describe(value)}", span)
-        raise self.fault(frame, "E0209", f"a size must be a whole number of at least 1, not {value:g}", span)
+            raise self.fault(frame, "E0209", f"a size must be a whole number known when compiling, not {describe(value)}", span, labels)
+        hint = "`//` divides and rounds down." if value != int(value) else None
+        raise self.fault(frame, "E0209", f"a size must be a whole number of at least 1, not {value:g}", span, labels, hint)
 
     def fixed(self, frame: Frame, shape: tuple[Dim, ...], spans: Sequence[Span], owner: str) -> tuple[int, ...]:
         """A shape that must not hold `batch`."""

@@ -126,7 +126,7 @@ class Statements(Parameters):
     def assignable(self, frame: Frame, target: ast.Target) -> None:
         """Names with a fixed meaning take no assignment."""
         if target.name in CONSTANTS or target.name in SPECIAL:
-            raise self.fault(frame, "E0309", f"`{target.name}` has a fixed meaning and takes no assignment", target.span)
+            raise self.fault(frame, "E0309", f"`{target.name}` has a fixed meaning and takes no assignment", target.span, hint="Choose another name.")
         known = frame.names.get(target.name)
         if known is not None and known.kind in ("param", "size"):
             what = "a parameter: only the optimizer changes it" if known.kind == "param" else "a size"

@@ -15,7 +15,7 @@ from tapeless.compiler.elaborate.program import Program
 from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.values import Binding, Computed, Defined, Fault, Poisoned, describe
 from tapeless.compiler.statements import made_by
-from tapeless.compiler.suggest import nearest
+from tapeless.compiler.suggest import meant_argument, nearest
 from tapeless.ir.graph import Graph, Span
 from tapeless.ir.types import DType, Tensor
 
@@ -393,7 +393,7 @@ class Training:
         program = self.program
         assert argument.name is not None
         if argument.name not in rule.hypers:
-            near = nearest(argument.name, rule.hypers)
+            near = meant_argument(argument.name, list(rule.hypers))
             known = ", ".join(rule.hypers)
             raise self.fault("E0605", f"`{rule.defined.definition.name}` has no hyper-parameter `{argument.name}`", argument.span,
                              f"Did you mean `{near}`?" if near else f"It has {known}.")  # fmt: skip

@@ -1,5 +1,7 @@
 """Wrong programs and what is said about them: each file holds a program, a line of `=`, and the expected text.
 
+Most have a third part after another such line: the program with the hints followed, which must compile.
+
 `python tests/compiler/test_diagnostics.py --update` writes what is said now; read the difference before committing it.
 """
 
@@ -19,10 +21,14 @@ CASES = sorted(FOLDER.glob("*.txt"))
 BAR = "=" * 80
 
 
-def split(text: str) -> tuple[str, str]:
-    """Program and expectation."""
-    program, _, expected = text.partition(BAR + "\n")
-    return program, expected
+def split(text: str) -> tuple[str, str, str]:
+    """Program, expectation, and the mended program or nothing."""
+    program, _, rest = text.partition(BAR + "\n")
+    expected, _, mended = rest.partition(BAR + "\n")
+    return program, expected, mended
+
+
+MENDED = [path for path in CASES if split(path.read_text(encoding="utf-8"))[2]]
 
 
 def said(program: str) -> str:
@@ -36,14 +42,14 @@ def said(program: str) -> str:
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_message(path: Path) -> None:
-    program, expected = split(path.read_text(encoding="utf-8"))
+    program, expected, _ = split(path.read_text(encoding="utf-8"))
     assert said(program) == expected
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_place_and_width(path: Path) -> None:
     """Every diagnostic has a place inside the program, a known code, and lines that fit a terminal."""
-    program, _ = split(path.read_text(encoding="utf-8"))
+    program, _, _ = split(path.read_text(encoding="utf-8"))
     with pytest.raises(ProgramErrors) as caught:
         load(program, "model.tl")
     for diagnostic in caught.value.diagnostics:
@@ -53,7 +59,18 @@ def test_place_and_width(path: Path) -> None:
         assert len(diagnostic.message) <= 120
 
 
+@pytest.mark.parametrize("path", MENDED, ids=lambda path: path.stem)
+def test_mended(path: Path) -> None:
+    """What the message suggests, done to the program, leaves no fault."""
+    _, _, mended = split(path.read_text(encoding="utf-8"))
+    load(mended, "model.tl")
+
+
+def test_there_are_enough() -> None:
+    assert len(CASES) >= 120 and len(MENDED) >= 40
+
+
 if __name__ == "__main__" and "--update" in sys.argv:
     for path in CASES:
-        program, _ = split(path.read_text(encoding="utf-8"))
-        path.write_text(program + BAR + "\n" + said(program), encoding="utf-8")
+        program, _, mended = split(path.read_text(encoding="utf-8"))
+        path.write_text(program + BAR + "\n" + said(program) + (BAR + "\n" + mended if mended else ""), encoding="utf-8")

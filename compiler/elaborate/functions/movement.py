@@ -7,6 +7,7 @@ what would part them is refused here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from tapeless.compiler import ast
@@ -39,10 +40,9 @@ def without(emit: Emitter, x: Computed, axes: Sequence[int]) -> Computed:
     return x if len(shape) == x.rank else Computed(emit.emit("reshape", x.value, shape=shape), x.bound)
 
 
-def together(doing: str) -> Mismatch:
+def together(doing: str, hint: str | None = None) -> Mismatch:
     """The fault of taking the batch apart."""
-    return Mismatch("E0214", f"the rows of `batch` stay together: {doing}",
-                    "What a model computes for a row depends on that row, and on means over all.")  # fmt: skip
+    return Mismatch("E0214", f"the rows of `batch` stay together: {doing}", hint or "Along the axis after it: `axis = 1`.")
 
 
 def sliced(part: slice, extent: Dim, written: str) -> tuple[int, Dim, int]:
@@ -52,7 +52,7 @@ def sliced(part: slice, extent: Dim, written: str) -> tuple[int, Dim, int]:
     if isinstance(extent, Rows):
         if part.start in (None, 0) and part.stop is None and part.step in (None, 1):
             return (0, extent, 1)
-        raise together(f"`{written}` would take a part of them")
+        raise together(f"`{written}` would take a part of them", f"Axis 0 is `batch`; of axis 1 take `[:, {written}]`.")
     places = range(*part.indices(extent))
     if not places:
         raise Mismatch("E0212", f"the slice `{written}` of an axis of {extent} is empty")
@@ -86,7 +86,7 @@ def indexed(emit: Emitter, x: Computed, items: Sequence[slice | int | Computed |
             gathered = axis, item
             parts.append((0, extent, 1))
         elif isinstance(extent, Rows):
-            raise together(f"`{text}` would take one of them")
+            raise together(f"`{text}` would take one of them", f"Axis 0 is `batch`; of axis 1 take `[:, {text}]`.")
         elif not -extent <= item < extent:
             last = f"The last place is {extent - 1}, or -1."
             raise Mismatch("E0212", f"index {item} is outside an axis of {extent}", last)
@@ -192,16 +192,16 @@ def split(call: CallSite, x: Any, sections: Any, axis: Any = -1) -> tuple[Comput
         raise together("`split` along axis 0 would part them")
     if isinstance(sections, tuple):
         cuts = [0, *(call.whole("sections", cut) for cut in sections), extent]
-        if any(a >= b for a, b in zip(cuts[:-1], cuts[1:], strict=True)):
+        if any(a >= b for a, b in pairwise(cuts)):
             raise call.fault("E0213", f"the cuts of `split` must rise and lie inside the axis of {extent}", "sections", call.label("x", tensor))
     else:
         count = call.whole("sections", sections)
         if count < 1 or extent % count:
-            near = [n for n in range(max(count, 1), 0, -1) if extent % n == 0][0]
+            fitting = [str(n) for n in range(2, extent + 1) if extent % n == 0][:6]
             raise call.fault("E0213", f"an axis of {extent} has no {count} equal parts", "sections", call.label("x", tensor),
-                             f"{extent} has {near} equal parts; unequal ones are cut at places: `split(x, [{max(1, extent // 2)}])`." if extent > 1 else None)  # fmt: skip
+                             f"It can have {', '.join(fitting)}; unequal ones are cut at places, as in `split(x, [{max(1, extent // 2)}])`." if extent > 1 else None)  # fmt: skip
         cuts = [k * (extent // count) for k in range(count + 1)]
-    return tuple(parted(call.emit, tensor, along(tensor, place, (a, b - a, 1))) for a, b in zip(cuts[:-1], cuts[1:], strict=True))
+    return tuple(parted(call.emit, tensor, along(tensor, place, (a, b - a, 1))) for a, b in pairwise(cuts))
 
 
 # --- Moving along an axis
@@ -275,7 +275,7 @@ def _widths(call: CallSite, value: Any, x: Computed) -> list[tuple[int, int]]:
     """How many elements go before and after each axis."""
     pairs = value if isinstance(value, tuple) and value and all(isinstance(item, tuple) for item in value) else (value,) * x.rank
     if len(pairs) != x.rank:
-        raise call.fault("E0213", f"`pad_width` has {len(pairs)} pairs for {x.rank} axes", "pad_width", call.label("x", x))
+        raise call.fault("E0213", f"`pad_width` needs a pair for each of the {x.rank} axes, not {len(pairs)}", "pad_width", call.label("x", x))
     widths: list[tuple[int, int]] = []
     for pair in pairs:
         both = pair if isinstance(pair, tuple) else (pair, pair)

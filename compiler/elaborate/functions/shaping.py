@@ -135,7 +135,7 @@ def one_hot(call: CallSite, y: Any, n: Any) -> Computed:
     """For each integer a row of `n` numbers: 1 at its place, else 0."""
     index = _integers(call, "y", y)
     count = call.whole("n", n)
-    _bounded(call, "y", index, count, "n")
+    _bounded(call, "y", index, count, "a row of `one_hot`")
     emit = call.emit
     size = call.evaluator.dim(call.frame, call.span, count)
     sizes = (*index.shape, size)
