@@ -1,6 +1,6 @@
 """Matrix products: register tiles with the epilogue inside.
 
-C[M, N] = op(A)[M, K] B[K, N]. A tile of C (rows times vectors) lives in registers while k runs; each step broadcasts
+C[M, N] = op(A)[M, K] B[K, N], or a stack of such products. A tile of C (rows times vectors) lives in registers while k runs; each step broadcasts
 one element of A for each row and multiplies it into the vectors of B. Operands stay where they are: no packing (with
 leading dimensions kept off multiples of 512 elements, direct access reaches the peak up to 1024 and beyond). Then the
 epilogue, any pointwise work over [M, N], turns the tile into what is stored. Each element of the product is one chain
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapeless.codegen.builder import Builder, index_constant
-from tapeless.codegen.domain import Domain, LoweringError, Term, analyse, closure, dense, size_of
+from tapeless.codegen.domain import Axis, Domain, LoweringError, Term, analyse, closure, dense, size_of
 from tapeless.codegen.evaluate import Chunk, Evaluator, Scope
 from tapeless.codegen.grouping import buffers_of, part_range, parts_for
 from tapeless.codegen.loops import Buffer, Constant, Function, Operand, vector
@@ -94,13 +94,17 @@ class _Product:
         leading = node.attrs["leading"]
         a, b = product.operands
         self.a, self.b_place = places[a], places[b]
-        self.lda = dense(a.type.shape, leading[self.a])[0]
-        self.ldb = dense(b.type.shape, leading[self.b_place])[0]
+        self.lead = [size_of(dim) for dim in self.leaf.type.shape[:-2]]
+        *self.a_steps, self.lda, _ = dense(a.type.shape, leading[self.a])
+        *self.b_steps, self.ldb, _ = dense(b.type.shape, leading[self.b_place])
+        self.a_start: Operand = index_constant(0)
+        self.b_start: Operand = index_constant(0)
+        self.stack: dict[Axis, Operand] = {}
         self.transposed = bool(product.attrs["transpose_a"])
-        self.m, self.n = (size_of(dim) for dim in self.leaf.type.shape)
-        self.k = size_of(a.type.shape[0 if self.transposed else 1])
+        self.m, self.n = (size_of(dim) for dim in self.leaf.type.shape[-2:])
+        self.k = size_of(a.type.shape[-2 if self.transposed else -1])
         m, n, k = (size.at(capacity) for size in (self.m, self.n, self.k))
-        self.lanes = 1 if self.leaf.type.shape[1] == 1 else target.lanes(self.leaf.type.dtype.bytes)
+        self.lanes = 1 if self.leaf.type.shape[-1] == 1 else target.lanes(self.leaf.type.dtype.bytes)
         self.terms = closure(store.term for store in self.domain.stores)
         # 64 elements of a row share the words of one random block, if the tile holds them all.
         draws = any(term.op == "random_uniform" for term in self.terms) and self.lanes == 16
@@ -111,6 +115,10 @@ class _Product:
         vectors = m * -(-n // self.lanes)
         work = vectors * k / MULTIPLY_ADDS_PER_MICROSECOND + vectors * self.epilogue_cost / 8000
         self.split_columns, self.parts = self.choose_parts(parts_for(work), -(-m // self.tile.rows), -(-n // self.width))
+        if self.lead:
+            for size in self.lead:
+                work *= size.at(capacity)
+            self.parts = max(1, min(parts_for(work), self.lead[0].at(capacity)))
         self.scratch = False
         self.builder = Builder(target)
 
@@ -134,18 +142,43 @@ class _Product:
         self.sizes = Evaluator(b, self.buffers, self.domain, None, 1)
         self.m_extent, self.n_extent, self.k_extent = (self.sizes.size(size) for size in (self.m, self.n, self.k))
         self.lda_step, self.ldb_step = self.sizes.size(self.lda), self.sizes.size(self.ldb)
-        if self.split_columns:
-            start, stop = part_range(b, self.n_extent, self.parts, self.width)
+        if self.lead:
             self.rows_range: tuple[Operand, Operand] = (index_constant(0), self.m_extent)
+            self.stacked(0)
+        elif self.split_columns:
+            start, stop = part_range(b, self.n_extent, self.parts, self.width)
+            self.rows_range = (index_constant(0), self.m_extent)
+            self.columns(start, stop)
         else:
-            start, stop = index_constant(0), self.n_extent
             self.rows_range = part_range(b, self.m_extent, self.parts, self.tile.rows)
-        self.columns(start, stop)
+            self.columns(index_constant(0), self.n_extent)
         buffers = self.buffers
         if self.scratch:
             size = self.tile.rows * self.width * self.leaf.type.dtype.bytes
             buffers = (*buffers, Buffer("scratch", self.kind, "scratch", -(-size // 64) * 64))
         return Function(self.node.attrs["name"], buffers, self.parts, tuple(b.block))
+
+    # Loops over a stack of products: parts are shares of its first axis
+
+    def stacked(self, depth: int) -> None:
+        b = self.builder
+        if depth == len(self.lead):
+            self.columns(index_constant(0), self.n_extent)
+            return
+        extent = self.sizes.size(self.lead[depth])
+        start, stop = part_range(b, extent, 1 if depth else self.parts, 1)
+        loop = b.open_loop(start, stop, 1)
+        before = self.a_start, self.b_start
+        axis = self.domain.first_axes[self.leaf][depth]
+        if axis is not None:
+            self.stack[axis] = loop.variable
+        with b.inside(loop.block):
+            a_step, b_step = self.sizes.size(self.a_steps[depth]), self.sizes.size(self.b_steps[depth])
+            self.a_start = b.arithmetic("add", before[0], b.arithmetic("mul", loop.variable, a_step))
+            self.b_start = b.arithmetic("add", before[1], b.arithmetic("mul", loop.variable, b_step))
+            self.stacked(depth + 1)
+        self.a_start, self.b_start = before
+        b.close_loop(loop)
 
     # Loops over tiles
 
@@ -165,7 +198,7 @@ class _Product:
                     b.first(index_constant(left - k * self.lanes), self.lanes) if left < (k + 1) * self.lanes else None
                     for k in range(-(-left // self.lanes)))
                 # The last part does it; all of them would where there are no whole tiles, but then there is one part.
-                if self.split_columns and self.parts > 1:
+                if self.split_columns and self.parts > 1 and not self.lead:
                     self.column_loop(b.arithmetic("max", start, index_constant(whole)), stop, masks)
                 else:
                     self.row_tiles(index_constant(whole), masks)
@@ -237,10 +270,11 @@ class _Product:
         type = vector(self.kind, lanes)
         zero = Constant(0.0, type)
         offsets = self.row_offsets(i, rows, left)
+        b_start = b.arithmetic("add", self.b_start, j)
         loop = b.open_loop(index_constant(0), self.k_extent, 1, (zero,) * (rows * vectors))
         with b.inside(loop.block):
             k = loop.variable
-            b_base = b.arithmetic("add", b.arithmetic("mul", k, self.ldb_step), j)
+            b_base = b.arithmetic("add", b.arithmetic("mul", k, self.ldb_step), b_start)
             right = [b.load(self.buffers[self.b_place].name, self.kind,
                             b.arithmetic("add", b_base, index_constant(v * lanes)), lanes, mask)
                      for v, mask in enumerate(masks)]
@@ -261,7 +295,7 @@ class _Product:
         b = self.builder
         step = index_constant(1) if self.transposed else self.lda_step
         if left is None and isinstance(step, Constant):
-            base = b.arithmetic("mul", i, step)
+            base = b.arithmetic("add", self.a_start, b.arithmetic("mul", i, step))
             return [(base, row * int(step.value)) for row in range(rows)]  # type: ignore[arg-type]
         made: list[tuple[Operand, int]] = []
         last = b.arithmetic("sub", left, index_constant(1)) if left is not None else None
@@ -269,22 +303,25 @@ class _Product:
             distance: Operand = index_constant(row)
             if last is not None and row:
                 distance = b.arithmetic("min", distance, last)
-            made.append((b.arithmetic("mul", b.arithmetic("add", i, distance), step), 0))
+            base = b.arithmetic("mul", b.arithmetic("add", i, distance), step)
+            made.append((b.arithmetic("add", self.a_start, base), 0))
         return made
 
     # Epilogues
 
     def evaluator(self) -> Evaluator:
         """Fresh for each tile, so that no loaded value is held in a register through a tile's inner loop."""
-        _, n_axis = self.domain.first_axes[self.leaf]
-        return Evaluator(self.builder, self.buffers, self.domain, n_axis, self.lanes)
+        n_axis = self.domain.first_axes[self.leaf][-1]
+        made = Evaluator(self.builder, self.buffers, self.domain, n_axis, self.lanes)
+        made.scopes[0].indices.update(self.stack)
+        return made
 
     def chunk(self, j: Operand, masks: tuple[Operand | None, ...]) -> Chunk:
         """Tiles of whole width stand at multiples of it."""
         return Chunk(j, masks, aligned=len(masks) == self.tile.vectors)
 
     def stores_at(self, e: Evaluator, row: Operand, block: list[Any], leaf: Sequence[Operand]) -> None:
-        m_axis, _ = self.domain.first_axes[self.leaf]
+        m_axis = self.domain.first_axes[self.leaf][-2]
         scope = Scope(block, {} if m_axis is None else {m_axis: row})
         with e.within([*e.scopes, scope]):
             term: Term = self.domain.leaves[self.leaf]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
 from tapeless.ir.ops import OPERATIONS
+from tapeless.ir.ops.product import last_two_swapped
 from tapeless.ir.ops.scalar import POINTWISE
 
 FREE = frozenset({"constant", "iota", "count", "broadcast"})
@@ -58,7 +59,8 @@ def packed_operands(graph: Graph) -> Graph:
         if node.op == "matmul" and node.attrs["transpose_b"]:
             left, right = (here[value] for value in node.operands)
             if right not in transposed:
-                transposed[right] = builder.emit("transpose", right, name=f"{right.name}.T", span=node.span, perm=(1, 0))
+                perm = last_two_swapped(right.type.rank)
+                transposed[right] = builder.emit("transpose", right, name=f"{right.name}.T", span=node.span, perm=perm)
             attrs = {"transpose_a": node.attrs["transpose_a"], "transpose_b": False}
             seen[node.result] = builder.emit("matmul", left, transposed[right], name=node.result.name, span=node.span, **attrs)
         else:
@@ -69,6 +71,8 @@ def packed_operands(graph: Graph) -> Graph:
 
 def _crowds(graph: Graph, value: Value) -> bool:
     """Whether a matrix lies outside the workspace, large, with rows a multiple of CROWDED bytes apart."""
+    if value.type.rank != 2:
+        return False
     rows, columns = value.type.shape
     if not isinstance(rows, int) or not isinstance(columns, int) or value in graph.producers:
         return False

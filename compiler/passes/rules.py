@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tapeless.compiler.passes.rewriter import Rewriter, Rule
 from tapeless.ir.graph import Node, Value
+from tapeless.ir.ops.product import last_two_swapped
 from tapeless.ir.ops.scalar import POINTWISE
 from tapeless.ir.types import DType
 
@@ -255,7 +256,7 @@ def _transposed_operand(b: Rewriter, node: Node) -> Value | None:
     operands, attrs, changed = list(node.operands), dict(node.attrs), False
     for place, flag in ((0, "transpose_a"), (1, "transpose_b")):
         inner = b.made_by(operands[place], "transpose")
-        if inner:
+        if inner and tuple(inner.attrs["perm"]) == last_two_swapped(len(inner.attrs["perm"])):
             operands[place], attrs[flag], changed = inner.operands[0], not attrs[flag], True
     return b.emit("matmul", *operands, **attrs) if changed else None
 

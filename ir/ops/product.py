@@ -1,4 +1,7 @@
-"""The matrix product. Either operand may be taken transposed, so that its derivatives are products again."""
+"""The matrix product. Either operand may be taken transposed, so that its derivatives are products again.
+
+Axes before the last two are equal on both sides: one product for each of their places.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,23 @@ if TYPE_CHECKING:
 def _rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
     expect_count("matmul", operands, 2)
     left, right = operands
-    expect(left.rank == 2 and right.rank == 2, f"`matmul` needs two matrices, not {left} and {right}")
+    expect(
+        left.rank == right.rank >= 2 and left.shape[:-2] == right.shape[:-2],
+        f"`matmul` needs two matrices, or stacks of equally many, not {left} and {right}",
+    )
     expect(
         left.dtype is right.dtype and left.dtype.is_float,
         f"`matmul` needs one real element type, not {left} and {right}",
     )
-    rows, inner = left.shape[::-1] if attrs["transpose_a"] else left.shape
-    other, columns = right.shape[::-1] if attrs["transpose_b"] else right.shape
+    rows, inner = left.shape[-2:][::-1] if attrs["transpose_a"] else left.shape[-2:]
+    other, columns = right.shape[-2:][::-1] if attrs["transpose_b"] else right.shape[-2:]
     expect(inner == other, f"`matmul` needs the inner dimensions to agree: {inner} in {left}, {other} in {right}")
-    return (Tensor(left.dtype, (rows, columns)),)
+    return (Tensor(left.dtype, (*left.shape[:-2], rows, columns)),)
+
+
+def last_two_swapped(rank: int) -> tuple[int, ...]:
+    """The permutation of axes that transposes each matrix of a stack."""
+    return (*range(rank - 2), rank - 1, rank - 2)
 
 
 def _derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
@@ -39,8 +50,8 @@ def _derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
 
 
 def _reference(run: Run, operands: Sequence[Array]) -> Array:
-    left = operands[0].T if run.attrs["transpose_a"] else operands[0]
-    right = operands[1].T if run.attrs["transpose_b"] else operands[1]
+    left = operands[0].swapaxes(-1, -2) if run.attrs["transpose_a"] else operands[0]
+    right = operands[1].swapaxes(-1, -2) if run.attrs["transpose_b"] else operands[1]
     product: Array = left @ right
     return product
 
@@ -61,6 +72,9 @@ declare(
             Sample((_matrix(Rows(), 3), _matrix(4, 3)), {"transpose_a": False, "transpose_b": True}),
             Sample((_matrix(Rows(), 3), _matrix(Rows(), 4)), {"transpose_a": True, "transpose_b": False}),
             Sample((_matrix(3, 2), _matrix(4, 3)), {"transpose_a": True, "transpose_b": True}),
+            Sample((_matrix(Rows(), 3, 5), _matrix(Rows(), 5, 4)), {"transpose_a": False, "transpose_b": False}),
+            Sample((_matrix(2, 5, 3), _matrix(2, 4, 5)), {"transpose_a": True, "transpose_b": True}),
+            Sample((_matrix(Rows(), 2, 3, 5), _matrix(Rows(), 2, 17, 5)), {"transpose_a": False, "transpose_b": True}),
         ),
         attributes=("transpose_a", "transpose_b"),
     )

@@ -105,7 +105,7 @@ class Operation:
         moved = sum(type.bytes(rows) for type in (*operands, *results))
         if self.family == "product":
             left, out = operands[0], results[0]
-            inner = left.at(rows)[0 if attrs["transpose_a"] else 1]
+            inner = left.at(rows)[-2 if attrs["transpose_a"] else -1]
             return Cost(2 * inner * out.count(rows), moved)
         largest = max((type.count(rows) for type in (*operands, *results)), default=0)
         return Cost(round(self.flops * largest), moved)

@@ -13,7 +13,7 @@ from tapeless.ir.graph import Builder
 from tapeless.ir.target import TARGETS
 from tapeless.ir.types import DType, Rows, Tensor
 
-from .kernels import HOST, Compiled, arrays_for, check, kernel, run_compiled
+from .kernels import HOST, Compiled, arrays_for, check, kernel, run_compiled, tensor
 
 BATCH = Rows()
 LETTERS = {"b": BATCH}
@@ -130,3 +130,19 @@ def test_narrower_vectors(target):
         for m, n, k, epilogue in ((BATCH, 21, 9, swish), (13, BATCH, 9, relu), (24, 32, 5, dropped), (9, 1, 7, masked)):
             node = product(m, n, k, dtype=dtype, epilogue=epilogue)
             check(node, 5, capacity=8, target=TARGETS[target])
+
+
+@pytest.mark.parametrize("flip", (False, True))
+def test_stacks_of_products(flip):
+    """Axes before the last two: one product for each of their places, epilogue included."""
+    for lead, m, n, k in (((3,), 7, 17, 5), ((BATCH,), 5, 33, 16), ((BATCH, 2), 16, 16, 3), ((1, 4), 1, 5, 0), ((0,), 2, 2, 2)):
+
+        def build(b: Builder, lead: object = lead, m: int = m, n: int = n, k: int = k) -> None:
+            x = b.input("x", tensor(*lead, *((k, m) if flip else (m, k))), "operand")
+            y = b.input("y", tensor(*lead, k, n), "operand")
+            z = b.input("z", tensor(*lead, m, n), "operand")
+            made = b.emit("matmul", x, y, transpose_a=flip, transpose_b=False)
+            b.output("r", b.emit("tanh", b.emit("add", made, z)), "result")
+
+        for rows in (0, 1, 6):
+            check(kernel("matmul", build), rows, capacity=8)
