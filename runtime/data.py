@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tapeless.runtime.errors import DataError
+from tapeless.runtime import checkpoint
+from tapeless.runtime.errors import DataError, UserError
 from tapeless.runtime.manifest import TensorSpec, multiple_of_rows
 
 Array = npt.NDArray[Any]
@@ -37,7 +38,8 @@ class Examples:
 
 
 def load(path: str | Path, columns: Mapping[str, Sequence[str]] | None = None) -> dict[str, Array]:
-    """Arrays by name from an `.npz` (its keys), an `.npy` (one array, named after the file) or a `.csv`.
+    """Arrays by name from an `.npz` (its keys), an `.npy` (one array, named after the file, mapped and not read), a
+    `.safetensors` or a `.csv`.
 
     In a CSV file, the column `label` is the array `label`, and `image.0`, `image.1`, ... are the columns of the array
     `image`. `columns` names them otherwise: {"image": ["p0", "p1"], "label": ["digit"]}.
@@ -54,11 +56,13 @@ def load(path: str | Path, columns: Mapping[str, Sequence[str]] | None = None) -
             return {path.stem: np.load(path, allow_pickle=False, mmap_mode="r")}
         if kind == ".csv":
             return _load_csv(path, columns)
-    except DataError:
+        if kind == ".safetensors":
+            return checkpoint.read(path)[0]
+    except UserError:
         raise
     except Exception as error:  # NumPy raises BadZipFile, ValueError, OSError, EOFError... for broken files
         raise DataError(f"{path} can't be read as {kind}: {error}") from error
-    raise DataError(f"{path}: data come as .npz, .npy or .csv, not as {kind or 'a file without a suffix'}")
+    raise DataError(f"{path}: data come as .npz, .npy, .csv or .safetensors, not as {kind or 'a file without a suffix'}")
 
 
 def _load_csv(path: Path, columns: Mapping[str, Sequence[str]] | None) -> dict[str, Array]:

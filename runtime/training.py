@@ -56,7 +56,7 @@ class Training:
         self.image = program.image("train")
         self.entry = self.image.manifest.entries["train_step"]
         self.batch = self.image.manifest.capacity
-        self.names = [result.name for result in self.entry.results if result.role != "part"]
+        self.names = list(dict.fromkeys(result.name for result in self.entry.results))
         self.examples = program.bind("train", "train_step", inputs, targets)
         program.memory()
         self.progress = self._progress()

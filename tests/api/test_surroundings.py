@@ -126,7 +126,7 @@ def test_wrong_data(here, digits):
     )
     case("the data are empty", image=image[:0], label=label[:0])
     case("d.npz can't be read as .npz", image=np.array([{}], dtype=object), label=label)
-    case("data come as .npz, .npy or .csv", "digits.tl")
+    case("data come as .npz, .npy, .csv or .safetensors", "digits.tl")
     (here / "short.npz").write_bytes((here / "digits.npz").read_bytes()[:500])
     case("short.npz can't be read as .npz", "short.npz")
     (here / "t.csv").write_text(

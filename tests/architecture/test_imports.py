@@ -22,7 +22,7 @@ PACKAGES = {
     "compiler": {"numpy", "sympy", "networkx"},
     "codegen": {"numpy", "networkx", "llvmlite", "sympy", "mpmath"},
     "runtime": {"numpy", "rich", "safetensors", "llvmlite", "IPython"},
-    "api": {"numpy", "click", "rich", "platformdirs", "matplotlib", "scipy", "sklearn"},
+    "api": {"numpy", "click", "rich", "platformdirs", "matplotlib", "scipy", "sklearn", "pygments"},
 }
 
 

@@ -80,7 +80,7 @@ def test_files(tmp_path):
         ("none.npz", None, "there is no data file"),
         ("d.npz", b"junk", "can't be read as .npz"),
         ("d.npy", b"junk", "can't be read as .npy"),
-        ("d.txt", b"1 2", "data come as .npz, .npy or .csv, not as .txt"),
+        ("d.txt", b"1 2", "data come as .npz, .npy, .csv or .safetensors, not as .txt"),
         ("d.csv", b"", "is empty"),
         ("d.csv", b"a,b\n1,2\n3\n", "line 3: 1 values for 2 columns"),
         ("d.csv", b"a,b\n1,two\n", "line 2: 'two' in column 'b' is not a number"),
