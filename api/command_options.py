@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -75,10 +75,29 @@ def load_model(file: Path, sizes: tuple[str, ...], model: str | None) -> Model:
 
 
 def compile_model(
-    model: Model, dtype: str, threads: int | None, no_cache: bool, seed: int, batch: int | None = None
+    model: Model,
+    dtype: str,
+    threads: int | None,
+    no_cache: bool,
+    seed: int,
+    data: Mapping[str, Any],
+    batch: int | None = None,
 ) -> Program:
+    """The compiled program; sizes that the model leaves free are those of the data."""
     cache: bool | str = False if no_cache else os.environ.get("TAPELESS_CACHE", True)
-    return model.compile(batch=batch, seed=seed, dtype=dtype, threads=threads, cache=cache)
+
+    def compiled(model: Model) -> Program:
+        return model.compile(batch=batch, seed=seed, dtype=dtype, threads=threads, cache=cache)
+
+    program = compiled(model)
+    try:
+        program.image("train")
+    except UserError:  # the text is asked for free sizes only now: a program from the cache needs no parser
+        sized = model.sized_for(data)
+        if sized.sizes == model.sizes:
+            raise
+        program = compiled(sized)
+    return program
 
 
 def read_arrays(files: tuple[str, ...], columns: tuple[str, ...]) -> dict[str, Any]:

@@ -77,8 +77,9 @@ def train(
         if out is None:
             raise UserError("--plot draws beside the weights; say where with --out")
         curves.require()
-    program = compile_model(load_model(file, sizes, model), dtype, threads, no_cache, seed, batch)
+    loaded = load_model(file, sizes, model)
     data = read_arrays(data_files, columns)
+    program = compile_model(loaded, dtype, threads, no_cache, seed, data, batch)
     if weights:
         program.load(weights)
     before = time.perf_counter() - _STARTED
@@ -127,9 +128,10 @@ def evaluate(
     """Prints the loss and the metrics over a set of data and, for a classifier, what it takes for what."""
     from tapeless import tables
 
-    program = compile_model(load_model(file, sizes, model), dtype, threads, no_cache, seed)
-    program.load(weights)
+    loaded = load_model(file, sizes, model)
     data = read_arrays(data_files, columns)
+    program = compile_model(loaded, dtype, threads, no_cache, seed, data)
+    program.load(weights)
     click.echo(numbers_text(program.evaluate(data)))
     if confusion and (table := program.confusion(data)) is not None:
         click.echo(tables.confusion_text(table), nl=False)
@@ -150,9 +152,11 @@ def predict(
     """Writes the model's outputs for a set of data."""
     from tapeless import tables
 
-    program = compile_model(load_model(file, sizes, model), dtype, threads, no_cache, seed)
+    loaded = load_model(file, sizes, model)
+    data = read_arrays(data_files, columns)
+    program = compile_model(loaded, dtype, threads, no_cache, seed, data)
     program.load(weights)
-    result = program.predict(read_arrays(data_files, columns))
+    result = program.predict(data)
     outputs = result if isinstance(result, dict) else {program.output_names[0]: result}
     if out is None:
         click.echo(tables.as_csv(outputs), nl=False)
@@ -177,10 +181,12 @@ def grad(
 
     from tapeless import tables
 
-    program = compile_model(load_model(file, sizes, model), dtype, threads, no_cache, seed)
+    loaded = load_model(file, sizes, model)
+    data = read_arrays(data_files, columns)
+    program = compile_model(loaded, dtype, threads, no_cache, seed, data)
     if weights:
         program.load(weights)
-    gradients = program.gradients(read_arrays(data_files, columns))
+    gradients = program.gradients(data)
     width = max(map(len, gradients), default=0)
     for name, gradient in gradients.items():
         norm = float(np.linalg.norm(gradient.astype(np.float64)))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tapeless import cache as disk
 from tapeless.runtime.errors import UserError
@@ -71,6 +71,18 @@ class Model:
             raise UserError(f"a batch has at least one row, not {batch}")
         store = disk.Cache(None if cache is True else Path(cache)) if cache else disk.NoCache()
         return Program(_Compiled(self, _dtype(dtype), store), seed, threads, batch)
+
+    def sized_for(self, data: Mapping[str, Any]) -> Model:
+        """The model with the sizes that it leaves free (a dimension that is neither `batch` nor an argument) taken from
+        arrays by name. DataError if two arrays disagree."""
+        from tapeless import dimensions
+
+        declared = dimensions.declarations(self.text, self.file, self.name)
+        if declared is None:
+            return self
+        shapes = {name: tuple(getattr(array, "shape", ())) for name, array in data.items()}
+        found = dimensions.sizes(declared.free() - self.sizes.keys(), declared.data, shapes)
+        return Model(self.text, self.file, self.name, {**self.sizes, **found})
 
     def build(
         self,

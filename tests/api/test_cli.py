@@ -155,3 +155,49 @@ def test_a_loss_that_is_not_finite_is_a_message_and_keeps_the_weights(tapeless, 
     assert code == 2
     assert "the loss (line 14) is not finite at step" in err
     assert (here / "w.safetensors").is_file()
+
+
+def test_free_sizes_come_from_the_data(tapeless, here):
+    text = (here / "digits.tl").read_text().replace("[batch, 64]", "[batch, pixels]")
+    (here / "free.tl").write_text(text)
+    line = ("free.tl", "hidden=16", "--data", "digits.npz")
+    assert tapeless("train", *line, "--epochs", 1, "--out", "w.safetensors")[0] == 0
+    code, out, _ = tapeless("evaluate", *line, "--weights", "w.safetensors")
+    assert code == 0 and "predicted in columns:" in out and out.splitlines()[2].startswith("label |")
+    assert "predicted" not in tapeless("evaluate", *line, "--weights", "w.safetensors", "--no-confusion")[1]
+    code, _, err = tapeless("train", "free.tl", "pixels=60", "--data", "digits.npz")
+    assert code == 2 and "`image: [batch, 60]` does not fit an array of shape [400, 64]" in err
+    (here / "free.tl").write_text(text + "    loss mean(nothing)\n")
+    assert tapeless("train", *line)[0] == 2
+
+
+def test_learning_curves_and_log_lie_beside_the_weights(tapeless, here):
+    import json
+
+    pytest.importorskip("matplotlib")
+    code, out, _ = tapeless(
+        "train", "digits.tl", "hidden=16", "--data", "digits.npz", "--epochs", 3, "--out", "w.safetensors", "--plot"
+    )
+    assert code == 0 and "learning curves in w.png" in out
+    assert (here / "w.png").read_bytes().startswith(b"\x89PNG")
+    lines = [json.loads(line) for line in (here / "w.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3] and lines[-1]["step"] == 15
+    assert {"loss", "accuracy", "validation_loss", "validation_accuracy", "seconds"} <= lines[0].keys()
+    tapeless("train", "digits.tl", "hidden=16", "--data", "digits.npz", "--epochs", 5, "--resume", "w.safetensors")
+    lines = [json.loads(line) for line in (here / "w.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5]
+
+
+def test_a_confusion_table(digits, cache_folder):
+    from tapeless import load, tables
+
+    program = load(DIGITS / "digits.tl", hidden=16).compile(cache=cache_folder)
+    program.fit(*digits, epochs=4)
+    table = program.confusion(*digits)
+    np.testing.assert_array_equal(table.sum(axis=1), np.bincount(digits[1]))
+    accuracy = program.evaluate(*digits)["accuracy"]
+    assert np.trace(table) / table.sum() == pytest.approx(accuracy, abs=1e-6)
+    assert len(tables.confusion_text(table).splitlines()) == 13
+    wide = np.eye(30, dtype=int)
+    wide[3, 7] = 1234
+    assert tables.confusion_text(wide) == "most often confused:\n  3 taken for 7: 1,234 times\n"
