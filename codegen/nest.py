@@ -37,6 +37,8 @@ __all__ = ["lower_nest"]
 GATHER, SCATTER, ACROSS = 12, 24, 12
 """Instructions that stand for a gather, a scatter, and combining the lanes of one vector, on a machine that has them
 all: a row shorter than a vector is better taken sixteen rows at a time."""
+BLOCK = 64
+"""Turns of a loop whose sums are added up by themselves: an add for each of 64 costs little."""
 MOST_TEXT = 320
 """Instructions up to which a chunk's body is written out for all of its vectors: compile time is by the line."""
 
@@ -57,6 +59,7 @@ def lower_nest(node: Node, target: Target, capacity: int) -> Function:
 
 
 Body = Callable[[tuple[Operand, ...]], tuple[Operand, ...]]
+Turns = Callable[[Operand, Operand, tuple[Operand, ...]], tuple[Operand, ...]]
 
 
 class _Nest:
@@ -66,6 +69,7 @@ class _Nest:
         self.domain = domain
         self.group = group
         self.parts = 1
+        self.adds: tuple[bool, ...] = ()    # of the values that the open sweep carries, which are sums
         self.capacity = capacity
         widest = max((8 if term.kind == "f64" else 4 for term in group.terms), default=4)
         self.lanes = target.lanes(widest)
@@ -189,10 +193,37 @@ class _Nest:
             start, stop = part_range(self.b, extent, self.parts, self.vectors * self.lanes if vector_axis else 1)
         if vector_axis:
             return self.chunks(axis, start, stop, carried, lambda values: self.loops(rest, values, body))
-        loop = self.b.open_loop(start, stop, 1, carried)
-        with self.e.within([*self.e.scopes, Scope(loop.block, {axis: loop.variable})]):
-            yields = self.loops(rest, loop.parameters, body)
-        return self.b.close_loop(loop, yields)
+        def turns(start: Operand, stop: Operand, carried: tuple[Operand, ...]) -> tuple[Operand, ...]:
+            loop = self.b.open_loop(start, stop, 1, carried)
+            with self.e.within([*self.e.scopes, Scope(loop.block, {axis: loop.variable})]):
+                yields = self.loops(rest, loop.parameters, body)
+            return self.b.close_loop(loop, yields)
+
+        return self.in_blocks(axis, start, stop, 1, carried, turns)
+
+    def in_blocks(self, axis: Axis, start: Operand, stop: Operand, step: int, carried: tuple[Operand, ...],
+                  turns: Turns) -> tuple[Operand, ...]:
+        """A long loop in blocks of BLOCK turns, those in blocks of BLOCK blocks, and so on. The sums that it carries
+        start afresh in each block: their error grows with the logarithm of the length, not with the length."""
+        levels, count = 0, self.domain.extents[axis].at(self.capacity) // step
+        while carried and any(self.adds) and count > BLOCK:
+            levels, count = levels + 1, count // BLOCK
+        return self.block_level(levels, start, stop, step, carried, turns)
+
+    def block_level(self, level: int, start: Operand, stop: Operand, step: int, carried: tuple[Operand, ...],
+                    turns: Turns) -> tuple[Operand, ...]:
+        if level == 0:
+            return turns(start, stop, carried)
+        b, span = self.b, step * BLOCK**level
+        loop = b.open_loop(start, stop, span, carried)
+        with self.e.within([*self.e.scopes, Scope(loop.block)]):
+            end = b.arithmetic("min", b.arithmetic("add", loop.variable, index_constant(span)), stop)
+            fresh = tuple(Constant(0.0, known.type) if adds else known
+                          for known, adds in zip(loop.parameters, self.adds, strict=True))
+            made = self.block_level(level - 1, loop.variable, end, step, fresh, turns)
+            yields = tuple(b.add(known, value) if adds else value
+                           for known, value, adds in zip(loop.parameters, made, self.adds, strict=True))
+        return b.close_loop(loop, yields)
 
     def chunks(self, axis: Axis, start: Operand, stop: Operand, carried: tuple[Operand, ...], body: Body
                ) -> tuple[Operand, ...]:
@@ -230,6 +261,14 @@ class _Nest:
 
     def chunk_loop(self, start: Operand, stop: Operand, masks: tuple[None, ...] | str, carried: tuple[Operand, ...],
                    body: Body) -> tuple[Operand, ...]:
+        if masks == "tail":
+            return self.chunk_turns(start, stop, masks, carried, body)
+        assert self.vector_axis is not None
+        return self.in_blocks(self.vector_axis, start, stop, self.vectors * self.lanes, carried,
+                              lambda start, stop, carried: self.chunk_turns(start, stop, masks, carried, body))
+
+    def chunk_turns(self, start: Operand, stop: Operand, masks: tuple[None, ...] | str, carried: tuple[Operand, ...],
+                    body: Body) -> tuple[Operand, ...]:
         loop = self.b.open_loop(start, stop, self.vectors * self.lanes, carried)
         made: tuple[Operand | None, ...]
         if masks == "tail":
@@ -337,7 +376,10 @@ class _Nest:
                 self.e.write(store)
             return tuple(made)
 
+        outer, self.adds = self.adds, tuple(
+            accumulator.op == "sum" for accumulator in accumulators for _ in range(accumulator.width))
         final = self.loops(self.ordered(axes), initial, body)
+        self.adds = outer
         position = 0
         memo = self.e.scopes[-1].memo
         for term, accumulator in zip(reductions, accumulators, strict=True):
