@@ -13,7 +13,23 @@ DECLARATIONS = ("fn", "layer", "model", "optimizer", "train", "import")
 STATEMENTS = (
     "input", "target", "param", "frozen", "state", "output", "loss", "metric", "use", "return", "yield", "scan", "repeat",
 )  # fmt: skip
-CONTROL = ("if", "else", "for", "in", "and", "or", "not", "over", "with", "stacked", "total", "as", "all", "but", "where")
+CONTROL = (
+    "if",
+    "else",
+    "for",
+    "in",
+    "and",
+    "or",
+    "not",
+    "over",
+    "with",
+    "stacked",
+    "total",
+    "as",
+    "all",
+    "but",
+    "where",
+)
 CONSTANTS = ("true", "false", "batch", "training", "step", "steps", "pi", "inf")
 SETTINGS = ("except", "clip_norm", "clip_value", "epochs", "validation", "stop_early", "freeze")
 
@@ -30,10 +46,16 @@ class TapelessLexer(RegexLexer):
             (r"#.*", Comment.Single),
             (r"\s+", Whitespace),
             (r"(fn)(\s+)(\w+)", bygroups(Keyword.Declaration, Whitespace, Name.Function)),
-            (r"(layer|model|optimizer|train)(\s+)(\w+)(?=\s*[(:])", bygroups(Keyword.Declaration, Whitespace, Name.Class)),
+            (
+                r"(layer|model|optimizer|train)(\s+)(\w+)(?=\s*[(:])",
+                bygroups(Keyword.Declaration, Whitespace, Name.Class),
+            ),
             (words(DECLARATIONS, prefix=r"\b", suffix=r"\b"), Keyword.Declaration),
             # Statements and settings begin a line; elsewhere the same words are names.
-            (rf"(?m)^(\s*)({'|'.join((*STATEMENTS, *SETTINGS))}|batch)\b(?=\s+[^\s=,.])", bygroups(Whitespace, Keyword)),
+            (
+                rf"(?m)^(\s*)({'|'.join((*STATEMENTS, *SETTINGS))}|batch)\b(?=\s+[^\s=,.])",
+                bygroups(Whitespace, Keyword),
+            ),
             (words((*STATEMENTS, *SETTINGS), prefix=r"(?m)(?<=^    )", suffix=r"\b(?=\s+[^\s=,.])"), Keyword),
             (words(CONTROL, prefix=r"\b", suffix=r"\b"), Keyword),
             (words(CONSTANTS, prefix=r"\b", suffix=r"\b"), Name.Constant),

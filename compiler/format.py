@@ -85,7 +85,7 @@ def _lines(source: Source, lexed: Lexed) -> Iterator[Line]:
         if token.kind == "newline":
             previous = first = None
             continue
-        starts = line is None or token.line != line.number
+        starts = line is None or token.line != line.number or token.kind == "end"
         if starts:
             if line is not None:
                 _with_comment(line, comments)

@@ -382,7 +382,7 @@ class Evaluator:
             return value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.fault(frame, "E0209", f"a size must be a whole number known when compiling, not {describe(value)}", span, labels)
-        hint = "`//` divides and rounds down." if value != int(value) else None
+        hint = "`//` divides and rounds down." if math.isfinite(value) and value != int(value) else None
         raise self.fault(frame, "E0209", f"a size must be a whole number of at least 1, not {value:g}", span, labels, hint)
 
     def fixed(self, frame: Frame, shape: tuple[Dim, ...], spans: Sequence[Span], owner: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -110,7 +111,7 @@ class Training:
     def whole(self, setting: ast.Setting, syntax: ast.Expression, least: int) -> int:
         """A whole number, not too small."""
         value = self.constant(setting, syntax)
-        if value != int(value) or value < least:
+        if not math.isfinite(value) or value != int(value) or value < least:
             raise self.fault("E0601", f"`{setting.name}` needs a whole number of at least {least}, not {value:g}", syntax.span)
         return int(value)
 
