@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from tapeless.model import Model, load
     from tapeless.runtime.errors import CheckpointError, DataError, TrainingStopped, UserError
     from tapeless.runtime.program import Program
-    from tapeless.runtime.run import Run
+    from tapeless.runtime.run import Callback, Options, Run
 
 __version__ = "0.1.0"
 __all__ = [
+    "Callback",
     "CheckpointError",
     "DataError",
     "Model",
+    "Options",
     "Program",
     "Run",
     "TrainingStopped",
@@ -35,6 +37,8 @@ _HOMES = {
     "Model": "tapeless.model",
     "load": "tapeless.model",
     "Program": "tapeless.runtime.program",
+    "Callback": "tapeless.runtime.run",
+    "Options": "tapeless.runtime.run",
     "Run": "tapeless.runtime.run",
     "CheckpointError": "tapeless.runtime.errors",
     "DataError": "tapeless.runtime.errors",

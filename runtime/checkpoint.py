@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -54,7 +55,7 @@ def check_writable(path: str | Path) -> None:
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[tuple[int, str]]:
-    """A temporary file in the same folder, removed if anything goes wrong. Its name holds the process's number."""
+    """A temporary file in the same folder, removed if anything goes wrong. Its name holds machine and process."""
     descriptor, temporary = tempfile.mkstemp(prefix=f"{_prefix(path)}{os.getpid()}.", suffix=SUFFIX, dir=path.parent)
     try:
         yield descriptor, temporary
@@ -64,7 +65,8 @@ def _beside(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _prefix(path: Path) -> str:
-    return f".{path.name[:200]}."  # file systems allow 255 bytes
+    # File systems allow 255 bytes, and a folder may be shared with other machines, whose processes are not ours.
+    return f".{path.name[:160]}.{platform.node()[:40]}."
 
 
 def _clear_away(path: Path) -> None:

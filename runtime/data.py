@@ -62,7 +62,9 @@ def load(path: str | Path, columns: Mapping[str, Sequence[str]] | None = None) -
         raise
     except Exception as error:  # NumPy raises BadZipFile, ValueError, OSError, EOFError... for broken files
         raise DataError(f"{path} can't be read as {kind}: {error}") from error
-    raise DataError(f"{path}: data come as .npz, .npy, .csv or .safetensors, not as {kind or 'a file without a suffix'}")
+    raise DataError(
+        f"{path}: data come as .npz, .npy, .csv or .safetensors, not as {kind or 'a file without a suffix'}"
+    )
 
 
 def _load_csv(path: Path, columns: Mapping[str, Sequence[str]] | None) -> dict[str, Array]:

@@ -51,6 +51,7 @@ class Program:
         self._seed = seed_words(seed)
         self._memory: Memory | None = None
         self._views: Views | None = None
+        self._by_roles: dict[tuple[str, ...], Views] = {}
         self._initialised = False
         self.batch = batch
         self.threads = threads
@@ -88,9 +89,12 @@ class Program:
         return self._memory
 
     def _slots(self, *roles: str) -> Views:
-        slots = self.manifest.state.slots
-        chosen = tuple(slot for slot in slots if slot.role in roles) if roles else slots
-        return Views(self.memory().state, chosen)
+        memory = self.memory()
+        if roles not in self._by_roles:
+            slots = self.manifest.state.slots
+            chosen = tuple(slot for slot in slots if slot.role in roles) if roles else slots
+            self._by_roles[roles] = Views(memory.state, chosen)
+        return self._by_roles[roles]
 
     @property
     def parameters(self) -> Views:

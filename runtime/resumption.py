@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tapeless.runtime.data import Examples
+from tapeless.runtime.data import Examples, native
 from tapeless.runtime.errors import CheckpointError, DataError, UserError
-from tapeless.runtime.manifest import Settings
+from tapeless.runtime.manifest import Settings, TensorSpec
 from tapeless.runtime.stopping import Best
 
 Array = npt.NDArray[Any]
@@ -100,22 +100,23 @@ def restored(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> Progr
     return progress
 
 
-def fingerprint(examples: Examples) -> str:
-    """A digest of the number of rows and of a sample of them, to notice other data."""
+def fingerprint(specs: Sequence[TensorSpec], examples: Examples) -> str:
+    """A digest of the number of rows and of a sample of them, as the program sees them, to notice other data."""
     digest = hashlib.sha256(str(examples.rows).encode())
-    for array in examples.arrays:
+    for spec, array in zip(specs, examples.arrays, strict=True):
         if array.ndim and len(array):
             chosen = np.unique(np.linspace(0, len(array) - 1, SAMPLED_ROWS).astype(np.int64))
-            digest.update(np.ascontiguousarray(array[chosen]).tobytes())
+            digest.update(native(spec, array[chosen]).tobytes())
     return digest.hexdigest()
 
 
-def continued(progress: Progress, given: Settings, asked: Mapping[str, Any], examples: Examples) -> None:
+def continued(progress: Progress, given: Settings, asked: Mapping[str, Any], data: str) -> None:
     """Holds the record against what this call brings, and takes over new `epochs` and `patience`.
 
-    `given` are the settings as the call has them, `asked` the options that were given for them.
+    `given` are the settings as the call has them, `asked` the options that were given for them, `data` the fingerprint
+    of its data.
     """
-    if fingerprint(examples) != progress.data:
+    if data != progress.data:
         raise DataError(
             f"training can't be resumed with other data: the run was begun with {progress.rows} rows to train on, "
             "and these differ from them. To go on from its weights with new data, load them instead (`--weights`)"

@@ -114,12 +114,13 @@ class Training:
         for name in ("epochs", "patience"):
             if (getattr(settings, name) or 0) < 0:
                 raise UserError(f"`{name}` is 0 or more, not {getattr(settings, name)}")
+        data = resumption.fingerprint(self.entry.data, self.examples)
         if known is None:
-            found = Progress(settings, self.examples.rows, resumption.fingerprint(self.examples), own)
+            found = Progress(settings, self.examples.rows, data, own)
         else:
             if own != known.own_validation:
                 raise UserError("training can't be resumed without the validation data that it was begun with")
-            resumption.continued(known, settings, asked, self.examples)
+            resumption.continued(known, settings, asked, data)
             found = known
         program.progress = found
         return found
