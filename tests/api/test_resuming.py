@@ -186,3 +186,51 @@ def test_callbacks_may_stop_training(made):
 
     run = make().fit(image, label, callbacks=[AtTwo()])
     assert run.epochs == 2 and not run.interrupted
+
+
+def test_other_machine_code_is_noted(made, tmp_path):
+    from tapeless.runtime import checkpoint
+
+    make, image, label = made
+    path = tmp_path / "w.safetensors"
+    make().fit(image, label, save=path, max_steps=3)
+    tensors, metadata = checkpoint.read(path)
+    checkpoint.save(path, tensors, {**metadata, "image": "of another processor"})
+    run = make().fit(image, label, resume=path, epochs=1)
+    assert len(run.notes) == 1 and "not to the same last bit" in run.notes[0] and run.epochs == 1
+
+
+def test_a_checkpoint_on_the_way_that_can_not_be_written_is_left_out(made, whole, tmp_path, monkeypatch):
+    from tapeless.runtime import checkpoint
+
+    make, image, label = made
+    path, native, calls = tmp_path / "w.safetensors", checkpoint.save, []
+
+    def full_at_first(*arguments):
+        calls.append(1)
+        if len(calls) < 3:
+            raise tapeless.CheckpointError("the disk is full")
+        native(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save", full_at_first)
+    run = make().fit(image, label, save=path, every="2 epochs")
+    assert run.notes == ["a checkpoint was left out: the disk is full"]
+    assert path.read_bytes() == whole[0]
+
+
+def test_a_second_ctrl_c_ends_at_once(made):
+    from tapeless.runtime.stopping import Interrupts
+
+    with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupts.asked
+        os.kill(os.getpid(), signal.SIGINT)
+    make, image, label = made
+
+    def leave(run):
+        raise SystemExit
+
+    program = make()
+    with pytest.raises(SystemExit):
+        program.fit(image, label, on_epoch=leave)
+    assert program.progress is None
