@@ -272,8 +272,10 @@ class Emitter:
     # --- Products and reductions
 
     def matmul(self, left: Computed, right: Computed) -> Computed:
-        """NumPy's `@` where at most one side has more than two axes. The inner sizes agree."""
+        """NumPy's `@`. The inner sizes agree; the axes before the last two broadcast. Raises Mismatch where they do not."""
         a, b = self.as_real(left), self.as_real(right)
+        if b.rank > 2:
+            return self.stacked(a, b)
         inner = a.shape[-1]
         if a.rank == 1 and b.rank == 1:
             return self.reduce("sum", self.pointwise("mul", a, b), (0,))
@@ -285,6 +287,18 @@ class Emitter:
         if a.rank == 2 and b.rank == 2:
             return Computed(product)
         return Computed(self.emit("reshape", product, shape=lead + tail))
+
+    def stacked(self, a: Computed, b: Computed) -> Computed:
+        """A product for each place of the axes before the last two."""
+        row = a.rank == 1
+        if row:
+            a = Computed(self.emit("reshape", a.value, shape=(1, *a.shape)))
+        lead = self.meet([a.shape[:-2], b.shape[:-2]])
+        x, y = self.broadcast(a, (*lead, *a.shape[-2:])), self.broadcast(b, (*lead, *b.shape[-2:]))
+        product = Computed(self.emit("matmul", x.value, y.value, transpose_a=False, transpose_b=False))
+        if not row:
+            return product
+        return Computed(self.emit("reshape", product.value, shape=(*lead, b.shape[-1])))
 
     def reduce(self, op: str, operand: Computed, axes: Sequence[int], keepdims: bool = False) -> Computed:
         """A reduction of a real tensor over axes; none to reduce leaves the tensor as it is."""

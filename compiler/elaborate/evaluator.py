@@ -206,11 +206,7 @@ class Evaluator:
         for value in (left, right):
             if not isinstance(value, Computed) or not value.rank:
                 raise self.fault(frame, "E0204", "`@` multiplies matrices and vectors", syntax.span, labels, "Multiply by a number with `*`.")
-        if left.rank > 2 and right.rank > 2:
-            raise self.fault(frame, "E0906", "`@` between two stacks of matrices is not supported in this version", syntax.span, labels)
-        if right.rank > 2:
-            raise self.fault(frame, "E0906", "`@` with a stack of matrices on its right is not supported in this version", syntax.span, labels)
-        inner, other = left.shape[-1], right.shape[0]
+        inner, other = left.shape[-1], right.shape[-2] if right.rank > 1 else right.shape[0]
         if inner != other:
             raise self.fault(frame, "E0204", "`@` needs the inner dimensions to agree", syntax.span, labels,
                              f"{inner} != {other}." + self.mended(frame, syntax, left, right))  # fmt: skip
@@ -229,6 +225,9 @@ class Evaluator:
                     return f" Did you mean `transpose({syntax.right.name}, [1, 0])`?"
                 last = frame.module.source.slice(declared.dims[1].span)
                 return f" Did you mean `param {declared.name}: [{self.dim_text(frame, left)}, {last}]`?"
+        if right.rank > 2 and right.shape[-1] == left.shape[-1]:
+            swapped = [*range(right.rank - 2), right.rank - 1, right.rank - 2]
+            return f" Did you mean `transpose({frame.module.source.slice(syntax.right.span)}, {swapped})`?"
         if right.rank == 2 and right.shape[1] == left.shape[-1]:
             return f" Did you mean `transpose({frame.module.source.slice(syntax.right.span)}, [1, 0])`?"
         if right.rank <= 2 and left.rank == 2 and left.shape[0] == right.shape[0]:

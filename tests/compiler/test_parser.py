@@ -165,10 +165,10 @@ def test_faults_do_not_stop_the_parser() -> None:
     ],
 )
 def test_extremes_end_in_diagnostics(text: str) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(ProgramErrors):
         load(text, "t.tl")
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
 
 
 def test_mutated_programs_end_in_diagnostics() -> None:
@@ -211,7 +211,7 @@ def test_near_names(word: str, known: list[str], expected: str | None) -> None:
     ],
 )
 def test_too_much_code_is_refused(body: str) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(ProgramErrors, match="E0106"):
         load(f"model M:\n    input x: [batch, 3]\n    {body}    output y = x\n", "t.tl")
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10

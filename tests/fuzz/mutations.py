@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from tapeless.compiler.diagnostics import ProgramErrors
@@ -180,10 +181,8 @@ def fault_of(text: str) -> str | None:
         took = time.process_time() - started
         if took > SLOWEST:
             return f"took {took:.1f} s"
-        try:
+        with suppress(ProgramErrors):
             formatted(text, "fuzz.tl")
-        except ProgramErrors:
-            pass
     except BaseException:
         return traceback.format_exc()
     return None

@@ -35,6 +35,9 @@ BODIES = {
     "gather": "loss mean(P[:, k] ** 2) + mean(transpose(P)[k] * x)",
     "weighted": "loss cross_entropy(h, k, weight = arange(4) + 1, label_smoothing = 0.1)\nloss 0.5 * cross_entropy(h, k, ignore_index = 2) as other",
     "norms": "loss mean(BatchNorm(h) ** 3) + mean(LayerNorm(h) * h)",
+    "products": "s = stack(h, x[:, :4], axis = 1)\nloss mean((s @ transpose(s, [0, 2, 1])) ** 2) + mean(s @ P[:4, :2]) + mean(tanh(ones([1, 3, 2]) @ s))",
+    "running": "loss mean(cumprod(h + 1.5) ** 2) + mean(cumsum(x @ P, axis = 1) * h)",
+    "scalars": "loss mean(arctan(h) * tan(0.3 * h)) + mean(cosh(0.2 * h) + erfc(h) + exp2(h)) + mean(log2(h ** 2 + 1) * cbrt(h + 9))",
     "kl": "loss kl_divergence(h, softmax(x[:, :4]))",
 }
 

@@ -288,23 +288,18 @@ def _widths(call: CallSite, value: Any, x: Computed) -> list[tuple[int, int]]:
     return widths
 
 
-@builtin("cumsum")
-def cumsum(call: CallSite, x: Any, axis: Any = -1) -> Computed:
-    """Sums of all elements up to each place of an axis, the last one unless told otherwise.
+def _running(name: str, what: str) -> None:
+    def run(call: CallSite, x: Any, axis: Any = -1) -> Computed:
+        tensor = call.emit.as_real(call.tensor("x", x))
+        place = call.axis("axis", axis, tensor)
+        _rows_stay(call, tensor, (place,), f"`{name}` along axis 0 would make one depend on those before it")
+        return Computed(call.emit.emit(name, tensor.value, axis=place, reverse=False))
 
-    Each is a sum of its own, n ** 2 / 2 additions in all: exact in its order, and its derivative is one of the same kind.
-    """
-    tensor = call.emit.as_real(call.tensor("x", x))
-    place = call.axis("axis", axis, tensor)
-    _rows_stay(call, tensor, (place,), "`cumsum` along axis 0 would make one depend on those before it")
-    emit = call.emit
-    shape = (*tensor.shape[:place], tensor.shape[place], *tensor.shape[place:])
-    axes = tuple(k if k < place else k + 1 for k in range(tensor.rank))
-    upto, at = (emit.once("iota", axis=k, shape=shape, dtype=DType.I32) for k in (place, place + 1))
-    terms = emit.once("broadcast", tensor.value, name=f"{tensor.value.name}.b", shape=shape, axes=axes)
-    zeros = emit.broadcast(emit.computed(0.0), shape)
-    kept = emit.emit("select", emit.emit("le", at, upto), terms, zeros.value)
-    return emit.reduce("sum", Computed(kept), (place + 1,))
+    run.__doc__ = f"{what} of all elements up to each place of an axis, the last one unless told otherwise."
+    builtin(name)(run)
 
+
+_running("cumsum", "Sums")
+_running("cumprod", "Products")
 
 __all__ = ["indexed", "sliced"]

@@ -29,6 +29,16 @@ _UNARY: dict[str, Callable[[float], float]] = {
     "reciprocal": lambda x: 1 / x,
     "square": lambda x: x * x,
     "erf": math.erf,
+    "erfc": math.erfc,
+    "exp2": lambda x: math.pow(2, x),
+    "log2": math.log2,
+    "cbrt": lambda x: math.copysign(abs(x) ** (1 / 3), x),
+    "rsqrt": lambda x: 1 / math.sqrt(x),
+    "tan": math.tan,
+    "sinh": math.sinh,
+    "cosh": math.cosh,
+    "ceil": math.ceil,
+    "trunc": math.trunc,
     "round": round,
     "floor": lambda x: math.floor(x),
     "sign": lambda x: (x > 0) - (x < 0),
@@ -38,7 +48,15 @@ _UNARY: dict[str, Callable[[float], float]] = {
 _WHOLE = ("sign", "abs")
 
 
-def _enter(name: str, fold: Callable[[float], float]) -> None:
+# NumPy's names of what the IR calls by shorter ones.
+_LONGER: dict[str, tuple[str, Callable[[float], float]]] = {
+    "arcsin": ("asin", math.asin),
+    "arccos": ("acos", math.acos),
+    "arctan": ("atan", math.atan),
+}
+
+
+def _enter(name: str, fold: Callable[[float], float], op: str | None = None) -> None:
     def run(call: CallSite, x: Any) -> Any:
         value = call.number("x", x)
         if isinstance(value, (int, float)):
@@ -49,15 +67,17 @@ def _enter(name: str, fold: Callable[[float], float]) -> None:
             except (ValueError, OverflowError, ZeroDivisionError):
                 pass
             raise call.fault("E0406", f"`{name}({value:g})` has no finite result", "x")
-        if name in ("floor", "round") and isinstance(value, Computed) and not value.dtype.is_float:
+        if name in ("floor", "round", "ceil", "trunc") and isinstance(value, Computed) and not value.dtype.is_float:
             return value
-        return call.emit.pointwise(name, value, dtype=None if name in _WHOLE else call.emit.real)
+        return call.emit.pointwise(op or name, value, dtype=None if name in _WHOLE else call.emit.real)
 
     builtin(name)(run)
 
 
 for _name, _fold in _UNARY.items():
     _enter(_name, _fold)
+for _name, (_op, _fold) in _LONGER.items():
+    _enter(_name, _fold, _op)
 
 
 def _bound(value: Any) -> int | None:

@@ -102,7 +102,10 @@ def squeeze(call: CallSite, x: Any, axis: Any = None) -> Any:
 
 def _filled(call: CallSite, value: Any, shape: Any) -> Computed:
     sizes = () if shape == () else shape_of(call, "shape", shape)
-    return call.emit.broadcast(call.emit.as_real(value), sizes)
+    filling = call.emit.as_real(value)
+    if filling.rank and call.emit.meet([filling.shape, sizes]) != sizes:
+        raise call.fault("E0201", f"{shape_text(filling.shape)} does not fill the shape {shape_text(sizes)}", "fill_value", call.label("fill_value", filling))
+    return call.emit.broadcast(filling, sizes)
 
 
 @builtin("zeros")
