@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ from tapeless.runtime.manifest import Block
 
 Array = npt.NDArray[Any]
 METADATA = "tapeless"  # the key of our metadata among those of the file
+DIGEST = "digest"
 SUFFIX = ".part"  # of a file that is being written
 
 
@@ -111,9 +113,10 @@ def save(path: str | Path, state: Mapping[str, Array], metadata: Mapping[str, st
     """Writes all tensors of `state` with `metadata` as text beside them. Equal content gives equal bytes."""
     from safetensors.numpy import save as serialise
 
+    tensors = {name: np.array(view) for name, view in state.items()}
     # One entry alone: the library writes several in no fixed order.
-    described = {METADATA: json.dumps(dict(metadata), sort_keys=True)}
-    content = serialise({name: np.array(view) for name, view in state.items()}, described)
+    described = {METADATA: json.dumps({**metadata, DIGEST: _digest(tensors, metadata)}, sort_keys=True)}
+    content = serialise(tensors, described)
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -132,9 +135,22 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
             described = json.loads((file.metadata() or {}).get(METADATA, "{}"))
             if not isinstance(described, dict):
                 raise ValueError("its metadata are not those of a program")
-            return {name: file.get_tensor(name) for name in names}, described
+            tensors = {name: file.get_tensor(name) for name in names}
+            if DIGEST in described and described.pop(DIGEST) != _digest(tensors, described):
+                raise ValueError("it is damaged: its content is not what was written")
+            return tensors, described
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} can't be read as safetensors: {error}") from error
+
+
+def _digest(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
+    """Of all that a file says, so that a byte changed on disk is noticed."""
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+        digest.update(np.ascontiguousarray(tensor).data)
+    return digest.hexdigest()
 
 
 def restore(

@@ -234,3 +234,20 @@ def test_a_second_ctrl_c_ends_at_once(made):
     with pytest.raises(SystemExit):
         program.fit(image, label, on_epoch=leave)
     assert program.progress is None
+
+
+def test_a_damaged_file_is_noticed(made, tmp_path):
+    make, image, label = made
+    path = tmp_path / "w.safetensors"
+    make().fit(image, label, save=path, max_steps=20)
+    whole, generator = path.read_bytes(), np.random.default_rng(0)
+    for turn in range(60):
+        damaged = bytearray(whole)
+        if turn % 3 == 0:
+            del damaged[generator.integers(0, len(whole)) :]
+        else:
+            place = generator.integers(8, len(whole) if turn % 3 == 1 else 2000)
+            damaged[place] ^= 1 << generator.integers(0, 8)
+        path.write_bytes(damaged)
+        with pytest.raises(tapeless.CheckpointError):
+            make().fit(image, label, resume=path, epochs=1)
