@@ -196,7 +196,9 @@ def tanh(b: Builder, x: Operand) -> Value:
 
 
 def sigmoid(b: Builder, x: Operand) -> Value:
-    return b.div(number(1.0, x), b.add(exp(b, b.unary("neg", x)), number(1.0, x)))
+    """1 / (1 + e) with e = e**-|x|, or e / (1 + e) below zero, where the former would be 0 too early."""
+    e, one = exp(b, b.unary("neg", b.unary("abs", x))), number(1.0, x)
+    return b.div(b.select(b.compare("lt", x, 0.0), e, one), b.add(e, one))
 
 
 def softplus(b: Builder, x: Operand) -> Value:

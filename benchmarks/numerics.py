@@ -1,0 +1,215 @@
+"""Error and cost of the elementary functions: python -m benchmarks.numerics [--every N] [--write] [NAME...]
+
+Every float32 function of one argument over all 2**32 inputs (--every 1), or over each N-th of them, against a float64
+reference; two-argument ones over random pairs. Units in the last place are of float32; lgamma and polygamma are
+measured relative to max(1, |f|). --write puts the table into docs/numerics.md. Times are of one thread, of 8192 elements
+that stay in the first cache, beside NumPy's and (if it is installed) PyTorch's in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import functools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tapeless.codegen import llvm, native, vectormath
+from tapeless.codegen.builder import Builder, index_constant
+from tapeless.codegen.loops import ROWS, Buffer, Function
+from tapeless.ir.target import host
+
+Array = np.ndarray[Any, np.dtype[Any]]
+CHUNK = 1 << 20
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "numerics.md"
+
+
+def _special() -> dict[str, Callable[..., Array]]:
+    from scipy import special
+
+    return {
+        "erf": special.erf,
+        "erfc": special.erfc,
+        "lgamma": special.gammaln,
+        "sigmoid": special.expit,
+        "polygamma0": special.digamma,
+    }
+
+
+REFERENCES: dict[str, Callable[..., Array]] = {
+    "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "log": np.log, "log2": np.log2, "log1p": np.log1p,
+    "tanh": np.tanh, "sinh": np.sinh, "cosh": np.cosh, "sin": np.sin, "cos": np.cos, "tan": np.tan,
+    "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "cbrt": np.cbrt, "rsqrt": lambda x: 1 / np.sqrt(x),
+    "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+    "atan2": np.arctan2, "pow": np.power,
+}  # fmt: skip
+NAMES = (*vectormath.FUNCTIONS, "polygamma0")
+PAIRS = tuple(vectormath.PAIRS)
+ABSOLUTE = ("lgamma", "polygamma0")  # relative to max(1, |f|)
+TORCH = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
+
+
+class Native:
+    """One function over arrays of float32, as machine code."""
+
+    def __init__(self, name: str) -> None:
+        target = host()
+        b = Builder(target)
+        lanes = target.lanes(4)
+        loop = b.open_loop(index_constant(0), ROWS, lanes)
+        with b.inside(loop.block):
+            x = b.load("x", "f32", loop.variable, lanes)
+            if name in vectormath.PAIRS:
+                made = vectormath.PAIRS[name](b, x, b.load("y", "f32", loop.variable, lanes))
+            elif name.startswith("polygamma"):
+                made = vectormath.polygamma(b, x, order=int(name.removeprefix("polygamma")))
+            else:
+                made = vectormath.FUNCTIONS[name](b, x)
+            b.store("r", loop.variable, made)
+        b.close_loop(loop)
+        buffers = tuple(Buffer(n, "f32", role) for n, role in (("x", "operand"), ("y", "operand"), ("r", "result")))
+        function = Function("k", buffers, 1, tuple(b.block))
+        text = llvm.module_text([llvm.function_text(function, target, linkage="")], target)
+        self._loaded = native.load(native.compile_object(text, target), ["k"])
+        self._entry = self._loaded.function("k", *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int64)
+
+    def __call__(self, x: Array, y: Array, result: Array) -> None:
+        """Sizes are multiples of 16."""
+        self.bound(x, y, result)()
+
+    def bound(self, x: Array, y: Array, result: Array) -> Callable[[], object]:
+        """The call, with its addresses looked up: NumPy takes a microsecond for each."""
+        return functools.partial(self._entry, x.ctypes.data, y.ctypes.data, result.ctypes.data, x.size, 0)
+
+
+def inputs(every: int) -> Iterator[Array]:
+    """Each `every`-th bit pattern of float32, a chunk at a time; an odd step meets all exponents and both signs."""
+    for start in range(0, 1 << 32, CHUNK * every):
+        stop = min(start + CHUNK * every, 1 << 32)
+        bits = np.arange(start, stop, every, dtype=np.uint64).astype(np.uint32)
+        yield np.resize(bits, -(-bits.size // 16) * 16).view(np.float32)
+
+
+def error(name: str, made: Array, exact: Array) -> tuple[float, int, int]:
+    """The greatest error in ulps of float32; at which place; and how many results are special where they should not be
+    (NaN or infinity against a number, or the reverse)."""
+    rounded = exact.astype(np.float32)
+    finite = np.isfinite(rounded) & np.isfinite(made)
+    same = finite | (np.isnan(rounded) & np.isnan(made)) | (rounded == made)
+    # Numbers within half an ulp of overflow may round either way.
+    edge = np.abs(exact) >= 3.402823e38
+    scale = np.maximum(np.abs(rounded), 1) if name in ABSOLUTE else np.abs(rounded)
+    ulps = np.abs(made.astype(np.float64) - exact) / np.spacing(np.maximum(scale, np.float32(1e-45))).astype(np.float64)
+    ulps = np.where(finite, ulps, 0)
+    worst = int(np.argmax(ulps))
+    return float(ulps[worst]), worst, int(np.count_nonzero(~same & ~edge & ~np.isnan(exact)) + np.count_nonzero(np.isnan(exact) & ~np.isnan(made)))
+
+
+def measure(name: str, every: int) -> tuple[int, float, float, int]:
+    """How many inputs, the greatest error, where, and how many special results were wrong."""
+    references = REFERENCES | _special()
+    function, count, worst, where, wrong = Native(name), 0, 0.0, 0.0, 0
+    with np.errstate(all="ignore"):
+        for x in inputs(every):
+            made = np.empty_like(x)
+            function(x, x, made)
+            found, place, special = error(name, made, references[name](x.astype(np.float64)))
+            count, wrong = count + x.size, wrong + special
+            if found > worst:
+                worst, where = found, float(x[place])
+    return count, worst, where, wrong
+
+
+def measure_pairs(name: str, count: int) -> tuple[int, float, float, int]:
+    rng = np.random.default_rng(0)
+    function, worst, wrong, where = Native(name), 0.0, 0, 0.0
+    with np.errstate(all="ignore"):
+        for _ in range(-(-count // CHUNK)):
+            bits = rng.integers(0, 1 << 32, (2, CHUNK), dtype=np.uint64).astype(np.uint32)
+            x, y = bits.view(np.float32)
+            if name == "pow":  # most pairs of any size overflow: half of these are near 1
+                x[::2] = np.exp(rng.normal(size=CHUNK // 2) * 3)
+                y[::2] = rng.normal(size=CHUNK // 2) * 8
+            made = np.empty_like(x)
+            function(x, y, made)
+            found, place, special = error(name, made, REFERENCES[name](x.astype(np.float64), y.astype(np.float64)))
+            wrong += special
+            if found > worst:
+                worst, where = found, float(x[place])
+    return count, worst, where, wrong
+
+
+def nanoseconds(call: Callable[[], object], elements: int) -> float:
+    best = float("inf")
+    for _ in range(7):
+        begun = time.perf_counter()
+        for _ in range(30):
+            call()
+        best = min(best, time.perf_counter() - begun)
+    return best / 30 / elements * 1e9
+
+
+def costs(name: str) -> tuple[float, float, float]:
+    """Nanoseconds an element: here, NumPy (float32), PyTorch; NaN where there is none."""
+    size = 8192
+    x = np.random.default_rng(1).uniform(0.1, 0.9, size).astype(np.float32)
+    made, function = np.empty_like(x), Native(name)
+    own = nanoseconds(function.bound(x, x, made), size)
+    reference = (REFERENCES | _special())[name]
+    numpy = nanoseconds(lambda: reference(x, x) if name in PAIRS else reference(x), size)
+    try:
+        import torch
+    except ImportError:
+        return own, numpy, float("nan")
+    torch.set_num_threads(1)
+    known = {"softplus": torch.nn.functional.softplus, "polygamma0": torch.digamma, "cbrt": None}
+    peer = known[name] if name in known else getattr(torch, TORCH.get(name, name))
+    if peer is None:
+        return own, numpy, float("nan")
+    tensor = torch.from_numpy(x)
+    return own, numpy, nanoseconds(lambda: peer(tensor, tensor) if name in PAIRS else peer(tensor), size)
+
+
+HEAD = """# Numerics
+
+What the elementary functions of `codegen/vectormath/` are worth in float32, as `python -m benchmarks.numerics --write`
+found on {machine}. {inputs} Errors are in units in the last place, against float64; those of lgamma and digamma
+(polygamma of order 0) are relative to max(1, |f|). *Special* counts results that are NaN or infinite where the
+reference is not, or the reverse. Costs are in nanoseconds an element, one thread, 8192 elements in the nearest caches: a
+time is worth little alone, the ratios were taken in one run.
+
+| function | inputs | greatest error | at | special | ns | NumPy | PyTorch |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def row(name: str, found: tuple[int, float, float, int]) -> str:
+    own, numpy, torch = costs(name)
+    count, worst, where, wrong = found
+    peer = "" if np.isnan(torch) else f"{torch:.2f}"
+    return f"| {name} | {count:,} | {worst:.2f} | {where:.8g} | {wrong} | {own:.2f} | {numpy:.2f} | {peer} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=[*NAMES, *PAIRS], metavar="NAME")
+    parser.add_argument("--every", type=int, default=4093)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    lines = []
+    for name in options.names:
+        pairs = min(10**8, (1 << 32) // options.every)
+        found = measure_pairs(name, pairs) if name in PAIRS else measure(name, options.every)
+        lines.append(row(name, found))
+        print(lines[-1], flush=True)
+    if options.write:
+        which = "All inputs that there are." if options.every == 1 else f"Each {options.every}th of all bit patterns was taken."
+        PAGE.write_text(HEAD.format(machine=host().cpu, inputs=which) + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
