@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 
 from tapeless.codegen.loops import Function
 from tapeless.codegen.memory import Layout, Lifetime, Place, place_workspace
@@ -112,21 +113,13 @@ def _phases(graph: Graph) -> list[int]:
         if port.role != "state":
             continue
         writer = place[port.value]
-        before[writer].update(losses)
+        before[writer].update(loss for loss in losses if loss != writer)
         if port.label in slots:
             before[writer].update(k for k in readers.get(slots[port.label], ()) if k != writer)
-    phases = [-1] * len(graph.nodes)
-
-    pending = list(range(len(graph.nodes) - 1, -1, -1))
-    while pending:
-        k = pending[-1]
-        waiting = [other for other in before[k] if phases[other] < 0 and other != k]
-        if phases[k] >= 0 or not waiting:
-            pending.pop()
-            step = 0 if graph.nodes[k].op == "reshape" else 1
-            phases[k] = max((phases[other] + step for other in before[k] if other != k), default=0)
-            continue
-        pending.extend(waiting)
+    phases = [0] * len(graph.nodes)
+    for k in TopologicalSorter(dict(enumerate(before))).static_order():
+        step = 0 if graph.nodes[k].op == "reshape" else 1
+        phases[k] = max((phases[other] + step for other in before[k]), default=0)
     return phases
 
 

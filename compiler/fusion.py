@@ -18,8 +18,19 @@ from collections.abc import Mapping, Sequence
 
 import networkx
 
-from tapeless.compiler.layout import ALONE, CHEAP, DISPLACED, inputs_of, is_free, lay_out, leading, with_outputs
-from tapeless.ir.axes import loop_axes_agree
+from tapeless.compiler.layout import (
+    ALONE,
+    CHEAP,
+    DISPLACED,
+    inputs_of,
+    is_free,
+    lay_out,
+    leading,
+    overwritten,
+    read_slots,
+    with_outputs,
+)
+from tapeless.ir.axes import LoopAxes, loop_axes_agree, reduced_axes
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Value
 from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.ops.scalar import POINTWISE
@@ -58,6 +69,9 @@ class _Fusion:
         self.free = {v for node in graph.nodes if is_free(node, graph) for v in node.results if v not in kept}
         self.groups: dict[int, _Group] = {}
         self.reads = self._reads()
+        self.slots = read_slots(graph)
+        self.overwrites = {port.value: old for port, old in overwritten(graph)}
+        self.losses = {port.value for port in graph.outputs if port.role == "loss"}
         self.repeating: dict[int, list[_Group]] = {}
         self.scalars: _Group | None = None
         self.readers: dict[Value, list[_Group]] = {}
@@ -90,18 +104,15 @@ class _Fusion:
             for value in self._taken(self.graph.nodes[k]):
                 if value in self.place:
                     self._edge(self.groups[self.place[value]], group)
-        slots = {port.label: port.value for port in self.graph.inputs if port.role in STATE_ROLES}
-        losses = [self.groups[self.place[port.value]] for port in self.graph.outputs if port.role == "loss"]
+        losses = [self.groups[self.place[value]] for value in self.losses]
         readers: dict[Value, list[_Group]] = {}
         for k, group in self.groups.items():
-            for value in self._taken(self.graph.nodes[k]):
-                readers.setdefault(value, []).append(group)
-        for port in self.graph.outputs:
-            if port.role != "state":
-                continue
-            writer = self.groups[self.place[port.value]]
-            old = readers.get(slots[port.label], []) if port.label in slots else []
-            for group in (*losses, *old):
+            if group.family != "view":
+                for slot in {slot for value in self.graph.nodes[k].operands for slot in self.slots[value]}:
+                    readers.setdefault(slot, []).append(group)
+        for value, old in self.overwrites.items():
+            writer = self.groups[self.place[value]]
+            for group in (*losses, *readers.get(old, [])):
                 if group is not writer:
                     self._edge(group, writer)
 
@@ -183,6 +194,8 @@ class _Fusion:
     def _fits(self, family: str, places: Sequence[int]) -> bool:
         """Whether the nodes can run as one loop nest."""
         nodes = [self.graph.nodes[k] for k in places]
+        if not self._overwrites_safely(nodes):
+            return False
         if family == "matmul":
             (product,) = (node for node in nodes if node.op == "matmul")
             shape, inside = product.result.type.shape, {value for node in nodes for value in node.results}
@@ -196,6 +209,32 @@ class _Fusion:
         if any(set(self._taken_of(value)) & inside for value in displaced):
             return False
         return loop_axes_agree(self._with_free(nodes), free=self.free, reductions=REDUCTIONS)
+
+    def _overwrites_safely(self, nodes: Sequence[Node]) -> bool:
+        """Whether a kernel of these nodes may store new values of slots over the old ones that it reads.
+
+        It may if each element is read where, and only where, it is then written: directly, at the same index, and not
+        in a loop that a later one repeats. The loss is never made by a kernel that overwrites something.
+        """
+        made = {value for node in nodes for value in node.results}
+        written = [value for value in made if value in self.overwrites]
+        if not written:
+            return True
+        if made & self.losses:
+            return False
+        members = self._with_free([node for node in nodes if node.op != "matmul"])
+        axes = LoopAxes(members)
+        reduced = {axes.of_use(n, 0)[k] for n in members if n.op in REDUCTIONS for k in reduced_axes(n)}
+        for value in written:
+            old = self.overwrites[value]
+            readers = [node for node in nodes if any(old in self.slots[operand] for operand in node.operands)]
+            for node in readers:
+                elsewhere = any(old in self.slots[operand] for operand in node.operands if operand != old)
+                if elsewhere or node.op not in POINTWISE or axes.of(old) != axes.of(value):
+                    return False
+            if readers and reduced & set(axes.of(value)):
+                return False
+        return True
 
     def _identity_inside(self, nodes: Sequence[Node], inside: set[Value]) -> bool:
         """No value of the epilogue is read through a broadcast or reshape by another one."""
@@ -357,7 +396,7 @@ class _Fusion:
 
     def _written(self, value: Value) -> bool:
         """Whether a value is a state slot that this graph also writes: reading it later would need another order."""
-        return any(port.value == value and port.role in STATE_ROLES for port in self.graph.inputs)
+        return any(slot in self.overwrites.values() for slot in self.slots[value])
 
     def _users(self, value: Value) -> list[int]:
         """The places of the nodes that read a value, seen through free nodes."""

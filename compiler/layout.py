@@ -6,6 +6,10 @@ value of its own to be stored; rows that would crowd a cache lie apart. Valid gr
 
 from __future__ import annotations
 
+from collections.abc import Set
+
+import networkx
+
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
 from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.ops.product import last_two_swapped
@@ -17,7 +21,7 @@ ALONE = {"gather": "gather", "scatter_add": "scatter", "permutation": "permutati
 ALONE |= {name: operation.kernel for name, operation in OPERATIONS.items() if operation.kernel}
 # Read at places that the loops do not stand at: what they take must lie in memory.
 DISPLACED = frozenset({"pick", "slice", "pad"})
-IN_MEMORY = frozenset({"matmul", *DISPLACED, *ALONE})
+IN_MEMORY = frozenset({"matmul", "reshape", *DISPLACED, *ALONE})
 CHEAP = 4  # flops an element: less than the store and load that recomputing it saves
 CROWDED = 4096  # bytes: rows this far apart share cache sets
 MANY_ROWS = 64  # below this, crowded rows still fit the sets they share
@@ -80,45 +84,80 @@ def _crowds(graph: Graph, value: Value) -> bool:
 
 
 def stored_once(graph: Graph) -> Graph:
-    """Gives each output port a value of its own that a kernel can store: copies inputs, constants and shared values.
+    """Gives each output port a value of its own that a kernel can store, in an order that overwrites nothing too early.
 
-    A new state value is also copied where a reader of the slot's old value depends on it, or the loss: nothing is
-    overwritten before the loss is known to be finite.
+    Inputs, constants and values that go to two ports are copied. A slot of the state is overwritten in place by the
+    kernel that makes its new value; where that cannot be after all readers of the old one and after the loss, the new
+    value is made elsewhere and copied.
     """
+    plain = set()
+    stored: set[Value] = set()
+    for port in graph.outputs:
+        producer = graph.producers.get(port.value)
+        if producer is None or is_free(producer, graph) or producer.op == "reshape" or port.value in stored:
+            plain.add(port.key)
+        stored.add(port.value)
+    whole = _copied(graph, plain)
+    return _copied(whole, _too_early(whole))
+
+
+def _copied(graph: Graph, keys: Set[str]) -> Graph:
+    """The graph with a copy before each output port of these keys."""
     builder = Builder(graph.name)
     seen = inputs_of(builder, graph)
     builder.copy_nodes(graph.nodes, seen)
-    stored: set[Value] = set()
-    guarded = graph.ancestors([port.value for port in graph.outputs if port.role == "loss"])
-    result = []
+    values = {}
     for port in graph.outputs:
-        value = seen[port.value]
-        producer = graph.producers.get(port.value)
-        plain = producer is None or is_free(producer, graph) or producer.op == "reshape"
-        early = port.role == "state" and port.value in guarded
-        if plain or early or value in stored or _read_after_write(graph, port):
-            value = builder.emit("cast", value, name=f"{port.label}.new".replace("~", "."), span=port.span, dtype=value.type.dtype)
-        stored.add(value)
-        result.append((port, value))
-    for port, value in result:
+        values[port] = seen[port.value]
+        if port.key in keys:
+            name = f"{port.label}.new".replace("~", ".")
+            values[port] = builder.emit("cast", values[port], name=name, span=port.span, dtype=port.value.type.dtype)
+    for port, value in values.items():
         builder.output(port.label, value, port.role, port.span)
     return builder.graph()
 
 
-def _read_after_write(graph: Graph, port: Port) -> bool:
-    """Whether some node needs both the slot's old value and something computed from its new one."""
-    if port.role != "state":
-        return False
-    readers = {id(node) for p in graph.inputs if p.label == port.label and p.role in STATE_ROLES for node in graph.uses.get(p.value, ())}
-    visited, pending = {port.value}, [port.value]
-    while readers and pending:
-        for node in graph.uses.get(pending.pop(), ()):
-            if id(node) in readers:
-                return True
-            fresh = [value for value in node.results if value not in visited]
-            visited.update(fresh)
-            pending.extend(fresh)
-    return False
+def _too_early(graph: Graph) -> set[str]:
+    """The keys of the state ports whose slot would be overwritten before somebody has read it, or before the loss."""
+    place = {value: k for k, node in enumerate(graph.nodes) for value in node.results}
+    reads = read_slots(graph)
+    order: networkx.DiGraph[int] = networkx.DiGraph()
+    order.add_nodes_from(range(len(graph.nodes)))
+    order.add_edges_from((place[v], k) for k, node in enumerate(graph.nodes) for v in node.operands if v in place)
+    readers: dict[Value, list[int]] = {}
+    for k, node in enumerate(graph.nodes):
+        if not is_free(node, graph) and node.op != "reshape":
+            for slot in {slot for value in node.operands for slot in reads[value]}:
+                readers.setdefault(slot, []).append(k)
+    losses = [place[port.value] for port in graph.outputs if port.role == "loss"]
+    writers: dict[str, int] = {}
+    found = set()
+    for port, old in overwritten(graph):
+        writer = writers[port.key] = place[port.value]
+        order.add_edges_from((k, writer) for k in (*losses, *readers.get(old, ())) if k != writer)
+        node = graph.nodes[writer]
+        direct = node.op in POINTWISE and node.results[0].type.shape == old.type.shape
+        elsewhere = any(old in reads[value] for value in node.operands if value != old)
+        if (writer in readers.get(old, ()) and not direct) or elsewhere or writer in losses:
+            found.add(port.key)
+    knots = [part for part in networkx.strongly_connected_components(order) if len(part) > 1]
+    return found | {key for key, writer in writers.items() if any(writer in part for part in knots)}
+
+
+def overwritten(graph: Graph) -> list[tuple[Port, Value]]:
+    """The state ports of a graph that overwrite a slot, each with the slot's old value (the port's own if never read)."""
+    slots = {port.label: port.value for port in graph.inputs if port.role in STATE_ROLES}
+    return [(port, slots.get(port.label, port.value)) for port in graph.outputs if port.role == "state"]
+
+
+def read_slots(graph: Graph) -> dict[Value, frozenset[Value]]:
+    """For each value, the inputs whose memory somebody who takes it reads: its own, a view's, a free value's."""
+    reads = {port.value: frozenset({port.value}) for port in graph.inputs}
+    for node in graph.nodes:
+        seen_through = node.op == "reshape" or is_free(node, graph)
+        through = frozenset[Value]().union(*(reads[value] for value in node.operands)) if seen_through else frozenset[Value]()
+        reads.update(dict.fromkeys(node.results, through))
+    return reads
 
 
 def is_free(node: Node, graph: Graph) -> bool:
