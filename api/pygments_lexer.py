@@ -34,7 +34,7 @@ CONSTANTS = ("true", "false", "batch", "training", "step", "steps", "pi", "inf")
 SETTINGS = ("except", "clip_norm", "clip_value", "epochs", "validation", "stop_early", "freeze")
 
 
-class TapelessLexer(RegexLexer):
+class TapelessLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
     """Programs of the Tapeless language."""
 
     name = "Tapeless"

@@ -18,9 +18,9 @@ def decomposed(emitter: Emitter, result: Value) -> tuple[list[tuple[Computed, Co
         return None
     graph = emitter.builder.graph()
     dependent, holding = _dependent(graph), set(emitter.totals)
-    for node in graph.nodes:
-        if any(value in holding for value in node.operands):
-            holding.update(node.results)
+    for each in graph.nodes:
+        if any(value in holding for value in each.operands):
+            holding.update(each.results)
     if result not in holding:
         return None
     producers = graph.producers

@@ -95,7 +95,8 @@ def _extremum(name: str, fold: Callable[..., Any]) -> None:
         if name == "minimum" and not made.dtype.is_float:
             known = [bound for bound in bounds if bound is not None]
             return Computed(made.value, min(known, default=None))
-        return Computed(made.value, builtins_max(bounds)) if name == "maximum" and None not in bounds else made
+        known = [bound for bound in bounds if bound is not None]
+        return Computed(made.value, builtins_max(known)) if name == "maximum" and len(known) == 2 else made
 
     builtin(name)(run)
 
