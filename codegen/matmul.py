@@ -31,6 +31,8 @@ INLINE_EPILOGUE = 160
 """Instructions up to which an epilogue is written out on the registers."""
 HELD_ROWS = 8
 """Rows at most of a tile whose rows may be fewer: their addresses, held at the last row, fit the integer registers."""
+LARGE_OPERAND, ROW_BLOCK = 2 << 20, 512 << 10
+"""Bytes of a left operand from which its rows are taken in blocks, and of a block: half of a second-level cache."""
 MULTIPLY_ADDS_PER_MICROSECOND = 7000
 """Vector multiply-adds: two a cycle at some 3.5 GHz."""
 
@@ -86,7 +88,7 @@ class _Product:
         product = products[0]
         places = {port.value: place for place, port in enumerate(region.inputs)}
         self.node = node
-        self.target = target
+        self.target, self.capacity = target, capacity
         self.leaf: Value = product.result
         self.domain: Domain = analyse(region, node.attrs["leading"], leaf=self.leaf)
         self.kind = self.leaf.type.dtype.value
@@ -148,15 +150,32 @@ class _Product:
         elif self.split_columns:
             start, stop = part_range(b, self.n_extent, self.parts, self.width)
             self.rows_range = (index_constant(0), self.m_extent)
-            self.columns(start, stop)
+            self.row_blocks(start, stop)
         else:
             self.rows_range = part_range(b, self.m_extent, self.parts, self.tile.rows)
-            self.columns(index_constant(0), self.n_extent)
+            self.row_blocks(index_constant(0), self.n_extent)
         buffers = self.buffers
         if self.scratch:
             size = self.tile.rows * self.width * self.leaf.type.dtype.bytes
             buffers = (*buffers, Buffer("scratch", self.kind, "scratch", -(-size // 64) * 64))
         return Function(self.node.attrs["name"], buffers, self.parts, tuple(b.block))
+
+    def row_blocks(self, start: Operand, stop: Operand) -> None:
+        """All column tiles for a block of rows of A that stays in the second-level cache, then for the next; a smaller A
+        stays there as a whole."""
+        b, height = self.builder, self.tile.rows
+        row_bytes = self.k.at(self.capacity) * self.leaf.type.dtype.bytes
+        if row_bytes * self.m.at(self.capacity) <= LARGE_OPERAND or self.n.at(self.capacity) <= self.width:
+            self.columns(start, stop)
+            return
+        rows = max(1, ROW_BLOCK // row_bytes // height) * height
+        first, last = self.rows_range
+        loop = b.open_loop(first, last, rows)
+        with b.inside(loop.block):
+            end = b.arithmetic("add", loop.variable, index_constant(rows))
+            self.rows_range = (loop.variable, b.arithmetic("min", end, last))
+            self.columns(start, stop)
+        b.close_loop(loop)
 
     # Loops over a stack of products: parts are shares of its first axis
 

@@ -146,3 +146,26 @@ def test_stacks_of_products(flip):
 
         for rows in (0, 1, 6):
             check(kernel("matmul", build), rows, capacity=8)
+
+
+@pytest.mark.parametrize("flip", (False, True))
+def test_blocks_of_rows(flip, monkeypatch):
+    """A left operand beyond the cache is taken in blocks of rows: the same bits as all at once."""
+    from tapeless.codegen import matmul
+
+    for m, n, k in ((37, 70, 9), (64, 33, 20), (BATCH, 100, 16), (200, 300, BATCH)):
+
+        def build(b: Builder, m: object = m, n: object = n, k: object = k) -> None:
+            x = b.input("x", tensor(*((k, m) if flip else (m, k))), "operand")
+            y = b.input("y", tensor(k, n), "operand")
+            b.output("r", b.emit("tanh", b.emit("matmul", x, y, transpose_a=flip, transpose_b=False)), "result")
+
+        node = kernel("matmul", build)
+        for rows in (1, 50):
+            arrays = arrays_for(node.regions[0], rows)
+            whole = run_compiled(node, arrays, rows, capacity=64)["r"]
+            with monkeypatch.context() as patch:
+                patch.setattr(matmul, "LARGE_OPERAND", 0)
+                patch.setattr(matmul, "ROW_BLOCK", 600)
+                check(node, rows, capacity=64)
+                assert run_compiled(node, arrays, rows, capacity=64)["r"].tobytes() == whole.tobytes()
