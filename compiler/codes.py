@@ -75,4 +75,5 @@ TITLES: dict[str, str] = {
     "E0908": "an axis selection that is not supported in this version",
     # Warnings.
     "W0101": "a loss or metric that is no mean over the batch",
+    "W0102": "a parameter that training never changes",
 }

@@ -116,6 +116,8 @@ def _load(source: Source, sizes: dict[str, int | float], dtype: DType, model: st
     trainer = Training(program, section)
     plan = trainer.read()
     update = trainer.update()
+    if not any(fault.severity == "error" for fault in found):
+        program.warn_idle(training)
     if section is not None and not program.losses and not any(fault.severity == "error" for fault in found):
         program.report(Diagnostic("E0503", f"model `{definition.name}` has a train section but no loss", definition.head,
                                   hint="Say what to make small: `loss mean((y - t) ** 2)`."))  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic
-from tapeless.compiler.elaborate.averages import decomposed, is_average
+from tapeless.compiler.elaborate.averages import decomposed, is_average, moving
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.library import Module
 from tapeless.compiler.elaborate.parameters import COUNTERS, Stored
@@ -90,6 +90,20 @@ class Program(Statements):
         if self.training:
             for slot, (value, span) in self.stores.items():
                 emitter.output(slot, value, "state", span)
+
+    def warn_idle(self, graph: Graph) -> None:
+        """Parameters that the optimizer is to change, and that the loss cannot feel."""
+        losses = [port.value for port in graph.outputs if port.role == "loss" and port.label == "loss"]
+        if not losses:
+            return
+        felt, used = moving(graph, losses[0]), graph.ancestors(losses)
+        for port in graph.inputs:
+            stored = self.slots.get(port.label)
+            if port.role != "param" or port.value in felt or stored is None or stored.frozen:
+                continue
+            why = "every path from it to the loss has derivative zero" if port.value in used else "the loss does not depend on it"
+            hint = "Say `frozen param`, or `freeze` it, if that is meant."
+            self.report(Diagnostic("W0102", f"`{port.label}` never changes: {why}", stored.span, hint=hint))
 
     def totals(self, emitter: Emitter, name: str, value: Value, span: Span) -> None:
         """Output ports for what a loss or metric is made of, if quotients of sums over all batches are among it."""
