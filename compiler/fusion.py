@@ -198,9 +198,11 @@ class _Fusion:
             return False
         if family == "matmul":
             (product,) = (node for node in nodes if node.op == "matmul")
-            shape, inside = product.result.type.shape, {value for node in nodes for value in node.results}
+            epilogue, inside = [n for n in nodes if n is not product], {value for node in nodes for value in node.results}
+            axes = LoopAxes(self._with_free(epilogue))
+            tile = axes.of(product.result)  # each value of the epilogue is indexed as the product is
             return (
-                all(n is product or (n.op in POINTWISE | {"random_uniform"} and n.result.type.shape == shape) for n in nodes)
+                all(n.op in POINTWISE | {"random_uniform"} and axes.of(n.result) == tile for n in epilogue)
                 and not any(value in inside for value in self._taken(product))
                 and self._identity_inside(nodes, inside)
             )

@@ -29,7 +29,7 @@ STEPS = ("floor", "ceil", "trunc", "round", "sign")
 BINARY = ("add", "sub", "mul", "maximum", "minimum", "div", "atan2", "pow")
 REDUCTIONS = ("sum", "prod", "max", "min", "logsumexp")
 RECURRENCES = ("cumsum", "cumprod", "linear_scan")
-KINDS = ("unary", "positive", "binary", "matmul", "reduce", "normalise", "select", "pick", "transpose", "gather", "arc", "polygamma",
+KINDS = ("unary", "positive", "binary", "matmul", "reduce", "normalise", "select", "pick", "transpose", "reshape", "gather", "arc", "polygamma",
          "cut", "join", "recur", "stack", "factor")  # fmt: skip
 STEPPING = ("step_function", "order", "remainder", "place")
 
@@ -209,6 +209,16 @@ class Grower:
             return self.unary(value)
         return self.b.broadcast_to(self.b.emit("pick", value, self.k), value.type.shape, (0,))
 
+    def reshape(self, value: Value) -> Value:
+        """All in one row, something on the way, and back; also of what costs nothing to compute."""
+        if value.type.rank != 2:
+            return self.unary(value)
+        width = value.type.shape[1]
+        assert isinstance(width, int)
+        flat = self.b.emit("reshape", value, shape=(Rows(width),))
+        flat = self.unary(flat) if self.draw(st.booleans()) else flat
+        return self.b.emit("reshape", flat, shape=value.type.shape)
+
     def transpose(self, value: Value) -> Value:
         """There, something on the way, and back."""
         if value.type.rank != 2:
@@ -225,11 +235,19 @@ class Grower:
         for _ in range(self.draw(st.integers(1, 9))):
             self.step()
         out = self.small(self.pool[-1])
-        count = self.b.emit("count", shape=out.type.shape, dtype=self.dtype)
-        total = self.b.emit("sum", self.b.emit("square", out), axes=tuple(range(out.type.rank)))
-        self.b.output("loss", self.b.emit("div", total, count, name="loss"), "loss")
+        losses = [self.mean_square(value) for value in (*self.pool[1:], out)]  # all of them: nothing is dead code
+        loss = losses[0]
+        for other in losses[1:]:
+            loss = self.b.emit("add", loss, other)
+        self.b.output("loss", loss, "loss")
         self.b.output("out", out, "output")
         return self.b.graph()
+
+    def mean_square(self, value: Value) -> Value:
+        value = self.small(value)
+        count = self.b.emit("count", shape=value.type.shape, dtype=self.dtype)
+        total = self.b.emit("sum", self.b.emit("square", value), axes=tuple(range(value.type.rank)))
+        return self.b.emit("div", total, count)
 
 
 @st.composite
