@@ -85,14 +85,17 @@ def _trunc(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
 
 
 def _remainder(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
-    """x - y floor(x / y), with the sign of y; exact where the quotient is below 2**24 (f32: by way of f64) or 2**53."""
+    """x - y floor(x / y), with the sign of y; in f64 for both types: exact where the quotient is below 2**53, and 0 beyond."""
     x, y = (b.convert(operand, "f64") for operand in operands)
-    whole = b.unary("floor", b.div(x, y))
+    quotient = b.div(x, y)
+    whole = b.unary("floor", quotient)
     rest = b.fma(b.unary("neg", whole), y, x)
-    # The quotient may have been rounded up to an integer, or down below one: then the rest lies on the wrong side.
+    # The quotient may have been rounded up to an integer: then the rest lies on the wrong side of zero.
     wrong = b.compare("lt", b.mul(rest, y), 0.0)
     rest = b.select(wrong, b.add(rest, y), rest)
-    rest = b.select(b.compare("le", b.unary("abs", y), b.unary("abs", rest)), b.sub(rest, y), rest)
+    known = b.bits("and", b.compare("lt", b.unary("abs", x), math.inf), b.compare("ne", y, 0.0))
+    large = b.bits("and", known, b.compare("le", Constant(2.0**53, x.type), b.unary("abs", quotient)))
+    rest = b.select(large, Constant(0.0, x.type), rest)
     rest = b.select(b.compare("eq", b.unary("abs", y), math.inf), _by_infinity(b, x, y), rest)
     return b.convert(with_sign_at_zero(b, rest, y), kind)
 

@@ -236,10 +236,14 @@ def _power(b: Builder, x: Operand, y: Operand) -> Value:
     half = b.mul(y, number(0.5, x))
     odd = b.bits("and", whole, b.compare("ne", b.unary("floor", half), half))
     negative = b.compare("lt", x, 0.0)
-    result = b.select(b.bits("and", negative, odd), b.unary("neg", result), result)
-    unfit = b.bits("and", negative, b.bits("xor", whole, True))
+    # The sign counts at zero and at infinity too.
+    signed = b.compare("ne", b.bits("and", b.bitcast(x, "i64"), _SIGN["f64"]), 0)
+    result = b.select(b.bits("and", signed, odd), b.unary("neg", result), result)
+    unfit = b.bits("and", b.bits("and", negative, b.compare("lt", size, math.inf)), b.bits("xor", whole, True))
     result = b.select(unfit, number(math.nan, x), result)
     one = number(1.0, x)
+    endless = b.compare("eq", b.unary("abs", y), math.inf)
+    result = b.select(b.bits("and", endless, b.compare("eq", size, 1.0)), one, result)
     result = b.select(b.compare("eq", x, 1.0), one, result)
     return b.select(b.compare("eq", y, 0.0), one, result)
 

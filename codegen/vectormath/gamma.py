@@ -71,8 +71,12 @@ def lgamma(b: Builder, x: Operand) -> Value:
     negative = b.compare("lt", x, 0.0)
     value = _lgamma_positive(b, b.select(negative, b.sub(number(1.0, x), x), x))
     sine = b.unary("abs", sin(b, _from_integer(b, x)))
-    reflected = b.sub(log(b, b.div(number(math.pi, x), sine)), value)
-    infinite = b.bits("or", b.compare("eq", b.unary("abs", x), math.inf), b.compare("eq", x, 0.0))
+    # Near zero it is -log|x|: pi times a denormal number is not exact.
+    size = b.unary("abs", x)
+    close = b.compare("lt", size, 1e-200)
+    moved = b.select(close, number(0.0, x), number(math.log(math.pi), x))
+    reflected = b.sub(b.sub(moved, log(b, b.select(close, size, sine))), value)
+    infinite = b.bits("or", b.compare("eq", size, math.inf), b.compare("eq", x, 0.0))
     return b.select(infinite, number(math.inf, x), b.select(negative, reflected, value))
 
 

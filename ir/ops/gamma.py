@@ -87,12 +87,14 @@ def _positive(x: Array, order: int) -> Array:
 
 def _cotangent(order: int, c: Array) -> Array:
     """P(c) with (d/dx)**order cot(x) = P(cot(x)): each derivative multiplies P' by -(1 + c**2)."""
-    from numpy.polynomial import Polynomial
-
-    made = Polynomial([0.0, 1.0])
+    made = [0.0, 1.0]
     for _ in range(order):
-        made = made.deriv() * Polynomial([-1.0, 0.0, -1.0])
-    return np.asarray(made(c))
+        slope = [k * factor for k, factor in enumerate(made)][1:]
+        made = [-below - above for below, above in zip([*slope, 0.0, 0.0], [0.0, 0.0, *slope], strict=True)]
+    value = np.full_like(c, made[-1])
+    for factor in reversed(made[:-1]):
+        value = value * c + factor
+    return value
 
 
 def _polygamma(run: Run, operands: Sequence[Array]) -> Array:
