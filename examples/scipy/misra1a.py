@@ -28,7 +28,7 @@ def fit() -> dict[str, float]:
         args=(PRESSURE, VOLUME),
         jac=True,
         method="BFGS",
-        options={"gtol": 1e-10},
+        options={"gtol": 1e-12},
     )
     b1, b2 = found.x
     return {"b1": 100 * b1, "b2": 1e-4 * b2, "sum of squares": found.fun * len(VOLUME)}

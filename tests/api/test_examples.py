@@ -31,4 +31,4 @@ def test_the_regression_finds_the_certified_answer():
     script = EXAMPLES / "scipy" / "misra1a.py"
     printed = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True).stdout
     errors = [float(error) for error in re.findall(r"relative error (\S+)", printed)]
-    assert len(errors) == 3 and max(errors) < 1e-9, printed
+    assert len(errors) == 3 and max(errors) < 1e-8, printed
