@@ -223,15 +223,15 @@ class Statements(Parameters):
         if self.turns > TURNS:
             message = f"this program makes more than {TURNS} turns of `for`, and each is code of its own"
             raise TooLarge(message, self.shown(frame, syntax.span))
-        turn = frame.turn
+        turn, was_broken = frame.turn, frame.broken
         try:
             for k in range(start, stop):
                 frame.names[syntax.name] = Binding(k, syntax.name, syntax.span, "made", "turn")
                 frame.turn = (*turn, k)
                 before = dict(frame.names) if syntax.stacked else {}
                 self.run_body(frame, syntax.body)
-                if frame.returned:
-                    break
+                if frame.returned or (frame.broken and not was_broken):
+                    break  # the next turns would say the same again
                 if syntax.stacked:
                     self.alike(frame, syntax, before)
         finally:
