@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -30,13 +31,18 @@ def yield_address() -> int:
 
 
 class Team:
-    """A fixed number of threads, kept from call to call."""
+    """A fixed number of threads, kept from call to call, of which one is served at a time."""
 
     def __init__(self, size: int) -> None:
         if size < 1:
             raise ValueError(f"a program runs on at least one thread, not {size}")
         self.size = size
-        self._pool = ThreadPoolExecutor(size, "tapeless") if size > 1 else None
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets the threads, which a fork leaves behind in the parent, and starts others when they are needed."""
+        self._pool = ThreadPoolExecutor(self.size, "tapeless") if self.size > 1 else None
+        self._turn = threading.Lock()  # two calls at once would each wait at a barrier for threads that the other has
 
     def call(self, function: int, context: ctypes.Structure) -> None:
         """Runs the entry at address `function` once on every thread, all at the same time; ends when all have."""
@@ -44,17 +50,22 @@ class Team:
         if self._pool is None:
             native(pointer, 0)
             return
+        with self._turn:
+            self._call_all(self._pool, native, context, pointer)
+
+    def _call_all(
+        self, pool: ThreadPoolExecutor, native: NativeEntry, context: ctypes.Structure, pointer: int
+    ) -> None:
         # The first worker starts the others. Were it the caller, a Ctrl-C between two starts would leave those already
         # running to wait at a barrier for ever: Python delivers signals to the main thread alone.
-        leader = self._pool.submit(self._lead, native, context, pointer)
+        leader = pool.submit(self._lead, pool, native, context, pointer)
         try:
             leader.result()
         finally:
             leader.result()
 
-    def _lead(self, native: NativeEntry, context: ctypes.Structure, pointer: int) -> None:
-        assert self._pool is not None
-        others = [self._pool.submit(native, pointer, thread) for thread in range(1, self.size)]
+    def _lead(self, pool: ThreadPoolExecutor, native: NativeEntry, context: ctypes.Structure, pointer: int) -> None:
+        others = [pool.submit(native, pointer, thread) for thread in range(1, self.size)]
         native(pointer, 0)
         for future in others:
             future.result()
@@ -63,4 +74,7 @@ class Team:
 @cache
 def team(size: int) -> Team:
     """The process's team of that size."""
-    return Team(size)
+    made = Team(size)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=made.restart)
+    return made

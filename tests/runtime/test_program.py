@@ -1,7 +1,11 @@
 """The runtime by itself, on a program written by hand in C with the same interface as compiled ones (line.c)."""
 
+import os
 import shutil
 import subprocess
+import sys
+import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +160,39 @@ def test_an_image_is_a_run_of_bytes():
     assert unpack(pack({"a": [1]}, b"\x00code")) == ({"a": [1]}, b"\x00code")
     with pytest.raises(ValueError, match="not an image"):
         unpack(b"something else")
+
+
+def test_two_python_threads_train_at_once(image):
+    """They share the team of native threads, which would wait for ever at a barrier if both had a part of it."""
+    code = f"""
+import threading
+import numpy as np
+from tapeless.runtime.image import Image
+from tapeless.runtime.program import Program
+image = Image.from_library({image._keep_alive._name!r})
+x = np.linspace(-1, 1, 22, dtype=np.float32)
+programs = [Program(lambda group, capacity: image, seed=k, threads=2) for k in range(2)]
+threads = [threading.Thread(target=lambda p=p: [p.predict(x) for _ in range(2000)]) for p in programs]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_threads_of_its_own(image):
+    program = Program(lambda group, capacity: image, seed=3, threads=2)
+    program.predict(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer Pythons warn of any fork beside threads
+        child = os.fork()
+    if not child:
+        program.predict(X)
+        os._exit(0)
+    for _ in range(600):
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return
+        time.sleep(0.05)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    pytest.fail("the child hangs")
