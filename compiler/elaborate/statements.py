@@ -229,13 +229,14 @@ class Statements(Parameters):
                 frame.names[syntax.name] = Binding(k, syntax.name, syntax.span, "made", "turn")
                 frame.turn = (*turn, k)
                 before = dict(frame.names) if syntax.stacked else {}
+                frame.broken = False
                 self.run_body(frame, syntax.body)
-                if frame.returned or (frame.broken and not was_broken):
-                    break  # the next turns would say the same again
+                if frame.returned or frame.broken:
+                    break  # after a fault the next turns would say the same again
                 if syntax.stacked:
                     self.alike(frame, syntax, before)
         finally:
-            frame.turn = turn
+            frame.turn, frame.broken = turn, frame.broken or was_broken
 
     def alike(self, frame: Frame, syntax: ast.For, before: dict[str, Binding]) -> None:
         """A turn of `repeat` leaves every name the kind of value that it had, so that the next turn is the same code."""
