@@ -35,7 +35,7 @@ _FOLDED: dict[str, Callable[..., Any]] = {
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow"}
 # `>` and `>=` are `<` and `<=` with the sides exchanged.
 _COMPARISONS = {"<": ("lt", False), "<=": ("le", False), ">": ("lt", True), ">=": ("le", True), "==": ("eq", False), "!=": ("ne", False)}
-NODES = 100_000  # in one graph: some seconds of compile time, far beyond what unrolled code is good for
+NODES = 20_000  # in one graph: a second of reading alone, and far beyond what unrolled code is good for
 _LARGEST_CHAIN = 16  # x ** 16 is four squarings; beyond, `pow` is as good
 
 
