@@ -83,7 +83,8 @@ def each_line(
     rows, columns = outer.at(kernel.capacity), -(-inner.at(kernel.capacity) // lanes)
     by_rows = rows >= columns
     parts = max(1, min(parts_for(microseconds), max(rows, columns)))
-    ranges = {True: (index_constant(0), kernel.sizes.size(outer)), False: (index_constant(0), kernel.sizes.size(inner))}
+    zero: Operand = index_constant(0)
+    ranges = {True: (zero, kernel.sizes.size(outer)), False: (zero, kernel.sizes.size(inner))}
     ranges[by_rows] = part_range(b, ranges[by_rows][1], parts, 1 if by_rows else lanes)
     over_rows = b.open_loop(*ranges[True], 1)
     over_columns = b.open_loop(*ranges[False], lanes)

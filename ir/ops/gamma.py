@@ -67,7 +67,7 @@ def polygamma(x: Array, order: int) -> Array:
         slope = math.pi ** (order + 1) * _cotangent(order, np.cos(angle) / np.sin(angle))
         reflected = (-1) ** order * value - slope
         pole = math.inf if order % 2 else math.nan
-        return np.where(negative, np.where((angle == 0) | np.isinf(x), pole, reflected), value)
+        return np.asarray(np.where(negative, np.where((angle == 0) | np.isinf(x), pole, reflected), value))
 
 
 def _positive(x: Array, order: int) -> Array:
@@ -81,7 +81,7 @@ def _positive(x: Array, order: int) -> Array:
     for k in reversed(range(_SHIFT)):
         rest = rest + (x + k if k else x) ** -s
     if order == 0:
-        return np.log(y) - rest
+        return np.asarray(np.log(y) - rest)
     return np.asarray((-1) ** (order + 1) * math.factorial(order) * (rest + y**-float(order) / order))
 
 
@@ -91,14 +91,14 @@ def _cotangent(order: int, c: Array) -> Array:
     for _ in range(order):
         slope = [k * factor for k, factor in enumerate(made)][1:]
         made = [-below - above for below, above in zip([*slope, 0.0, 0.0], [0.0, 0.0, *slope], strict=True)]
-    value = np.full_like(c, made[-1])
+    value: Array = np.full_like(c, made[-1])
     for factor in reversed(made[:-1]):
         value = value * c + factor
     return value
 
 
 def _polygamma(run: Run, operands: Sequence[Array]) -> Array:
-    return polygamma(operands[0], run.attrs["order"]).astype(run.dtype)
+    return np.asarray(polygamma(operands[0], run.attrs["order"]), run.dtype)
 
 
 _NEGATIVE = Sample((_F,), low=-0.9, high=-0.1)
