@@ -16,7 +16,7 @@ C_TYPES = {"float32": "float", "float64": "double", "int32": "int32_t", "uint32"
 
 def identifier(name: str) -> str:
     """A model's name as C writes it: `DigitsNet` is `digits_net`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"\W", "_", name)).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"[^0-9A-Za-z_]", "_", name)).lower()
 
 
 def header(manifest: Manifest) -> str:
@@ -42,9 +42,9 @@ def _preamble(manifest: Manifest, name: str) -> str:
    counters), the gradients, and a workspace that holds nothing between calls. Nothing else is allocated, and nothing is
    needed from outside. A checkpoint is the state, {name.upper()}_STATE_BYTES bytes.
 
-   Every function runs on the calling thread. To share one step among several threads, fill in a tl_context, set its
-   `threads`, and have each thread call the native entry with its own number, 0 to threads - 1: the results are the same
-   bytes. Functions return 0, or 1 if the loss was not finite: training has then stopped before that batch's update. */
+   Every function runs on the calling thread. To share one step among several threads, fill in a {name}_call, set its
+   `context.threads`, and have each thread call the native entry with its context and its own number, 0 to threads - 1:
+   the results are the same bytes. Functions return 0, or 1 if the loss was not finite: training has then stopped before that batch's update. */
 #ifndef {name.upper()}_H
 #define {name.upper()}_H
 
@@ -67,12 +67,18 @@ def _sizes(manifest: Manifest, upper: str) -> str:
     ]
     results = _results(manifest)
     lines.append(f"#define {upper}_RESULTS {len(results)} /* losses and metrics, in this order: */")
-    lines += [f"#define {upper}_{_macro(result)} {k}" for k, result in enumerate(results)]
+    pointers = max((len(entry.data) + len(entry.outputs) for entry in manifest.entries.values()), default=0)
+    taken = {*_SIZES}
+    for k, result in enumerate(results):
+        macro = _free(_macro(result), taken)
+        lines.append(f"#define {upper}_{macro} {k}" + ("" if macro == _macro(result) else f" /* {result} */"))
     for spec in _tensors_of_rows(manifest):
         size = 1
         for dim in spec.concrete(1):
             size *= dim
-        lines.append(f"#define {upper}_{_macro(spec.name)}_SIZE {size} /* {C_TYPES[spec.dtype.name]}s for one row */")
+        macro = _free(f"{_macro(spec.name)}_SIZE", taken)
+        lines.append(f"#define {upper}_{macro} {size} /* {C_TYPES[spec.dtype.name]}s for one row of {spec.name} */")
+    lines.append(f"#define {upper}_POINTERS {max(pointers, 1)} /* the most that an entry takes */")
     return "\n".join(lines) + "\n"
 
 
@@ -90,7 +96,7 @@ typedef struct tl_context {
     void *arguments;      /* uint32_t seed[2]; int32_t epoch; int32_t unused */
     int64_t status;       /* 0, or 1: the loss was not finite */
     int64_t done;         /* examples up to this one are finished */
-    void *pointers[16];   /* data, then outputs */
+    /* Here follow pointers: of the data, then of the outputs. */
 } tl_context;
 typedef struct tl_tensor {
     const char *name;
@@ -118,6 +124,11 @@ typedef struct {name}_memory {{
     void *gradients; /* {name.upper()}_GRADIENT_BYTES; only {name}_gradients and {name}_apply use it */
     void *workspace; /* {name.upper()}_WORKSPACE_BYTES */
 }} {name}_memory;
+/* What a native entry is called with: the address of `context`. */
+typedef struct {name}_call {{
+    tl_context context;
+    void *pointers[{name.upper()}_POINTERS]; /* data, then outputs */
+}} {name}_call;
 """
 
 
@@ -190,11 +201,13 @@ def _functions(manifest: Manifest, name: str) -> list[str]:
         if entry_name not in entries:
             continue
         entry = entries[entry_name]
-        data = [_declaration(spec, "const ") for spec in entry.data]
-        outputs = [_declaration(spec, "") for spec in entry.outputs]
+        taken = {*_TAKEN}
+        names = [_free(_plain(spec.name), taken) for spec in (*entry.data, *entry.outputs)]
+        count = len(entry.data)
+        data = [f"const {_c_type(spec)} *{plain}" for spec, plain in zip(entry.data, names[:count], strict=True)]
+        outputs = [f"{_c_type(spec)} *{plain}" for spec, plain in zip(entry.outputs, names[count:], strict=True)]
         results = [f"double results[{name.upper()}_RESULTS]"] if entry.results else []
         signature = ", ".join([f"{name}_memory memory", extent, *data, *outputs, *results])
-        names = [_plain(spec.name) for spec in (*entry.data, *entry.outputs)]
         parts.append(_function(text, f"{name}_{short}({signature})", entry, name, tuple(names), call))
     if "apply" in entries:
         text = "One step of the optimizer with what is in the gradients."
@@ -242,20 +255,20 @@ def _function(
     """One plain function over a native entry."""
     extent = call or ("0, rows, NULL" if "rows" in signature else "0, 0, NULL")
     results = ("results", len(entry.results)) if entry.results else ("NULL", 0)
-    body = before + "    tl_context context;\n"
+    body = before + f"    {name}_call native;\n"
     if arguments is not None:
-        body += f"    uint32_t arguments[4] = {arguments};\n    context.arguments = arguments;\n"
+        body += f"    uint32_t arguments[4] = {arguments};\n    native.context.arguments = arguments;\n"
     else:
-        body += "    context.arguments = NULL;\n"
+        body += "    native.context.arguments = NULL;\n"
     for k, pointer in enumerate(pointers):
-        body += f"    context.pointers[{k}] = (void *){pointer};\n"
+        body += f"    native.pointers[{k}] = (void *){pointer};\n"
     if any(result.role == "part" for result in entry.results):
         body += f"    double sums[{len(entry.results)}];\n"
-        body += f"    int32_t status = {name}_run({entry.symbol}, &context, memory, {extent}, sums, {len(entry.results)});\n"
+        body += f"    int32_t status = {name}_run({entry.symbol}, &native.context, memory, {extent}, sums, {len(entry.results)});\n"
         body += "".join(f"    results[{k}] = {text};\n" for k, text in enumerate(_quotients(entry)))
         body += "    return status;\n"
     else:
-        body += f"    return {name}_run({entry.symbol}, &context, memory, {extent}, {results[0]}, {results[1]});\n"
+        body += f"    return {name}_run({entry.symbol}, &native.context, memory, {extent}, {results[0]}, {results[1]});\n"
     return f"/* {text} */\nstatic inline int32_t {signature} {{\n{body}}}\n"
 
 
@@ -294,71 +307,42 @@ def _tensors_of_rows(manifest: Manifest) -> list[TensorSpec]:
     return list(found.values())
 
 
-def _declaration(spec: TensorSpec, const: str) -> str:
-    return f"{const}{C_TYPES[spec.dtype.name]} *{_plain(spec.name)}"
+def _c_type(spec: TensorSpec) -> str:
+    return C_TYPES[spec.dtype.name]
 
+
+_SIZES = ("BATCH", "STATE_BYTES", "GRADIENT_BYTES", "WORKSPACE_BYTES", "RESULTS", "TENSORS", "POINTERS", "H")
+"""What the header itself defines, after the model's name."""
 
 _TAKEN = frozenset(
-    [
-        "memory",
-        "rows",
-        "order",
-        "begin",
-        "end",
-        "results",
-        "context",
-        "arguments",
-        "auto",
-        "break",
-        "case",
-        "char",
-        "const",
-        "continue",
-        "default",
-        "do",
-        "double",
-        "else",
-        "enum",
-        "extern",
-        "float",
-        "for",
-        "goto",
-        "if",
-        "inline",
-        "int",
-        "long",
-        "register",
-        "restrict",
-        "return",
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "struct",
-        "switch",
-        "typedef",
-        "union",
-        "unsigned",
-        "void",
-        "volatile",
-        "while",
-        "class",
-        "new",
-        "delete",
-        "this",
-        "template",
-        "bool",
-        "true",
-        "false",
-    ]
+    """
+    memory rows order begin end results arguments native sums status seed epoch steps
+    auto break case char const continue default do double else enum extern float for goto if inline int long register
+    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
+    alignas alignof asm bool catch class compl concept consteval constexpr constinit const_cast co_await co_return
+    co_yield decltype delete dynamic_cast explicit export false friend mutable namespace new noexcept not not_eq nullptr
+    operator and and_eq bitand bitor or or_eq xor xor_eq private protected public reinterpret_cast requires
+    static_assert static_cast template this thread_local throw true try typeid typename typeof typeof_unqual using
+    virtual wchar_t linux unix i386 near far offsetof
+    """.split()
 )
+"""The words of C and C++, what their compilers define, and the other names in the functions."""
 
 
 def _plain(name: str) -> str:
-    """A tensor's name as an argument in C, out of the way of C's own words and the other arguments."""
-    plain = re.sub(r"\W", "_", name)
-    return f"{plain}_" if plain in _TAKEN else plain
+    """A tensor's name as an argument in C. Names in capitals, in which macros are written, and those of types such as
+    `int32_t` gain an underscore."""
+    plain = re.sub(r"[^0-9A-Za-z_]", "_", name)
+    return f"{plain}_" if plain.isupper() or plain.endswith("_t") else plain
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, with underscores after it until it is none of those taken, to which it is added."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
 
 
 def _macro(name: str) -> str:
-    return re.sub(r"\W", "_", name).upper()
+    return re.sub(r"[^0-9A-Za-z_]", "_", name).upper()

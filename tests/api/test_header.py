@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tapeless
 from tapeless.header import header, identifier
 from tapeless.runtime.image import Image
 from tapeless.runtime.manifest import Manifest
@@ -74,3 +75,74 @@ def test_a_c_program_does_what_the_runtime_does(tmp_path):
 def test_names_become_identifiers():
     assert identifier("DigitsNet") == "digits_net"
     assert identifier("MLP") == "mlp"
+
+
+INPUTS = [f"x{k}" for k in range(20)]
+MANY = f"""
+model Many:
+{"".join(f"    input {name}: [batch, 2]{chr(10)}" for name in INPUTS)}
+    param w: [2] = 1
+    z = ({" + ".join(INPUTS)}) @ w
+    output z
+    loss mean(z ** 2)
+"""
+NAMES = """
+model Names:
+    input NULL: [batch, 2]
+    input int32_t: [batch, 2]
+    input results: [batch, 2]
+    input asm: [batch, 2]
+    target native: [batch, 2]
+    param w: [2] = 1
+    z = (NULL + int32_t + results + asm) * w
+    output z
+    metric Loss = mean(z)
+    metric batch_ = mean(z)
+    metric Batch = mean(z)
+    loss mean((z - native) ** 2)
+"""
+BOTH = f"""
+#include <stdio.h>
+#include <stdlib.h>
+#include "many.h"
+#include "names.h"
+static void *block(size_t bytes) {{
+    char *start = (char *)malloc(bytes + 64);
+    return start + (64 - (uintptr_t)start % 64) % 64;
+}}
+int main(void) {{
+    float x[2] = {{1, 2}}, z[2];
+    double results[NAMES_RESULTS];
+    many_memory many;
+    names_memory names;
+    many.state = block(MANY_STATE_BYTES);
+    many.gradients = block(MANY_GRADIENT_BYTES);
+    many.workspace = block(MANY_WORKSPACE_BYTES);
+    names.state = block(NAMES_STATE_BYTES);
+    names.gradients = block(NAMES_GRADIENT_BYTES);
+    names.workspace = block(NAMES_WORKSPACE_BYTES);
+    many_init(many, 0);
+    many_predict(many, 1, {"x, " * 20}z);
+    printf("%g ", z[0]);
+    names_init(names, 0);
+    names_loss(names, 1, x, x, x, x, x, results);
+    printf("%g %g\\n", results[NAMES_LOSS], results[NAMES_LOSS_]);
+    return 0;
+}}
+"""
+
+
+@pytest.mark.parametrize("compiler", [["gcc", "-std=c99"], ["g++", "-std=c++11", "-x", "c++"]], ids=["C99", "C++"])
+def test_two_models_of_any_names_in_one_file(tmp_path, compiler):
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"needs {compiler[0]}")
+    for text in (MANY, NAMES):
+        tapeless.load(text).build(tmp_path)
+    (tmp_path / "both.c").write_text(BOTH)
+    strict = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2", "-I", tmp_path]
+    subprocess.run([*compiler, *strict, "-c", "-o", tmp_path / "both.o", tmp_path / "both.c"], check=True)
+    objects = [tmp_path / f"{name}.o" for name in ("both", "many", "names")]
+    subprocess.run([compiler[0], "-o", tmp_path / "both", *objects], check=True)
+    printed = subprocess.run([tmp_path / "both"], check=True, capture_output=True, text=True).stdout
+    places = [float(value) for value in printed.split()]
+    assert places[0] == 60 and sorted(places[1:]) == [6, 22.5]
