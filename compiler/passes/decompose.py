@@ -57,6 +57,28 @@ def _division_by_number(b: Rewriter, node: Node) -> Value | None:
     return b.emit("mul", node.operands[0], b.emit("broadcast", inverse, **dict(spread.attrs)))
 
 
+def _numbers_first(b: Rewriter, node: Node) -> Value | None:
+    """(x * s) * t = x * (s * t) for scalars s and t stretched to the shape of x, which meet before they are stretched.
+
+    Learning rates and corrections for bias are such scalars; where s * t would leave the float's range, so does the
+    step that they scale.
+    """
+    for outer, other in (node.operands, node.operands[::-1]):
+        inner = b.made_by(other, "mul")
+        if inner is None or not _is_number(b, outer):
+            continue
+        for one, rest in (inner.operands, inner.operands[::-1]):
+            if _is_number(b, one) and not _is_number(b, rest) and not (b.number(one) and b.number(outer)):
+                return b.emit("mul", rest, b.emit("mul", one, outer))
+    return None
+
+
+def _is_number(b: Rewriter, value: Value) -> bool:
+    """Whether a value is one scalar, broadcast."""
+    spread = b.made_by(value, "broadcast")
+    return spread is not None and not spread.operands[0].type.shape
+
+
 def _stopped(b: Rewriter, node: Node) -> Value | None:
     return node.operands[0]
 
@@ -92,5 +114,15 @@ DECOMPOSE: tuple[Rule, ...] = (
     ),
     Rule("division by a number", ("div",), _division_by_number, lambda b, x, y, r, k: b.emit("div", x, b.full(3.0, x))),
     Rule("concatenation", ("concat",), _concat, lambda b, x, y, r, k: b.emit("concat", x, y, axis=1)),
+    Rule(
+        "numbers first",
+        ("mul",),
+        _numbers_first,
+        lambda b, x, y, r, k: b.emit(
+            "mul",
+            b.emit("mul", x, b.broadcast_to(b.emit("sum", r, axes=(0,)), x.type.shape, ())),
+            b.broadcast_to(b.emit("max", r, axes=(0,)), x.type.shape, ()),
+        ),
+    ),
     Rule("stopped gradient", ("stop_gradient",), _stopped, lambda b, x, y, r, k: b.emit("stop_gradient", x)),
 )

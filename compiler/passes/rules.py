@@ -14,6 +14,7 @@ from tapeless.ir.ops.scalar import POINTWISE
 from tapeless.ir.types import DType
 
 MOVABLE = tuple(sorted(POINTWISE))
+SMALLEST, LARGEST = 1e-30, 1e30  # products of constants that any float holds to full precision
 DEEPEST_PICK = 40  # pointwise operations that one index moves through, well inside the rewriter's budget
 
 
@@ -75,22 +76,17 @@ def _reciprocal(b: Rewriter, node: Node) -> Value | None:
     return b.emit("reciprocal", node.operands[1]) if b.number(node.operands[0]) == 1.0 else None
 
 
-def _numbers_first(b: Rewriter, node: Node) -> Value | None:
-    """(x * s) * t = x * (s * t) for numbers s and t stretched to the shape of x, which meet before they are stretched."""
+def _constants_first(b: Rewriter, node: Node) -> Value | None:
+    """(x * c) * d = x * (c * d) for constants, which meet and fold; not where their product would leave the range."""
     for outer, other in (node.operands, node.operands[::-1]):
-        inner = b.made_by(other, "mul")
-        if inner is None or not _is_number(b, outer):
+        factor, inner = b.number(outer), b.made_by(other, "mul")
+        if factor is None or inner is None:
             continue
         for one, rest in (inner.operands, inner.operands[::-1]):
-            if _is_number(b, one) and not _is_number(b, rest):
+            number = b.number(one)
+            if number is not None and SMALLEST < abs(number * factor) < LARGEST:
                 return b.emit("mul", rest, b.emit("mul", one, outer))
     return None
-
-
-def _is_number(b: Rewriter, value: Value) -> bool:
-    """Whether a value is one scalar, broadcast."""
-    spread = b.made_by(value, "broadcast")
-    return spread is not None and not spread.operands[0].type.shape
 
 
 def _same_branches(b: Rewriter, node: Node) -> Value | None:
@@ -380,7 +376,7 @@ ALGEBRA: tuple[Rule, ...] = (
     Rule("power", ("pow",), _power, lambda b, x, y, r, k: b.emit("pow", x, b.full(3.0, x))),
     Rule("square", ("mul",), _square, lambda b, x, y, r, k: b.emit("mul", x, x)),
     Rule("reciprocal", ("div",), _reciprocal, lambda b, x, y, r, k: b.emit("div", b.full(1.0, y), y)),
-    Rule("numbers first", ("mul",), _numbers_first, lambda b, x, y, r, k: b.emit("mul", b.emit("mul", x, b.full(2.0, x)), b.full(3.0, x))),
+    Rule("constants first", ("mul",), _constants_first, lambda b, x, y, r, k: b.emit("mul", b.emit("mul", x, b.full(2.0, x)), b.full(3.0, x))),
     Rule("same branches", ("select",), _same_branches, lambda b, x, y, r, k: b.emit("select", b.emit("lt", x, y), x, x)),
     Rule(
         "masked product",

