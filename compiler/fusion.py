@@ -31,7 +31,7 @@ from tapeless.compiler.layout import (
     with_outputs,
 )
 from tapeless.ir.axes import LoopAxes, loop_axes_agree, reduced_axes
-from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Value
+from tapeless.ir.graph import Builder, Graph, Node, Value
 from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.ops.scalar import POINTWISE
 
@@ -244,7 +244,7 @@ class _Fusion:
             value in inside and value not in node.operands for node in nodes for value in self._taken(node)
         )
 
-    def _taken_of(self, value: Value) -> list[Value]:
+    def _taken_of(self, value: Value) -> Sequence[Value]:
         return self._taken(self.graph.producers[value]) if value in self.free else [value]
 
     def _with_free(self, nodes: Sequence[Node]) -> list[Node]:
