@@ -20,7 +20,12 @@ def test_output_in_the_docs_is_current(page: Path) -> None:
     refresh = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(refresh)
     text = page.read_text("utf-8")
-    assert refresh.refreshed(text) == text
+    assert without_registers(refresh.refreshed(text)) == without_registers(text)
+
+
+def without_registers(text: str) -> str:
+    """Which registers are taken changes with LLVM's version."""
+    return re.sub(r"%[xyz]mm\d+|%r[a-z0-9]+", "%register", text)
 
 
 QUOTE = re.compile(r"<!-- quote: (?P<file>\S+) -->\n```\w*\n(?P<body>.*?)```", re.DOTALL)
