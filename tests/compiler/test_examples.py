@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -57,21 +56,15 @@ def test_every_standard_name_is_defined_once() -> None:
         assert name in (standard_text(name) or "")
 
 
-def test_front_end_is_fast_and_light() -> None:
-    """Half the budget of 50 ms on a quiet machine; the limit here allows for a busy one."""
+def test_front_end_is_light() -> None:
+    """Reading a model imports neither sympy nor networkx, which take longer than all it does."""
     script = f"""
-import sys, time
+import sys
 from tapeless.compiler.model import load
-import tapeless.ir.ops
-text = open({str(ROOT / "examples" / "digits" / "digits.tl")!r}).read()
-begin = time.perf_counter()
-load(text, "digits.tl")
-print(time.perf_counter() - begin)
-assert "sympy" not in sys.modules and "networkx" not in sys.modules
+load(open({str(ROOT / "examples" / "digits" / "digits.tl")!r}).read(), "digits.tl")
+assert not {{"sympy", "networkx"}} & set(sys.modules)
 """
-    begin = time.perf_counter()
-    times = [float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout) for _ in range(2)]
-    assert min(times) < 0.15, (times, time.perf_counter() - begin)
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_only_other_than_means_are_warned_of() -> None:
