@@ -13,7 +13,7 @@ to 28 vectors) goes through a tile of scratch and a loop over its rows: compile 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tapeless.codegen.builder import Builder, index_constant
@@ -33,6 +33,8 @@ HELD_ROWS = 8
 """Rows at most of a tile whose rows may be fewer: their addresses, held at the last row, fit the integer registers."""
 LARGE_OPERAND, ROW_BLOCK = 2 << 20, 512 << 10
 """Bytes of a left operand from which its rows are taken in blocks, and of a block: half of a second-level cache."""
+LONG_CHAIN, PARTIAL_ROWS = 512, 128
+"""Steps of k beyond which a large product is done in blocks of so many, and rows of a block then."""
 MULTIPLY_ADDS_PER_MICROSECOND = 7000
 """Vector multiply-adds: two a cycle at some 3.5 GHz."""
 
@@ -50,6 +52,16 @@ class Tile:
         if self.vectors == 1:
             return 0.91 * min(1.0, accumulators / 8)
         return 0.97 if accumulators >= 12 else 0.93 if accumulators >= 10 else 0.84 * min(1.0, accumulators / 8)
+
+
+@dataclass(frozen=True)
+class _Partial:
+    """Unfinished tiles in scratch, from row `first` on, rows `row_length` apart; the steps of k now done, or None where
+    they are finished."""
+
+    first: Operand
+    row_length: int
+    steps: tuple[Operand, Operand] | None = None
 
 
 def tiles_for(target: Target) -> list[Tile]:
@@ -122,6 +134,8 @@ class _Product:
                 work *= size.at(capacity)
             self.parts = max(1, min(parts_for(work), self.lead[0].at(capacity)))
         self.scratch = False
+        self.partial: _Partial | None = None
+        self.partial_elements = 0
         self.builder = Builder(target)
 
     @property
@@ -155,8 +169,8 @@ class _Product:
             self.rows_range = part_range(b, self.m_extent, self.parts, self.tile.rows)
             self.row_blocks(index_constant(0), self.n_extent)
         buffers = self.buffers
-        if self.scratch:
-            size = self.tile.rows * self.width * self.leaf.type.dtype.bytes
+        if self.scratch or self.partial_elements:
+            size = (self.tile.rows * self.width + self.partial_elements) * self.leaf.type.dtype.bytes
             buffers = (*buffers, Buffer("scratch", self.kind, "scratch", -(-size // 64) * 64))
         return Function(self.node.attrs["name"], buffers, self.parts, tuple(b.block))
 
@@ -164,18 +178,46 @@ class _Product:
         """All column tiles for a block of rows of A that stays in the second-level cache, then for the next; a smaller A
         stays there as a whole."""
         b, height = self.builder, self.tile.rows
-        row_bytes = self.k.at(self.capacity) * self.leaf.type.dtype.bytes
-        if row_bytes * self.m.at(self.capacity) <= LARGE_OPERAND or self.n.at(self.capacity) <= self.width:
+        length, bytes_ = self.k.at(self.capacity), self.leaf.type.dtype.bytes
+        if length * bytes_ * self.m.at(self.capacity) <= LARGE_OPERAND or self.n.at(self.capacity) <= self.width:
             self.columns(start, stop)
             return
-        rows = max(1, ROW_BLOCK // row_bytes // height) * height
+        # Rows of a transposed A are short pieces of many lines: they profit from a length on.
+        long = length > (LONG_CHAIN if self.transposed else 2 * LONG_CHAIN)
+        rows = max(1, ROW_BLOCK // (bytes_ * (LONG_CHAIN if long else length)) // height) * height
+        if long:
+            rows = max(height, min(rows, PARTIAL_ROWS // height * height))
         first, last = self.rows_range
         loop = b.open_loop(first, last, rows)
         with b.inside(loop.block):
             end = b.arithmetic("add", loop.variable, index_constant(rows))
             self.rows_range = (loop.variable, b.arithmetic("min", end, last))
-            self.columns(start, stop)
+            if long:
+                self.chain_blocks(rows, start, stop)
+            else:
+                self.columns(start, stop)
         b.close_loop(loop)
+
+    def chain_blocks(self, rows: int, start: Operand, stop: Operand) -> None:
+        """The rows' products LONG_CHAIN steps of k at a time, as much as stays in cache; in between, tiles lie in
+        scratch. Each element is one chain of multiply-adds still: the bits are the same."""
+        b = self.builder
+        row_length = -(-self.n.at(self.capacity) // self.width) * self.width
+        partial = _Partial(self.rows_range[0], row_length)
+        self.partial_elements = (rows + 16) * row_length     # rows of a tile beyond the block's end lie behind it
+        clear = b.open_loop(index_constant(0), index_constant(self.partial_elements), self.lanes)
+        with b.inside(clear.block):
+            b.store("scratch", clear.variable, Constant(0.0, vector(self.kind, self.lanes)))
+        b.close_loop(clear)
+        turn = b.open_loop(index_constant(0), self.k_extent, LONG_CHAIN)
+        with b.inside(turn.block):
+            end = b.arithmetic("min", b.arithmetic("add", turn.variable, index_constant(LONG_CHAIN)), self.k_extent)
+            self.partial = replace(partial, steps=(turn.variable, end))
+            self.columns(start, stop)
+        b.close_loop(turn)
+        self.partial = partial
+        self.columns(start, stop)
+        self.partial = None
 
     # Loops over a stack of products: parts are shares of its first axis
 
@@ -276,21 +318,49 @@ class _Product:
                 ) -> None:
         """The tile at row i and column j. Where `left` is given, only so many of its rows exist: addresses of the
         others are held at the last row, and they are not stored."""
-        tile = self.product(i, j, masks, rows, left)
+        if self.partial is not None and self.partial.steps is not None:
+            known = self.partial_tile(i, j, rows, len(masks))
+            tile = self.product(i, j, masks, rows, left, self.partial.steps, known)
+            for place, value in zip(self.partial_places(i, j, rows, len(masks)),
+                                    [value for row in tile for value in row], strict=True):
+                b = self.builder
+                b.store("scratch", place, value)
+            return
+        if self.partial is not None:
+            flat = self.partial_tile(i, j, rows, len(masks))
+            tile = [tuple(flat[row * len(masks):(row + 1) * len(masks)]) for row in range(rows)]
+        else:
+            tile = self.product(i, j, masks, rows, left)
         cost = self.epilogue_cost * rows * len(masks)
         if left is None and (cost <= INLINE_EPILOGUE or rows == 1):
             self.inline_epilogue(tile, i, j, masks)
         else:
             self.looped_epilogue(tile, i, j, masks, left)
 
-    def product(self, i: Operand, j: Operand, masks: tuple[Operand | None, ...], rows: int, left: Operand | None
+    def partial_places(self, i: Operand, j: Operand, rows: int, vectors: int) -> list[Operand]:
+        """Where the vectors of a tile lie in scratch, row by row."""
+        b, partial = self.builder, self.partial
+        assert partial is not None
+        row = b.arithmetic("mul", b.arithmetic("sub", i, partial.first), index_constant(partial.row_length))
+        base = b.arithmetic("add", row, j)
+        return [b.arithmetic("add", base, index_constant(r * partial.row_length + v * self.lanes))
+                for r in range(rows) for v in range(vectors)]
+
+    def partial_tile(self, i: Operand, j: Operand, rows: int, vectors: int) -> tuple[Operand, ...]:
+        b = self.builder
+        return tuple(b.load("scratch", self.kind, place, self.lanes) for place in self.partial_places(i, j, rows, vectors))
+
+    def product(self, i: Operand, j: Operand, masks: tuple[Operand | None, ...], rows: int, left: Operand | None,
+                steps: tuple[Operand, Operand] | None = None, known: tuple[Operand, ...] | None = None
                 ) -> list[tuple[Operand, ...]]:
+        """The tile after the steps of k (all of them, unless told otherwise) from what is known (zeros)."""
         b, lanes, vectors = self.builder, self.lanes, len(masks)
         type = vector(self.kind, lanes)
         zero = Constant(0.0, type)
         offsets = self.row_offsets(i, rows, left)
         b_start = b.arithmetic("add", self.b_start, j)
-        loop = b.open_loop(index_constant(0), self.k_extent, 1, (zero,) * (rows * vectors))
+        first, last = steps or (index_constant(0), self.k_extent)
+        loop = b.open_loop(first, last, 1, known or (zero,) * (rows * vectors))
         with b.inside(loop.block):
             k = loop.variable
             b_base = b.arithmetic("add", b.arithmetic("mul", k, self.ldb_step), b_start)
@@ -365,13 +435,14 @@ class _Product:
         width = len(masks) * lanes
         for row, values in enumerate(tile):
             for v, value in enumerate(values):
-                b.store("scratch", index_constant(row * width + v * lanes), value)
+                b.store("scratch", index_constant(self.partial_elements + row * width + v * lanes), value)
         stop: Operand = index_constant(len(tile))
         if left is not None:
             stop = b.arithmetic("min", left, stop)
         loop = b.open_loop(index_constant(0), stop, 1)
         with e.within([*e.scopes, Scope(b.block, {}, self.chunk(j, masks))]), b.inside(loop.block):
             base = b.arithmetic("mul", loop.variable, index_constant(width))
+            base = b.arithmetic("add", base, index_constant(self.partial_elements))
             values = tuple(b.load("scratch", self.kind, b.arithmetic("add", base, index_constant(v * lanes)), lanes)
                            for v in range(len(masks)))
             self.stores_at(e, b.arithmetic("add", i, loop.variable), loop.block, values)
