@@ -18,18 +18,15 @@ from tapeless.pipeline import target_named
 from tapeless.runtime.checkpoint import write_atomically
 from tapeless.runtime.errors import UserError
 from tapeless.runtime.manifest import Manifest
-from tapeless.runtime.program import GROUPS
 
 if TYPE_CHECKING:
     from tapeless.pipeline import Pipeline
-
-ENTRIES = tuple(name for group in GROUPS.values() for name in group)
 
 
 def build(pipeline: Pipeline, folder: Path, target: str | None, batch: int | None) -> list[Path]:
     """Writes the program's files into `folder`; their paths. UserError if it can't be written."""
     machine = target_named(target)
-    image = pipeline.image(ENTRIES, machine, batch)
+    image = pipeline.image(pipeline.available(), machine, batch)
     manifest = Manifest.from_json(image.manifest)
     stem = folder / identifier(manifest.model)
     files = {

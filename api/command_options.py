@@ -13,7 +13,7 @@ from tapeless.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from tapeless.model import Model
-    from tapeless.runtime.program import Program
+    from tapeless.runtime.program import Group, Program
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -82,8 +82,9 @@ def compile_model(
     seed: int,
     data: Mapping[str, Any],
     batch: int | None = None,
+    group: Group = "train",
 ) -> Program:
-    """The compiled program; sizes that the model leaves free are those of the data."""
+    """The compiled program, with one group of its entries; sizes that the model leaves free are those of the data."""
     cache: bool | str = False if no_cache else os.environ.get("TAPELESS_CACHE", True)
 
     def compiled(model: Model) -> Program:
@@ -91,7 +92,7 @@ def compile_model(
 
     program = compiled(model)
     try:
-        program.image("train")
+        program.image(group)
     except UserError:  # the text is asked for free sizes only now: a program from the cache needs no parser
         sized = model.sized_for(data)
         if sized.sizes == model.sizes:

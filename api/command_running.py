@@ -130,7 +130,7 @@ def evaluate(
 
     loaded = load_model(file, sizes, model)
     data = read_arrays(data_files, columns)
-    program = compile_model(loaded, dtype, threads, no_cache, seed, data)
+    program = compile_model(loaded, dtype, threads, no_cache, seed, data, group="evaluate")
     program.load(weights)
     click.echo(numbers_text(program.evaluate(data)))
     if confusion and (table := program.confusion(data)) is not None:
@@ -154,7 +154,7 @@ def predict(
 
     loaded = load_model(file, sizes, model)
     data = read_arrays(data_files, columns)
-    program = compile_model(loaded, dtype, threads, no_cache, seed, data)
+    program = compile_model(loaded, dtype, threads, no_cache, seed, data, group="predict")
     program.load(weights)
     result = program.predict(data)
     outputs = result if isinstance(result, dict) else {program.output_names[0]: result}
@@ -183,7 +183,7 @@ def grad(
 
     loaded = load_model(file, sizes, model)
     data = read_arrays(data_files, columns)
-    program = compile_model(loaded, dtype, threads, no_cache, seed, data)
+    program = compile_model(loaded, dtype, threads, no_cache, seed, data, group="gradients")
     if weights:
         program.load(weights)
     gradients = program.gradients(data)

@@ -16,7 +16,7 @@ C_TYPES = {"float32": "float", "float64": "double", "int32": "int32_t", "uint32"
 
 def identifier(name: str) -> str:
     """A model's name as C writes it: `DigitsNet` is `digits_net`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"[^0-9A-Za-z_]", "_", name)).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"\W", "_", name)).lower()
 
 
 def header(manifest: Manifest) -> str:
@@ -314,8 +314,7 @@ def _c_type(spec: TensorSpec) -> str:
 _SIZES = ("BATCH", "STATE_BYTES", "GRADIENT_BYTES", "WORKSPACE_BYTES", "RESULTS", "TENSORS", "POINTERS", "H")
 """What the header itself defines, after the model's name."""
 
-_TAKEN = frozenset(
-    """
+_WORDS = """
     memory rows order begin end results arguments native sums status seed epoch steps
     auto break case char const continue default do double else enum extern float for goto if inline int long register
     restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
@@ -324,15 +323,15 @@ _TAKEN = frozenset(
     operator and and_eq bitand bitor or or_eq xor xor_eq private protected public reinterpret_cast requires
     static_assert static_cast template this thread_local throw true try typeid typename typeof typeof_unqual using
     virtual wchar_t linux unix i386 near far offsetof
-    """.split()
-)
+"""
+_TAKEN = frozenset(_WORDS.split())
 """The words of C and C++, what their compilers define, and the other names in the functions."""
 
 
 def _plain(name: str) -> str:
     """A tensor's name as an argument in C. Names in capitals, in which macros are written, and those of types such as
     `int32_t` gain an underscore."""
-    plain = re.sub(r"[^0-9A-Za-z_]", "_", name)
+    plain = re.sub(r"\W", "_", name)
     return f"{plain}_" if plain.isupper() or plain.endswith("_t") else plain
 
 
@@ -345,4 +344,4 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _macro(name: str) -> str:
-    return re.sub(r"[^0-9A-Za-z_]", "_", name).upper()
+    return re.sub(r"\W", "_", name).upper()

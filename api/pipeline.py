@@ -64,12 +64,13 @@ class Pipeline:
         """What is allowed in the model but hardly meant, as text; empty if there is nothing."""
         return render_all(self.model.warnings, {source.file: source for source in self.model.sources})
 
-    @property
-    def entry_names(self) -> tuple[str, ...]:
-        return tuple(entries.ENTRIES)
+    def available(self) -> tuple[str, ...]:
+        """The entry points that the model has: one without a loss has none for training."""
+        return tuple(name for name in entries.ENTRIES if entries.lacking(self.model, name) is None)
 
     def backward(self) -> Graph:
         """The training forward pass and the gradient of the loss, for reading."""
+        self._require("backward")
         try:
             return entries.backward(self.model)
         except DifferentiationError as error:
@@ -80,11 +81,17 @@ class Pipeline:
         if name not in entries.ENTRIES:
             raise UserError(f"there is no entry {name!r}; there are {', '.join(entries.ENTRIES)}")
         if name not in self._entries:
+            self._require(name)
             try:
                 self._entries[name] = entries.ENTRIES[name](self.model)
             except DifferentiationError as error:
                 raise SourceError(str(error)) from error
         return self._entries[name]
+
+    def _require(self, name: str) -> None:
+        if (lacking := entries.lacking(self.model, name)) is not None:
+            able = "be evaluated" if name == "evaluate" else "be trained, nor have gradients"
+            raise UserError(f"the model {self.model.name} has no {lacking}, so it can't {able}")
 
     def simplified(self, name: str) -> Graph:
         if name not in self._simplified:

@@ -167,7 +167,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _find_data(self, program: Program) -> None:
         """Names the one input, the one target and the output to predict with. UserError if the model is not so."""
-        entry = program.image("train").manifest.entries["evaluate"]
+        entry = program.having("evaluate").manifest.entries["evaluate"]
         inputs = [spec for spec in entry.data if spec.role == "input"]
         targets = [spec for spec in entry.data if spec.role == "target"]
         if len(inputs) != 1 or len(targets) != 1 or len(inputs[0].shape) != 2 or inputs[0].dtype.kind != "f":
@@ -238,7 +238,7 @@ class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         return np.asarray(self.classes_[chosen])
 
     def _output_for(self, program: Program, target: TensorSpec) -> str | None:
-        entries = program.image("train").manifest.entries, program.image("predict").manifest.entries
+        entries = program.having("evaluate").manifest.entries, program.image("predict").manifest.entries
         found = confusion.classes(entries[0]["evaluate"], entries[1]["predict"])
         if found is not None and found[0].bound is not None and found[0].bound < len(self.classes_):
             raise UserError(f"the model has {found[0].bound} classes, and y {len(self.classes_)}")

@@ -96,6 +96,14 @@ ENTRIES: Mapping[str, Callable[[Model], Graph]] = {
 }
 
 
+def lacking(model: Model, name: str) -> str | None:
+    """What a model would need to have an entry point, if it lacks that: `loss`, or `loss or metric`."""
+    roles = {port.role for port in model.forward[False].outputs}
+    if name in ("backward", "gradients", "apply", "train_step") and "loss" not in roles:
+        return "loss"
+    return "loss or metric" if name == "evaluate" and roles.isdisjoint(SUMMED_ROLES) else None
+
+
 def _adjoint_names(adjoints: Mapping[Value, Value]) -> dict[Value, str]:
     """A name for each adjoint: `d_` and its primal's. An adjoint that several share (a sum hands it on as it is) is
     named after the one with the plainest name, the latest of those."""

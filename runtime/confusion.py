@@ -30,7 +30,7 @@ def classes(evaluate: Entry, predict: Entry) -> tuple[TensorSpec, TensorSpec] | 
 
 def table(program: Program, inputs: Data, targets: Data) -> npt.NDArray[np.int64] | None:
     """See `Program.confusion`."""
-    entry = program.image("train").manifest.entries["evaluate"]
+    entry = program.having("evaluate").manifest.entries["evaluate"]
     found = classes(entry, program.image("predict").manifest.entries["predict"])
     if found is None or found[0].bound is None:
         return None

@@ -18,18 +18,20 @@ from tapeless.runtime.buffers import Array, Views
 from tapeless.runtime.call import Call, Memory
 from tapeless.runtime.context import seed_words
 from tapeless.runtime.data import Data, Examples
-from tapeless.runtime.errors import CheckpointError, DataError
+from tapeless.runtime.errors import CheckpointError, DataError, UserError
 from tapeless.runtime.image import Image
 from tapeless.runtime.manifest import Entry, Manifest
 from tapeless.runtime.run import Options, Run
 from tapeless.runtime.staging import call_over
 
-Group = Literal["train", "predict", "gradients", "apply"]
+Group = Literal["start", "predict", "evaluate", "gradients", "apply", "train"]
 GROUPS: dict[Group, tuple[str, ...]] = {
-    "train": ("init", "permutation", "train_step", "evaluate"),
+    "start": ("init", "permutation"),
     "predict": ("predict",),
+    "evaluate": ("evaluate",),
     "gradients": ("gradients",),
     "apply": ("apply",),
+    "train": ("init", "permutation", "train_step", "evaluate"),
 }
 
 Images = Callable[[Group, int | None], Image]
@@ -64,20 +66,29 @@ class Program:
         capacity = capacity or self.batch
         key = (group, capacity)
         if key not in self._images:
-            self._images[key] = self._source(group, capacity)
+            image = self._source(group, capacity)
+            for entry in GROUPS[group]:
+                if entry not in image.manifest.entries:
+                    raise UserError(f"the program {image.manifest.model} was built without `{entry}`")
+            self._images[key] = image
         return self._images[key]
+
+    def having(self, entry: str) -> Image:
+        """Machine code that has an entry: what is there already, else the smallest group with it."""
+        groups = [group for group, names in GROUPS.items() if entry in names]
+        return self.image(next((group for group in groups if (group, self.batch) in self._images), groups[0]))
 
     @property
     def manifest(self) -> Manifest:
         if not self._images:
-            self.image("train")
+            self.image("start")
         return next(iter(self._images.values())).manifest
 
     def memory(self) -> Memory:
         """The state and the rest, initialised from the seed unless weights have been loaded."""
         memory = self._allocated()
         if not self._initialised:
-            Call(self.image("train"), "init", memory, 1, seed=self._seed).run(0, 0)
+            Call(self.having("init"), "init", memory, 1, seed=self._seed).run(0, 0)
             self._initialised = True
         return memory
 
@@ -126,11 +137,12 @@ class Program:
 
     def evaluate(self, inputs: Data, targets: Data = None) -> dict[str, float]:
         """The loss and the metrics over all the examples, each batch weighed by its rows."""
-        return self.evaluate_examples(self.bind("train", "evaluate", inputs, targets))
+        entry = self.having("evaluate").manifest.entries["evaluate"]
+        return self.evaluate_examples(data.bind(entry.data, inputs, targets))
 
     def evaluate_examples(self, examples: Examples, order: Array | None = None) -> dict[str, float]:
         """As `evaluate`, on checked data; with `order`, on those rows alone."""
-        image = self.image("train")
+        image = self.having("evaluate")
         call = call_over(image, "evaluate", self.memory(), self.threads, examples, order)
         rows = examples.rows if order is None else len(order)
         call.run(0, rows)
