@@ -5,6 +5,7 @@ Nothing here imports the compiler until it is needed: a program that has been co
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -163,7 +164,9 @@ class _Compiled:
         key = disk.key(**self._model.identity, dtype=self._dtype, entries=GROUPS[group], capacity=capacity)
         stored = self._store.get(key)
         if stored is not None:
-            return Image.from_bytes(stored)
+            # What is whole but no image was put there by something else: it is compiled again and replaced.
+            with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RuntimeError):
+                return Image.from_bytes(stored)
         from tapeless.pipeline import target_named
 
         long = next(name for name, short in DTYPES.items() if short == self._dtype)

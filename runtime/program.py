@@ -187,12 +187,12 @@ class Program:
 
     def vector(self) -> npt.NDArray[np.float64]:
         """All trainable parameters, one after the other, as one flat vector."""
-        return np.concatenate([view.ravel() for view in self._trainable()]).astype(np.float64)
+        return np.concatenate([view.ravel() for view in self.trainable()]).astype(np.float64)
 
     def set_vector(self, vector: npt.ArrayLike) -> None:
         """Sets all trainable parameters from one flat vector."""
         flat = np.asarray(vector)
-        views = self._trainable()
+        views = self.trainable()
         count = sum(view.size for view in views)
         if flat.shape != (count,):
             raise DataError(f"the parameters are a vector of {count} numbers, not of shape {list(flat.shape)}")
@@ -214,7 +214,8 @@ class Program:
         self.progress = None
         Call(image, "apply", memory, self.threads).run(0, 0)
 
-    def _trainable(self) -> list[Array]:
+    def trainable(self) -> list[Array]:
+        """Live views of the parameters that training changes, in the order of `vector`."""
         parameters = self.parameters
         return [parameters[slot.name] for slot in self.manifest.gradients.slots]
 

@@ -75,6 +75,8 @@ class Training:
         self.log = JsonLines(options.log) if options.log is not None else None
         self.stopped = False
         self.chunk = self.batch
+        self.kept = np.empty_like(program.memory().state)  # the state as it was before the current chunk
+        self.guarded = self._finite()  # weights that were set to infinity on purpose are left alone
 
     # -- before the first step
 
@@ -189,9 +191,13 @@ class Training:
         limits = [self.timetable.steps_left(progress.steps)]
         limits.append(None if self.options.max_steps is None else self.options.max_steps - progress.steps)
         steps = min([self.chunk // batch, *(max(limit, 1) for limit in limits if limit is not None)])
+        if self.guarded:
+            np.copyto(self.kept, self.program.memory().state)
         started = time.perf_counter()
         done = self.call.run(progress.position, min(progress.position + steps * batch, rows))
         seconds = time.perf_counter() - started
+        if self.guarded and not self._finite():
+            raise self._spoilt()
         count = done - progress.position
         progress.steps += -(-count // batch)
         progress.position, progress.sums = done, [float(total) for total in self.call.sums]
@@ -242,13 +248,40 @@ class Training:
             if (note := f"a checkpoint was left out: {error}") not in self.so_far.notes:
                 self.so_far.notes.append(note)
 
-    def _not_finite(self) -> TrainingStopped:
+    def _finite(self) -> bool:
+        """Whether every trained parameter is finite."""
+        with np.errstate(over="ignore", invalid="ignore"):  # a sum is finite when all its terms are, barring overflow
+            return all(np.isfinite(view.sum()) or np.isfinite(view).all() for view in self.program.trainable())
+
+    def _spoilt(self) -> TrainingStopped:
+        """Repeats a chunk after which parameters are not finite, up to the step that made them so, and undoes that one.
+
+        A finite loss can have a gradient that is not: sqrt at 0.
+        """
+        progress, state, rows = self.progress, self.program.memory().state, len(self.train)
+        np.copyto(state, self.kept)
+        self.call.sums[:] = progress.sums or 0
+        while progress.position < rows:
+            np.copyto(self.kept, state)
+            end = min(progress.position + self.batch, rows)
+            self.call.run(progress.position, end)
+            if self.call.status == NOT_FINITE:
+                return self._not_finite()
+            if not self._finite():
+                np.copyto(state, self.kept)
+                break
+            progress.steps += 1
+            progress.position, progress.sums = end, [float(total) for total in self.call.sums]
+        self.so_far.steps = progress.steps
+        return self._not_finite("the gradient of the loss")
+
+    def _not_finite(self, what: str = "the loss") -> TrainingStopped:
         result, best = self.entry.results[0], self.progress.best
         where = f" (line {result.line})" if result.line else ""
         kept = f"those of epoch {best.epoch}, the best" if best is not None and best.epoch else "those before that step"
         step = int(self.program.state["step"]) + 1
         return TrainingStopped(
-            f"the loss{where} is not finite at step {step}, in epoch {self.progress.epochs + 1}; "
+            f"{what}{where} is not finite at step {step}, in epoch {self.progress.epochs + 1}; "
             f"the weights are {kept}. A smaller learning rate or `clip_norm` often helps",
             step,
         )

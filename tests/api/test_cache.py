@@ -4,8 +4,10 @@ import os
 
 import pytest
 
+import tapeless
 from tapeless import cache
 from tapeless.cache import Cache, NoCache
+from tapeless.runtime.image import pack
 
 
 def test_what_is_put_is_found(tmp_path):
@@ -60,3 +62,14 @@ def test_the_package_digest_covers_every_stage():
         f"tapeless.{name}" for name in ("ir", "compiler", "codegen", "runtime")
     }
     assert all((folder / "__init__.py").is_file() for folder in cache.stage_folders().values())
+
+
+def test_an_entry_that_is_no_image_is_compiled_again(tmp_path):
+    model = tapeless.load("model M:\n    input x: [batch]\n    param w = 2\n    output y = x * w\n")
+    assert list(model.compile(cache=tmp_path).predict([1, 2])) == [2, 4]
+    paths = sorted(tmp_path.iterdir())
+    for content in (b"no image", pack({"format": 1}, b""), pack({}, b"code"), pack([], b"")):
+        for path in paths:
+            Cache(tmp_path).put(path.stem, content)
+        assert list(model.compile(cache=tmp_path).predict([1, 2])) == [2, 4]
+        assert Cache(tmp_path).get(paths[0].stem) != content
