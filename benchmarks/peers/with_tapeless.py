@@ -6,11 +6,11 @@ import os
 import sys
 
 import numpy as np
+from peers.serve import serve
+from workloads import named
 
 import tapeless
-from peers.serve import serve
 from tapeless.runtime.call import Call
-from workloads import named
 
 workload = named(sys.argv[1])
 program = tapeless.load(workload.source).compile(threads=int(os.environ["THREADS"]))

@@ -6,7 +6,6 @@ import os
 import sys
 
 import torch
-
 from peers.serve import serve
 from workloads import named
 
