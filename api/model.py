@@ -68,8 +68,6 @@ class Model:
         `batch` is the number of rows of a training step (None: as the model says); every other call takes any number
         of rows. `threads`: see Program. `cache`: whether compiled programs are kept on disk, or the folder for them.
         """
-        if batch is not None and batch < 1:
-            raise UserError(f"a batch has at least one row, not {batch}")
         store = disk.Cache(None if cache is True else Path(cache)) if cache else disk.NoCache()
         return Program(_Compiled(self, _dtype(dtype), store), seed, threads, batch)
 

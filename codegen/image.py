@@ -133,6 +133,7 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
         "target": {key: getattr(target, key) for key in ("name", "triple", "cpu", "features")},
         "state": _block(state, [(slot.name, slot.type, slot.role) for slot in program.slots]),
         "gradients": _block(gradients, [(slot.name, slot.type, slot.role) for slot in trained]),
+        "data": [{**_tensor(d.name, d.type), "role": d.role, "bound": d.bound} for d in program.data],
         "entries": described,
         "settings": asdict(program.settings),
         "source": program.source.text,

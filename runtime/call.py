@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tapeless.runtime import context as abi
 from tapeless.runtime import threads
 from tapeless.runtime.buffers import Array, Bytes, address, aligned
+from tapeless.runtime.errors import UserError
 from tapeless.runtime.image import Image
 
 
@@ -26,7 +27,10 @@ class Memory:
 
     def workspace(self, count: int) -> Bytes:
         if len(self._workspace) < count:
-            self._workspace = aligned(count)
+            try:
+                self._workspace = aligned(count)
+            except MemoryError:
+                raise UserError(f"there is no memory for the {count:,} bytes of a step; take a smaller batch") from None
         return self._workspace
 
 

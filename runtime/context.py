@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 
+from tapeless.runtime.arguments import whole
+
 OK = 0
 NOT_FINITE = 1
 
@@ -47,6 +49,5 @@ def with_pointers(count: int) -> type[Context]:
 
 def seed_words(seed: int) -> tuple[int, int]:
     """A seed of up to 64 bits as the two words of the random generator's key, the low one first."""
-    if not 0 <= seed < 1 << 64:
-        raise ValueError(f"a seed is an integer from 0 to 2**64 - 1, not {seed}")
+    seed = whole("seed", seed, 0, (1 << 64) - 1)
     return seed & 0xFFFFFFFF, seed >> 32

@@ -113,11 +113,17 @@ def _column_groups(header: Sequence[str]) -> dict[str, list[str]]:
     return groups
 
 
-def by_name(specs: Sequence[TensorSpec], inputs: Data, targets: Data = None) -> dict[str, npt.ArrayLike]:
-    """One array for each spec out of what a caller gave: arrays where one is wanted, dicts where several are."""
+def by_name(
+    specs: Sequence[TensorSpec], inputs: Data, targets: Data = None, declared: Sequence[TensorSpec] = ()
+) -> dict[str, npt.ArrayLike]:
+    """The arrays that a caller gave, one at least for each spec: arrays where one is wanted, dicts where several are.
+
+    `declared` are all that the model has; what of these is given and not among `specs` is let pass.
+    """
     given: dict[str, npt.ArrayLike] = {}
     for role, value in (("input", inputs), ("target", targets)):
         wanted = [spec.name for spec in specs if spec.role == role]
+        wanted = wanted or [spec.name for spec in declared if spec.role == role][:1]
         if isinstance(value, Mapping):
             given.update(value)
         elif value is not None:
@@ -132,12 +138,14 @@ def by_name(specs: Sequence[TensorSpec], inputs: Data, targets: Data = None) -> 
     if missing:
         found = f"; found {_listed(given)}" if given else ""
         raise DataError(f"the {missing[0].role} `{missing[0]}` is missing{found}")
-    return {spec.name: given[spec.name] for spec in specs}
+    return given
 
 
-def bind(specs: Sequence[TensorSpec], inputs: Data, targets: Data = None) -> Examples:
-    """Checked, contiguous arrays for `specs`. DataError says what does not fit."""
-    given = by_name(specs, inputs, targets)
+def bind(
+    specs: Sequence[TensorSpec], inputs: Data, targets: Data = None, declared: Sequence[TensorSpec] = ()
+) -> Examples:
+    """Checked, contiguous arrays for `specs`, those of `declared` that are needed. DataError says what does not fit."""
+    given = by_name(specs, inputs, targets, declared)
     arrays = [_checked(spec, given[spec.name]) for spec in specs]
     counts: dict[str, int] = {}
     for spec, array in zip(specs, arrays, strict=True):
@@ -148,7 +156,13 @@ def bind(specs: Sequence[TensorSpec], inputs: Data, targets: Data = None) -> Exa
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"`{name}` has {count}" for name, count in counts.items())
         raise DataError(f"the arrays have different numbers of rows: {listed}")
-    rows = next(iter(counts.values()), 0)
+    if not counts:  # nothing depends on the data: they say how many rows there are all the same
+        others = {spec.name: spec for spec in declared if spec.name in given and np.ndim(given[spec.name])}
+        for name, spec in others.items():
+            counts[name] = len(np.asarray(given[name])) // max(multiple_of_rows(spec.shape[0]) if spec.shape else 1, 1)
+        if not counts and declared:
+            raise DataError(f"no data were given; the model takes {_listed(map(str, declared))}")
+    rows = next(iter(counts.values()), 1)
     if counts and rows == 0:
         raise DataError("the data are empty: there are no rows")
     for spec, array in zip(specs, arrays, strict=True):

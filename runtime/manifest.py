@@ -153,6 +153,7 @@ class Manifest:
     settings: Settings
     source: str
     target: Mapping[str, Any] = field(default_factory=dict)
+    data: tuple[TensorSpec, ...] = ()  # all inputs and targets of the model; an entry may need fewer
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Manifest:
@@ -169,6 +170,7 @@ class Manifest:
             settings=Settings(**{k: v for k, v in value.get("settings", {}).items() if k in known}),
             source=value.get("source", ""),
             target=value.get("target", {}),
+            data=tuple(_tensor(t, "input") for t in value.get("data", ())),
         )
 
 

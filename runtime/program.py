@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tapeless.runtime import buffers, checkpoint, confusion, data, resumption, training
+from tapeless.runtime import arguments, buffers, checkpoint, confusion, data, resumption, training
 from tapeless.runtime.buffers import Array, Views
 from tapeless.runtime.call import Call, Memory
 from tapeless.runtime.context import seed_words
@@ -55,8 +55,8 @@ class Program:
         self._views: Views | None = None
         self._by_roles: dict[tuple[str, ...], Views] = {}
         self._initialised = False
-        self.batch = batch
-        self.threads = threads
+        self.batch = arguments.rows_of_a_batch(batch)
+        self.threads = arguments.threads(threads)
         self.progress: resumption.Progress | None = None  # where the last run stands
 
     # -- machine code and memory, made when first needed
@@ -129,16 +129,19 @@ class Program:
 
     def bind(self, group: Group, entry: str, inputs: Data, targets: Data = None) -> Examples:
         """Data checked against what an entry takes."""
-        return data.bind(self.image(group).manifest.entries[entry].data, inputs, targets)
+        return self._bound(self.image(group), entry, inputs, targets)
+
+    def _bound(self, image: Image, entry: str, inputs: Data, targets: Data = None) -> Examples:
+        return data.bind(image.manifest.entries[entry].data, inputs, targets, image.manifest.data)
 
     def fit(self, inputs: Data, targets: Data = None, **options: Any) -> Run:
         """Trains on the examples. The options, and what they are by default, are those of `run.Options`."""
+        arguments.known(options, Options.__dataclass_fields__)
         return training.fit(self, inputs, targets, Options(**options))
 
     def evaluate(self, inputs: Data, targets: Data = None) -> dict[str, float]:
         """The loss and the metrics over all the examples, each batch weighed by its rows."""
-        entry = self.having("evaluate").manifest.entries["evaluate"]
-        return self.evaluate_examples(data.bind(entry.data, inputs, targets))
+        return self.evaluate_examples(self._bound(self.having("evaluate"), "evaluate", inputs, targets))
 
     def evaluate_examples(self, examples: Examples, order: Array | None = None) -> dict[str, float]:
         """As `evaluate`, on checked data; with `order`, on those rows alone."""
@@ -152,7 +155,7 @@ class Program:
         """The model's outputs for any number of rows: an array, or a dict by name if the model has several."""
         image = self.image("predict")
         entry = image.manifest.entries["predict"]
-        examples = data.bind(entry.data, inputs)
+        examples = self._bound(image, "predict", inputs)
         outputs = [np.zeros(spec.concrete(examples.rows), spec.dtype) for spec in entry.outputs]
         call_over(image, "predict", self.memory(), self.threads, examples, outputs=outputs).run(0, examples.rows)
         if len(outputs) == 1:
@@ -223,7 +226,7 @@ class Program:
         """Fills the gradient block for all rows taken as one batch; the loss."""
         image = self.image("gradients")
         entry = image.manifest.entries["gradients"]
-        examples = data.bind(entry.data, inputs, targets)
+        examples = self._bound(image, "gradients", inputs, targets)
         if examples.rows > image.manifest.capacity:
             # Powers of two: few programs serve all sizes.
             image = self.image("gradients", 1 << (examples.rows - 1).bit_length())

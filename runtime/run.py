@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
+from tapeless.runtime.arguments import rows_of_a_batch, threads, whole
 from tapeless.runtime.data import Data
+from tapeless.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from tapeless.runtime.program import Program
@@ -53,6 +57,18 @@ class Options:
     resume: bool | str | Path = False
     log: str | Path | None = None
     max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        """Plain integers of all that count as such; UserError for what is no possible value."""
+        for name in ("epochs", "patience", "max_steps"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, whole(name, value))
+        object.__setattr__(self, "batch", rows_of_a_batch(self.batch))
+        object.__setattr__(self, "threads", threads(self.threads))
+        if not (self.validation is None or isinstance(self.validation, tuple | float | int | np.number)):
+            raise UserError(f"`validation` is a fraction of the rows or a pair (inputs, targets), not {self.validation!r}")
+        if isinstance(self.validation, tuple) and len(self.validation) != 2:
+            raise UserError(f"`validation` is a pair (inputs, targets), not {len(self.validation)} things")
 
 
 @dataclass

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+from tapeless.runtime.errors import UserError
+
 NativeEntry = Callable[[int, int], int]
 ENTRY = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32)
 
@@ -35,7 +37,7 @@ class Team:
 
     def __init__(self, size: int) -> None:
         if size < 1:
-            raise ValueError(f"a program runs on at least one thread, not {size}")
+            raise UserError(f"a program runs on at least one thread, not {size}")
         self.size = size
         self.restart()
 

@@ -48,8 +48,6 @@ class Training:
         self.begin = time.perf_counter()
         self.program, self.options = program, options
         self.timetable = Timetable.parse(options.every or DEFAULT)
-        if options.max_steps is not None and options.max_steps < 0:
-            raise UserError(f"the number of steps is 0 or more, not {options.max_steps}")
         if options.save is not None:
             checkpoint.check_writable(options.save)
         notes = self._resumed()
@@ -107,15 +105,12 @@ class Training:
         own = isinstance(options.validation, tuple)
         asked = {name: value for name in ("epochs", "patience", "monitor", "rising")
                  if (value := getattr(options, name)) is not None}  # fmt: skip
-        if isinstance(options.validation, float | int):
+        if isinstance(options.validation, float | int | np.number):
             asked["validation"] = float(options.validation)
         elif own:
             asked["validation"] = 0.0
         defaults = self.image.manifest.settings if known is None else known.settings
         settings: Settings = replace(defaults, batch=self.batch, **asked)
-        for name in ("epochs", "patience"):
-            if (getattr(settings, name) or 0) < 0:
-                raise UserError(f"`{name}` is 0 or more, not {getattr(settings, name)}")
         data = resumption.fingerprint(self.entry.data, self.examples)
         if known is None:
             found = Progress(settings, self.examples.rows, data, own)
