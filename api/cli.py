@@ -94,11 +94,11 @@ def inspect(
     file: Path, sizes: tuple[str, ...], model: str | None, stage: str, entry: str | None, dot: bool, plain: bool,
     batch: int | None, dtype: str, target: str | None, out: Path | None,
 ) -> None:  # fmt: skip
-    """Prints a stage of the compilation; `tapeless inspect op NAME` prints an operation's definition."""
+    """Prints a stage of the compilation; `tapeless inspect op NAME` prints an operation's definition, `inspect op` lists them."""
     from tapeless import inspector
 
     if str(file) == "op" and not file.exists():
-        text = "\n".join(inspector.operation_text(name) for name in sizes)
+        text = "\n".join(inspector.operation_text(name) for name in sizes) if sizes else inspector.operations_text()
     else:
         inspection = load_model(file, sizes, model).inspect(dtype, batch, target)
         text = inspection.dot(stage, entry) if dot else inspection.stage(stage, entry, source=not plain)

@@ -89,13 +89,13 @@ def train(
     )  # fmt: skip
     for note in run.notes:
         click.echo(f"note: {note}", err=True)
-    written = [] if out is None else [f"weights in {out}"]
+    written = [f"weights in {out}" if out else "the weights were not saved; `--out weights.safetensors` saves them"]
     if plot and out is not None and run.epochs:
         picture = out.with_suffix(".png")
         curves.draw(run, picture)
         written.append(f"learning curves in {picture}")
     if not quiet:
-        _report(run, before, written)
+        _report(run, before, written, out is not None)
     return INTERRUPTED if run.interrupted else None
 
 
@@ -103,9 +103,9 @@ def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
-def _report(run: Run, before: float, written: list[str]) -> None:
+def _report(run: Run, before: float, written: list[str], saved: bool) -> None:
     if run.interrupted:
-        click.echo(f"interrupted in epoch {run.epochs + 1}" + ("; --resume continues" if written else ""), err=True)
+        click.echo(f"interrupted in epoch {run.epochs + 1}" + ("; --resume continues" if saved else ""), err=True)
     first = f", the first step {before + run.first_step:.2f} s after the start" if run.first_step else ""
     click.echo(f"{_count(run.epochs, 'epoch')}, {_count(run.steps, 'step')} in {run.seconds:.2f} s{first}")
     if run.epochs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import html
 import inspect
+import textwrap
 from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,9 @@ class Inspection:
     def graph(self, stage: str, entry: str | None = None) -> Graph:
         """The graph of a stage that is one. UserError for another stage or an unknown entry."""
         if stage == "forward":
-            return self._pipeline.model.forward[entry not in ("predict", "evaluate")]
+            if entry in ("predict", "evaluate"):  # these are parts of the forward graph; the others hold it whole
+                return self._pipeline.entry(entry)
+            return self._pipeline.model.forward[True]
         if stage == "update":
             return self._pipeline.model.update
         if stage == "backward":
@@ -254,6 +257,13 @@ def memory_text(image: Image, entry: str) -> str:
         phases = f"phases {min(spans[name])} to {max(spans[name])}"
         out.append(f"  {int(places[name]):>10,}  {name:<24} {types[name]:<16} {phases}")
     return "\n".join(out) + "\n"
+
+
+def operations_text() -> str:
+    """The names of all operations."""
+    from tapeless.ir.ops import OPERATIONS
+
+    return textwrap.fill("  ".join(sorted(OPERATIONS)), 100) + "\n"
 
 
 def operation_text(name: str) -> str:

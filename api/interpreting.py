@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -93,7 +94,9 @@ def _chosen(path: Path, name: str | None) -> Graph:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from error
     except (TextError, IRTypeError) as error:
-        raise UserError(f"{path}: {error}") from error
+        formulas = any(re.match(r" +# \S+ \| ", line) for line in path.read_text("utf-8").splitlines())
+        hint = "; it holds formulas for reading: write it anew with `tapeless inspect --plain`" if formulas else ""
+        raise UserError(f"{path}: {error}{hint}") from error
     if name is None and len(graphs) == 1:
         return next(iter(graphs.values()))
     if name not in graphs:

@@ -88,17 +88,6 @@ def load(text: str, file: str = "model.tl", *, sizes: Mapping[str, int | float] 
         raise ProgramErrors(found, sources) from None
 
 
-def parse_only(text: str, file: str = "model.tl") -> ast.File:
-    """The syntax tree of a program. Raises ProgramErrors if it cannot be read."""
-    from tapeless.compiler.parser import parse
-
-    source = Source(file, text)
-    tree, faults = parse(source)
-    if faults:
-        raise ProgramErrors(faults, {file: source})
-    return tree
-
-
 def _load(source: Source, sizes: dict[str, int | float], dtype: DType, model: str | None, sources: dict[str, Source],
           found: list[Diagnostic]) -> Model:  # fmt: skip
     module = read_module(source, found.append, sources)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ def write_atomically(path: str | Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, _permissions())
         os.replace(temporary, path)
         _sync_folder(path.parent)
     _clear_away(path)
@@ -58,7 +57,9 @@ def check_writable(path: str | Path) -> None:
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[tuple[int, str]]:
     """A temporary file in the same folder, removed if anything goes wrong. Its name holds machine and process."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f"{_prefix(path)}{os.getpid()}.", suffix=SUFFIX, dir=path.parent)
+    temporary = str(path.parent / f"{_prefix(path)}{os.getpid()}.{secrets.token_hex(4)}{SUFFIX}")
+    # Not by tempfile, whose files are private: this one is as readable as any new file.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         yield descriptor, temporary
     except BaseException:
@@ -100,13 +101,6 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _permissions() -> int:
-    """What a newly created file would have got; mkstemp's own are private."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def save(path: str | Path, state: Mapping[str, Array], metadata: Mapping[str, str]) -> None:

@@ -185,7 +185,11 @@ class Training:
         words = list(setting.words)
         if words:
             name = words.pop(0)
-            if name.name not in watched:
+            body = self.program.definition.body
+            written = [line.name for line in body if isinstance(line, ast.Loss | ast.Metric)]
+            if name.name not in watched and name.name in written:
+                self.broken = True  # it is there, but a fault has been found on the way to it
+            elif name.name not in watched:
                 near = nearest(name.name, watched)
                 raise self.fault("E0603", f"there is no loss or metric `{name.name}` to watch", name.span,
                                  f"Did you mean `{near}`?" if near else f"There are {', '.join(f'`{one}`' for one in watched)}.")  # fmt: skip

@@ -201,3 +201,17 @@ def test_a_confusion_table(digits, cache_folder):
     wide = np.eye(30, dtype=int)
     wide[3, 7] = 1234
     assert tables.confusion_text(wide) == "most often confused:\n  3 taken for 7: 1,234 times\n"
+
+
+def test_hints_for_what_comes_next(tapeless, here):
+    code, out, _ = tapeless("inspect", "op")
+    assert code == 0 and {"add", "matmul", "scan"} <= set(out.split())
+    code, out, _ = tapeless("inspect", "digits.tl", "--stage", "forward", "--entry", "predict")
+    assert code == 0 and "output probs" in out and "loss" not in out.replace("# ", "")
+    assert tapeless("inspect", "digits.tl", "--stage", "forward", "--out", "formulas.ir")[0] == 0
+    code, _, err = tapeless("run", "formulas.ir", "--data", "digits.npz")
+    assert code == 2 and "inspect --plain" in err
+    code, out, _ = tapeless("train", "digits.tl", "hidden=16", "--data", "digits.npz", "--epochs", 1)
+    assert code == 0 and "the weights were not saved; `--out" in out
+    code, _, err = tapeless("check", "digits.tl", "hidden=0")
+    assert code == 2 and "E0209" in err and "E0603" not in err
