@@ -32,3 +32,20 @@ def test_the_regression_finds_the_certified_answer():
     printed = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True).stdout
     errors = [float(error) for error in re.findall(r"relative error (\S+)", printed)]
     assert len(errors) == 3 and max(errors) < 1e-8, printed
+
+
+def printed_by(module: str, *arguments: str) -> str:
+    """What `python -m examples.MODULE` prints, started from the repository's folder."""
+    command = [sys.executable, "-m", f"examples.{module}", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=EXAMPLES.parent).stdout
+
+
+def number(printed: str, before: str) -> float:
+    """The number that is printed after some words."""
+    found = re.search(re.escape(before) + r"\s+([-+\d.e]+)", printed)
+    assert found is not None, printed
+    return float(found[1])
+
+
+def test_trigrams_say_what_the_text_is_worth():
+    assert 2.5 < number(printed_by("text.trigram"), "trigrams:") < 3.1
