@@ -6,7 +6,7 @@ comes from the cache never does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 from tapeless.codegen.image import Image, compile_image
@@ -14,6 +14,7 @@ from tapeless.compiler import entries, fusion, parser, passes, unparse
 from tapeless.compiler import model as front
 from tapeless.compiler.diagnostics import ProgramErrors, Source, render_all
 from tapeless.compiler.differentiate import DifferentiationError
+from tapeless.compiler.model import Model
 from tapeless.ir.graph import Graph
 from tapeless.ir.target import TARGETS, Target, named
 from tapeless.ir.types import DType
@@ -71,10 +72,7 @@ class Pipeline:
     def backward(self) -> Graph:
         """The training forward pass and the gradient of the loss, for reading."""
         self._require("backward")
-        try:
-            return entries.backward(self.model)
-        except DifferentiationError as error:
-            raise SourceError(str(error)) from error
+        return self._differentiated(entries.backward)
 
     def entry(self, name: str) -> Graph:
         """An entry point, as differentiation and the front end leave it. UserError if there is none of that name."""
@@ -82,11 +80,16 @@ class Pipeline:
             raise UserError(f"there is no entry {name!r}; there are {', '.join(entries.ENTRIES)}")
         if name not in self._entries:
             self._require(name)
-            try:
-                self._entries[name] = entries.ENTRIES[name](self.model)
-            except DifferentiationError as error:
-                raise SourceError(str(error)) from error
+            self._entries[name] = self._differentiated(entries.ENTRIES[name])
         return self._entries[name]
+
+    def _differentiated(self, make: Callable[[Model], Graph]) -> Graph:
+        """A graph made from the model. Raises SourceError where a step on the way to the loss has no derivative."""
+        try:
+            return make(self.model)
+        except DifferentiationError as error:
+            errors = ProgramErrors([error.diagnostic()], {source.file: source for source in self.model.sources})
+            raise SourceError(str(errors), errors) from error
 
     def _require(self, name: str) -> None:
         if (lacking := entries.lacking(self.model, name)) is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tapeless.compiler.diagnostics import Diagnostic
 from tapeless.ir.graph import Builder, Graph, Node, Value
 from tapeless.ir.ops import NoDerivative, operation
 
@@ -20,6 +21,15 @@ class DifferentiationError(Exception):
         super().__init__(f"`{node.op}` stands between the loss and a parameter: {reason}")
         self.node = node
         self.reason = reason
+
+    def diagnostic(self) -> Diagnostic:
+        """What to tell the user, at the place in the source."""
+        return Diagnostic(
+            "E0401",
+            f"the loss depends on a parameter through this step, which has no derivative: {self.reason}",
+            self.node.span,
+            hint="Choose with `where(c, a, b)`, whose derivative is that of the side chosen.",
+        )
 
 
 def differentiate(
@@ -47,7 +57,7 @@ def differentiate(
             if gradient is None or value not in active:
                 continue
             if not value.type.dtype.is_float:
-                raise DifferentiationError(node, "an integer or a comparison has no derivative")
+                raise DifferentiationError(graph.producers.get(value, node), "an integer or a comparison has no derivative")
             known = adjoints.get(value)
             adjoints[value] = gradient if known is None else builder.emit("add", known, gradient)
     builder.span, builder.prefix = None, ""

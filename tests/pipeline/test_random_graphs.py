@@ -189,10 +189,15 @@ class Grower:
         return self.b.broadcast_to(self.small(reduced), value.type.shape, (0,))
 
     def normalise(self, value: Value) -> Value:
-        """Over the batch: mean and deviation, as batch normalisation does."""
+        """Over the batch: mean and deviation, as batch normalisation does.
+
+        Rows are moved apart first: what is left of equal ones is rounding noise about zero, whose sign steps see.
+        """
         if value.type.rank != 2:
             return self.unary(value)
         b, shape = self.b, value.type.shape
+        apart = b.emit("sin", b.emit("cast", b.emit("iota", axis=0, shape=shape, dtype=DType.I32), dtype=self.dtype))
+        value = b.emit("add", value, apart)
         count = b.emit("count", shape=(Rows(),), dtype=self.dtype)
         mean = b.emit("div", b.emit("sum", value, axes=(0,)), b.broadcast_to(count, shape[1:], ()))
         centred = b.emit("sub", value, b.broadcast_to(mean, shape, (1,)))
