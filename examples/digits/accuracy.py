@@ -1,6 +1,6 @@
 """How well the digits model does on images it has not seen: seeds 0 to 4, a stratified fifth held out for each.
 
-    python examples/digits/accuracy.py
+    python -m examples.digits.accuracy
 
 The held-out fifth takes part in nothing. All of the other four are trained on: the model's own validation split, which
 would keep a fifth of them back, and with it early stopping are switched off.
@@ -11,19 +11,9 @@ from pathlib import Path
 import numpy as np
 
 import tapeless
+from examples.shared import stratified_split
 
 HERE = Path(__file__).parent
-
-
-def stratified_split(label: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two sorted arrays of row numbers, (kept, held out), with `fraction` of every class held out."""
-    generator = np.random.default_rng(seed)
-    held = []
-    for value in np.unique(label):
-        rows = generator.permutation(np.flatnonzero(label == value))
-        held.append(rows[: round(fraction * len(rows))])
-    held_out = np.sort(np.concatenate(held))
-    return np.setdiff1d(np.arange(len(label)), held_out), held_out
 
 
 def main() -> None:

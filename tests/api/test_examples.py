@@ -10,12 +10,17 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
-@pytest.mark.slow
-def test_the_digits_are_told_apart():
-    script = EXAMPLES / "digits" / "accuracy.py"
-    printed = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True).stdout
-    found = re.search(r"mean accuracy (\S+)", printed)
-    assert found is not None and float(found[1]) > 0.97, printed
+def printed_by(module: str, *arguments: str) -> str:
+    """What `python -m examples.MODULE` prints, started from the repository's folder."""
+    command = [sys.executable, "-m", f"examples.{module}", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=EXAMPLES.parent).stdout
+
+
+def number(printed: str, before: str) -> float:
+    """The number that is printed after some words."""
+    found = re.search(re.escape(before) + r"\s+([-+\d.e]+)", printed)
+    assert found is not None, printed
+    return float(found[1])
 
 
 def test_the_readme_shows_the_model_of_the_example():
@@ -34,18 +39,32 @@ def test_the_regression_finds_the_certified_answer():
     assert len(errors) == 3 and max(errors) < 1e-8, printed
 
 
-def printed_by(module: str, *arguments: str) -> str:
-    """What `python -m examples.MODULE` prints, started from the repository's folder."""
-    command = [sys.executable, "-m", f"examples.{module}", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=EXAMPLES.parent).stdout
-
-
-def number(printed: str, before: str) -> float:
-    """The number that is printed after some words."""
-    found = re.search(re.escape(before) + r"\s+([-+\d.e]+)", printed)
-    assert found is not None, printed
-    return float(found[1])
+@pytest.mark.slow
+def test_the_digits_are_told_apart():
+    assert number(printed_by("digits.accuracy"), "mean accuracy") > 0.97
 
 
 def test_trigrams_say_what_the_text_is_worth():
     assert 2.5 < number(printed_by("text.trigram"), "trigrams:") < 3.1
+
+
+def drawn_by(example: str, folder: Path) -> str:
+    """What an example's short form prints; its picture has to be there, and that of its README small enough to keep."""
+    pytest.importorskip("sklearn")
+    printed = printed_by(example, "--short", "--picture", str(folder / "picture.png"))
+    assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
+    kept = EXAMPLES / example.replace(".", "/")
+    pictures = re.findall(r"!\[[^]]*\]\((.*?)\)", (kept / "README.md").read_text())
+    assert pictures and all((kept / name).stat().st_size < 60_000 for name in pictures)
+    return printed
+
+
+def test_logistic_regression_finds_the_weights_of_scikit_learn(tmp_path: Path):
+    printed = drawn_by("cancer", tmp_path)
+    assert number(printed, "largest difference of a weight") < 1e-4
+    assert number(printed, "held-out accuracy") > 0.95
+
+
+def test_early_stopping_saves_a_network_from_learning_by_heart(tmp_path: Path):
+    printed = drawn_by("diabetes", tmp_path)
+    assert number(printed, "network") < 64 < number(printed, "not stopped")
