@@ -67,13 +67,18 @@ TITLES: dict[str, str] = {
     "E0603": "an unknown quantity to watch",
     "E0604": "an optimizer without the parameter and its gradient",
     "E0605": "an unknown hyper-parameter",
+    # Derivatives.
+    "E0701": "a derivative of the wrong shape",
+    "E0702": "a derivative by what has no name, or of a number",
+    "E0703": "a derivative of an integer or a comparison",
     # Parts of the language that this version leaves out.
     "E0901": "`scan` is not supported in this version",
     "E0902": "index notation is not supported in this version",
-    "E0904": "`grad` is not supported in this version",
     "E0906": "a function that is not supported in this version",
     "E0908": "an axis selection that is not supported in this version",
     # Warnings.
     "W0101": "a loss or metric that is no mean over the batch",
     "W0102": "a parameter that training never changes",
+    "W0103": "a derivative that is zero, because nothing leads there",
+    "W0104": "a derivative that adds up over rows",
 }

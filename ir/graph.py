@@ -198,6 +198,11 @@ class Builder:
         self._counts: dict[str, int] = {}
         self._constants: dict[tuple[Any, ...], Value] = {}
 
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """The nodes so far, in order: the builder's own list, which grows."""
+        return self._nodes
+
     def unique(self, hint: str) -> str:
         """A name not used before: the hint itself, or the hint with a number."""
         name = hint

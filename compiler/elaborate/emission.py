@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tapeless.compiler.elaborate.record import Record
 from tapeless.compiler.elaborate.values import Computed, TooLarge, describe, shape_text
 from tapeless.ir.graph import Builder, Graph, Node, Port, Span, Value
 from tapeless.ir.types import Dim, DType, Rows, Tensor
@@ -44,6 +45,7 @@ class Emitter:
 
     def __init__(self, name: str, real: DType) -> None:
         self.builder = Builder(name, real)
+        self.record = Record(self.builder)
         self.real = real
         self.where = ""
         self.span: Span | None = None
@@ -58,11 +60,23 @@ class Emitter:
 
     def emit(self, op: str, *operands: Value, name: str | None = None, **attrs: Any) -> Value:
         """One node of one result, named after the statement it is part of."""
+        self.count_one()
+        hint = name or (f"{self.where}.{op}" if self.where else op)
+        return self.builder.emit_node(op, operands, attrs, (), (hint,), self.span)[0]
+
+    def copied(self, node: Node, operands: Sequence[Value]) -> tuple[Value, ...]:
+        """A node of another graph, on operands of this one, named after the statement it is now part of."""
+        if node.op == "constant":
+            return (self.constant(node.attrs["value"], node.attrs["dtype"]),)
+        self.count_one()
+        hints = [f"{self.where}.{node.op}" if self.where else node.op] * len(node.results)
+        return self.builder.emit_node(node.op, operands, node.attrs, node.regions, hints, self.span)
+
+    def count_one(self) -> None:
+        """Count a node. Raises TooLarge."""
         self.count += 1
         if self.count > NODES:
             raise TooLarge(f"this program has more than {NODES} operations when it is written out", self.span or Span("", 1, 1, 1, 2))
-        hint = name or (f"{self.where}.{op}" if self.where else op)
-        return self.builder.emit_node(op, operands, attrs, (), (hint,), self.span)[0]
 
     def once(self, op: str, *operands: Value, name: str | None = None, **attrs: Any) -> Value:
         """Like `emit`, but equal nodes are one: for broadcasts and the like, which a reader wants to see once."""

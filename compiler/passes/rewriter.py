@@ -41,6 +41,12 @@ class Rule:
     example: Callable[..., Value]
 
 
+def computation(op: str, operands: Sequence[Value], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> tuple[Any, ...]:
+    """What a node computes, as a key: equal for nodes whose results are the same."""
+    ordered = sorted(operands, key=lambda value: value.name) if op in COMMUTATIVE else operands
+    return (op, tuple(ordered), tuple(sorted(attrs.items(), key=lambda item: item[0])), tuple(map(id, regions)))
+
+
 class Rewriter(Builder):
     """A builder that applies rules, folds constants and shares equal nodes."""
 
@@ -81,8 +87,7 @@ class Rewriter(Builder):
         names: Sequence[str] = (),
         span: Span | None = None,
     ) -> tuple[Value, ...]:
-        ordered = sorted(operands, key=lambda value: value.name) if op in COMMUTATIVE else operands
-        key = (op, tuple(ordered), tuple(sorted(attrs.items(), key=lambda item: item[0])), tuple(map(id, regions)))
+        key = computation(op, operands, attrs, regions)
         if key in self._made:
             return self._made[key]
         node = Node(op, tuple(operands), (), attrs, tuple(regions), span or self.span)

@@ -1,16 +1,15 @@
 """The functions that the language itself cannot express; all others are written in it, in `std`."""
 
-from tapeless.compiler.elaborate.functions import movement, pointwise, random, reductions, shaping
+from tapeless.compiler.elaborate.functions import derivatives, movement, pointwise, random, reductions, shaping
 from tapeless.compiler.elaborate.functions.movement import indexed
 from tapeless.compiler.elaborate.functions.reductions import quotient_of_totals
 from tapeless.compiler.elaborate.functions.registry import BUILTINS, CallSite
 
 # Names of LANGUAGE that have no meaning in this version, with the code that says so.
 UNSUPPORTED: dict[str, str] = {
-    "grad": "E0904",
     **dict.fromkeys(
         ("orthogonal", "sort", "einsum"), "E0906"
     ),
 }
 
-__all__ = ["BUILTINS", "UNSUPPORTED", "CallSite", "indexed", "movement", "pointwise", "quotient_of_totals", "random", "reductions", "shaping"]
+__all__ = ["BUILTINS", "UNSUPPORTED", "CallSite", "derivatives", "indexed", "movement", "pointwise", "quotient_of_totals", "random", "reductions", "shaping"]

@@ -175,11 +175,15 @@ def stack(call: CallSite, *tensors: Any, axis: Any = -1) -> Computed:
     place = call.whole("axis", axis)
     if not -first.rank - 1 <= place <= first.rank:
         raise call.fault("E0206", f"an axis cannot be put in at {place}", "axis", call.label("0", first))
-    place %= first.rank + 1
-    shape = (*first.shape[:place], 1, *first.shape[place:])
-    emit = call.emit
+    return stacked(call.emit, parts, place % (first.rank + 1))
+
+
+def stacked(emit: Emitter, parts: Sequence[Computed], axis: int) -> Computed:
+    """Tensors of one shape along a new axis."""
+    first = parts[0]
+    shape = (*first.shape[:axis], 1, *first.shape[axis:])
     lifted = [emit.emit("reshape", part.value, shape=shape) for part in parts]
-    return Computed(emit.emit("concat", *lifted, axis=place) if len(lifted) > 1 else lifted[0], first.bound)
+    return Computed(emit.emit("concat", *lifted, axis=axis) if len(lifted) > 1 else lifted[0], first.bound)
 
 
 @builtin("split")

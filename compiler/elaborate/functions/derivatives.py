@@ -1,0 +1,175 @@
+"""Derivatives as expressions: `grad` and its kin. How they are found is told by `elaborate.derivatives`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tapeless.compiler import ast
+from tapeless.compiler.diagnostics import Diagnostic, Label
+from tapeless.compiler.differentiate import DifferentiationError
+from tapeless.compiler.elaborate.emission import Mismatch, dims_product
+from tapeless.compiler.elaborate.functions.movement import stacked
+from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
+from tapeless.compiler.elaborate.functions.shaping import reshaped, unit
+from tapeless.compiler.elaborate.values import Computed, describe
+from tapeless.ir.graph import Value
+from tapeless.ir.types import Dim, Rows
+
+if TYPE_CHECKING:
+    from tapeless.compiler.elaborate.derivatives import Derivatives
+
+PASSES = 64  # of one `jacobian`: each is code of its own
+
+
+@builtin("grad")
+def grad(call: CallSite, y: Any, x: Any) -> Computed:
+    """The gradient of the sum of `y` by `x`. `y` is one number, or one for each row."""
+    result, by = _function(call, y), _variable(call, x)
+    if any(dim != 1 for dim in _beyond_rows(result)):
+        rows = " for each row" if _has_rows(result) else ""
+        y_text, x_text = (_text(call, name).strip("`") for name in ("y", "x"))
+        raise call.fault("E0701", f"`{call.name}` needs one number{rows}, and {_text(call, 'y')} is {describe(result)}", "y", call.label("y", result),
+                         f"`grad(sum({y_text}), {x_text})` is the gradient of their sum, `jacobian({y_text}, {x_text})` has each by itself."
+                         if call.name == "grad" else "Take the sum, or one of them.")  # fmt: skip
+    return _derived(call, result, by, lambda found: found.gradient(result.value, by.value), by)
+
+
+@builtin("vjp")
+def vjp(call: CallSite, y: Any, x: Any, v: Any) -> Computed:
+    """The gradient of `sum(v * y)` by `x`, `v` held constant: v times the Jacobian."""
+    result, by = _function(call, y), _variable(call, x)
+    weight = _like(call, "v", v, result, "y")
+    return _derived(call, result, by, lambda found: found.gradient(result.value, by.value, weight), by)
+
+
+@builtin("jvp")
+def jvp(call: CallSite, y: Any, x: Any, v: Any) -> Computed:
+    """How `y` changes as `x` moves along `v`: the Jacobian times v."""
+    result, by = _function(call, y), _variable(call, x)
+    direction = _like(call, "v", v, by, "x")
+    return _derived(call, result, by, lambda found: found.directional(result.value, by.value, direction), result)
+
+
+@builtin("hvp")
+def hvp(call: CallSite, y: Any, x: Any, v: Any) -> Computed:
+    """The second derivative of the sum of `y` by `x`, times `v`."""
+    by = _variable(call, x)
+    slope = grad(call, y, x)
+    direction = _like(call, "v", v, by, "x")
+    found = _derivatives(call)
+    if not found.between(slope.value, by.value).nodes:  # a straight line has no second derivative, and that is no oversight
+        return Computed(call.emit.builder.full(0.0, by.value))
+    return _derived(call, slope, by, lambda found: found.gradient(slope.value, by.value, direction), by)
+
+
+@builtin("jacobian")
+def jacobian(call: CallSite, y: Any, x: Any) -> Computed:
+    """The derivative of each element of `y` by each element of `x`: the axes of `y`, then those of `x`. Where both have rows,
+    `batch` comes once, and each row is differentiated by its own. One pass for each element of the smaller side."""
+    emit = call.emit
+    result, by = _function(call, y), _variable(call, x)
+    above, below = (dims_product(_beyond_rows(side)) for side in (result, by))
+    for name, side, count in (("y", result, above), ("x", by, below)):
+        if isinstance(count, Rows):
+            raise call.fault("E0701", f"`jacobian` needs `batch` as the first axis or not at all, and {_text(call, name)} is {describe(side)}",
+                             name, call.label(name, side))  # fmt: skip
+    assert isinstance(above, int) and isinstance(below, int)
+    # A pass backward adds up over the rows of y, one forward moves all rows of x: wrong where the other side has none.
+    alike = _has_rows(result) is _has_rows(by)
+    backward = above <= below if alike else _has_rows(by)
+    count, varied, like = (above, result, by) if backward else (below, by, result)
+    if count > PASSES:
+        raise call.fault("E0701", f"a Jacobian of {above} by {below} takes {count} passes, and more than {PASSES} are not written out",
+                         "y", [*call.label("y", result), *call.label("x", by)],
+                         "Its product with a vector takes one: `vjp(y, x, v)` or `jvp(y, x, v)`.")  # fmt: skip
+
+    def column(place: int) -> Computed:
+        mask = emit.broadcast(unit(emit, _beyond_rows(varied), place), varied.shape).value
+        if backward:
+            return _derived(call, result, by, lambda found: found.gradient(result.value, by.value, mask), like)
+        return _derived(call, result, by, lambda found: found.directional(result.value, by.value, mask), like)
+
+    shape = result.shape + (_beyond_rows(by) if _has_rows(result) else by.shape)
+    axis = (1 if _has_rows(result) else 0) if backward else like.rank
+    return reshaped(emit, stacked(emit, [column(place) for place in range(count)], axis), shape)
+
+
+def _derived(call: CallSite, y: Computed, x: Computed, rule: Callable[[Derivatives], Value], like: Computed) -> Computed:
+    """Apply a rule, with a warning where its result means little."""
+    found = _derivatives(call)
+    way = found.between(y.value, x.value)
+    if not way.nodes and found.root(x.value) != y.value:
+        _warn(call, "W0103", f"{_text(call, 'y')} does not depend on {_text(call, 'x')}, so this derivative is zero")
+        return Computed(call.emit.builder.full(0.0, like.value))
+    if _has_rows(y) and _has_rows(x) and way.mixes_rows:
+        message = f"rows of {_text(call, 'y')} depend on other rows of {_text(call, 'x')}, and their derivatives are added up here"
+        _warn(call, "W0104", message)
+    try:
+        return Computed(rule(found))
+    except DifferentiationError as error:
+        labels = [Label("on the way,", error.reason, error.node.span, "written")]
+        raise call.fault("E0703", f"{_text(call, 'y')} has no derivative by {_text(call, 'x')}", None, labels) from None
+
+
+def _derivatives(call: CallSite) -> Derivatives:
+    """Imported here: the passes come along, and networkx with them, which a model without derivatives never needs."""
+    from tapeless.compiler.elaborate.derivatives import Derivatives
+
+    return Derivatives(call.emit)
+
+
+def _function(call: CallSite, y: Any) -> Computed:
+    """What is differentiated: a real tensor."""
+    if not isinstance(y, Computed):
+        raise call.fault("E0702", f"`{call.name}` differentiates what is computed from data or parameters, not {describe(y)}", "y")
+    if not y.dtype.is_float:
+        raise call.fault("E0703", f"{_text(call, 'y')} is {describe(y)}, which has no derivative", "y", call.label("y", y),
+                         "Only real numbers have one.")  # fmt: skip
+    return y
+
+
+def _variable(call: CallSite, x: Any) -> Computed:
+    """By what is differentiated: a real tensor that has a name."""
+    written = call.written["x"]
+    if not isinstance(written, ast.Name):
+        hint = "Give it a name on a line of its own, and compute the first argument from that name."
+        raise call.fault("E0702", f"a derivative is taken by a name, and {_text(call, 'x')} is none", "x", hint=hint)
+    if not isinstance(x, Computed):
+        raise call.fault("E0702", f"a derivative is taken by what is computed, and `{written.name}` is {describe(x)}", "x", call.label("x", x))
+    if not x.dtype.is_float:
+        raise call.fault("E0703", f"`{written.name}` is {describe(x)}: there is no derivative by it", "x", call.label("x", x),
+                         "Only real numbers can change a little.")  # fmt: skip
+    return x
+
+
+def _like(call: CallSite, parameter: str, v: Any, like: Computed, of: str) -> Value:
+    """A vector in the shape of `like`."""
+    vector = call.emit.as_real(call.number(parameter, v))
+    try:
+        fits = call.emit.meet([vector.shape, like.shape]) == like.shape
+    except Mismatch:
+        fits = False
+    if not fits:
+        raise call.fault("E0701", f"`{parameter}` of `{call.name}` needs the shape of {_text(call, of)}", parameter,
+                         [*call.label(parameter, vector), *call.label(of, like)])  # fmt: skip
+    return call.emit.broadcast(vector, like.shape).value
+
+
+def _has_rows(x: Computed) -> bool:
+    return x.rank > 0 and x.shape[0] == Rows()
+
+
+def _beyond_rows(x: Computed) -> tuple[Dim, ...]:
+    return x.shape[1:] if _has_rows(x) else x.shape
+
+
+def _warn(call: CallSite, code: str, message: str) -> None:
+    call.evaluator.report(Diagnostic(code, message, call.evaluator.shown(call.frame, call.span)))
+
+
+def _text(call: CallSite, parameter: str) -> str:
+    """An argument as it is written, if that is short."""
+    syntax = call.written[parameter]
+    text = call.frame.module.source.slice(syntax.span)
+    return f"`{text}`" if 0 < len(text) <= 40 and syntax.span.line == syntax.span.end_line else "this"

@@ -1,0 +1,219 @@
+"""Derivatives as expressions: through machine code, against closed forms, central differences and the interpreter."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tapeless
+from tapeless.compiler import entries
+from tapeless.compiler.model import load
+from tapeless.ir.interpreter import run
+from tapeless.ir.types import DType
+
+FORMULAS = """
+model Formulas:
+    input x: [batch]
+    input t: [batch]
+    w   = x * t
+    u   = sin(2 * x) * exp(-t) + w ** 3
+    u_x = grad(u, x)
+    output u_x
+    output u_t = grad(u, t)
+    output u_xx = grad(u_x, x)
+    output u_xt = grad(grad(u, t), x)
+    output u_xxx = grad(grad(grad(u, x), x), x)
+    output u_w = grad(u, w)
+    output itself = grad(x, x)
+    output sums = grad(sum(u ** 2), x)
+    output held = grad(x * stop_gradient(w), x)
+    m = mean(stack(x, t, x * t), axis = 1, keepdims = true)
+    output kept = grad(sum((stack(x, t) - m) ** 2), m)
+    output safe = grad(log(sigmoid(100 * x)), x)
+    output above = grad(where(x > 0, x ** 2, 3 * x), x)
+"""
+
+NETWORK = """
+model Network:
+    input x: [batch, 1]
+    input t: [batch, 1]
+    param rate = 0.7
+    param W: [2, 9] ~ normal(0, 1)
+    h    = softplus(concat(x, t) @ W)
+    g    = Dense(h, 7, gelu)
+    u    = Dense(LayerNorm(g), 1, tanh)
+    u_x  = grad(u, x)
+    u_xx = grad(u_x, x)
+    u_xxx = grad(u_xx, x)
+    output u
+    output u_x
+    output u_xx
+    output u_xxx
+    penalty = grad(mean(u ** 2) * rate, W)
+    loss mean((grad(u, t) - rate * u_xx) ** 2) + 0.1 * sum(penalty ** 2) + mean(vjp(h, x, h) * jvp(g, t, x)) + grad(sum(u), rate)
+    loss 0.01 * mean(hvp(mean(h ** 2), W, W)) + 0.1 * mean(jacobian(g, W)[:, 2, :, 1] ** 2) as curvature
+"""
+
+
+@cache
+def compiled(text: str, dtype: str = "float64") -> Any:
+    return tapeless.load(text).compile(dtype=dtype, batch=16, seed=1)
+
+
+def points(rows: int, *names: str, columns: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(rows)
+    return {name: rng.normal(size=(rows, *columns)) for name in names}
+
+
+@pytest.mark.parametrize("rows", (1, 3, 7, 17, 64, 65, 129))
+def test_closed_forms(rows: int) -> None:
+    data = points(rows, "x", "t")
+    x, t = data["x"], data["t"]
+    found = compiled(FORMULAS).predict(data)
+    s, c, e = np.sin(2 * x), np.cos(2 * x), np.exp(-t)
+    m = (x + t + x * t) / 3
+    expected = {
+        "u_x": 2 * c * e + 3 * x**2 * t**3,
+        "u_t": -s * e + 3 * x**3 * t**2,
+        "u_xx": -4 * s * e + 6 * x * t**3,
+        "u_xt": -2 * c * e + 9 * x**2 * t**2,
+        "u_xxx": -8 * c * e + 6 * t**3,
+        "u_w": 3 * (x * t) ** 2,
+        "itself": np.ones(rows),
+        "sums": 2 * (s * e + (x * t) ** 3) * (2 * c * e + 3 * x**2 * t**3),
+        "held": x * t,
+        "kept": (-2 * ((x - m) + (t - m)))[:, None],
+        "safe": 100 / (1 + np.exp(100 * x)),
+        "above": np.where(x > 0, 2 * x, 3),
+    }
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+def test_far_from_overflow() -> None:
+    """The derivative is that of the stable form, as in training: in float32, exp(100) is out of range."""
+    x = np.array([-2.0, 2.0], np.float32)
+    found = compiled(FORMULAS, "float32").predict({"x": x, "t": x})
+    np.testing.assert_allclose(found["safe"], [100, 0], atol=1e-6)
+
+
+def test_values_agree_with_central_differences() -> None:
+    """The first three derivatives of a network, each against differences of the one before."""
+    program, step, data = compiled(NETWORK), 1e-5, points(7, "x", "t", columns=(1,))
+    here = program.predict(data)
+    up, down = (program.predict({**data, "x": data["x"] + sign * step}) for sign in (1, -1))
+    for before, after in (("u", "u_x"), ("u_x", "u_xx"), ("u_xx", "u_xxx")):
+        np.testing.assert_allclose(here[after], (up[before] - down[before]) / (2 * step), rtol=1e-6, atol=1e-7)
+
+
+def test_training_differentiates_them_again() -> None:
+    """The gradient of a loss made of derivatives, along random directions of all parameters."""
+    program, data = compiled(NETWORK), points(9, "x", "t", columns=(1,))
+    start = program.vector()
+    _, gradient = program.value_and_grad(start, data)
+    for seed in range(3):
+        direction, step = np.random.default_rng(seed).normal(size=start.size), 1e-6
+        up, down = (program.value_and_grad(start + sign * step * direction, data)[0] for sign in (1, -1))
+        assert gradient @ direction == pytest.approx((up - down) / (2 * step), rel=2e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("dtype", (DType.F32, DType.F64), ids=str)
+def test_machine_code_agrees_with_the_interpreter(dtype: DType) -> None:
+    data = {name: value.astype(dtype.numpy) for name, value in points(7, "x", "t", columns=(1,)).items()}
+    graph = entries.gradients(load(NETWORK, "model.tl", dtype=dtype))
+    program = compiled(NETWORK, "float64" if dtype is DType.F64 else "float32")
+    known = {**program.state, **data}
+    expected = run(graph, {port.key: np.asarray(known[port.key]) for port in graph.inputs}, rows=7, precision=DType.F64)
+    found = program.gradients(data)
+    tolerance = 2e-4 if dtype is DType.F32 else 1e-11
+    for port in graph.outputs:
+        if port.role == "gradient":
+            scale = np.abs(expected[port.key]).max()
+            np.testing.assert_allclose(found[port.label], expected[port.key], rtol=tolerance, atol=tolerance * scale)
+
+
+PRODUCTS = """
+model Products:
+    input x: [batch, 3]
+    param W: [3, 4] ~ normal(0, 1)
+    param a: [2] = 0.5
+    h = tanh(x @ W)
+    q = stack(a[0] * a[1] ** 2, exp(a[0]), a[0] + a[1])
+    one = ones([batch])
+    output J = jacobian(h, x)
+    output JW = jacobian(h, W)
+    output wide = jacobian(x[:, :2] * x[:, 1:], x)
+    output back = vjp(h, x, arange(4))
+    output along = jvp(h, x, x ** 2)
+    output turned = jvp(h, W, ones([3, 4]))
+    output bent = hvp(sum(h ** 2, axis = 1), x, x)
+    output small = reshape(one, [batch, 1, 1]) * jacobian(q, a)
+    output moved = expand_dims(one, 1) * jvp(q, a, stack(2.0 + 0 * a[0], 3.0 + 0 * a[0]))
+    output total = transpose(jacobian(stack(sum(h), sum(h ** 2)), x), [1, 0, 2])
+"""
+
+
+def test_products_and_jacobians() -> None:
+    program, x = compiled(PRODUCTS), points(7, "x", columns=(3,))["x"]
+    found, W = program.predict(x), program.parameters["W"]
+    h = np.tanh(x @ W)
+    J = (1 - h**2)[:, :, None] * W.T
+    np.testing.assert_allclose(found["J"], J, rtol=1e-12)
+    JW = np.einsum("nj,ni,jk->njik", 1 - h**2, x, np.eye(4))
+    np.testing.assert_allclose(found["JW"], JW, rtol=1e-12, atol=1e-15)
+    wide = np.zeros((7, 2, 3))
+    for j in range(2):
+        wide[:, j, j], wide[:, j, j + 1] = x[:, j + 1], x[:, j]
+    np.testing.assert_allclose(found["wide"], wide, rtol=1e-12)
+    np.testing.assert_allclose(found["back"], np.einsum("nji,j->ni", J, np.arange(4)), rtol=1e-12)
+    np.testing.assert_allclose(found["along"], np.einsum("nji,ni->nj", J, x**2), rtol=1e-12)
+    np.testing.assert_allclose(found["turned"], JW.sum((2, 3)), rtol=1e-12)
+    H = np.einsum("nj,ij,kj->nik", 2 * (1 - h**2) ** 2 - 4 * h**2 * (1 - h**2), W, W)
+    np.testing.assert_allclose(found["bent"], np.einsum("nik,nk->ni", H, x), rtol=1e-11)
+    a = 0.5
+    small = np.array([[a**2, 2 * a**2], [np.exp(a), 0], [1, 1]])
+    np.testing.assert_allclose(found["small"], np.broadcast_to(small, (7, 3, 2)), rtol=1e-12)
+    np.testing.assert_allclose(found["moved"], np.broadcast_to(small @ [2, 3], (7, 3)), rtol=1e-12)
+    np.testing.assert_allclose(found["total"], np.stack([J.sum(1), (2 * h[:, :, None] * J).sum(1)], 1), rtol=1e-12)
+
+
+def nodes(text: str) -> int:
+    return len(load(text, "model.tl").forward[True].nodes)
+
+
+def test_cost_is_that_of_the_part_between() -> None:
+    """A second derivative by another name shares all that the first one made; depth adds its own work and no more."""
+    deep = "model M(n = 4):\n    input x: [batch, 1]\n    u = x\n    for k in 0..n:\n        u = tanh(1.5 * u)\n    output y = u\n"
+    sizes = [nodes(deep.replace("n = 4", f"n = {n}") + "    output g = grad(u, x)\n") for n in (10, 20, 40)]
+    assert sizes[2] - sizes[1] == 2 * (sizes[1] - sizes[0])
+    twice = deep + "    output g = grad(u, x)\n    output again = grad(u, x) + 1\n"
+    assert nodes(twice) <= nodes(deep + "    output g = grad(u, x)\n") + 3
+
+
+@pytest.mark.parametrize(
+    ("body", "codes"),
+    (
+        ("u = x ** 2\noutput y = grad(u, x)", []),
+        ("u = x ** 2\noutput y = grad(u, t)", ["W0103"]),
+        ("u = x ** 2\noutput y = grad(stop_gradient(u), x)", ["W0103"]),
+        ("output y = grad(grad(3 * x, x), x)", ["W0103"]),
+        ("u = BatchNorm(concat(x, t))\noutput y = grad(sum(u, axis = 1), x)", ["W0104"]),
+        ("u = x - mean(x)\noutput y = grad(u, x)", ["W0104"]),
+        ("u = x - mean(x)\noutput y = x * grad(sum(u ** 2), x)", []),
+        ("u = x - mean(t)\noutput y = grad(u, x)", []),
+    ),
+)
+def test_warnings(body: str, codes: list[str]) -> None:
+    head = "model M:\n    input x: [batch, 1]\n    input t: [batch, 1]\n"
+    found = load(head + "".join(f"    {line}\n" for line in body.splitlines()), "model.tl").warnings
+    assert [warning.code for warning in found] == codes
+
+
+def test_zeros_where_nothing_leads() -> None:
+    program = compiled("model M:\n    input x: [batch, 2]\n    input t: [batch, 3]\n    output y = x[:, :1] + grad(sum(x ** 2), t)\n")
+    x = points(5, "x", columns=(2,))["x"]
+    np.testing.assert_array_equal(program.predict({"x": x, "t": np.ones((5, 3))}), np.repeat(x[:, :1], 3, axis=1))
