@@ -8,7 +8,7 @@ undo each other and reports the last ones fired. Graphs that go in and out compu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -109,13 +109,26 @@ class Rewriter(Builder):
             self._trying.append(rule.name)
             if self.depth > BUDGET:
                 raise RewriteLoop(f"rules undo each other: {', '.join(self._trying[-6:])}")
+            made = len(self._nodes)
             value = rule.apply(self, node)
             self._trying.pop()
             self.span = before
             if value is not None:
                 self.fired.add(rule.name)
-                return value
+                return self._named(value, names) if len(self._nodes) > made else value
         return None
+
+    def _named(self, value: Value, names: Sequence[str]) -> Value:
+        """What a rule made last, under the name of the node it stands for, unless the rule named it."""
+        last = self._nodes[-1]
+        default = self.prefix + last.op
+        if not names or last.results != (value,) or value.name.removesuffix(f".{self._counts.get(default)}") != default:
+            return value
+        self._names.remove(value.name)
+        renamed = Value(self.unique(names[0]), value.type)
+        self._nodes[-1] = self._producers[renamed] = replace(last, results=(renamed,))
+        self._made[computation(last.op, last.operands, last.attrs, last.regions)] = (renamed,)
+        return renamed
 
     def _fold(self, node: Node) -> Value | None:
         """The constant that a scalar node over constants computes."""

@@ -65,6 +65,10 @@ def test_all_stages_compute_the_same(model, digits, tmp_path):
     assert losses == pytest.approx([losses[0]] * 4, rel=1e-7)  # folded constants are rounded to float32
 
 
+def test_the_count_of_all_examples_has_a_name(model):
+    assert "data: image: f32[all, 64], label: i32[all]" in model.inspect().stage("scheduled")
+
+
 def test_an_operation_shows_its_parts():
     text = operation_text("tanh")
     assert all(part in text for part in ("type_rule:", "derivative:", "reference:", "ops/scalar.py:"))

@@ -53,6 +53,14 @@ def test_equal_nodes_are_shared_and_constants_folded() -> None:
     assert [node.attrs["value"] for node in after.nodes if node.op == "constant"] == [2.0]
 
 
+def test_what_a_rule_makes_keeps_the_name_of_what_it_stands_for() -> None:
+    b = Builder("g", DType.F64)
+    x = b.input("x", Tensor(DType.F64, (Rows(), 4)), "data")
+    b.output("third", b.emit("div", x, b.full(3.0, x), name="third"), "output")
+    after = rewrite(b.graph(), DECOMPOSE)
+    assert [(node.op, node.result.name) for node in after.nodes][-1] == ("mul", "third")
+
+
 def test_rules_that_undo_each_other_are_reported() -> None:
     forth = Rule("forth", ("exp",), lambda b, n: b.emit("log", n.operands[0]), lambda b, x, *_: b.emit("exp", x))
     back = Rule("back", ("log",), lambda b, n: b.emit("exp", n.operands[0]), lambda b, x, *_: b.emit("log", x))
