@@ -33,6 +33,12 @@ def options(description: str, picture: Path) -> Options:
     return Options(given.short, given.picture or (None if given.short else picture))
 
 
+def digits() -> tuple[Array, Array]:
+    """Images `[1797, 64]` with ink 1 on paper 0, and which digit each shows, `[1797]`: see digits/README.md."""
+    with np.load(Path(__file__).parent / "digits" / "digits.npz") as data:
+        return data["image"], data["label"]
+
+
 def stratified_split(label: Array, fraction: float, seed: int) -> tuple[Array, Array]:
     """Two sorted arrays of row numbers, (kept, held out), with `fraction` of every class held out."""
     generator = np.random.default_rng(seed)
@@ -62,13 +68,13 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def draw_grid(rows: list[Array], titles: list[str], path: Path) -> None:
-    """Rows of grey images, each `[n, 8, 8]` with ink 1 on paper 0, a title at the left of each row."""
+    """Rows of grey images, each row `[n, 64]`, with ink 1 on paper 0; a title at the left of each row."""
     columns = max(map(len, rows))
     figure = Figure(figsize=(0.6 * columns + 1.2, 0.62 * len(rows)))
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for axes, images, title in zip(grid, rows, titles, strict=True):
         for place, image in zip(axes, images, strict=False):
-            place.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+            place.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         for place in axes:
             place.set(xticks=[], yticks=[], frame_on=False)
         axes[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=9)

@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 
 import tapeless
-from examples.shared import stratified_split
+from examples.shared import digits, stratified_split
 
 HERE = Path(__file__).parent
 
 
 def main() -> None:
-    with np.load(HERE / "digits.npz") as data:
-        image, label = data["image"], data["label"]
+    image, label = digits()
     model = tapeless.load(HERE / "digits.tl")
     accuracies = []
     for seed in range(5):

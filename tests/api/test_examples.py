@@ -68,3 +68,14 @@ def test_logistic_regression_finds_the_weights_of_scikit_learn(tmp_path: Path):
 def test_early_stopping_saves_a_network_from_learning_by_heart(tmp_path: Path):
     printed = drawn_by("diabetes", tmp_path)
     assert number(printed, "network") < 64 < number(printed, "not stopped")
+
+
+def test_an_autoencoder_says_more_with_eight_numbers_than_principal_components(tmp_path: Path):
+    printed = drawn_by("autoencoder", tmp_path)
+    assert number(printed, "autoencoder") < 0.7 * number(printed, "principal components")
+
+
+def test_a_variational_autoencoder_knows_more_than_single_pixels(tmp_path: Path):
+    printed = drawn_by("vae", tmp_path)
+    assert number(printed, "variational autoencoder") < number(printed, "pixels one by one") - 2
+    assert number(printed, "of which divergence") > 1

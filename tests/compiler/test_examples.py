@@ -25,7 +25,8 @@ BLOCKS = re.findall(r"```\n(.*?)```", (ROOT / "docs" / "language.md").read_text(
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("dtype", [DType.F32, DType.F64])
 def test_example_runs(path: Path, dtype: DType) -> None:
-    model = load(path.read_text(encoding="utf-8"), path.name, dtype=dtype)
+    text = path.read_text(encoding="utf-8")
+    model = load(text, path.name, dtype=dtype, model=re.findall(r"^model (\w+)", text, re.MULTILINE)[0])
     state = run(model.init, {"seed": np.array([3, 4], np.uint32)})
     assert set(state) == {slot.name for slot in model.slots}
     rng = np.random.default_rng(0)
