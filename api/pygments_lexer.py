@@ -11,7 +11,7 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation
 
 DECLARATIONS = ("fn", "layer", "model", "optimizer", "train", "import")
 STATEMENTS = (
-    "input", "target", "param", "frozen", "state", "output", "loss", "metric", "use", "return", "yield", "scan", "repeat",
+    "input", "target", "param", "frozen", "state", "output", "loss", "metric", "require", "use", "return", "yield", "scan", "repeat",
 )  # fmt: skip
 CONTROL = (
     "if",

@@ -267,6 +267,14 @@ class Metric(Syntax):
 
 
 @dataclass(frozen=True, slots=True)
+class Require(Syntax):
+    """`require c % heads == 0, 'the heads share the channels evenly'`."""
+
+    condition: Expression
+    message: Text
+
+
+@dataclass(frozen=True, slots=True)
 class Return(Syntax):
     """`return y`."""
 

@@ -43,6 +43,7 @@ TITLES: dict[str, str] = {
     "E0310": "a name used before it has a value",
     "E0311": "a definition that calls itself",
     "E0312": "several values where one is needed",
+    "E0313": "a requirement that is not met",
     # Kinds of values.
     "E0401": "a value of the wrong kind",
     "E0402": "an index without a bound",

@@ -17,11 +17,11 @@ from tapeless.compiler.suggest import nearest
 
 T = TypeVar("T")
 _SIMPLE = (
-    *(ast.Assign, ast.Input, ast.Param, ast.State, ast.Output, ast.Loss, ast.Metric, ast.Return, ast.Yield, ast.Use, ast.Setting),
+    *(ast.Assign, ast.Input, ast.Param, ast.State, ast.Output, ast.Loss, ast.Metric, ast.Require, ast.Return, ast.Yield, ast.Use, ast.Setting),
 )
 
 # Words that begin a statement unless `=`, `,` or `[` follows: `mean = ...` and `loss = ...` stay assignments.
-SOFT = ("input", "target", "param", "frozen", "state", "output", "loss", "metric")
+SOFT = ("input", "target", "param", "frozen", "state", "output", "loss", "metric", "require")
 FOREIGN = {"def": "fn", "class": "layer", "function": "fn", "func": "fn", "while": "for", "lambda": "fn", "let": None, "var": None}
 
 
@@ -273,6 +273,16 @@ class Statements(Expressions):
         self.end_of_line("the metric")
         return ast.Metric(span, name.text, value, total)
 
+    def require(self) -> ast.Require:
+        """`require c % heads == 0, 'the heads share the channels evenly'`."""
+        start = self.advance()
+        condition = self.expression()
+        self.expect(",", "and what is required in words", "Write `require n > 1, 'a variance needs two numbers'`.")
+        text = self.expect("string", "that says what is required")
+        span = self.since(start)
+        self.end_of_line("what is required")
+        return ast.Require(span, condition, ast.Text(self.place(text), text.text))
+
     def return_(self) -> ast.Return:
         """`return y`."""
         start = self.advance()
@@ -370,6 +380,7 @@ _SOFT_STATEMENTS: dict[str, Callable[[Statements], ast.Statement]] = {
     "output": Statements.output,
     "loss": Statements.loss,
     "metric": Statements.metric,
+    "require": Statements.require,
 }
 
 

@@ -29,6 +29,8 @@ FOREIGN = {
     "nll_loss": "cross_entropy", "amax": "max", "amin": "min", "power": "**", "matmul": "@", "dot": "@", "permute": "transpose",
     "fabs": "abs", "ln": "log", "size": "shape", "kaiming_normal": "he_normal", "xavier_uniform": "glorot_uniform",
     "kaiming_uniform": "he_uniform", "xavier_normal": "glorot_normal", "unsqueeze": "expand_dims", "detach": "stop_gradient",
+    "scaled_dot_product_attention": "attention", "dot_product_attention": "attention", "TransformerEncoderLayer": "TransformerBlock",
+    "EncoderLayer": "TransformerBlock", "RotaryEmbedding": "rotary", "PositionEmbedding": "LearnedPositions",
 }  # fmt: skip
 
 
@@ -37,6 +39,8 @@ ARGUMENTS = {
     "dim": "axis", "keepdim": "keepdims", "activation": "act", "out_features": "units", "p": "rate", "dims": "axes",
     "weight_decay": "decay", "learning_rate": "lr", "rate": "lr", "beta1": "b1", "beta2": "b2", "epsilon": "eps", "rho": "alpha",
     "weights": "weight", "ignore_label": "ignore_index", "smoothing": "label_smoothing", "indices_or_sections": "sections",
+    "num_heads": "heads", "nhead": "heads", "num_kv_heads": "kv_heads", "attn_mask": "mask", "attention_mask": "mask", "dropout": "rate",
+    "dropout_p": "rate", "dim_feedforward": "hidden", "num_embeddings": "vocabulary", "input_dim": "vocabulary", "embedding_dim": "units",
 }  # fmt: skip
 
 

@@ -375,7 +375,9 @@ def fold(symbol: str, left: Any, right: Any) -> Any:
 
 
 def _size(symbol: str, left: Operand, right: Operand) -> Rows | bool | None:
-    """Arithmetic on sizes that stays a size: `3 * batch`; None where it must be a number at run time."""
+    """Arithmetic on sizes that stays a size: `3 * batch`; comparing two of them; None where it must be a number at run time."""
+    if symbol in ("==", "!=") and isinstance(left, Rows) and isinstance(right, Rows):
+        return (left == right) is (symbol == "==")
     if symbol == "*" and isinstance(left, Rows) and type(right) is int and right > 0:
         return Rows(left.multiple * right)
     if symbol == "*" and isinstance(right, Rows) and type(left) is int and left > 0:

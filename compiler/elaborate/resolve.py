@@ -23,13 +23,13 @@ def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[
     for declaration in module.tree.declarations:
         if isinstance(declaration, ast.Definition):
             local = _local(declaration) | (set(sizes) if declaration.kind == "model" else set())
-            names = [name for part in (*declaration.parameters, *declaration.body) for name in _names(part)]
+            names = [name for part in (*declaration.parameters, *declaration.body) for name in names_in(part)]
             _check(names, local, everywhere, report)
         elif isinstance(declaration, ast.Train):
             model = module.models.get(declaration.model)
             local = {parameter.name for parameter in model.parameters} if model else set()
             found = [name for setting in declaration.settings if isinstance(setting, ast.Setting) and setting.name != "freeze" for part in (*setting.values, *setting.named)
-                     for name in _names(part)]  # fmt: skip
+                     for name in names_in(part)]  # fmt: skip
             _check(found, local, everywhere, report)
 
 
@@ -73,7 +73,7 @@ def _local(definition: ast.Definition) -> set[str]:
 _STATEMENTS = (ast.Assign, ast.Input, ast.Param, ast.State, ast.Output, ast.Use, ast.Metric, ast.Broken)
 
 
-def _names(syntax: ast.Syntax) -> list[ast.Name]:
+def names_in(syntax: ast.Syntax) -> list[ast.Name]:
     """Every name used below a node, in the order of the text; names of patterns and free sizes are none."""
     found: list[ast.Name] = []
     pending = [syntax]

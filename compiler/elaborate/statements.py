@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Label
+from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.parameters import Parameters
+from tapeless.compiler.elaborate.resolve import names_in
 from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.values import (
     POISON,
@@ -85,7 +86,7 @@ class Statements(Parameters):
         pending = [statement]
         while pending:
             item = pending.pop()
-            if isinstance(item, ast.Return):
+            if isinstance(item, (ast.Return, ast.Require)):  # what follows relies on what is required
                 frame.returned, frame.result = True, POISON
             elif isinstance(item, ast.If):
                 pending += [*item.then, *item.otherwise]
@@ -202,6 +203,22 @@ class Statements(Parameters):
         self.emitter.where = frame.where
         frame.result = self.evaluate(frame, syntax.value)
         frame.returned = True
+
+    def require(self, frame: Frame, syntax: ast.Require) -> None:
+        """What a layer or function asks of its arguments, in its own words."""
+        if self.condition(frame, syntax.condition):
+            return
+        sides = []
+        for name in dict.fromkeys(name.name for name in names_in(syntax.condition)):
+            binding = frame.names.get(name)
+            if binding is not None and isinstance(binding.value, (int, float, str, Rows, Computed)):
+                number = type(binding.value) in (int, float)
+                sides.append(Label(f"`{name}`", f"is {binding.value:g}" if number else f"is {describe(binding.value)}",
+                                   binding.span, binding.relation))  # fmt: skip
+        if frame.kind == "model" or frame.call_span is None:
+            raise self.fault(frame, "E0313", syntax.message.value, syntax.span, sides)
+        sides.append(Label("", f"required by `{frame.name}`,", syntax.span, "written"))
+        raise Fault(Diagnostic("E0313", syntax.message.value, frame.override or frame.call_span, tuple(sides)))
 
     def if_(self, frame: Frame, syntax: ast.If) -> None:
         """`if training:` and other conditions known when compiling."""
@@ -379,6 +396,7 @@ _RULES: dict[type, Callable[[Any, Frame, Any], None]] = {
     ast.Param: Statements.param,
     ast.State: Statements.state,
     ast.Use: Statements.use,
+    ast.Require: Statements.require,
     ast.Return: Statements.return_,
     ast.If: Statements.if_,
     ast.For: Statements.for_,
