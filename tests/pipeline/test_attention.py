@@ -139,6 +139,6 @@ def test_attention(case: Case) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", sampled(60), ids=str)
+@pytest.mark.parametrize("case", sampled(40), ids=str)
 def test_attention_sampled(case: Case) -> None:
     check(case, 2)
