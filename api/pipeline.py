@@ -13,7 +13,7 @@ from tapeless.codegen.image import Image, compile_image
 from tapeless.compiler import entries, fusion, parser, passes, unparse
 from tapeless.compiler import model as front
 from tapeless.compiler.diagnostics import ProgramErrors, Source, render_all
-from tapeless.compiler.differentiate import DifferentiationError
+from tapeless.compiler.differentiate import DifferentiationError, diagnostic
 from tapeless.compiler.model import Model
 from tapeless.ir.graph import Graph
 from tapeless.ir.target import TARGETS, Target, named
@@ -88,7 +88,7 @@ class Pipeline:
         try:
             return make(self.model)
         except DifferentiationError as error:
-            errors = ProgramErrors([error.diagnostic()], {source.file: source for source in self.model.sources})
+            errors = ProgramErrors([diagnostic(error)], {source.file: source for source in self.model.sources})
             raise SourceError(str(errors), errors) from error
 
     def _require(self, name: str) -> None:

@@ -11,10 +11,11 @@ from tapeless.ir.ops import (
     recurrence,
     reduction,
     scalar,
+    scan,
     shape,
     structure,
 )
-from tapeless.ir.ops.registry import OPERATIONS, Cost, NoDerivative, Operation, Run, Sample
+from tapeless.ir.ops.registry import OPERATIONS, Cost, JointDerivative, NoDerivative, Operation, Run, Sample
 from tapeless.ir.types import IRTypeError
 
 
@@ -29,6 +30,7 @@ def operation(name: str) -> Operation:
 __all__ = [
     "OPERATIONS",
     "Cost",
+    "JointDerivative",
     "NoDerivative",
     "Operation",
     "Run",
@@ -44,6 +46,7 @@ __all__ = [
     "recurrence",
     "reduction",
     "scalar",
+    "scan",
     "shape",
     "structure",
 ]

@@ -25,6 +25,17 @@ VectorJacobianProduct = Callable[["Builder", "Node", "Value"], Gradients]
 
 
 @dataclass(frozen=True)
+class JointDerivative:
+    """The vector-Jacobian product of an operation with several results.
+
+    `apply(builder, node, adjoints, active)` gets an adjoint or None for each result, and for each operand whether its
+    own adjoint is wanted.
+    """
+
+    apply: Callable[[Builder, Node, Sequence[Value | None], Sequence[bool]], Gradients]
+
+
+@dataclass(frozen=True)
 class NoDerivative:
     """Declared instead of a derivative: asking for one is the user's error, for this reason."""
 
@@ -86,7 +97,7 @@ class Operation:
     name: str
     family: str
     type_rule: TypeRule
-    derivative: VectorJacobianProduct | NoDerivative
+    derivative: VectorJacobianProduct | JointDerivative | NoDerivative
     reference: Reference
     samples: tuple[Sample, ...]
     flops: float = 1.0

@@ -10,7 +10,7 @@ import pytest
 from tapeless.compiler.differentiate import differentiate
 from tapeless.ir.graph import Builder, Graph
 from tapeless.ir.interpreter import run
-from tapeless.ir.ops import OPERATIONS, NoDerivative, Sample
+from tapeless.ir.ops import OPERATIONS, JointDerivative, NoDerivative, Sample
 from tapeless.ir.ops import formula as formulas
 from tapeless.ir.types import DType, Tensor
 from tapeless.ir.verifier import verify
@@ -45,7 +45,7 @@ def draw(rng: np.random.Generator, type: Tensor, sample: Sample) -> np.ndarray:
 def test_every_operation_is_complete(name: str) -> None:
     op = OPERATIONS[name]
     assert op.samples or op.family == "structure"
-    assert isinstance(op.derivative, NoDerivative) or callable(op.derivative)
+    assert isinstance(op.derivative, (NoDerivative, JointDerivative)) or callable(op.derivative)
     if isinstance(op.derivative, NoDerivative):
         assert op.derivative.reason
     assert callable(op.reference) and callable(op.type_rule)
