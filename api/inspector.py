@@ -105,10 +105,10 @@ class Inspection:
 
         scheduled = self._lowered(entry).schedules[entry]
         texts: dict[str, str] = {}
-        for task in scheduled.graph.nodes:
-            function = scheduled.functions.get(task.results[0].name)
-            if function is None or function.name in texts:
+        for task in scheduled.graph.walk():
+            if task.op != "task" or task.attrs["function"] in texts:
                 continue
+            function = scheduled.functions[task.attrs["function"]]
             spans = [node.span for node in (task, *(inner for region in task.regions for inner in region.nodes))]
             headings = dict.fromkeys(self._sources.heading(span) for span in spans if span is not None)
             texts[function.name] = "\n".join([*headings, loops_text.format_function(function).rstrip(), ""])

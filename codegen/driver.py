@@ -3,16 +3,18 @@
     int32_t entry(tl_context *context, int32_t thread)
 
 Every thread runs it with its own number. For each batch: find its rows, or assemble them by the order; run the phases;
-add losses and metrics, times rows, to the sums (numerators and denominators of totals as they are). An entry whose tasks all have one part runs on thread 0 alone. The
-context's fields are eight bytes each, in the order of FIELDS; pointers to data and outputs follow them.
+add losses and metrics, times rows, to the sums (numerators and denominators of totals as they are). A loop's steps run
+the phases of its body. An entry whose tasks all have one part runs on thread 0 alone, and so does a loop of such tasks
+on the thread it falls to. The context's fields are eight bytes each, in the order of FIELDS; pointers to data and outputs follow them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tapeless.codegen.memory import Place
+from tapeless.codegen.memory import Place, align
 from tapeless.codegen.schedule import ORDER, Scheduled, assembles, cost
 from tapeless.ir.graph import Graph, Node, Value
 from tapeless.ir.types import DType, Rows, Tensor
@@ -93,12 +95,9 @@ class Driver:
     parallel: bool
 
 
-def driver(
-    symbol: str, scheduled: Scheduled, symbols: Mapping[str, str], data: Sequence[str], outputs: Sequence[str], capacity: int
-) -> Driver:
-    """Write an entry's driver. `symbols` names the function of each task by the task's first result; `data` and
-    `outputs` name the pointers behind the context's fields, in order."""
-    writer = _Writer(symbol, scheduled, symbols, data, outputs, capacity)
+def driver(symbol: str, scheduled: Scheduled, data: Sequence[str], outputs: Sequence[str], capacity: int) -> Driver:
+    """Write an entry's driver. `data` and `outputs` name the pointers behind the context's fields, in order."""
+    writer = _Writer(symbol, scheduled, data, outputs, capacity)
     return Driver("\n".join(writer.lines()) + "\n", writer.parallel)
 
 
@@ -109,20 +108,21 @@ class _Writer:
         self,
         symbol: str,
         scheduled: Scheduled,
-        symbols: Mapping[str, str],
         data: Sequence[str],
         outputs: Sequence[str],
         capacity: int,
     ) -> None:
-        self.symbol, self.graph, self.symbols, self.capacity = symbol, scheduled.graph, symbols, capacity
+        self.symbol, self.graph, self.capacity = symbol, scheduled.graph, capacity
         self.batch, self.data, self.outputs = scheduled.batch, list(data), list(outputs)
         self.root: dict[Value, Value] = {}
         for node in self.graph.nodes:
             if node.op == "reshape":
                 self.root[node.result] = self.root.get(node.operands[0], node.operands[0])
-        self.tasks = [node for node in self.graph.nodes if node.op == "task"]
-        self.parallel = any(task.attrs["parts"] > 1 for task in self.tasks)
+        self.tasks = _tasks(self.graph)
+        self.parallel = any(_shared(task) for task in self.tasks)
+        self.places: dict[str, str] = {"workspace": "%workspace"}  # bases, as the loops that are open move them
         self.assembled = {name: label for label, (name, _) in self.batch.items()}
+        self.assembly = {label: str(place) for label, (_, place) in self.batch.items()}
         self.walks = bool(self.data or self.outputs) and not _whole(self.graph)
         self.count = 0
 
@@ -180,19 +180,18 @@ class _Writer:
         if gathering:
             yield "  br i1 %ordered, label %assemble, label %phases"
             yield "assemble:"
-            yield from self._phase(gathering)
+            yield from self._phase(gathering, self.parallel)
             yield "  br label %phases"
             yield "phases:"
         computing = [task for task in self.tasks if not assembles(task)]
         losses = [port.value for port in self.graph.outputs if port.role == "loss" and port.label == "loss"]
         writes = {port.value for port in self.graph.outputs if port.role == "state"}
         guarded = not (losses and writes)
-        for phase in sorted({task.attrs["phase"] for task in computing}):
-            tasks = [task for task in computing if task.attrs["phase"] == phase]
+        for tasks in _phases(computing):
             if not guarded and any(value in writes for task in tasks for value in task.results):
                 guarded = True
                 yield from self._guard(self._place(losses[0].name), losses[0].type)
-            yield from self._phase(tasks)
+            yield from self._phase(tasks, self.parallel)
         yield from self._finish()
 
     def _batch_pointers(self) -> Iterator[str]:
@@ -216,31 +215,24 @@ class _Writer:
             else:
                 yield f"  {here} = getelementptr i8, ptr {here}.rows, i64 0"
 
-    def _phase(self, tasks: Sequence[Node]) -> Iterator[str]:
+    def _phase(self, tasks: Sequence[Node], together: bool) -> Iterator[str]:
+        """A phase; if the threads run it `together`, they meet after it."""
         for task in tasks:
-            yield from self._task(task)
-        if self.parallel:
+            yield from self._loop(task, together) if task.op == "loop" else self._task(task, together)
+        if together:
             yield "  call void @meet(ptr %context, i64 %thread)"
 
-    def _task(self, task: Node) -> Iterator[str]:
-        pointers = []
-        values = [*task.operands, *task.results]
-        for k, place in enumerate((*task.attrs["places"], *filter(None, [task.attrs["scratch"]]))):
-            lines, pointer = self._pointer(Place.parse(place), assembles(task))
-            if k < len(values) and not assembles(task):
-                root = self.root.get(values[k], values[k])
-                if root.name in self.assembled:
-                    lines, pointer = [], f"%here{self.data.index(self.assembled[root.name])}"
-            yield from lines
-            pointers.append(f"ptr {pointer}")
-        function = self.symbols[task.results[0].name]
-        arguments = ", ".join(pointers) + ", i64 %rows"
-        if not self.parallel:
+    def _task(self, task: Node, together: bool) -> Iterator[str]:
+        lines, pointers = self._pointers(task)
+        yield from lines
+        function = task.attrs["function"]
+        arguments = ", ".join(f"ptr {pointer}" for pointer in pointers) + ", i64 %rows"
+        if not together:
             parts = [f"i64 {part}" for part in range(task.attrs["parts"])]
             yield from (f"  call void @{function}({arguments}, {part})" for part in parts)
             return
         label = self.name("task")
-        low, high = self.shares[task.results[0].name]
+        low, high = self.shares[id(task)]
         yield f"  br label %{label}.enter"
         yield f"{label}.enter:"
         yield f"  br label %{label}.next"
@@ -254,33 +246,136 @@ class _Writer:
         yield f"  br label %{label}.next"
         yield f"{label}.done:"
 
+    def _loop(self, loop: Node, together: bool) -> Iterator[str]:
+        """A loop: by all threads if its tasks have parts to share, else by the one whose share it is."""
+        if not together or _shared(loop):
+            yield from self._steps(loop, together)
+            return
+        label = self.name("alone")
+        low, high = self.shares[id(loop)]
+        yield f"  %{label}.mine = icmp slt i64 {low}, {high}"
+        yield f"  br i1 %{label}.mine, label %{label}.run, label %{label}.done"
+        yield f"{label}.run:"
+        yield from self._steps(loop, False)
+        yield f"  br label %{label}.done"
+        yield f"{label}.done:"
+
+    def _steps(self, loop: Node, together: bool) -> Iterator[str]:
+        """The steps of a loop. A carry is written by turns into a second place and into the loop's result, which the last
+        step writes."""
+        label, (body,) = self.name("loop"), loop.regions
+        carries, length = loop.attrs["carries"], loop.attrs["length"]
+        walked = carries + loop.attrs["sequences"]
+        lines, pointers = self._pointers(loop)
+        yield from lines
+        taken, made = pointers[: len(loop.operands)], pointers[len(loop.operands) : len(loop.operands) + len(loop.results)]
+        scratch, behind = pointers[-1], 0
+        for k, value in enumerate(loop.results[:carries]):
+            yield f"  %{label}.second{k} = getelementptr i8, ptr {scratch}, i64 {behind}"
+            behind += align(value.type.bytes(self.capacity))
+        if loop.attrs["scratch"]:
+            yield f"  %{label}.workspace = getelementptr i8, ptr {scratch}, i64 {behind}"
+        sizes = {}
+        for k, port in [*enumerate(body.inputs[carries:walked], carries), *enumerate(body.outputs[carries:], len(taken) + carries)]:
+            sizes[k] = f"%{label}.bytes{k}"
+            yield from self._bytes(sizes[k], port.value.type)
+        yield f"  br label %{label}.enter"
+        yield f"{label}.enter:"
+        yield f"  br label %{label}.step"
+        yield f"{label}.step:"
+        yield f"  %{label}.k = phi i64 [ 0, %{label}.enter ], [ %{label}.next, %{label}.latch ]"
+        places = {f"operand.{k}": pointer for k, pointer in enumerate(taken)}
+        for k in range(carries):
+            places[f"operand.{k}"] = f"%{label}.in{k}"
+            yield f"  %{label}.in{k} = phi ptr [ {taken[k]}, %{label}.enter ], [ %{label}.out{k}, %{label}.latch ]"
+        yield f"  %{label}.left = sub i64 {length - 1}, %{label}.k"
+        yield f"  %{label}.odd = trunc i64 %{label}.left to i1"
+        for k in range(carries):
+            places[f"result.{k}"] = f"%{label}.out{k}"
+            yield f"  %{label}.out{k} = select i1 %{label}.odd, ptr %{label}.second{k}, ptr {made[k]}"
+        at = f"%{label}.{'left' if loop.attrs['reverse'] else 'k'}"
+        for k, size in sizes.items():
+            base, place = (taken[k], f"operand.{k}") if k < len(taken) else (made[k - len(taken)], f"result.{k - len(taken)}")
+            places[place] = f"%{label}.here{k}"
+            yield f"  %{label}.move{k} = mul i64 {at}, {size}"
+            yield f"  %{label}.here{k} = getelementptr i8, ptr {base}, i64 %{label}.move{k}"
+        with self._within({**places, "workspace": f"%{label}.workspace"}):
+            for tasks in _phases(_tasks(body)):
+                yield from self._phase(tasks, together)
+        yield f"  br label %{label}.latch"
+        yield f"{label}.latch:"
+        yield f"  %{label}.next = add i64 %{label}.k, 1"
+        yield f"  %{label}.more = icmp slt i64 %{label}.next, {length}"
+        yield f"  br i1 %{label}.more, label %{label}.step, label %{label}.done"
+        yield f"{label}.done:"
+
+    @contextmanager
+    def _within(self, places: dict[str, str]) -> Iterator[None]:
+        outer, self.places = self.places, places
+        try:
+            yield
+        finally:
+            self.places = outer
+
+    def _bytes(self, name: str, type: Tensor) -> Iterator[str]:
+        """The bytes of a tensor of as many rows as the batch has."""
+        factors = sum(isinstance(dim, Rows) for dim in type.shape)
+        value = str(type.bytes(1))
+        for k in range(factors):
+            fresh = name if k == factors - 1 else f"{name}.{k}"
+            yield f"  {fresh} = mul i64 {value}, %rows"
+            value = fresh
+        if not factors:
+            yield f"  {name} = add i64 {value}, 0"
+
     def _shares(self) -> Iterator[str]:
         """The parts [low, high) of each task that this thread takes.
 
         A phase's parts lie one after another on a line as long as their costs; thread t takes those whose middle is
         between t and t + 1 of `threads` equal stretches. So the shares follow the cost, whatever the count of threads.
         """
-        self.shares: dict[str, tuple[str, str]] = {}
+        self.shares: dict[int, tuple[str, str]] = {}
         yield "  %thread.next = add i64 %thread, 1"
-        groups: dict[object, list[Node]] = {}
-        for task in self.tasks:
-            groups.setdefault("assembly" if assembles(task) else task.attrs["phase"], []).append(task)
-        for number, tasks in enumerate(groups.values()):
-            costs = [max(1, cost(task, self.capacity) // task.attrs["parts"]) for task in tasks]
-            total = sum(c * task.attrs["parts"] for c, task in zip(costs, tasks, strict=True))
-            for end, thread in (("from", "%thread"), ("to", "%thread.next")):
-                yield f"  %phase{number}.{end}.total = mul i64 {thread}, {total}"
-                yield f"  %phase{number}.{end} = sdiv i64 %phase{number}.{end}.total, %threads"
-            base = 0
-            for each, task in zip(costs, tasks, strict=True):
-                name = self.name("share")
-                for end in ("from", "to"):
-                    yield f"  %{name}.{end}.a = add i64 %phase{number}.{end}, {each // 2 - base}"
-                    yield f"  %{name}.{end}.b = sdiv i64 %{name}.{end}.a, {each}"
-                    yield f"  %{name}.{end}.c = call i64 @llvm.smax.i64(i64 %{name}.{end}.b, i64 0)"
-                    yield f"  %{name}.{end} = call i64 @llvm.smin.i64(i64 %{name}.{end}.c, i64 {task.attrs['parts']})"
-                self.shares[task.results[0].name] = (f"%{name}.from", f"%{name}.to")
-                base += each * task.attrs["parts"]
+        pending = [[task for task in self.tasks if assembles(task)], [task for task in self.tasks if not assembles(task)]]
+        number = 0
+        while pending:
+            for tasks in _phases(pending.pop(0)):
+                pending += [_tasks(loop.regions[0]) for loop in tasks if loop.op == "loop" and _shared(loop)]
+                yield from self._phase_shares(number, [task for task in tasks if task.op == "task" or not _shared(task)])
+                number += 1
+
+    def _phase_shares(self, number: int, tasks: Sequence[Node]) -> Iterator[str]:
+        parts = [task.attrs.get("parts", 1) for task in tasks]
+        costs = [max(1, cost(task, self.capacity) // count) for task, count in zip(tasks, parts, strict=True)]
+        total = sum(each * count for each, count in zip(costs, parts, strict=True))
+        for end, thread in (("from", "%thread"), ("to", "%thread.next")):
+            yield f"  %phase{number}.{end}.total = mul i64 {thread}, {total}"
+            yield f"  %phase{number}.{end} = sdiv i64 %phase{number}.{end}.total, %threads"
+        base = 0
+        for each, count, task in zip(costs, parts, tasks, strict=True):
+            name = self.name("share")
+            for end in ("from", "to"):
+                yield f"  %{name}.{end}.a = add i64 %phase{number}.{end}, {each // 2 - base}"
+                yield f"  %{name}.{end}.b = sdiv i64 %{name}.{end}.a, {each}"
+                yield f"  %{name}.{end}.c = call i64 @llvm.smax.i64(i64 %{name}.{end}.b, i64 0)"
+                yield f"  %{name}.{end} = call i64 @llvm.smin.i64(i64 %{name}.{end}.c, i64 {count})"
+            self.shares[id(task)] = (f"%{name}.from", f"%{name}.to")
+            base += each * count
+
+    def _pointers(self, task: Node) -> tuple[list[str], list[str]]:
+        """Where operands, results and scratch of a task or loop lie."""
+        lines: list[str] = []
+        pointers = []
+        values = [*task.operands, *task.results]
+        for k, place in enumerate((*task.attrs["places"], *filter(None, [task.attrs["scratch"]]))):
+            more, pointer = self._pointer(Place.parse(place), assembles(task))
+            if k < len(values) and not assembles(task):
+                label = self.assembled.get(self.root.get(values[k], values[k]).name)
+                if label is not None and place == self.assembly[label]:
+                    more, pointer = [], f"%here{self.data.index(label)}"
+            lines += more
+            pointers.append(pointer)
+        return lines, pointers
 
     def _pointer(self, place: Place, assembling: bool = False) -> tuple[list[str], str]:
         if place.base == ORDER:
@@ -291,10 +386,11 @@ class _Writer:
             return [], f"%pointer{k}" if assembling else f"%here{k}"
         if kind == "output":
             return [], f"%here{len(self.data) + self.outputs.index(label)}"
+        base = self.places.get(place.base, f"%{place.base}")
         if not place.offset:
-            return [], f"%{place.base}"
-        pointer = f"%{self.name(place.base)}"
-        return [f"  {pointer} = getelementptr i8, ptr %{place.base}, i64 {place.offset}"], pointer
+            return [], base
+        pointer = f"%{self.name(kind)}"
+        return [f"  {pointer} = getelementptr i8, ptr {base}, i64 {place.offset}"], pointer
 
     def _place(self, name: str) -> Place:
         for task in self.tasks:
@@ -351,6 +447,21 @@ class _Writer:
             yield "  br i1 %more, label %batch, label %return"
         else:
             yield "  br label %return"
+
+
+def _tasks(graph: Graph) -> list[Node]:
+    return [node for node in graph.nodes if node.op in ("task", "loop")]
+
+
+def _phases(tasks: Sequence[Node]) -> Iterator[list[Node]]:
+    """Tasks by phase, in order."""
+    for phase in sorted({task.attrs["phase"] for task in tasks}):
+        yield [task for task in tasks if task.attrs["phase"] == phase]
+
+
+def _shared(task: Node) -> bool:
+    """Whether a task, or one inside a loop, has parts for several threads."""
+    return any(_shared(inner) for inner in _tasks(task.regions[0])) if task.op == "loop" else task.attrs["parts"] > 1
 
 
 def _whole(graph: Graph) -> bool:

@@ -109,8 +109,7 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
         inputs = [data[label] for label in data if any(p.role == "data" and p.label == label for p in graph.inputs)]
         outputs = [port for port in graph.outputs if port.role == "output"]
         symbol = f"tl_{program.name.lower()}_{name}"  # `digits_...` is the C header's plain functions
-        symbols = {task: function.name for task, function in scheduled.functions.items()}
-        made = driver(symbol, scheduled, symbols, [d.name for d in inputs], [port.label for port in outputs], capacity)
+        made = driver(symbol, scheduled, [d.name for d in inputs], [port.label for port in outputs], capacity)
         drivers.append(made.text)
         described[name] = {
             "symbol": symbol,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tapeless.ir.graph import Value
 from tapeless.ir.types import Tensor
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
@@ -53,21 +54,21 @@ def align(count: int) -> int:
 
 @dataclass(frozen=True)
 class Lifetime:
-    """A piece of workspace: its size in bytes, and the first and last phase in which it must hold."""
+    """A piece of workspace, for a value or for the scratch of the node that makes it: its size in bytes, and the first and last phase in which it must hold."""
 
-    key: object
+    key: tuple[Value, str]
     bytes: int
     first: int
     last: int
 
 
-def place_workspace(lifetimes: Sequence[Lifetime]) -> tuple[dict[object, int], int]:
+def place_workspace(lifetimes: Sequence[Lifetime]) -> tuple[dict[tuple[Value, str], int], int]:
     """Offsets for pieces of workspace, and the size of the whole.
 
     Largest first, each at the lowest offset that is free during its whole lifetime (first-fit decreasing).
     """
     placed: list[tuple[int, Lifetime]] = []
-    offsets: dict[object, int] = {}
+    offsets: dict[tuple[Value, str], int] = {}
     size = 0
     for piece in sorted(lifetimes, key=lambda piece: -piece.bytes):
         offset = 0

@@ -3,18 +3,19 @@
 A phase holds tasks that need nothing from each other; all threads meet between phases and nowhere else. The parts of a
 task are fixed here, from its cost alone, so results do not depend on how many threads share them out. A task that
 overwrites a slot of the state comes after all readers of its old value, and in a training step after the loss, so that
-a loss that is not finite stops the step before it changes anything. Fused graph in; graph of `task` and `reshape` nodes
-out, in order of phases, with the same values.
+a loss that is not finite stops the step before it changes anything. A scan becomes a `loop`, whose body is scheduled by
+itself: its places are told from where the loop's operands and results lie at each step. Fused graph in; graph of `task`,
+`loop` and `reshape` nodes out, in order of phases, with the same values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
 from tapeless.codegen.loops import Function
-from tapeless.codegen.memory import Layout, Lifetime, Place, place_workspace
+from tapeless.codegen.memory import Layout, Lifetime, Place, align, place_workspace
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Value
 from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.types import DType, Rows, Tensor
@@ -26,10 +27,10 @@ EVERY_ROW = (1 << 31) - 1  # the count of examples is known at run time only: th
 
 @dataclass(frozen=True)
 class Scheduled:
-    """An entry's schedule: the graph of tasks, the function of each task, and the size of the workspace."""
+    """An entry's schedule: the graph of tasks, their functions by name, and the size of the workspace."""
 
     graph: Graph
-    functions: Mapping[str, Function]  # by the name of the task's first result
+    functions: Mapping[str, Function]
     workspace: int
     batch: Mapping[str, tuple[str, Place]]  # by data input: the value that its rows are assembled into, and its place
 
@@ -37,40 +38,85 @@ class Scheduled:
 def schedule(graph: Graph, lower: Lower, state: Layout, gradients: Layout, capacity: int) -> Scheduled:
     """Give every kernel of a fused graph its phase, parts and places; `lower` makes a kernel's loops."""
     assembled, batch = _with_assembly(graph)
-    phases = _phases(assembled)
-    functions = {node.results[0].name: lower(node) for node in assembled.nodes if node.op == "kernel"}
-    places, scratch, workspace = _places(assembled, phases, functions, state, gradients, capacity)
-    builder = Builder(graph.name)
-    seen = {
-        port.value: builder.input(port.label, port.value.type, port.role, port.span, port.value.name)
-        for port in assembled.inputs
+    plan = _Plan(lower, capacity)
+    outside = {port.value: _outside(port.role, port.label, state, gradients) for port in assembled.inputs}
+    outside |= {
+        port.value: _outside(port.role, port.label, state, gradients)
+        for port in assembled.outputs
+        if port.role in ("state", "gradient", "output")
     }
-    ordered = sorted(range(len(assembled.nodes)), key=lambda k: (phases[k], k))
-    for k in ordered:
-        node = assembled.nodes[k]
-        if node.op != "kernel":
-            builder.copy_nodes([node], seen)
-            continue
-        first = node.results[0].name
-        attrs = {
-            **node.attrs,
-            "phase": phases[k],
-            "parts": functions[first].parts,
-            "places": tuple(str(places[value]) for value in (*node.operands, *node.results)),
-            "scratch": str(scratch[first]) if first in scratch else "",
-        }
-        names = [value.name for value in node.results]
-        results = builder.emit_node("task", [seen[v] for v in node.operands], attrs, node.regions, names, node.span)
-        seen.update(zip(node.results, results, strict=True))
-    for port in assembled.outputs:
-        builder.output(port.label, seen[port.value], port.role, port.span)
+    made, places, workspace = plan.scheduled(assembled, outside)
     rows = {label: (value.name, places[value]) for label, value in batch.items()}
-    return Scheduled(builder.graph(), functions, workspace, rows)
+    return Scheduled(made, plan.functions, workspace, rows)
+
+
+@dataclass
+class _Plan:
+    """Schedules graphs inside graphs, and collects the functions of their tasks."""
+
+    lower: Lower
+    capacity: int
+    functions: dict[str, Function] = field(default_factory=dict)
+
+    def scheduled(self, graph: Graph, outside: Mapping[Value, Place]) -> tuple[Graph, dict[Value, Place], int]:
+        """The graph of tasks, the place of every value and the size of the workspace, given the places of ports."""
+        phases = _phases(graph)
+        functions = {node.results[0]: self.lower(node) for node in graph.nodes if node.op == "kernel"}
+        self.functions |= {function.name: function for function in functions.values()}
+        bodies = {node.results[0]: self._body(node.regions[0]) for node in graph.nodes if node.op == "scan"}
+        scratch = {value: _scratch(function) for value, function in functions.items()}
+        for node in graph.nodes:
+            if node.op == "scan":
+                scratch[node.results[0]] = bodies[node.results[0]][1] + sum(_carried_bytes(node, self.capacity))
+        places, working, workspace = _places(graph, phases, scratch, outside, self.capacity)
+        builder = Builder(graph.name)
+        seen = {p.value: builder.input(p.label, p.value.type, p.role, p.span, p.value.name) for p in graph.inputs}
+        for k in sorted(range(len(graph.nodes)), key=lambda k: (phases[k], k)):
+            node = graph.nodes[k]
+            if node.op not in ("kernel", "scan"):
+                builder.copy_nodes([node], seen)
+                continue
+            first = node.results[0]
+            attrs = {
+                **node.attrs,
+                "phase": phases[k],
+                "places": tuple(str(places[value]) for value in (*node.operands, *node.results)),
+                "scratch": str(working.get(first, "")),
+            }
+            regions = node.regions
+            if node.op == "kernel":
+                attrs |= {"parts": functions[first].parts, "function": functions[first].name}
+            else:
+                regions = (bodies[first][0],)
+            op, names = {"kernel": "task", "scan": "loop"}[node.op], [value.name for value in node.results]
+            results = builder.emit_node(op, [seen[v] for v in node.operands], attrs, regions, names, node.span)
+            seen.update(zip(node.results, results, strict=True))
+        for port in graph.outputs:
+            builder.output(port.label, seen[port.value], port.role, port.span)
+        return builder.graph(), places, workspace
+
+    def _body(self, body: Graph) -> tuple[Graph, int]:
+        """A scan's body as tasks, and the size of its workspace: its ports lie where the loop says at each step."""
+        outside = {port.value: Place(f"operand.{k}") for k, port in enumerate(body.inputs)}
+        outside |= {port.value: Place(f"result.{k}") for k, port in enumerate(body.outputs)}
+        made, _, workspace = self.scheduled(body, outside)
+        return made, workspace
+
+
+def _scratch(function: Function) -> int:
+    """The bytes that all parts of a function need for themselves."""
+    return function.parts * sum(buffer.bytes for buffer in function.buffers if buffer.role == "scratch")
+
+
+def _carried_bytes(node: Node, capacity: int) -> list[int]:
+    """The bytes of each carry: steps write by turns into the loop's result and into a second place, behind the body's
+    workspace."""
+    return [align(value.type.bytes(capacity)) for value in node.results[: node.attrs["carries"]]]
 
 
 def assembles(node: Node) -> bool:
     """Whether a task belongs to the assembly of a batch by an order, and is left out where rows lie in sequence."""
-    return node.attrs["family"] == "gather" and any(v.name == f"{ORDER}.rows" for v in node.operands)
+    return node.op == "task" and node.attrs["family"] == "gather" and any(v.name == f"{ORDER}.rows" for v in node.operands)
 
 
 def _with_assembly(graph: Graph) -> tuple[Graph, dict[str, Value]]:
@@ -135,17 +181,12 @@ def _aliases(graph: Graph, node: Node) -> list[Value]:
 
 
 def _places(
-    graph: Graph, phases: Sequence[int], functions: Mapping[str, Function], state: Layout, gradients: Layout, capacity: int
-) -> tuple[dict[Value, Place], dict[str, Place], int]:
-    """The place of every value and of every task's scratch memory, and the size of the workspace."""
-    places: dict[Value, Place] = {}
-    for port in graph.inputs:
-        places[port.value] = _outside(port.role, port.label, state, gradients)
-    for port in graph.outputs:
-        if port.role in ("state", "gradient", "output"):
-            places[port.value] = _outside(port.role, port.label, state, gradients)
+    graph: Graph, phases: Sequence[int], scratch: Mapping[Value, int], outside: Mapping[Value, Place], capacity: int
+) -> tuple[dict[Value, Place], dict[Value, Place], int]:
+    """The place of every value, that of the memory which a node needs for itself (by its first result), and the size of
+    the workspace."""
+    places = dict(outside)
     last = max(phases, default=0) + 1
-    kept = {port.value for port in graph.outputs}
     root: dict[Value, Value] = {}
     first: dict[Value, int] = {}
     final: dict[Value, int] = {}
@@ -160,8 +201,8 @@ def _places(
             else:
                 first[value] = phases[k]
                 final.setdefault(value, phases[k])
-    for value in kept:
-        final[root.get(value, value)] = last
+    for port in graph.outputs:
+        final[root.get(port.value, port.value)] = last
     leading = {
         value: ld
         for node in graph.nodes
@@ -169,26 +210,18 @@ def _places(
         for value, ld in zip(node.results, node.attrs["leading"][len(node.operands) :], strict=True)
     }
     lifetimes = [
-        Lifetime(value, _bytes(value.type, leading[value], capacity), start, final[value])
+        Lifetime((value, "value"), _bytes(value.type, leading.get(value, 0), capacity), start, final[value])
         for value, start in first.items()
         if value not in places
     ]
-    for k, node in enumerate(graph.nodes):
-        if node.op == "kernel":
-            function = functions[node.results[0].name]
-            needed = sum(buffer.bytes for buffer in function.buffers if buffer.role == "scratch")
-            if needed:
-                lifetimes.append(Lifetime(node.results[0].name, needed * function.parts, phases[k], phases[k]))
+    lifetimes += [Lifetime((value, "scratch"), size, first[value], first[value]) for value, size in scratch.items() if size]
     offsets, size = place_workspace(lifetimes)
-    scratch: dict[str, Place] = {}
-    for key, offset in offsets.items():
-        if isinstance(key, Value):
-            places[key] = Place("workspace", offset)
-        else:
-            scratch[str(key)] = Place("workspace", offset)
+    working: dict[Value, Place] = {}
+    for (value, kind), offset in offsets.items():
+        (places if kind == "value" else working)[value] = Place("workspace", offset)
     for value, source in root.items():
         places[value] = places[source]
-    return places, scratch, size
+    return places, working, size
 
 
 def _bytes(type: Tensor, leading: int, capacity: int) -> int:
@@ -210,7 +243,11 @@ def _outside(role: str, label: str, state: Layout, gradients: Layout) -> Place:
 
 
 def cost(node: Node, capacity: int) -> int:
-    """An estimate of a task's time in nanoseconds, for sharing parts out: 30 flops or 20 bytes in each, and the call."""
+    """An estimate of a task's or loop's time in nanoseconds, for sharing parts out: 30 flops or 20 bytes in each, and the
+    call."""
+    if node.op == "loop":
+        inner = sum(cost(task, capacity) for task in node.regions[0].nodes if task.op != "reshape")
+        return inner * int(node.attrs["length"])
     flops = 0
     for inner in node.regions[0].nodes:
         operands, results = [v.type for v in inner.operands], [v.type for v in inner.results]

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tapeless.compiler.differentiate import differentiate
-from tapeless.compiler.passes.rewriter import Rewriter, without_dead_code
+from tapeless.compiler.passes.rewriter import Rewriter, rewritten_inside, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
+from tapeless.compiler.passes.scans import merge_scans, products_outside
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
 from tapeless.ir.types import DType, Rows, Tensor
 
@@ -42,7 +43,7 @@ def backward(model: Model) -> Graph:
         builder.output(port.label, seen[port.value], port.role, port.span)
     for port in trained:
         builder.output(port.label, adjoints[port.value], "gradient", port.span)
-    return renamed(without_dead_code(builder.graph()), _adjoint_names(adjoints))
+    return renamed(without_dead_code(merge_scans(builder.graph())), _adjoint_names(adjoints))
 
 
 def train_step(model: Model) -> Graph:
@@ -144,10 +145,11 @@ def _stable(graph: Graph, dtype: DType) -> Graph:
     needed = graph.ancestors([graph.output("loss").value])
     first = tuple(node for node in graph.nodes if node.results[0] in needed)
     rest = tuple(node for node in graph.nodes if node.results[0] not in needed)
-    seen = _copy(builder, Graph(graph.name, graph.inputs, (*first, *rest), graph.outputs))
+    nodes = tuple(rewritten_inside((*first, *rest), RULES))
+    seen = _copy(builder, Graph(graph.name, graph.inputs, nodes, graph.outputs))
     for port in graph.outputs:
         builder.output(port.label, seen[port.value], port.role, port.span)
-    return without_dead_code(builder.graph())
+    return without_dead_code(products_outside(without_dead_code(builder.graph())))
 
 
 def _copy(builder: Builder, graph: Graph) -> dict[Value, Value]:

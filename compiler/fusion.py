@@ -5,6 +5,7 @@ A kernel is one of these families (its region says what it computes):
 - nest: pointwise work and reductions over one set of loop axes, all reductions over the same axes;
 - pack: a transposed copy of a matrix, so that a product reads its right operand row by row;
 - gather, scatter, permutation: one node each.
+A scan keeps its place between kernels; its body is fused by itself.
 
 Groups grow greedily in topological order, and only where no path leaves a group and comes back. State slots are updated
 in place, so whoever reads a slot's old value comes before the kernel that writes the new one: those orderings are edges
@@ -15,6 +16,7 @@ them. Valid graph in; valid graph of `kernel` and `reshape` nodes out, with the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import networkx
 
@@ -30,6 +32,7 @@ from tapeless.compiler.layout import (
     read_slots,
     with_outputs,
 )
+from tapeless.compiler.passes.scans import invariants_outside
 from tapeless.ir.axes import LoopAxes, loop_axes_agree, reduced_axes
 from tapeless.ir.graph import Builder, Graph, Node, Value
 from tapeless.ir.ops import OPERATIONS
@@ -43,8 +46,12 @@ FEW = 4  # unless no more groups than these wait for the producer
 
 
 def fuse(graph: Graph) -> Graph:
-    """The graph, laid out for kernels, as kernels."""
-    return _Fusion(lay_out(graph)).run()
+    """The graph, laid out for kernels, as kernels. The bodies of scans too; what their steps share comes before them."""
+    return _fused(lay_out(invariants_outside(graph, lay_out)))
+
+
+def _fused(graph: Graph) -> Graph:
+    return _Fusion(graph).run()
 
 
 class _Group:
@@ -96,7 +103,7 @@ class _Fusion:
     def _family(node: Node) -> str:
         if node.op == "transpose" and tuple(node.attrs["perm"]) == (1, 0):
             return "pack"
-        return {"matmul": "matmul", "reshape": "view", **ALONE}.get(node.op, "nest")
+        return {"matmul": "matmul", "reshape": "view", "scan": "scan", **ALONE}.get(node.op, "nest")
 
     def _order(self) -> None:
         """Edges between groups: dataflow; old readers of a state slot, and the losses, before its writer."""
@@ -293,7 +300,11 @@ class _Fusion:
         builder = Builder(self.graph.name)
         seen = inputs_of(builder, self.graph)
         for group in self._sorted(self._distinct()):
-            if group.family == "view":
+            if group.family == "scan":
+                node = self.graph.nodes[group.places[0]]
+                bodies = tuple(_fused(body) for body in node.regions)
+                builder.copy_nodes([replace(node, regions=bodies)], seen)
+            elif group.family == "view":
                 builder.copy_nodes(self._with_free([self.graph.nodes[group.places[0]]]), seen)
             else:
                 self._emit(builder, seen, group)
@@ -341,6 +352,8 @@ class _Fusion:
 
     def _recompute(self, group: _Group) -> None:
         """Leaves cheap work on stored values to the kernels that want it, instead of storing its result too."""
+        if group.family == "scan":
+            return
         for k in group.places[::-1]:
             (value,) = self.graph.nodes[k].results
             users = self._using_groups(value, group)

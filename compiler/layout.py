@@ -21,7 +21,8 @@ ALONE = {"gather": "gather", "scatter_add": "scatter", "permutation": "permutati
 ALONE |= {name: operation.kernel for name, operation in OPERATIONS.items() if operation.kernel}
 # Read at places that the loops do not stand at: what they take must lie in memory.
 DISPLACED = frozenset({"pick", "slice", "pad"})
-IN_MEMORY = frozenset({"matmul", "reshape", *DISPLACED, *ALONE})
+IN_MEMORY = frozenset({"matmul", "reshape", "scan", *DISPLACED, *ALONE})
+PLACED = ("reshape", "scan")  # results that lie where others are, or where their steps put them
 CHEAP = 4  # flops an element: less than the store and load that recomputing it saves
 CROWDED = 4096  # bytes: rows this far apart share cache sets
 MANY_ROWS = 64  # below this, crowded rows still fit the sets they share
@@ -86,7 +87,7 @@ def _crowds(graph: Graph, value: Value) -> bool:
 def stored_once(graph: Graph) -> Graph:
     """Gives each output port a value of its own that a kernel can store, in an order that overwrites nothing too early.
 
-    Inputs, constants and values that go to two ports are copied. A slot of the state is overwritten in place by the
+    Inputs, constants, results of scans and values that go to two ports are copied. A slot of the state is overwritten in place by the
     kernel that makes its new value; where that cannot be after all readers of the old one and after the loss, the new
     value is made elsewhere and copied.
     """
@@ -94,7 +95,7 @@ def stored_once(graph: Graph) -> Graph:
     stored: set[Value] = set()
     for port in graph.outputs:
         producer = graph.producers.get(port.value)
-        if producer is None or is_free(producer, graph) or producer.op == "reshape" or port.value in stored:
+        if producer is None or is_free(producer, graph) or producer.op in PLACED or port.value in stored:
             plain.add(port.key)
         stored.add(port.value)
     whole = _copied(graph, plain)
@@ -192,9 +193,9 @@ def leading(graph: Graph, value: Value) -> int:
     Rows that are 4 KB apart, or a multiple of it, fall into the same few sets of a cache, so a product that walks down a
     column loses a third of its speed: such rows in workspace get a vector more.
     """
-    viewed = any(node.op == "reshape" for node in graph.uses.get(value, ()))
+    viewed = any(node.op in PLACED for node in graph.uses.get(value, ()))
     producer = graph.producers.get(value)
-    if producer is None or producer.op == "reshape" or viewed or value in graph.output_values or value.type.rank != 2:
+    if producer is None or producer.op in PLACED or viewed or value in graph.output_values or value.type.rank != 2:
         return 0
     columns, element = value.type.shape[1], value.type.dtype.bytes
     if not isinstance(columns, int) or not columns or columns * element % CROWDED:

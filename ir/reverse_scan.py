@@ -61,7 +61,8 @@ def reverse_scan(
     """The adjoints of a scan's operands, for those that are `active`; see the module's docstring."""
     (body,), carries, sequences = node.regions, node.attrs["carries"], node.attrs["sequences"]
     ins, outs = [port.value for port in body.inputs], [port.value for port in body.outputs]
-    wanted = _wanted(body, carries, [v for v, matters in zip(ins, active, strict=True) if matters and v.type.dtype.is_float])
+    read = body.ancestors(outs)
+    wanted = _wanted(body, carries, [v for v, matters in zip(ins, active, strict=True) if matters and v in read and v.type.dtype.is_float])
     state = _Reverse(node, Builder("reverse"))
     seeds: dict[Value, Value] = {}
 

@@ -7,12 +7,13 @@ undo each other and reports the last ones fired. Graphs that go in and out compu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from tapeless.compiler.passes.scans import slim
 from tapeless.ir.graph import Builder, Graph, Node, Span, Value
 from tapeless.ir.interpreter import evaluate
 from tapeless.ir.types import DType
@@ -152,17 +153,28 @@ def rewrite(graph: Graph, rules: Sequence[Rule]) -> Graph:
         port.value: rewriter.input(port.label, port.value.type, port.role, port.span, port.value.name)
         for port in graph.inputs
     }
-    rewriter.copy_nodes(graph.nodes, seen)
+    rewriter.copy_nodes(rewritten_inside(graph.nodes, rules), seen)
     for port in graph.outputs:
         rewriter.output(port.label, seen[port.value], port.role, port.span)
     return without_dead_code(rewriter.graph())
 
 
+def rewritten_inside(nodes: Iterable[Node], rules: Sequence[Rule]) -> Iterator[Node]:
+    """Nodes, the bodies of scans among them rewritten."""
+    for node in nodes:
+        yield replace(node, regions=tuple(rewrite(body, rules) for body in node.regions)) if node.op == "scan" else node
+
+
 def without_dead_code(graph: Graph) -> Graph:
-    """The graph without nodes that no output depends on. Inputs stay: they are the graph's signature."""
-    wanted = graph.ancestors([port.value for port in graph.outputs])
-    nodes = tuple(node for node in graph.nodes if any(value in wanted for value in node.results))
-    return Graph(graph.name, graph.inputs, nodes, graph.outputs)
+    """The graph without nodes, and parts of scans, that no output depends on. Inputs stay: they are its signature."""
+    wanted = {port.value for port in graph.outputs}
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        if not any(value in wanted for value in node.results):
+            continue
+        kept.append(slim(node, wanted) if node.op == "scan" else node)
+        wanted.update(kept[-1].operands)
+    return Graph(graph.name, graph.inputs, tuple(reversed(kept)), graph.outputs)
 
 
 def _dtype(graph: Graph) -> DType:

@@ -1,11 +1,14 @@
-"""Passes over scans: two that walk the same are merged, what nobody reads of one is left out."""
+"""Passes over scans: two that walk the same are merged, what nobody reads of one is left out, and what need not be done
+step by step is done before the loop."""
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
-from tapeless.ir.graph import Graph, Node, Port, Value
+from tapeless.compiler.layout import FREE
+from tapeless.ir.graph import Builder, Graph, Node, Port, Value
+from tapeless.ir.types import product
 
 
 def merge_scans(graph: Graph) -> Graph:
@@ -100,3 +103,92 @@ def slim(node: Node, used: Set[Value]) -> Node:
         attrs=attrs,
         regions=(replace(body, inputs=inputs, nodes=nodes, outputs=outputs),),
     )
+
+
+def products_outside(graph: Graph) -> Graph:
+    """`x[t] @ W` for all steps is one product before the loop: [steps, rows, n] @ [n, m], of a walked x and a W that
+    every step shares."""
+    return _moved(graph, _walked_products)
+
+
+def invariants_outside(graph: Graph, lay_out: Callable[[Graph], Graph]) -> Graph:
+    """What is the same in every step of a scan is computed once, before it. Bodies are laid out for kernels by `lay_out`,
+    which is what makes such values: transposed copies of weights."""
+    return _moved(graph, lambda builder, node: _invariants(builder, node, lay_out))
+
+
+Rebuild = Callable[[Builder, Node], Node]
+
+
+def _moved(graph: Graph, rebuild: Rebuild) -> Graph:
+    """The graph with each scan rebuilt, inner ones first. `rebuild` gets a scan whose operands are the builder's."""
+    if not any(node.op == "scan" for node in graph.nodes):
+        return graph
+    builder = Builder(graph.name)
+    seen = {p.value: builder.input(p.label, p.value.type, p.role, p.span, p.value.name) for p in graph.inputs}
+    for node in graph.nodes:
+        if node.op != "scan":
+            builder.copy_nodes([node], seen)
+            continue
+        bodies = tuple(_moved(body, rebuild) for body in node.regions)
+        builder.span = node.span
+        made = rebuild(builder, replace(node, operands=tuple(seen[value] for value in node.operands), regions=bodies))
+        names = [value.name for value in node.results]
+        seen.update(zip(node.results, builder.emit_node("scan", made.operands, made.attrs, made.regions, names, node.span), strict=True))
+        builder.span = None
+    for port in graph.outputs:
+        builder.output(port.label, seen[port.value], port.role, port.span)
+    return builder.graph()
+
+
+def _split(node: Node) -> tuple[Graph, int, int]:
+    """Body, count of carries, count of carries and sequences."""
+    return node.regions[0], _carries(node), _carries(node) + node.attrs["sequences"]
+
+
+def _walked_products(builder: Builder, node: Node) -> Node:
+    body, carries, walked = _split(node)
+    place = {port.value: k for k, port in enumerate(body.inputs)}
+    sequences: list[Value] = []
+    ports: list[Port] = []
+    gone: set[Value] = set()
+    for inner in body.nodes:
+        if inner.op != "matmul" or inner.attrs["transpose_a"] or inner.operands[0].type.rank != 2:
+            continue
+        left, right = (place.get(value, -1) for value in inner.operands)
+        if not carries <= left < walked <= right:
+            continue
+        stack, weights = node.operands[left], node.operands[right]
+        steps, rows, width = stack.type.shape
+        flat = builder.emit("reshape", stack, shape=(product((steps, rows)), width))
+        made = builder.emit("matmul", flat, weights, name=f"{inner.result.name}.steps", **dict(inner.attrs))
+        sequences.append(builder.emit("reshape", made, shape=(steps, rows, made.type.shape[1])))
+        ports.append(Port(inner.result.name, inner.result, "operand"))
+        gone.add(inner.result)
+    return _with_inputs(node, body, walked, sequences, ports, gone, sequential=True) if gone else node
+
+
+def _invariants(builder: Builder, node: Node, lay_out: Callable[[Graph], Graph]) -> Node:
+    node = replace(node, regions=tuple(lay_out(body) for body in node.regions))
+    body, _, walked = _split(node)
+    seen = {port.value: node.operands[k] for k, port in enumerate(body.inputs) if k >= walked}
+    moved: list[Node] = []
+    for inner in body.nodes:
+        shared = inner.operands and all(value in seen for value in inner.operands) and not inner.regions
+        if shared and inner.op not in FREE and not body.output_values.intersection(inner.results):
+            builder.copy_nodes([inner], seen)
+            moved.append(inner)
+    values = [value for inner in moved for value in inner.results]
+    gone = set(values)
+    used = [v for v in values if any(user.results[0] not in gone for user in body.uses.get(v, ()))]
+    ports = [Port(value.name, value, "operand") for value in used]
+    return _with_inputs(node, body, len(body.inputs), [seen[v] for v in used], ports, gone, sequential=False) if gone else node
+
+
+def _with_inputs(node: Node, body: Graph, at: int, operands: Sequence[Value], ports: Sequence[Port], gone: Set[Value],
+                 sequential: bool) -> Node:  # fmt: skip
+    """The scan with more operands from place `at` on, which are the body's `ports`; its nodes that made them are `gone`."""
+    nodes = tuple(inner for inner in body.nodes if inner.results[0] not in gone)
+    inner = replace(body, inputs=(*body.inputs[:at], *ports, *body.inputs[at:]), nodes=nodes)
+    attrs = {**node.attrs, "sequences": node.attrs["sequences"] + len(operands) * sequential}
+    return replace(node, operands=(*node.operands[:at], *operands, *node.operands[at:]), attrs=attrs, regions=(inner,))

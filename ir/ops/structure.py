@@ -56,6 +56,6 @@ declare(
         NoDerivative("tasks are made after differentiation"),
         _kernel_reference,
         (),
-        attributes=("family", "name", "leading", "phase", "parts", "places", "scratch"),
+        attributes=("family", "name", "leading", "function", "phase", "parts", "places", "scratch"),
     )
 )
