@@ -131,6 +131,7 @@ WRITTEN: Mapping[str, Written] = {
     "matmul": _matmul,
     "constant": _number,
     "broadcast": lambda node, operands: operands[0],
+    "with_derivative": lambda node, operands: operands[0],
     "reshape": lambda node, operands: Formula(f"reshape({operands[0].text}, {shape_text(node.attrs['shape'])})"),
     "count": _count,
     "iota": lambda node, operands: Formula(f"index[{node.attrs['axis']}]"),

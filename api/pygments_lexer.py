@@ -12,6 +12,7 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation
 DECLARATIONS = ("fn", "layer", "model", "optimizer", "train", "import")
 STATEMENTS = (
     "input", "target", "param", "frozen", "state", "output", "loss", "metric", "require", "use", "return", "yield", "scan", "repeat",
+    "derivative",
 )  # fmt: skip
 CONTROL = (
     "if",

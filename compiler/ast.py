@@ -358,13 +358,15 @@ class Import(Syntax):
 
 @dataclass(frozen=True, slots=True)
 class Definition(Syntax):
-    """`fn`, `layer`, `optimizer` or `model`, as `kind` says. A one-line `fn` has a body of one Return. `head` is the name's span."""
+    """`fn`, `layer`, `optimizer` or `model`, as `kind` says. A one-line `fn` has a body of one Return, and may have a derivative by each
+    parameter. `head` is the name's span."""
 
     kind: str
     name: str
     head: Span
     parameters: tuple[Parameter, ...]
     body: tuple[Statement, ...]
+    derivatives: tuple[Expression, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

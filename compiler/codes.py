@@ -72,6 +72,7 @@ TITLES: dict[str, str] = {
     "E0701": "a derivative of the wrong shape",
     "E0702": "a derivative by what has no name, or of a number",
     "E0703": "a derivative of an integer or a comparison",
+    "E0704": "a function's own derivative that does not fit",
     # Parts of the language that this version leaves out.
     "E0901": "`scan` is not supported in this version",
     "E0902": "index notation is not supported in this version",

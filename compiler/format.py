@@ -131,7 +131,7 @@ def _comment_depth(comment: Comment, after: tuple[int, int], before: tuple[int, 
 
 def _is_keyword(token: Token | None, first: Token, setting: bool) -> bool:
     """Whether a name is there as a keyword: a statement's or setting's first word."""
-    return token is not None and token is first and (setting or token.text in SOFT)
+    return token is not None and token is first and (setting or token.text in (*SOFT, "derivative"))
 
 
 def _is_unary(token: Token, previous: Token | None, first: Token, setting: bool) -> bool:

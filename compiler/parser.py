@@ -76,9 +76,23 @@ class Parser(Statements):
             value = self.expression()
             self.end_of_line("the function's value")
             body: tuple[ast.Statement, ...] = (ast.Return(value.span, value),)
-        else:
-            body = self.block_after_colon(f"{kind} `{name.text}`")
+            derivatives = self.derivatives() if self.token.kind == "indent" and self.peek().text == "derivative" else ()
+            return ast.Definition(span, kind, name.text, self.place(name), parameters, body, derivatives)
+        body = self.block_after_colon(f"{kind} `{name.text}`")
         return ast.Definition(span, kind, name.text, self.place(name), parameters, body)
+
+    def derivatives(self) -> tuple[ast.Expression, ...]:
+        """An indented line below `fn f(x, y) = ...`: `derivative y, x`."""
+        self.advance()
+        self.advance()
+        found = [self.expression()]
+        while self.accept(","):
+            found.append(self.expression())
+        self.end_of_line("the derivative")
+        if not self.accept("dedent") and self.token.kind != "end":
+            raise self.unreadable(f"expected the end of the function after its derivative, found {described(self.token)}",
+                                  hint="Several derivatives stand in one line, with commas between them.")  # fmt: skip
+        return tuple(found)
 
     def parameters(self) -> tuple[ast.Parameter, ...]:
         """`(x[.., i], units, act = identity)`."""

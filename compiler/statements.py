@@ -80,6 +80,8 @@ class Statements(Expressions):
 
     def guess(self) -> str | None:
         """What a person coming from elsewhere may have meant by the current token."""
+        if self.token.text == "derivative":
+            return "A derivative stands in the line below, indented."
         if self.token.kind in ("number", "name", "(") and self.tokens[self.position - 1].kind in ("number", "name", ")"):
             return "A product needs its `*`; arguments need commas between them."
         if self.token.kind == "=":
@@ -135,6 +137,9 @@ class Statements(Expressions):
             return rule(self)
         if kind == "name":
             following = self.peek().kind
+            if token.text == "derivative" and following not in ("=", ",", ".", "["):
+                raise self.unreadable("a derivative stands in the one line below `fn f(x) = ...`, and here is none", "E0108",
+                                      "Several derivatives stand in that line, with commas between them.")  # fmt: skip
             if token.text in SOFT and following not in ("=", ",", "."):
                 return _SOFT_STATEMENTS[token.text](self)
             if token.text == "elif":

@@ -11,6 +11,7 @@ from tapeless.compiler.elaborate.emission import dims_product
 from tapeless.compiler.elaborate.evaluator import Evaluator
 from tapeless.compiler.elaborate.functions import CallSite
 from tapeless.compiler.elaborate.scope import Frame, join
+from tapeless.compiler.elaborate.stated import with_derivative
 from tapeless.compiler.elaborate.values import (
     POISON,
     Binding,
@@ -149,6 +150,8 @@ class Calls(Evaluator):
                              [Label(f"`{function.definition.name}`", "ends without `return`", function.definition.head)])  # fmt: skip
         if callee.result is POISON:
             raise Poisoned
+        if function.definition.derivatives:
+            return with_derivative(self, callee, function.definition, callee.result)
         return callee.result
 
     def enter(self, frame: Frame, span: Span, function: Defined, bound: Mapping[str, tuple[Any, ast.Argument]], is_root: bool) -> Frame:
@@ -164,7 +167,8 @@ class Calls(Evaluator):
         above: Frame | None = frame
         while above is not None:
             if above.name == definition.name and above.module is module and above.kind == definition.kind:
-                raise self.fault(frame, "E0311", f"`{definition.name}` calls itself", span, hint="Repeat a layer with `for k in 0..n:`.")
+                hint = "Its value is called `out` in its derivative." if definition.derivatives else "Repeat a layer with `for k in 0..n:`."
+                raise self.fault(frame, "E0311", f"`{definition.name}` calls itself", span, hint=hint)
             above = above.caller
         callee.made = frozenset(name for statement in definition.body for name in made_by(statement))
         if definition.kind == "fn":

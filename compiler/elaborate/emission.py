@@ -58,11 +58,11 @@ class Emitter:
 
     # --- Nodes
 
-    def emit(self, op: str, *operands: Value, name: str | None = None, **attrs: Any) -> Value:
+    def emit(self, op: str, *operands: Value, name: str | None = None, regions: Sequence[Graph] = (), **attrs: Any) -> Value:
         """One node of one result, named after the statement it is part of."""
         self.count_one()
         hint = name or (f"{self.where}.{op}" if self.where else op)
-        return self.builder.emit_node(op, operands, attrs, (), (hint,), self.span)[0]
+        return self.builder.emit_node(op, operands, attrs, regions, (hint,), self.span)[0]
 
     def copied(self, node: Node, operands: Sequence[Value]) -> tuple[Value, ...]:
         """A node of another graph, on operands of this one, named after the statement it is now part of."""

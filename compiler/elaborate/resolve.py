@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Diagnostic
+from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.library import Module, standard_names
 from tapeless.compiler.statements import made_by
 from tapeless.compiler.suggest import meant
+from tapeless.ir.graph import Span
 
 _HINTS = 50  # in one body: each hint compares a name with all others, and whoever has that many faults wants the first ones
 
@@ -25,12 +26,26 @@ def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[
             local = _local(declaration) | (set(sizes) if declaration.kind == "model" else set())
             names = [name for part in (*declaration.parameters, *declaration.body) for name in names_in(part)]
             _check(names, local, everywhere, report)
+            if declaration.derivatives:
+                _derivatives(declaration, report)
+                _check([name for part in declaration.derivatives for name in _names(part)], {*local, "out"}, everywhere, report)
         elif isinstance(declaration, ast.Train):
             model = module.models.get(declaration.model)
             local = {parameter.name for parameter in model.parameters} if model else set()
             found = [name for setting in declaration.settings if isinstance(setting, ast.Setting) and setting.name != "freeze" for part in (*setting.values, *setting.named)
                      for name in names_in(part)]  # fmt: skip
             _check(found, local, everywhere, report)
+
+
+def _derivatives(definition: ast.Definition, report: Callable[[Diagnostic], None]) -> None:
+    """A function has a derivative by each of its parameters, or says nothing of them."""
+    given, names = len(definition.derivatives), [parameter.name for parameter in definition.parameters]
+    if given != len(names):
+        first, last = definition.derivatives[0].span, definition.derivatives[-1].span
+        span = Span(first.file, first.line, first.column, last.end_line, last.end_column)
+        count = "one derivative" if given == 1 else f"{given} derivatives"
+        label = Label(f"`{definition.name}`", f"takes {', '.join(names) or 'no arguments'}", definition.head)
+        report(Diagnostic("E0704", f"{count} for {'one argument' if len(names) == 1 else f'{len(names)} arguments'}", span, (label,), "Give one by each argument, with commas between them."))
 
 
 def _check(names: Iterable[ast.Name], local: set[str], everywhere: set[str], report: Callable[[Diagnostic], None]) -> None:

@@ -1,13 +1,13 @@
 """Decomposition: operations that exist for readers and for derivatives become what kernels are made of.
 
 `logsumexp(x)` becomes its shifted form, `exp(x - logsumexp(x))` (the softmax) becomes the shifted exponentials over
-their sum, so that each exponential is computed once; a division by one number becomes a product; a concatenation becomes a choice among its parts; stopped gradients have done their work and go. Valid graph in, valid graph out, same values up to rounding.
+their sum, so that each exponential is computed once; a division by one number becomes a product; a concatenation becomes a choice among its parts; stopped gradients and stated derivatives have done their work and go. Valid graph in, valid graph out, same values up to rounding.
 """
 
 from __future__ import annotations
 
 from tapeless.compiler.passes.rewriter import Rewriter, Rule
-from tapeless.ir.graph import Node, Value
+from tapeless.ir.graph import Builder, Node, Value
 from tapeless.ir.ops.reduction import spread
 from tapeless.ir.types import DType
 
@@ -104,6 +104,15 @@ def _concat(b: Rewriter, node: Node) -> Value | None:
     return result
 
 
+def _with_derivative(b: Builder, x: Value, y: Value, r: Value, k: Value) -> Value:
+    """The square root of x**2, with the derivative 1."""
+    region = Builder("derivative", DType.F64)
+    for label in ("x", "out"):
+        region.input(label, x.type, "operand")
+    region.output("x", region.full(1.0, x), "result")
+    return b.emit("with_derivative", b.emit("sqrt", b.emit("square", x)), x, regions=(region.graph(),))
+
+
 DECOMPOSE: tuple[Rule, ...] = (
     Rule("logsumexp", ("logsumexp",), _logsumexp, lambda b, x, y, r, k: b.emit("logsumexp", x, axes=(1,))),
     Rule(
@@ -124,5 +133,6 @@ DECOMPOSE: tuple[Rule, ...] = (
             b.broadcast_to(b.emit("max", r, axes=(0,)), x.type.shape, ()),
         ),
     ),
+    Rule("stated derivative", ("with_derivative",), _stopped, _with_derivative),
     Rule("stopped gradient", ("stop_gradient",), _stopped, lambda b, x, y, r, k: b.emit("stop_gradient", x)),
 )

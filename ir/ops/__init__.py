@@ -13,6 +13,7 @@ from tapeless.ir.ops import (
     scalar,
     scan,
     shape,
+    stated,
     structure,
 )
 from tapeless.ir.ops.registry import OPERATIONS, Cost, JointDerivative, NoDerivative, Operation, Run, Sample
@@ -48,5 +49,6 @@ __all__ = [
     "scalar",
     "scan",
     "shape",
+    "stated",
     "structure",
 ]

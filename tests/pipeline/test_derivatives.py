@@ -12,7 +12,9 @@ import tapeless
 from tapeless.compiler import entries
 from tapeless.compiler.model import load
 from tapeless.ir.interpreter import run
+from tapeless.ir.text import read, write
 from tapeless.ir.types import DType
+from tapeless.ir.verifier import verify
 
 FORMULAS = """
 model Formulas:
@@ -217,3 +219,74 @@ def test_zeros_where_nothing_leads() -> None:
     program = compiled("model M:\n    input x: [batch, 2]\n    input t: [batch, 3]\n    output y = x[:, :1] + grad(sum(x ** 2), t)\n")
     x = points(5, "x", columns=(2,))["x"]
     np.testing.assert_array_equal(program.predict({"x": x, "t": np.ones((5, 3))}), np.repeat(x[:, :1], 3, axis=1))
+
+
+STATED = """
+fn leaky(x) = maximum(x, 0)
+    derivative where(x > 0, 1, 0.01)
+
+fn logistic(x) = 1 / (1 + exp(-x))
+    derivative out * (1 - out)
+
+fn through(x) = round(x)
+    derivative 1
+
+fn area(x, y, scale = 2) = scale * x * y
+    derivative scale * y, scale * x, x * y
+
+model Stated:
+    input x: [batch, 3]
+    param a = 0.7
+    param b: [3] = 1.2
+    u = logistic(x)
+    u_x = grad(sum(u), x)
+    u_xx = grad(sum(u_x), x)
+    output u
+    output u_x
+    output u_xx
+    output u_xxx = jvp(u_xx, x, ones([3]))
+    output leak = grad(sum(leaky(x)), x)
+    output straight = grad(sum(through(x) ** 2), x)
+    output folded = through(2.7) * x
+    p = area(x, a)
+    q = area(b, x, a)
+    output p_x = grad(sum(p), x)
+    output q_x = grad(sum(q), x)
+    loss mean(p ** 2) + mean(q ** 2) + sum(grad(sum(q), a)) / batch + mean(logistic(x @ b) ** 2)
+"""
+
+
+@pytest.mark.parametrize("rows", (1, 7, 64, 65))
+def test_stated_derivatives(rows: int) -> None:
+    program, x = compiled(STATED), points(rows, "x", columns=(3,))["x"]
+    found, s = program.predict(x), 1 / (1 + np.exp(-x))
+    expected = {
+        "u": s,
+        "u_x": s * (1 - s),
+        "u_xx": s * (1 - s) * (1 - 2 * s),
+        "u_xxx": s * (1 - s) * (1 - 6 * s + 6 * s**2),
+        "leak": np.where(x > 0, 1, 0.01),
+        "straight": 2 * np.round(x),
+        "folded": 3 * x,
+        "p_x": np.full_like(x, 1.4),
+        "q_x": np.full_like(x, 0.84),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-12, atol=1e-15, err_msg=name)
+
+
+def test_stated_derivatives_in_training() -> None:
+    program, x = compiled(STATED), points(9, "x", columns=(3,))["x"]
+    start = program.vector()
+    _, gradient = program.value_and_grad(start, x)
+    direction, step = np.random.default_rng(0).normal(size=start.size), 1e-6
+    up, down = (program.value_and_grad(start + sign * step * direction, x)[0] for sign in (1, -1))
+    assert gradient @ direction == pytest.approx((up - down) / (2 * step), rel=2e-6)
+
+
+@pytest.mark.parametrize("text", (NETWORK, STATED), ids=("network", "stated"))
+def test_graphs_are_valid_and_read_back(text: str) -> None:
+    model = load(text, "model.tl", dtype=DType.F64)
+    for graph in (*model.forward.values(), entries.backward(model), entries.train_step(model)):
+        verify(graph)
+        assert read(write(graph)) == graph
