@@ -30,7 +30,7 @@ def differentiate(
 def diagnostic(error: DifferentiationError) -> Diagnostic:
     """What to tell the user of a step without a derivative, at its place in the source."""
     return Diagnostic(
-        "E0401",
+        "E0703",
         f"the loss depends on a parameter through this step, which has no derivative: {error.reason}",
         error.node.span,
         hint="Choose with `where(c, a, b)`, whose derivative is that of the side chosen.",

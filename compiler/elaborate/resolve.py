@@ -28,7 +28,7 @@ def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[
             _check(names, local, everywhere, report)
             if declaration.derivatives:
                 _derivatives(declaration, report)
-                _check([name for part in declaration.derivatives for name in _names(part)], {*local, "out"}, everywhere, report)
+                _check([name for part in declaration.derivatives for name in names_in(part)], {*local, "out"}, everywhere, report)
         elif isinstance(declaration, ast.Train):
             model = module.models.get(declaration.model)
             local = {parameter.name for parameter in model.parameters} if model else set()
