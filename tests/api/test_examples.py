@@ -79,3 +79,8 @@ def test_a_variational_autoencoder_knows_more_than_single_pixels(tmp_path: Path)
     printed = drawn_by("vae", tmp_path)
     assert number(printed, "variational autoencoder") < number(printed, "pixels one by one") - 2
     assert number(printed, "of which divergence") > 1
+
+
+def test_a_mixture_reaches_the_likelihood_of_expectation_maximisation(tmp_path: Path):
+    printed = drawn_by("mixture", tmp_path)
+    assert number(printed, "gradient descent") == pytest.approx(number(printed, "scikit-learn"), abs=1e-4)
