@@ -84,3 +84,8 @@ def test_a_variational_autoencoder_knows_more_than_single_pixels(tmp_path: Path)
 def test_a_mixture_reaches_the_likelihood_of_expectation_maximisation(tmp_path: Path):
     printed = drawn_by("mixture", tmp_path)
     assert number(printed, "gradient descent") == pytest.approx(number(printed, "scikit-learn"), abs=1e-4)
+
+
+def test_word_vectors_know_more_than_frequencies(tmp_path: Path):
+    printed = drawn_by("words", tmp_path)
+    assert number(printed, "from their vectors") < number(printed, "from the frequencies of both")

@@ -77,7 +77,7 @@ def test_a_loss_that_is_not_finite_changes_nothing(path: Path) -> None:
         spec.name: rng.normal(size=spec.concrete(200)) if spec.dtype.kind == "f" else rng.integers(0, spec.bound, spec.concrete(200))
         for spec in program.image("train").manifest.entries["train_step"].data
     }
-    next(iter(program.parameters.values())).flat[0] = np.nan
+    next(iter(program.parameters.values()))[...] = np.nan
     before = {name: value.copy() for name, value in program.state.items() if name != "steps"}
     with pytest.raises(tapeless.UserError, match="not finite"):
         program.fit(data, epochs=1, validation=0.0)
