@@ -72,11 +72,29 @@ for command in (
 
 @commands.command()
 @model_arguments
-def check(file: Path, sizes: tuple[str, ...], model: str | None) -> None:
-    """Reports every fault of a model's text."""
-    warnings = load_model(file, sizes, model).check()
+@click.option("--gradients", is_flag=True, help="Compares derivatives with differences, in float64, on --data or on made-up data.")
+@data_options(False)
+def check(
+    file: Path, sizes: tuple[str, ...], model: str | None, gradients: bool, data_files: tuple[str, ...],
+    columns: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Reports every fault of a model's text; with --gradients, also whether its derivatives are right."""
+    if data_files and not gradients:
+        raise UserError("--data is for --gradients")
+    data = read_arrays(data_files, columns) if data_files else None
+    loaded = load_model(file, sizes, model)
+    if data is not None:
+        loaded = loaded.sized_for(data)
+    warnings = loaded.check()
     if warnings:
         click.echo(warnings, err=True)
+    if gradients:
+        from tapeless import gradcheck
+
+        found = gradcheck.compare(loaded, data)
+        click.echo(gradcheck.table(found), nl=False)
+        if differing := [one for one in found if not one.agrees]:
+            raise UserError(f"{file}: {len(differing)} of {len(found)} derivatives differ from what differences give")
     click.echo(f"{file}: no faults found")
 
 
@@ -110,7 +128,7 @@ def inspect(
 
 @commands.command()
 @click.argument("file", metavar="FILE.ir", type=click.Path(path_type=Path))
-@data_options
+@data_options(True)
 @click.option("--graph", metavar="NAME", help="Which graph, where the file has several.")
 @click.option("--precision", type=click.Choice(["float32", "float64"]), help="Compute real numbers in this type.")
 @click.option("--rows", type=click.IntRange(0), help="Use so many of the data's rows.")

@@ -36,21 +36,22 @@ def compilation_options(function: Command) -> Command:
     return click.option("--seed", type=click.IntRange(0), default=0, show_default=True)(function)
 
 
-def data_options(function: Command) -> Command:
-    function = click.option(
+def data_options(required: bool) -> Callable[[Command], Command]:
+    columns = click.option(
         "--columns",
         multiple=True,
         metavar="NAME=COLUMN,...",
         help="Which columns of a CSV file make an input. May be given several times.",
-    )(function)
-    return click.option(
+    )
+    files = click.option(
         "--data",
         "data_files",
-        required=True,
+        required=required,
         multiple=True,
         metavar="[NAME=]FILE",
         help="Arrays by name (.npz), one (.npy), or columns (.csv). May be given several times.",
-    )(function)
+    )
+    return lambda function: files(columns(function))
 
 
 def weights_option(required: bool) -> Callable[[Command], Command]:

@@ -30,7 +30,7 @@ _STARTED = time.perf_counter()
 @click.command()
 @model_arguments
 @compilation_options
-@data_options
+@data_options(True)
 @click.option("--epochs", type=click.IntRange(0))
 @click.option("--batch", type=click.IntRange(1), help="Rows of a training step.")
 @click.option("--validation", type=click.FloatRange(0, 1, max_open=True), help="Fraction of the rows to hold out.")
@@ -118,7 +118,7 @@ def _report(run: Run, before: float, written: list[str], saved: bool) -> None:
 @click.command()
 @model_arguments
 @compilation_options
-@data_options
+@data_options(True)
 @weights_option(True)
 @click.option("--confusion/--no-confusion", default=True, help="Whether a classifier's confusion table is printed.")
 def evaluate(
@@ -140,7 +140,7 @@ def evaluate(
 @click.command()
 @model_arguments
 @compilation_options
-@data_options
+@data_options(True)
 @weights_option(True)
 @click.option(
     "--out", metavar="FILE", type=click.Path(path_type=Path), help="A .npy, .npz or .csv file. Else CSV is printed."
@@ -167,7 +167,7 @@ def predict(
 @click.command()
 @model_arguments
 @compilation_options
-@data_options
+@data_options(True)
 @weights_option(False)
 @click.option(
     "--out", metavar="FILE", type=click.Path(path_type=Path), help="A .npz file for the gradients themselves."
