@@ -100,6 +100,13 @@ def _pad(node: Node, operands: list[Formula]) -> Formula:
     return Formula(f"pad({operands[0].text}, axis = {axis}, size = {node.attrs['size']}, start = {start}{every})")
 
 
+def _windows(node: Node, operands: list[Formula]) -> Formula:
+    """What is 1 is left out."""
+    attrs = {key: node.attrs[key] for key in ("axis", "size", "kernel", "step", "dilation") if key in node.attrs}
+    named = [f"{key} = {value}" for key, value in attrs.items() if key not in ("step", "dilation") or value != 1]
+    return Formula(f"{node.op}({', '.join([operands[0].text, *named])})")
+
+
 def _concat(node: Node, operands: list[Formula]) -> Formula:
     return Formula(f"concat({', '.join(operand.text for operand in operands)}, axis = {node.attrs['axis']})")
 
@@ -142,6 +149,9 @@ WRITTEN: Mapping[str, Written] = {
     "random_uniform": lambda node, operands: Formula(f"random.uniform(site {node.attrs['site']})"),
     "slice": _slice,
     "pad": _pad,
+    "windows": _windows,
+    "overlap_add": _windows,
+    "align_windows": _windows,
     "concat": _concat,
     "sum": _reduction,
     "prod": _reduction,

@@ -59,8 +59,8 @@ def kind_of(dtype: DType) -> str:
 class Term:
     """One element-wise step. `axes` are those its element depends on; a reduction's `reduced` are those it sums out.
 
-    op: a pointwise operation, a reduction, or load (attrs buffer, strides), load_at (also size, stride: the operand
-    is a computed index), constant, iota, count, random_uniform (strides of its element number), leaf.
+    op: a pointwise operation, a reduction, or load (attrs buffer, strides), load_if (the operand says whether the element
+    exists), load_at (also size, stride: the operand is a computed index), constant, iota, count, random_uniform (strides of its element number), leaf.
     """
 
     op: str
@@ -170,7 +170,7 @@ class _Analysis:
         for place, port in enumerate(self.region.inputs):
             views[port.value] = Access(place, dense(port.value.type.shape, self.leading[place]))
         for node in self.region.nodes:
-            if node.op in ("transpose", "reshape", "slice", "stop_gradient") and node.operands[0] in views:
+            if node.op in ("transpose", "reshape", "slice", "windows", "stop_gradient") and node.operands[0] in views:
                 view = views[node.operands[0]]
                 made = self.view_through(node, view)
                 if made is not None:
@@ -186,6 +186,11 @@ class _Analysis:
             strides = tuple(stride * Size(step) for stride, step in zip(view.strides, node.attrs["step"], strict=True))
             moves = [stride * Size(start) for stride, start in zip(view.strides, node.attrs["start"], strict=True)]
             return Access(view.buffer, strides, (*view.offset, *(move for move in moves if move.coefficient)))
+        if node.op == "windows":
+            axis = node.attrs["axis"]
+            stride = view.strides[axis]
+            own = (stride * Size(node.attrs["step"]), stride * Size(node.attrs["dilation"]))
+            return Access(view.buffer, (*view.strides[:axis], *own, *view.strides[axis + 1:]), view.offset)
         shape = node.operands[0].type.shape
         mapped = _unit_reshape(shape, node.result.type.shape)
         if mapped is not None:
@@ -335,6 +340,8 @@ class _Analysis:
                           "strides": _strides(axes, dense(value.type.shape))}
         elif node.op == "pad":
             return self.padded(node, axes, kind)
+        elif node.op == "align_windows":
+            return self.aligned(node, axes, kind)
         elif node.op in ("pick", "gather"):
             self.indexed(node, axes, made)
         else:
@@ -360,34 +367,46 @@ class _Analysis:
                       "offset": view.offset}
 
     def padded(self, node: Node, axes: tuple[Axis | None, ...], kind: str) -> Term:
-        """The operand's element where the place has one, else 0. The load is clamped, so it is never wild."""
-        (operand,), along = node.operands, node.attrs["axis"]
+        """`pad`: the operand's element where the place has one, else 0."""
+        along, step = node.attrs["axis"], node.attrs["step"]
+        moved = _apply("sub", _index(axes[along]), _number(node.attrs["start"]))
+        return self.placed(node, axes, kind, along, moved, {axes[along]: 1}, -node.attrs["start"], step)
+
+    def aligned(self, node: Node, axes: tuple[Axis | None, ...], kind: str) -> Term:
+        """`align_windows`: at place p of column u, the element of window (p - u * dilation) / step if there is one."""
+        along, dilation = node.attrs["axis"], node.attrs["dilation"]
+        column = axes[along + 1]
+        moved = _apply("sub", _index(axes[along]), _apply("mul", _index(column), _number(dilation)))
+        return self.placed(node, axes, kind, along, moved, {axes[along]: 1, column: -dilation}, 0, node.attrs["step"])
+
+    def placed(self, node: Node, axes: tuple[Axis | None, ...], kind: str, along: int, moved: Term,
+               moves: dict[Axis | None, int], first: int, step: int) -> Term:
+        """The operand's element at `moved / step` along one axis where that is a place, else 0; `moved` is `first` and
+        `moves` of the loops. No load is wild: one that steps evenly is masked, any other is clamped."""
+        (operand,) = node.operands
         if operand not in self.views:
-            raise LoweringError(f"`pad` takes {operand}, which its own kernel makes")
-        view, axis, size = self.views[operand], axes[along], operand.type.shape[along]
+            raise LoweringError(f"`{node.op}` takes {operand}, which its own kernel makes")
+        view, size = self.views[operand], size_of(operand.type.shape[along])
         zero = Term("constant", (), frozenset(), kind, {"value": 0.0 if kind[0] == "f" else 0})
-        if size == 0:
+        if size == Size(0):
             return zero
-        bound = frozenset() if axis is None else frozenset((axis,))
-
-        def number(value: int) -> Term:
-            return Term("constant", (), frozenset(), "i32", {"value": value})
-
-        def apply(op: str, *operands: Term, made: str = "i32") -> Term:
-            return Term(op, operands, bound, made)
-
-        start, step = node.attrs["start"], node.attrs["step"]
-        moved = apply("sub", Term("iota", (), bound, "i32", {"axis": axis}), number(start))
-        place = moved if step == 1 else apply("div", moved, number(step))
-        there = apply("logical_and", apply("le", number(0), place, made="i1"),
-                      apply("lt", place, number(size_of(size).coefficient), made="i1"), made="i1")
-        if abs(step) != 1:
-            there = apply("logical_and", there, apply("eq", apply("mul", place, number(step)), moved, made="i1"),
-                          made="i1")
-        strides = _strides([None if k == along else a for k, a in enumerate(axes)], view.strides)
-        attrs = {"buffer": view.buffer, "strides": strides, "along": view.strides[along], "size": size_of(size),
-                 "offset": view.offset}
-        taken = Term("load_at", (place,), frozenset(strides) | bound, kind, attrs)
+        even = abs(step) == 1
+        place = moved if step == 1 else _apply("div", moved, _number(step))
+        there = _apply("logical_and", _apply("le", _number(0), place, made="i1"),
+                       _apply("lt", place, _number(size.coefficient), made="i1"), made="i1")
+        stride, others = view.strides[along], _strides([None if k == along else a for k, a in enumerate(axes)], view.strides)
+        moving = {axis: stride * Size(count * step) for axis, count in moves.items() if axis is not None}
+        if even and all(others.get(axis, move).power == move.power for axis, move in moving.items()):
+            strides = others | {axis: Size(move.coefficient + others.get(axis, Size(0)).coefficient, move.power)
+                                for axis, move in moving.items()}
+            offset = (*view.offset, stride * Size(first * step)) if first else view.offset
+            attrs = {"buffer": view.buffer, "strides": strides, "offset": offset}
+            taken = Term("load_if", (there,), frozenset(strides) | there.axes, kind, attrs)
+        else:
+            if not even:
+                there = _apply("logical_and", there, _apply("eq", _apply("mul", place, _number(step)), moved, made="i1"), made="i1")
+            attrs = {"buffer": view.buffer, "strides": others, "along": stride, "size": size, "offset": view.offset}
+            taken = Term("load_at", (place,), frozenset(others) | place.axes, kind, attrs)
         return Term("select", (there, taken, zero), taken.axes, kind)
 
     def reduction(self, node: Node, axes: tuple[Axis | None, ...], operand: Term, kind: str) -> Term:
@@ -420,6 +439,19 @@ class _Analysis:
 _REDUCING = ("sum", "prod", "max", "min", "logsumexp", "argmax")
 
 
+def _number(value: int) -> Term:
+    return Term("constant", (), frozenset(), "i32", {"value": value})
+
+
+def _index(axis: Axis | None) -> Term:
+    """Where a loop stands."""
+    return Term("iota", (), frozenset() if axis is None else frozenset((axis,)), "i32", {"axis": axis})
+
+
+def _apply(op: str, *operands: Term, made: str = "i32") -> Term:
+    return Term(op, operands, frozenset(axis for value in operands for axis in value.axes), made)
+
+
 def _strides(axes: Sequence[Axis | None], strides: Sequence[Size]) -> Strides:
     return {axis: stride for axis, stride in zip(axes, strides, strict=True) if axis is not None}
 
@@ -440,7 +472,7 @@ def _unit_reshape(old: Sequence[Dim], new: Sequence[Dim]) -> list[int | None] | 
 def _correspondence(node: Node) -> list[tuple[Value, tuple[int | None, ...]]]:
     """For each computed operand, which result axis each of its axes is (None: a reduced or unit axis)."""
     result: Tensor = node.result.type
-    if node.op in ("constant", "iota", "count", "random_uniform", "matmul", "slice", "pad"):
+    if node.op in ("constant", "iota", "count", "random_uniform", "matmul", "slice", "pad", "windows", "align_windows"):
         return []
     if node.op == "broadcast":
         return [(node.operands[0], tuple(node.attrs["axes"]))]

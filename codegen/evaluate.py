@@ -196,6 +196,27 @@ class Evaluator:
     def load(self, term: Term) -> Values:
         return self.read(term, term.attrs["strides"], None)
 
+    def load_if(self, term: Term) -> Values:
+        """A load where the operand says that there is an element: masked, or at the buffer's first one instead."""
+        (there,) = term.operands
+        buffer = self.buffers[term.attrs["buffer"]].name
+        conditions = self.spread(there) if self.varies(term) else self.get(there)
+        base, made = self.displaced(term, term.attrs["strides"]), []
+        step = self.size(term.attrs["strides"].get(self.vector_axis, Size(0))) if self.varies(term) else index_constant(0)
+        masks = self.chunk.masks if self.varies(term) else (None,)
+        for number, (condition, mask) in enumerate(zip(conditions, masks, strict=True)):
+            index = self.b.arithmetic("add", base, self.b.arithmetic("mul", step, index_constant(number * self.lanes)))
+            if not self.varies(term) or self.lanes == 1:
+                held = self.b.select(condition, index, index_constant(0))
+                made.append(self.b.load(buffer, term.kind, held, 1, mask))
+                continue
+            chosen = condition if mask is None else self.b.bits("and", condition, mask)
+            if step == index_constant(1):
+                made.append(self.b.load(buffer, term.kind, index, self.lanes, chosen))
+            else:
+                made.append(self.b.gather(buffer, term.kind, index, self.offsets(step), chosen))
+        return tuple(made)
+
     def read(self, term: Term, strides: Strides, extra: Operand | None) -> Values:
         buffer = self.buffers[term.attrs["buffer"]].name
         base = self.displaced(term, strides)
@@ -375,7 +396,7 @@ class Evaluator:
 
 
 _SPECIAL: dict[str, Callable[[Evaluator, Term], Values]] = {
-    "load": Evaluator.load, "load_at": Evaluator.load_at, "constant": Evaluator.constant, "iota": Evaluator.iota,
+    "load": Evaluator.load, "load_if": Evaluator.load_if, "load_at": Evaluator.load_at, "constant": Evaluator.constant, "iota": Evaluator.iota,
     "count": Evaluator.count, "random_uniform": Evaluator.random_uniform,
 }
 

@@ -129,14 +129,15 @@ class Writer:
 
     # Memory
 
-    def address(self, buffer: str, index: Operand) -> str:
+    def address(self, buffer: str, index: Operand, masked: bool = False) -> str:
+        """An element's address; one that only masked lanes may reach can lie outside the buffer."""
         declared = self.function.index[buffer]
         base = f"%{buffer}.own" if declared.role == "scratch" and self.function.parts > 1 else f"%{buffer}"
         if isinstance(index, Constant) and index.value == 0:
             return base
         pointer = self.temporary()
         kind = _MEMORY_KIND[declared.dtype]
-        self.lines.append(f"  {pointer} = getelementptr inbounds {kind}, ptr {base}, i64 {self.operand(index)}")
+        self.lines.append(f"  {pointer} = getelementptr {'' if masked else 'inbounds '}{kind}, ptr {base}, i64 {self.operand(index)}")
         return pointer
 
     def in_memory(self, buffer: str, lanes: int) -> tuple[str, int, bool]:
@@ -158,7 +159,7 @@ class Writer:
         result = instruction.result
         lanes = result.type.lanes
         kind, align, is_bool = self.in_memory(instruction.buffer, lanes)
-        pointer = self.address(instruction.buffer, instruction.index)
+        pointer = self.address(instruction.buffer, instruction.index, instruction.mask is not None)
         name = "%" + result.name
         if instruction.mask is None:
             self.loaded(name, is_bool, lanes, f"load {kind}, ptr {pointer}, align {align}")

@@ -12,17 +12,17 @@ to 28 vectors) goes through a tile of scratch and a loop over its rows: compile 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tapeless.codegen.builder import Builder, index_constant
-from tapeless.codegen.domain import Axis, Domain, LoweringError, Term, analyse, closure, dense, size_of
+from tapeless.codegen.domain import Axis, Domain, LoweringError, Size, Term, analyse, closure, dense, size_of
 from tapeless.codegen.evaluate import Chunk, Evaluator, Scope
 from tapeless.codegen.grouping import buffers_of, part_range, parts_for
 from tapeless.codegen.loops import Buffer, Constant, Function, Operand, vector
 from tapeless.codegen.pointwise import COST
-from tapeless.ir.graph import Node, Value
+from tapeless.ir.graph import Graph, Node, Value
 from tapeless.ir.target import Target
 
 __all__ = ["Tile", "choose_tile", "lower_matmul"]
@@ -91,6 +91,17 @@ def lower_matmul(node: Node, target: Target, capacity: int) -> Function:
     return _Product(node, target, capacity).function()
 
 
+def _walk(region: Graph, value: Value, places: Mapping[Value, int], leading: Sequence[int]) -> tuple[Any, ...]:
+    """An operand's buffer, the steps from one of its stack of matrices to the next, and that of its rows. A matrix that is
+    broadcast over an axis of the stack is one for all of its places."""
+    producer = region.producers.get(value)
+    if producer is None:
+        return (places[value], *dense(value.type.shape, leading[places[value]])[:-1])
+    (stored,), axes = producer.operands, producer.attrs["axes"]
+    steps = dict(zip(axes, dense(stored.type.shape, leading[places[stored]]), strict=True))
+    return (places[stored], *(steps.get(axis, Size(0)) for axis in range(value.type.rank - 1)))
+
+
 class _Product:
     def __init__(self, node: Node, target: Target, capacity: int) -> None:
         region = node.regions[0]
@@ -107,10 +118,9 @@ class _Product:
         self.buffers = buffers_of(node)
         leading = node.attrs["leading"]
         a, b = product.operands
-        self.a, self.b_place = places[a], places[b]
         self.lead = [size_of(dim) for dim in self.leaf.type.shape[:-2]]
-        *self.a_steps, self.lda, _ = dense(a.type.shape, leading[self.a])
-        *self.b_steps, self.ldb, _ = dense(b.type.shape, leading[self.b_place])
+        self.a, *self.a_steps, self.lda = _walk(region, a, places, leading)
+        self.b_place, *self.b_steps, self.ldb = _walk(region, b, places, leading)
         self.a_start: Operand = index_constant(0)
         self.b_start: Operand = index_constant(0)
         self.stack: dict[Axis, Operand] = {}

@@ -162,7 +162,7 @@ def _reduces(bracket: Token, lexed: Lexed) -> bool:
     """Whether a bracket holds the index variables of `sum[u: 2]`."""
     place = lexed.tokens.index(bracket)
     before = lexed.tokens[place - 1] if place else None
-    return before is not None and before.kind == "name" and before.text in REDUCERS
+    return bracket.kind == "[" and before is not None and before.kind == "name" and before.text in REDUCERS
 
 
 # --- Columns

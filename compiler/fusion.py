@@ -214,7 +214,7 @@ class _Fusion:
                 and self._identity_inside(nodes, inside)
             )
         inside = {value for node in nodes for value in node.results}
-        displaced = [node.operands[0] for node in nodes if node.op in DISPLACED]
+        displaced = [node.operands[0] for node in self._with_free(nodes) if node.op in DISPLACED]
         if any(set(self._taken_of(value)) & inside for value in displaced):
             return False
         return loop_axes_agree(self._with_free(nodes), free=self.free, reductions=REDUCTIONS)

@@ -20,7 +20,9 @@ FREE = frozenset({"constant", "iota", "count", "broadcast"})
 ALONE = {"gather": "gather", "scatter_add": "scatter", "permutation": "permutation", "transpose": "nest"}
 ALONE |= {name: operation.kernel for name, operation in OPERATIONS.items() if operation.kernel}
 # Read at places that the loops do not stand at: what they take must lie in memory.
-DISPLACED = frozenset({"pick", "slice", "pad"})
+DISPLACED = frozenset({"pick", "slice", "pad", "windows", "align_windows"})
+# Read memory through strides, and so also through those of a view.
+THROUGH_VIEWS = DISPLACED | {"gather", "transpose"}
 IN_MEMORY = frozenset({"matmul", "reshape", "scan", *DISPLACED, *ALONE})
 PLACED = ("reshape", "scan")  # results that lie where others are, or where their steps put them
 CHEAP = 4  # flops an element: less than the store and load that recomputing it saves
@@ -49,10 +51,10 @@ def packed_operands(graph: Graph) -> Graph:
     for node in graph.nodes:
         if node.op in IN_MEMORY:
             for value in node.operands:
-                if value in graph.producers and is_free(graph.producers[value], graph) and value not in copied:
+                if _needs_copy(graph, node, value) and value not in copied:
                     name = f"{value.name}.stored"
                     copied[value] = builder.emit("cast", seen[value], name=name, span=node.span, dtype=value.type.dtype)
-            here = {value: copied.get(value, seen[value]) for value in node.operands}
+            here = {value: copied[value] if _needs_copy(graph, node, value) else seen[value] for value in node.operands}
             if node.op == "matmul" and not node.attrs["transpose_b"] and _crowds(graph, node.operands[1]):
                 weights = node.operands[1]
                 if weights not in packed:
@@ -72,6 +74,24 @@ def packed_operands(graph: Graph) -> Graph:
             builder.copy_nodes([node], here)
             seen.update((value, here[value]) for value in node.results)
     return with_outputs(builder, graph, seen)
+
+
+def _needs_copy(graph: Graph, user: Node, value: Value) -> bool:
+    """Whether a value has no place in memory and its user cannot do without one."""
+    producer = graph.producers.get(value)
+    if producer is None or not is_free(producer, graph):
+        return False
+    if user.op == "matmul" and spread_over_stack(producer):
+        return False
+    return not (is_view(producer, graph) and user.op in THROUGH_VIEWS)
+
+
+def spread_over_stack(node: Node) -> bool:
+    """Whether a broadcast repeats matrices for a product's stack: the product reads each of them many times."""
+    if node.op != "broadcast":
+        return False
+    rank = len(node.attrs["shape"])
+    return tuple(node.attrs["axes"][-2:]) == (rank - 2, rank - 1)
 
 
 def _crowds(graph: Graph, value: Value) -> bool:
@@ -166,12 +186,22 @@ def is_free(node: Node, graph: Graph) -> bool:
 
     So are cheap scalars of free values, such as one over the count of rows.
     """
-    if node.op in FREE:
+    if node.op in FREE or is_view(node, graph):
         return True
     if node.op not in POINTWISE or node.results[0].type.rank or OPERATIONS[node.op].flops > CHEAP:
         return False
     producers = [graph.producers.get(value) for value in node.operands]
     return all(p is not None and p.op in FREE and not p.results[0].type.rank for p in producers)
+
+
+def is_view(node: Node, graph: Graph) -> bool:
+    """Whether a node is windows, perhaps with their axes in another order: elements that lie in memory as something else. So
+    is a transpose that only `align_windows` reads."""
+    if node.op == "transpose" and all(user.op == "align_windows" for user in graph.uses.get(node.results[0], ())):
+        return node.results[0] in graph.uses and node.results[0] not in graph.output_values
+    while node.op == "transpose" and node.operands[0] in graph.producers:
+        node = graph.producers[node.operands[0]]
+    return node.op == "windows"
 
 
 def inputs_of(builder: Builder, graph: Graph) -> dict[Value, Value]:

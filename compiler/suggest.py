@@ -31,6 +31,11 @@ FOREIGN = {
     "kaiming_uniform": "he_uniform", "xavier_normal": "glorot_normal", "unsqueeze": "expand_dims", "detach": "stop_gradient",
     "scaled_dot_product_attention": "attention", "dot_product_attention": "attention", "TransformerEncoderLayer": "TransformerBlock",
     "EncoderLayer": "TransformerBlock", "RotaryEmbedding": "rotary", "PositionEmbedding": "LearnedPositions",
+    "Conv1d": "Conv", "Conv2d": "Conv", "Conv3d": "Conv", "Conv1D": "Conv", "Conv2D": "Conv", "Conv3D": "Conv",
+    "ConvTranspose1d": "ConvTranspose", "ConvTranspose2d": "ConvTranspose", "Conv2DTranspose": "ConvTranspose", "DepthwiseConv2D": "DepthwiseConv",
+    "MaxPool1d": "max_pool", "MaxPool2d": "max_pool", "MaxPooling2D": "max_pool", "AvgPool2d": "avg_pool", "AveragePooling2D": "avg_pool",
+    "AdaptiveAvgPool2d": "adaptive_avg_pool", "GlobalAveragePooling2D": "global_avg_pool", "sliding_window_view": "windows", "unfold": "windows",
+    "fold": "overlap_add", "interpolate": "resize_bilinear", "Upsample": "resize_nearest",
 }  # fmt: skip
 
 
@@ -41,6 +46,7 @@ ARGUMENTS = {
     "weights": "weight", "ignore_label": "ignore_index", "smoothing": "label_smoothing", "indices_or_sections": "sections",
     "num_heads": "heads", "nhead": "heads", "num_kv_heads": "kv_heads", "attn_mask": "mask", "attention_mask": "mask", "dropout": "rate",
     "dropout_p": "rate", "dim_feedforward": "hidden", "num_embeddings": "vocabulary", "input_dim": "vocabulary", "embedding_dim": "units",
+    "kernel_size": "kernel", "out_channels": "units", "filters": "units", "strides": "stride", "pool_size": "size", "count_include_pad": "count_padding",
 }  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from tapeless.ir.graph import Node, Value
 from tapeless.ir.ops.movement import whole
 
 Key = tuple[Any, int]
+# Read what was made outside at places of their own.
+ELSEWHERE = frozenset({"broadcast", "pick", "slice", "pad", "windows", "align_windows", "transpose"})
 
 
 class LoopAxes:
@@ -42,7 +44,7 @@ class LoopAxes:
 
     def _key(self, node: Node, place: int, axis: int) -> Key:
         value = node.operands[place]
-        mapped = node.op in ("broadcast", "pick", "slice", "pad") and value not in self._inside
+        mapped = node.op in ELSEWHERE and value not in self._inside
         return ((node.results[0], "use", place), axis) if mapped else (value, axis)
 
     def _join(self, one: Key, other: Key) -> None:
@@ -68,6 +70,13 @@ def _targets(node: Node, place: int, value: Value) -> Sequence[int | None]:
         return [k if whole(*part) else None for k, part in enumerate(taken)]
     if node.op == "pad":
         return [None if k == node.attrs["axis"] else k for k in range(rank)]
+    if node.op == "windows":
+        axis = node.attrs["axis"]
+        return [None if k == axis else k + (k > axis) for k in range(rank)]
+    if node.op == "align_windows":
+        return [None if k == node.attrs["axis"] else k for k in range(rank)]
+    if node.op == "transpose":
+        return [node.attrs["perm"].index(k) for k in range(rank)]
     if "axes" in node.attrs or node.op == "argmax":
         kept = [k for k in range(rank) if k not in reduced_axes(node)]
         return [kept.index(k) if k in kept else None for k in range(rank)]

@@ -194,6 +194,10 @@ class Evaluator:
             return self.guarded(frame, syntax.span, lambda: self.emitter.logical(f"logical_{operator}", left, right), labels)
         if operator in ("==", "!=") and isinstance(left, str) and isinstance(right, str):
             return (left == right) is (operator == "==")
+        if operator == "+" and isinstance(left, tuple) and isinstance(right, tuple):
+            return left + right
+        if operator == "*" and isinstance(left, tuple) and type(right) is int:
+            return left * right
         self.numeric(frame, syntax.left, left, f"`{operator}`")
         self.numeric(frame, syntax.right, right, f"`{operator}`")
         if operator == "@":
@@ -358,10 +362,11 @@ class Evaluator:
     # --- Sizes
 
     def dims(self, frame: Frame, shape: Iterable[ast.Expression]) -> tuple[Dim, ...]:
-        """A written shape: whole numbers of at least 1 and multiples of `batch`."""
+        """A written shape: whole numbers of at least 1 and multiples of `batch`; a list in it stands for its items."""
         shape = tuple(shape)
         values = self.evaluate_all(frame, shape)
-        return tuple(self.dim(*self.origin(frame, syntax), value=value) for syntax, value in zip(shape, values, strict=True))
+        return tuple(self.dim(*self.origin(frame, syntax), value=size) for syntax, value in zip(shape, values, strict=True)
+                     for size in (value if isinstance(value, tuple) else (value,)))  # fmt: skip
 
     def origin(self, frame: Frame, syntax: ast.Expression) -> tuple[Frame, ast.Expression]:
         """Where a size was written: for a standard layer's argument, the argument in the user's call."""
@@ -384,11 +389,12 @@ class Evaluator:
         hint = "`//` divides and rounds down." if math.isfinite(value) and value != int(value) else None
         raise self.fault(frame, "E0209", f"a size must be a whole number of at least 1, not {value:g}", span, labels, hint)
 
-    def fixed(self, frame: Frame, shape: tuple[Dim, ...], spans: Sequence[Span], owner: str) -> tuple[int, ...]:
-        """A shape that must not hold `batch`."""
-        for dim, span in zip(shape, spans, strict=True):
-            if isinstance(dim, Rows):
-                raise self.fault(frame, "E0208", f"{owner} cannot have `batch` in its shape {shape_text(shape)}", span,
+    def fixed(self, frame: Frame, dims: Sequence[ast.Expression], owner: str) -> tuple[int, ...]:
+        """A written shape that must not hold `batch`."""
+        shape = self.dims(frame, dims)
+        for syntax in dims:
+            if any(isinstance(dim, Rows) for dim in shape) and any(isinstance(dim, Rows) for dim in self.dims(frame, (syntax,))):
+                raise self.fault(frame, "E0208", f"{owner} cannot have `batch` in its shape {shape_text(shape)}", syntax.span,
                                  hint="The number of rows is free at run time; what is stored needs fixed sizes.")  # fmt: skip
         return tuple(dim for dim in shape if isinstance(dim, int))
 

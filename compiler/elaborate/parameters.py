@@ -95,7 +95,7 @@ class Parameters(Calls):
                              hint="Parameters belong to layers and models.")  # fmt: skip
         self.in_every_mode(frame, "parameter", syntax.span)
         dims = syntax.dims or ()
-        shape = self.fixed(frame, self.dims(frame, dims), [dim.span for dim in dims], f"the parameter `{syntax.name}`")
+        shape = self.fixed(frame, dims, f"the parameter `{syntax.name}`")
         self.fresh(frame, syntax.name, syntax.span)
         label = self.label_of(frame, syntax.name)
         if label not in self.slots:
@@ -118,7 +118,7 @@ class Parameters(Calls):
         if syntax.value is None:
             raise self.fault(frame, "E0510", f"the state `{syntax.name}` needs a starting value", syntax.span, hint=f"Write `state {syntax.name} = 0`.")
         dims = syntax.dims or ()
-        shape: tuple[Any, ...] = self.fixed(frame, self.dims(frame, dims), [dim.span for dim in dims], f"the state `{syntax.name}`")
+        shape: tuple[Any, ...] = self.fixed(frame, dims, f"the state `{syntax.name}`")
         if optimizer and syntax.dims is None:
             shape = frame.axes_of_parameter
         self.fresh(frame, syntax.name, syntax.span)

@@ -1,7 +1,9 @@
 """Decomposition: operations that exist for readers and for derivatives become what kernels are made of.
 
 `logsumexp(x)` becomes its shifted form, `exp(x - logsumexp(x))` (the softmax) becomes the shifted exponentials over
-their sum, so that each exponential is computed once; a division by one number becomes a product; a concatenation becomes a choice among its parts; stopped gradients and stated derivatives have done their work and go. Valid graph in, valid graph out, same values up to rounding.
+their sum, so that each exponential is computed once; a division by one number becomes a product; a concatenation becomes a choice
+among its parts; overlapping windows are lined up and summed; stopped gradients and stated derivatives have done their work and go.
+Valid graph in, valid graph out, same values up to rounding.
 """
 
 from __future__ import annotations
@@ -113,6 +115,11 @@ def _with_derivative(b: Builder, x: Value, y: Value, r: Value, k: Value) -> Valu
     return b.emit("with_derivative", b.emit("sqrt", b.emit("square", x)), x, regions=(region.graph(),))
 
 
+def _overlap_add(b: Rewriter, node: Node) -> Value | None:
+    """The elements of all windows at their places, summed over the window."""
+    return b.emit("sum", b.emit("align_windows", node.operands[0], **dict(node.attrs)), axes=(node.attrs["axis"] + 1,))
+
+
 DECOMPOSE: tuple[Rule, ...] = (
     Rule("logsumexp", ("logsumexp",), _logsumexp, lambda b, x, y, r, k: b.emit("logsumexp", x, axes=(1,))),
     Rule(
@@ -134,5 +141,11 @@ DECOMPOSE: tuple[Rule, ...] = (
         ),
     ),
     Rule("stated derivative", ("with_derivative",), _stopped, _with_derivative),
+    Rule(
+        "overlapping windows",
+        ("overlap_add",),
+        _overlap_add,
+        lambda b, x, y, r, k: b.emit("overlap_add", b.emit("windows", x, axis=1, size=3, kernel=2, step=1, dilation=1), axis=1, size=4, step=1, dilation=1),
+    ),
     Rule("stopped gradient", ("stop_gradient",), _stopped, lambda b, x, y, r, k: b.emit("stop_gradient", x)),
 )

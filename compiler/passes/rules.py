@@ -176,6 +176,21 @@ def _view_of_view(b: Rewriter, node: Node) -> Value | None:
     return b.emit("transpose", inner.operands[0], perm=tuple(inner.attrs["perm"][k] for k in perm)) if inner else None
 
 
+def _windows_side_by_side(b: Rewriter, node: Node) -> Value | None:
+    """Windows that neither overlap nor leave anything out are a reshape, and so is their adjoint."""
+    (x,), axis, step = node.operands, node.attrs["axis"], node.attrs["step"]
+    kernel = node.attrs["kernel"] if node.op == "windows" else x.type.shape[axis + 1]
+    size = node.attrs["size"] if node.op == "windows" else x.type.shape[axis]
+    extent = x.type.shape[axis] if node.op == "windows" else node.attrs["size"]
+    adjoining = size == 1 or step == kernel
+    together = kernel == 1 or node.attrs["dilation"] == 1
+    if not adjoining or not together or size * kernel != extent:
+        return None
+    made = (size, kernel) if node.op == "windows" else (extent,)
+    rest = x.type.shape[axis + (1 if node.op == "windows" else 2) :]
+    return b.emit("reshape", x, shape=(*x.type.shape[:axis], *made, *rest))
+
+
 def _reshape_as_broadcast(b: Rewriter, node: Node) -> Value | None:
     """A reshape of a broadcast number is that number broadcast to the new shape."""
     spread = b.made_by(node.operands[0], "broadcast")
@@ -411,6 +426,12 @@ ALGEBRA: tuple[Rule, ...] = (
         ("broadcast", "reshape", "transpose"),
         _view_of_view,
         lambda b, x, y, r, k: b.emit("transpose", b.emit("transpose", x, perm=(1, 0)), perm=(1, 0)),
+    ),
+    Rule(
+        "windows side by side",
+        ("windows", "overlap_add"),
+        _windows_side_by_side,
+        lambda b, x, y, r, k: b.emit("windows", x, axis=1, size=2, kernel=2, step=2, dilation=1),
     ),
     Rule(
         "reshape of a broadcast number",

@@ -15,6 +15,7 @@ from tapeless.ir.ops import (
     shape,
     stated,
     structure,
+    windows,
 )
 from tapeless.ir.ops.registry import OPERATIONS, Cost, JointDerivative, NoDerivative, Operation, Run, Sample
 from tapeless.ir.types import IRTypeError
@@ -51,4 +52,5 @@ __all__ = [
     "shape",
     "stated",
     "structure",
+    "windows",
 ]

@@ -30,7 +30,7 @@ BINARY = ("add", "sub", "mul", "maximum", "minimum", "div", "atan2", "pow")
 REDUCTIONS = ("sum", "prod", "max", "min", "logsumexp")
 RECURRENCES = ("cumsum", "cumprod", "linear_scan")
 KINDS = ("unary", "positive", "binary", "matmul", "reduce", "normalise", "select", "pick", "transpose", "reshape", "gather", "arc", "polygamma",
-         "cut", "join", "recur", "stack", "factor")  # fmt: skip
+         "cut", "join", "recur", "stack", "factor", "slide", "overlap")  # fmt: skip
 STEPPING = ("step_function", "order", "remainder", "place")
 
 
@@ -127,6 +127,38 @@ class Grower:
         start = self.draw(st.integers(0, size))
         starts = tuple(start if k == axis else 0 for k in range(rank))
         return self.small(self.b.emit("slice", both, start=starts, size=value.type.shape, step=(1,) * rank))
+
+    def slide(self, value: Value) -> Value:
+        """Windows of an axis, weighed or compared, and cut or stretched back to the shape."""
+        axis = self.axis(value)
+        windows, steps, size = self.windows(value, axis)
+        rank, kernel = value.type.rank, windows.type.shape[axis + 1]
+        if self.draw(st.booleans()):
+            weights = self.b.broadcast_to(self.param((kernel,)), windows.type.shape, (axis + 1,))
+            windows = self.b.emit("mul", windows, weights)
+        if self.draw(st.booleans()):
+            order = (*range(axis), axis + 1, axis, *range(axis + 2, rank + 1))
+            windows = self.b.emit("transpose", windows, perm=order)
+            return self.back(self.b.emit(self.draw(st.sampled_from(REDUCTIONS)), self.small(windows), axes=(axis,)), axis, size)
+        return self.back(self.b.emit(self.draw(st.sampled_from(REDUCTIONS)), self.small(windows), axes=(axis + 1,)), axis, size)
+
+    def overlap(self, value: Value) -> Value:
+        """Windows, changed, and added where they were."""
+        axis = self.axis(value)
+        windows, steps, size = self.windows(value, axis)
+        return self.small(self.b.emit("overlap_add", self.small(windows), axis=axis, size=size, **steps))
+
+    def windows(self, value: Value, axis: int) -> tuple[Value, dict[str, int], int]:
+        size = value.type.shape[axis]
+        assert isinstance(size, int)
+        step, dilation = self.draw(st.sampled_from((1, 2, 3))), self.draw(st.sampled_from((1, 2)))
+        kernel = self.draw(st.integers(1, (size - 1) // dilation + 1))
+        most = (size - (kernel - 1) * dilation - 1) // step + 1
+        steps = {"step": step, "dilation": dilation}
+        return self.b.emit("windows", value, axis=axis, size=self.draw(st.integers(1, most)), kernel=kernel, **steps), steps, size
+
+    def back(self, value: Value, axis: int, size: int) -> Value:
+        return self.small(self.b.emit("pad", self.small(value), axis=axis, size=size, start=0, step=1))
 
     def recur(self, value: Value) -> Value:
         op, axis = self.draw(st.sampled_from(RECURRENCES)), self.axis(value)

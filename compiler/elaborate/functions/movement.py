@@ -238,19 +238,23 @@ def pad(call: CallSite, x: Any, pad_width: Any, constant_values: Any = 0) -> Com
     fill = call.number("constant_values", constant_values)
     if isinstance(fill, Computed) and fill.rank:
         raise call.fault("E0401", f"`constant_values` is one number, not {describe(fill)}", "constant_values")
-    emit = call.emit
-    value = tensor.value
     for axis, (before, after) in enumerate(widths):
-        dim = value.type.shape[axis]
-        if not before and not after:
-            continue
-        if not isinstance(dim, int):
+        if (before or after) and isinstance(tensor.shape[axis], Rows):
             raise Mismatch("E0214", "the rows of `batch` stay together: `pad` would add to them",
                            f"Give a pair for each axis: `pad(x, [{', '.join(['[0, 0]'] + ['[1, 1]'] * (tensor.rank - 1))}])`.")  # fmt: skip
-        value = emit.emit("pad", value, axis=axis, size=before + dim + after, start=before, step=1)
-    if value is tensor.value or fill == 0:
-        return Computed(value, tensor.bound)
-    inside = _inside(emit, tensor, widths)
+    return padded(call.emit, tensor, widths, fill)
+
+
+def padded(emit: Emitter, x: Computed, widths: Sequence[tuple[int, int]], fill: Any) -> Computed:
+    """A tensor with so many elements, all `fill`, before and after it on each axis; none go to an axis of rows."""
+    value = x.value
+    for axis, (before, after) in enumerate(widths):
+        dim = value.type.shape[axis]
+        if (before or after) and isinstance(dim, int):
+            value = emit.emit("pad", value, axis=axis, size=before + dim + after, start=before, step=1)
+    if value is x.value or (type(fill) in (int, float) and fill == 0):
+        return Computed(value, x.bound)
+    inside = _inside(emit, x, widths)
     return Computed(emit.emit("select", inside.value, *_alike(emit, Computed(value), fill)))
 
 

@@ -152,6 +152,12 @@ def real(call: CallSite, x: Any) -> Any:
     return float(value) if isinstance(value, (int, float)) else call.emit.as_real(value)
 
 
+@builtin("is_list")
+def is_list(call: CallSite, x: Any) -> bool:
+    """Whether a value is a list, known when compiling."""
+    return isinstance(x, tuple)
+
+
 @builtin("is_integer")
 def is_integer(call: CallSite, x: Any) -> bool:
     """Whether a tensor holds integers; known when compiling."""

@@ -13,10 +13,15 @@ from tapeless.ir.types import Dim, DType, Rows
 
 def shape_of(call: CallSite, parameter: str, value: Any) -> tuple[Dim, ...]:
     """An argument that is a shape: a list of sizes, or one size."""
-    items = value if isinstance(value, tuple) else (value,)
+    items = flattened(value)
     syntax = call.written.get(parameter)
     span = syntax.span if syntax else call.span
     return tuple(call.evaluator.dim(call.frame, span, item) for item in items)
+
+
+def flattened(value: Any) -> tuple[Any, ...]:
+    """The sizes of a shape: a list in it stands for its items."""
+    return tuple(size for item in value for size in flattened(item)) if isinstance(value, tuple) else (value,)
 
 
 @builtin("shape")
@@ -35,7 +40,7 @@ def ndim(call: CallSite, x: Any) -> int:
 def reshape(call: CallSite, x: Any, shape: Any) -> Any:
     """The same elements in another shape; one `_` stands for the size that follows."""
     tensor = call.tensor("x", x)
-    wanted = shape if isinstance(shape, tuple) else (shape,)
+    wanted = flattened(shape)
     holes = [place for place, item in enumerate(wanted) if isinstance(item, Hole) or (type(item) is int and item == -1)]
     if len(holes) > 1:
         raise call.fault("E0207", "only one size can be left to follow from the others", "shape")
