@@ -131,7 +131,7 @@ class Grower:
     def slide(self, value: Value) -> Value:
         """Windows of an axis, weighed or compared, and cut or stretched back to the shape."""
         axis = self.axis(value)
-        windows, steps, size = self.windows(value, axis)
+        windows, _, size = self.windows(value, axis)
         rank, kernel = value.type.rank, windows.type.shape[axis + 1]
         if self.draw(st.booleans()):
             weights = self.b.broadcast_to(self.param((kernel,)), windows.type.shape, (axis + 1,))
