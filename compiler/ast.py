@@ -342,7 +342,7 @@ class Broken(Syntax):
 
 
 Statement: TypeAlias = (
-    Input | Param | State | Assign | Output | Loss | Metric | Return | Yield | If | For | Scan | Use | Broken
+    Input | Param | State | Assign | Output | Loss | Metric | Require | Return | Yield | If | For | Scan | Use | Broken
 )
 
 
