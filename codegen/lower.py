@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tapeless.codegen.attention import lower_attention
 from tapeless.codegen.factor import lower_cholesky, lower_triangular_solve
 from tapeless.codegen.loops import Function
 from tapeless.codegen.matmul import lower_matmul
@@ -30,6 +31,7 @@ FAMILIES: dict[str, Callable[[Node, Target, int], Function]] = {
     "along": lower_along,
     "cholesky": lower_cholesky,
     "triangular_solve": lower_triangular_solve,
+    "attention": lower_attention,
 }
 
 

@@ -1,6 +1,7 @@
 """The operations of the IR, one declaration each; `operation(name)` looks one up."""
 
 from tapeless.ir.ops import (
+    attention,
     factor,
     gamma,
     indexing,
@@ -37,6 +38,7 @@ __all__ = [
     "Operation",
     "Run",
     "Sample",
+    "attention",
     "factor",
     "gamma",
     "indexing",

@@ -91,7 +91,7 @@ class Sample:
 @dataclass(frozen=True)
 class Operation:
     """A primitive of the IR; see the module's docstring. `family` is pointwise, shape, movement, reduction, product,
-    indexing, recurrence, factor, random or structure; `kernel` is the family of the kernel that it has to itself, if it
+    indexing, recurrence, factor, attention, random or structure; `kernel` is the family of the kernel that it has to itself, if it
     cannot share the loops of others."""
 
     name: str
@@ -118,6 +118,9 @@ class Operation:
             left, out = operands[0], results[0]
             inner = left.at(rows)[-2 if attrs["transpose_a"] else -1]
             return Cost(2 * inner * out.count(rows), moved)
+        if self.family == "attention":
+            q, k, out = operands[0], operands[1], results[0]
+            return Cost(2 * k.at(rows)[-1] * (q.count(rows) + out.count(rows)), moved)
         largest = max((type.count(rows) for type in (*operands, *results)), default=0)
         return Cost(round(self.flops * largest), moved)
 

@@ -117,6 +117,8 @@ QUICK = [
     Case(heads=6, groups=3, mask="hnm", queries=3, keys=17, values=5),
     Case(mask="m", lengths=True, bias="nm", causal=True, size=5, scale=0.7),
     Case(heads=1, groups=1, queries=1, keys=1, lengths=True),
+    Case(heads=4, groups=2, queries=9, keys=257, values=3, lengths=True, scale=0.7),  # so many keys are gone over in blocks
+    Case(heads=1, groups=1, queries=260, keys=260, size=2, values=2, causal=True),
 ]
 
 

@@ -1,6 +1,15 @@
 """The functions that the language itself cannot express; all others are written in it, in `std`."""
 
-from tapeless.compiler.elaborate.functions import derivatives, movement, pointwise, random, reductions, shaping, windows
+from tapeless.compiler.elaborate.functions import (
+    attention,
+    derivatives,
+    movement,
+    pointwise,
+    random,
+    reductions,
+    shaping,
+    windows,
+)
 from tapeless.compiler.elaborate.functions.movement import indexed
 from tapeless.compiler.elaborate.functions.reductions import quotient_of_totals
 from tapeless.compiler.elaborate.functions.registry import BUILTINS, CallSite
@@ -12,4 +21,4 @@ UNSUPPORTED: dict[str, str] = {
     ),
 }
 
-__all__ = ["BUILTINS", "UNSUPPORTED", "CallSite", "derivatives", "indexed", "movement", "pointwise", "quotient_of_totals", "random", "reductions", "shaping", "windows"]
+__all__ = ["BUILTINS", "UNSUPPORTED", "CallSite", "attention", "derivatives", "indexed", "movement", "pointwise", "quotient_of_totals", "random", "reductions", "shaping", "windows"]

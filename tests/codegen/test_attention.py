@@ -1,0 +1,66 @@
+"""Streamed attention against the reference, where rows, blocks of keys and vectors end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tapeless.ir.graph import Builder, Node
+from tapeless.ir.target import named
+from tapeless.ir.types import DType, Rows
+
+from .kernels import HOST, arrays_for, check, expected, kernel, run_compiled, tensor
+
+
+def attention(heads: int, groups: int, n: int, m: int, d: int, e: int, causal: bool, lengths: bool, dtype: DType) -> Node:
+    def build(b: Builder) -> None:
+        q = b.input("q", tensor(Rows(), heads, n, d, dtype=dtype), "operand")
+        k = b.input("k", tensor(Rows(), groups, d, m, dtype=dtype), "operand")
+        v = b.input("v", tensor(Rows(), groups, m, e, dtype=dtype), "operand")
+        counts = [b.input("lengths", tensor(Rows(), dtype=DType.I32), "operand")] if lengths else []
+        b.output("y", b.emit("attention", q, k, v, *counts, causal=causal, scale=0.7), "result")
+
+    return kernel("attention", build, dtype=dtype)
+
+
+@pytest.mark.parametrize("size", (1, 3, 7, 17, 64, 65, 129))
+@pytest.mark.parametrize("causal", (False, True))
+def test_sizes(size: int, causal: bool) -> None:
+    check(attention(1, 1, size, size, 5, 4, causal, False, DType.F32), 2)
+
+
+@pytest.mark.parametrize(("n", "m"), ((1, 129), (17, 3), (3, 65), (129, 7)))
+def test_queries_and_keys_of_different_counts(n: int, m: int) -> None:
+    check(attention(2, 1, n, m, 3, 17, True, True, DType.F64), 3)
+
+
+@pytest.mark.parametrize("e", (1, 16, 33, 65))
+def test_sizes_of_values(e: int) -> None:
+    check(attention(6, 2, 17, 65, 1, e, True, False, DType.F32), 2)
+
+
+@pytest.mark.parametrize("target", ("x86-64-v3", "x86-64"))
+def test_other_vectors(target: str) -> None:
+    if not HOST.triple.startswith("x86_64"):
+        pytest.skip("this machine runs no x86-64 code")
+    check(attention(2, 2, 17, 65, 4, 9, True, True, DType.F32), 3, target=named(target))
+
+
+def test_no_rows() -> None:
+    check(attention(2, 2, 7, 7, 4, 4, True, False, DType.F32), 0, capacity=4)
+
+
+def test_lengths_beyond_the_keys_and_below_zero() -> None:
+    check(attention(1, 1, 5, 7, 4, 4, False, True, DType.F32), 40, ranges={"lengths": (-3, 12)})
+
+
+@pytest.mark.parametrize("offset", (-200.0, 200.0))
+def test_large_scores_keep_their_differences(offset: float) -> None:
+    """Greatest scores that grow from block to block, and shrink: nothing overflows, and no weight is lost."""
+    node = attention(1, 1, 1, 129, 1, 3, False, False, DType.F64)
+    arrays = arrays_for(node.regions[0], 1)
+    arrays["q"][...] = 1
+    arrays["k"][...] = np.linspace(offset, -offset, 129)
+    wanted = expected(node, arrays, 1)["y"]
+    assert np.isfinite(wanted).all() and np.abs(wanted).max() > 0
+    np.testing.assert_allclose(run_compiled(node, arrays, 1)["y"], wanted, rtol=1e-11)
