@@ -58,7 +58,7 @@ def weights_option(required: bool) -> Callable[[Command], Command]:
     return click.option("--weights", required=required, metavar="FILE", help="Weights that `train --out` wrote.")
 
 
-def load_model(file: Path, sizes: tuple[str, ...], model: str | None) -> Model:
+def load_model(file: Path, sizes: tuple[str, ...], model: str | None, freeze: tuple[str, ...] = ()) -> Model:
     from tapeless.model import load
 
     numbers: dict[str, int | float] = {}
@@ -70,9 +70,10 @@ def load_model(file: Path, sizes: tuple[str, ...], model: str | None) -> Model:
             equals = ""
         if not equals or not name.isidentifier():
             raise UserError(f"{size!r} is not a size; sizes are given as NAME=NUMBER, for example hidden=256")
-    if model is not None and "model" in numbers:
-        raise UserError("`model` is not a size")
-    return load(file, model=model, **numbers)
+    for name in ("model", "freeze"):
+        if name in numbers:
+            raise UserError(f"`{name}` is not a size")
+    return load(file, model=model, freeze=freeze, **numbers)
 
 
 def compile_model(

@@ -37,6 +37,14 @@ _STARTED = time.perf_counter()
 @click.option("--patience", type=click.IntRange(0), help="Epochs without improvement before training stops; 0: never.")
 @click.option("--weights", metavar="FILE", help="Weights to begin with.")
 @click.option(
+    "--load",
+    "parts",
+    multiple=True,
+    metavar="PATTERN=FILE",
+    help="Parameters to begin with, by their names: 'encoder.*=pretrained.safetensors'. May be given several times.",
+)
+@click.option("--freeze", multiple=True, metavar="PATTERN", help="Parameters to leave alone, such as 'encoder.*'.")
+@click.option(
     "--out",
     metavar="FILE",
     type=click.Path(path_type=Path),
@@ -57,16 +65,17 @@ _STARTED = time.perf_counter()
 def train(
     file: Path, sizes: tuple[str, ...], model: str | None, dtype: str, threads: int | None, no_cache: bool, seed: int,
     data_files: tuple[str, ...], columns: tuple[str, ...], epochs: int | None, batch: int | None,
-    validation: float | None, patience: int | None, weights: str | None, out: Path | None, every: str | None,
-    resume: Path | None, max_steps: int | None, plot: bool, quiet: bool,
+    validation: float | None, patience: int | None, weights: str | None, parts: tuple[str, ...], freeze: tuple[str, ...],
+    out: Path | None, every: str | None, resume: Path | None, max_steps: int | None, plot: bool, quiet: bool,
 ) -> int | None:  # fmt: skip
     """Trains a model and saves its weights. What is not given is as the model's `train` section says.
 
     Ctrl-C ends training after the current step and saves; the exit code is then 130.
     """
     out = out or resume
-    if resume is not None and weights is not None:
-        raise UserError("a run is resumed with its own weights; --resume and --weights exclude each other")
+    if resume is not None and (weights is not None or parts):
+        given = "--weights" if weights is not None else "--load"
+        raise UserError(f"a run is resumed with its own weights; --resume and {given} exclude each other")
     if out is not None:
         from tapeless.runtime.checkpoint import check_writable
 
@@ -77,11 +86,16 @@ def train(
         if out is None:
             raise UserError("--plot draws beside the weights; say where with --out")
         curves.require()
-    loaded = load_model(file, sizes, model)
+    loaded = load_model(file, sizes, model, freeze)
     data = read_arrays(data_files, columns)
     program = compile_model(loaded, dtype, threads, no_cache, seed, data, batch)
     if weights:
         program.load(weights)
+    for part in parts:
+        pattern, equals, source = part.partition("=")
+        if not equals:
+            raise UserError(f"{part!r}: what to load is given as PATTERN=FILE, for example 'encoder.*=pretrained.safetensors'")
+        program.load(source, only=pattern)
     before = time.perf_counter() - _STARTED
     run = program.fit(
         data, epochs=epochs, validation=validation, patience=patience, save=out, every=every, resume=resume or False,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -26,16 +26,20 @@ DTYPES = {"float32": "f32", "float64": "f64"}
 _IMPORT = re.compile(r'^[ \t]*import[ \t]+"([^"\n]+)"', re.MULTILINE)
 
 
-def load(source: str | PathLike[str], *, model: str | None = None, **sizes: int | float) -> Model:
+def load(
+    source: str | PathLike[str], *, model: str | None = None, freeze: str | Sequence[str] = (), **sizes: int | float
+) -> Model:
     """A model from a file, or from the text itself if `source` has more than one line.
 
-    `sizes` override the model's own arguments and free dimensions; `model` chooses among several in one file.
+    `sizes` override the model's own arguments and free dimensions; `model` chooses among several in one file. `freeze`:
+    patterns of the names of parameters that training leaves alone, such as `"encoder.*"`, besides those the text says.
     """
+    patterns = (freeze,) if isinstance(freeze, str) else tuple(freeze)
     if isinstance(source, str) and "\n" in source:
-        return Model(source, "<text>", model, sizes)
+        return Model(source, "<text>", model, sizes, patterns)
     path = Path(source)
     try:
-        return Model(path.read_bytes().decode("utf-8"), str(path), model, sizes)
+        return Model(path.read_bytes().decode("utf-8"), str(path), model, sizes, patterns)
     except FileNotFoundError:
         near = [str(other) for other in sorted(path.parent.glob("*.tl"))[:5]] if path.parent.is_dir() else []
         raise UserError(f"there is no file {path}" + (f"; there is {', '.join(near)}" if near else "")) from None
@@ -48,11 +52,14 @@ def load(source: str | PathLike[str], *, model: str | None = None, **sizes: int 
 class Model:
     """One model of one file."""
 
-    def __init__(self, text: str, file: str, model: str | None, sizes: Mapping[str, int | float]) -> None:
+    def __init__(
+        self, text: str, file: str, model: str | None, sizes: Mapping[str, int | float], freeze: Sequence[str] = ()
+    ) -> None:
         self.text = text
         self.file = file
         self.name = model
         self.sizes = dict(sizes)
+        self.freeze = tuple(freeze)
         self._pipelines: dict[str, Pipeline] = {}
 
     def compile(
@@ -81,7 +88,7 @@ class Model:
             return self
         shapes = {name: tuple(getattr(array, "shape", ())) for name, array in data.items()}
         found = dimensions.sizes(declared.free() - self.sizes.keys(), declared.data, shapes)
-        return Model(self.text, self.file, self.name, {**self.sizes, **found})
+        return Model(self.text, self.file, self.name, {**self.sizes, **found}, self.freeze)
 
     def build(
         self,
@@ -116,7 +123,7 @@ class Model:
             from tapeless.ir.types import DType
             from tapeless.pipeline import Pipeline
 
-            self._pipelines[short] = Pipeline(self.text, self.file, self.name, self.sizes, DType(short))
+            self._pipelines[short] = Pipeline(self.text, self.file, self.name, self.sizes, DType(short), self.freeze)
         return self._pipelines[short]
 
     @cached_property
@@ -128,6 +135,7 @@ class Model:
             "imports": self._imports(),
             "model": self.name,
             "sizes": self.sizes,
+            "freeze": self.freeze,
         }
 
     def _imports(self) -> dict[str, str]:

@@ -32,9 +32,10 @@ class SourceError(UserError):
 class Pipeline:
     """One model in one precision on its way through the stages."""
 
-    def __init__(self, text: str, file: str, model: str | None, sizes: Mapping[str, int | float], dtype: DType) -> None:
+    def __init__(self, text: str, file: str, model: str | None, sizes: Mapping[str, int | float], dtype: DType,
+                 freeze: Sequence[str] = ()) -> None:  # fmt: skip
         self._text, self._file, self._name = text, file, model
-        self._sizes, self._dtype = dict(sizes), dtype
+        self._sizes, self._dtype, self._freeze = dict(sizes), dtype, tuple(freeze)
         self._entries: dict[str, Graph] = {}
         self._simplified: dict[str, Graph] = {}
         self._fused: dict[str, Graph] = {}
@@ -42,7 +43,7 @@ class Pipeline:
 
     def fresh(self) -> Pipeline:
         """The same model with no stage made yet."""
-        return Pipeline(self._text, self._file, self._name, self._sizes, self._dtype)
+        return Pipeline(self._text, self._file, self._name, self._sizes, self._dtype, self._freeze)
 
     def syntax(self) -> str:
         """The syntax tree as text. Raises SourceError."""
@@ -57,7 +58,7 @@ class Pipeline:
     def model(self) -> front.Model:
         """The checked model. Raises SourceError."""
         try:
-            return front.load(self._text, self._file, sizes=self._sizes, dtype=self._dtype, model=self._name)
+            return front.load(self._text, self._file, sizes=self._sizes, dtype=self._dtype, model=self._name, freeze=self._freeze)
         except ProgramErrors as errors:
             raise SourceError(str(errors), errors) from errors
 

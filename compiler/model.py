@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tapeless.compiler import ast
@@ -69,16 +69,17 @@ class Model:
 
 
 def load(text: str, file: str = "model.tl", *, sizes: Mapping[str, int | float] | None = None, dtype: DType = DType.F32,
-         model: str | None = None) -> Model:  # fmt: skip
+         model: str | None = None, freeze: Sequence[str] = ()) -> Model:  # fmt: skip
     """Read a program and elaborate one of its models (`model`, or the only one).
 
-    `sizes` override the model's own arguments and give free dimensions their size. Raises ProgramErrors with every fault found.
+    `sizes` override the model's own arguments and give free dimensions their size; `freeze` are patterns of the names of parameters
+    that training leaves alone, besides those that the text says. Raises ProgramErrors with every fault found.
     """
     sources: dict[str, Source] = {}
     found: list[Diagnostic] = []
     source = Source(file, text)
     try:
-        return _load(source, dict(sizes or {}), dtype, model, sources, found)
+        return _load(source, dict(sizes or {}), dtype, model, freeze, sources, found)
     except TooLarge as fault:
         found.append(Diagnostic("E0106", str(fault), fault.span))
         raise ProgramErrors(found, sources) from None
@@ -88,7 +89,7 @@ def load(text: str, file: str = "model.tl", *, sizes: Mapping[str, int | float] 
         raise ProgramErrors(found, sources) from None
 
 
-def _load(source: Source, sizes: dict[str, int | float], dtype: DType, model: str | None, sources: dict[str, Source],
+def _load(source: Source, sizes: dict[str, int | float], dtype: DType, model: str | None, freeze: Sequence[str], sources: dict[str, Source],
           found: list[Diagnostic]) -> Model:  # fmt: skip
     module = read_module(source, found.append, sources)
     definition = _chosen(module, model, found)
@@ -104,6 +105,7 @@ def _load(source: Source, sizes: dict[str, int | float], dtype: DType, model: st
     section = _section(module, definition, program)
     trainer = Training(program, section)
     plan = trainer.read()
+    trainer.freeze(freeze)
     update = trainer.update()
     if not any(fault.severity == "error" for fault in found):
         program.warn_idle(training)

@@ -223,7 +223,7 @@ class Statements(Expressions):
         return items
 
     def param(self) -> ast.Param:
-        """`param W: [i, units] ~ he_normal`, `frozen param E: [n, d] = 0`."""
+        """`param W: [i, units] ~ he_normal`, `frozen param E: [n, d] = 0`, which may be written `param E: [n, d] = 0 frozen`."""
         start = self.advance()
         frozen = start.text == "frozen"
         if frozen and not self.accept_word("param"):
@@ -235,6 +235,7 @@ class Statements(Expressions):
             value = self.expression()
         elif self.accept("~"):
             initialiser = self.expression()
+        frozen = self.accept_word("frozen") or frozen
         span = self.since(start)
         self.end_of_line(f"`param {name.text}`")
         return ast.Param(span, name.text, dims, value, initialiser, frozen)

@@ -8,7 +8,8 @@ import json
 import os
 import platform
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeless.runtime.errors import CheckpointError
-from tapeless.runtime.manifest import Block
+from tapeless.runtime.manifest import Block, Slot
 
 Array = npt.NDArray[Any]
 METADATA = "tapeless"  # the key of our metadata among those of the file
@@ -157,10 +158,34 @@ def restore(
     tensors are converted between float32 and float64.
     """
     wanted = {slot.name: slot for slot in layout.slots}
+    _check(path, tensors, [slot for slot in layout.slots if slot.role in ("param", "state") or whole])
+    for name, tensor in tensors.items():
+        slot_here = wanted.get(name)
+        if slot_here and tensor.shape == slot_here.shape and tensor.dtype.kind == slot_here.dtype.kind:
+            state[name][...] = tensor
+
+
+def restore_some(
+    path: str | Path, tensors: Mapping[str, Array], state: Mapping[str, Array], layout: Block, patterns: Iterable[str]
+) -> None:
+    """Copies those parameters and states of layers whose names match a pattern. Nothing is copied unless all of it fits."""
+    known = [slot for slot in layout.slots if slot.role in ("param", "state")]
+    chosen = []
+    for pattern in patterns:
+        matching = [slot for slot in known if fnmatchcase(slot.name, pattern)]
+        if not matching:
+            names = ", ".join(slot.name for slot in known[:6]) + (", ..." if len(known) > 6 else "")
+            raise CheckpointError(f"{pattern!r} matches no parameter; there are {names}")
+        chosen += matching
+    _check(path, tensors, chosen)
+    for slot in chosen:
+        state[slot.name][...] = tensors[slot.name]
+
+
+def _check(path: str | Path, tensors: Mapping[str, Array], slots: Iterable[Slot]) -> None:
+    """Every slot must have a tensor of its name, shape and kind. CheckpointError with all that is wrong."""
     faults = []
-    for slot in layout.slots:
-        if slot.role not in ("param", "state") and not whole:
-            continue
+    for slot in slots:
         if slot.name not in tensors:
             faults.append(f"`{slot.name}` is missing")
         elif tensors[slot.name].shape != slot.shape:
@@ -170,7 +195,3 @@ def restore(
     if faults:
         listed = "; ".join(faults[:6]) + (f"; and {len(faults) - 6} more" if len(faults) > 6 else "")
         raise CheckpointError(f"{path} does not belong to this program: {listed}")
-    for name, tensor in tensors.items():
-        slot_here = wanted.get(name)
-        if slot_here and tensor.shape == slot_here.shape and tensor.dtype.kind == slot_here.dtype.kind:
-            state[name][...] = tensor

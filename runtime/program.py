@@ -245,9 +245,19 @@ class Program:
             metadata |= {"training": self.progress.to_json(), "image": self.image("train").digest}
         checkpoint.save(path, resumption.contents(self.state, self.progress), metadata)
 
-    def load(self, path: str | Path) -> None:
-        """Takes over the weights, and all else that fits, from a file that `save` wrote."""
-        self._take(path, whole=False)
+    def load(self, path: str | Path, only: str | Iterable[str] | None = None) -> None:
+        """Takes over the weights, and all else that fits, from a file that `save` wrote.
+
+        `only`: patterns of names, such as `"encoder.*"`: of any safetensors file, the parameters and states of layers so
+        called, by their names; the others stay as they are.
+        """
+        if only is None:
+            self._take(path, whole=False)
+            return
+        tensors, _ = checkpoint.read(path)
+        views, patterns = self.state, (only,) if isinstance(only, str) else tuple(only)
+        checkpoint.restore_some(path, tensors, views, self.manifest.state, patterns)
+        self.progress = None
 
     def resume(self, path: str | Path) -> list[str]:
         """Takes over a checkpoint as a whole, to continue its run; remarks about it. `fit(..., resume=path)` calls

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -159,6 +159,16 @@ class Training:
                 raise self.fault("E0601", "`freeze` takes patterns of parameter names", value.span, "Write `freeze 'encoder.*'`.")
             self.matching(value)
             self.plan.frozen.append(value)
+
+    def freeze(self, patterns: Sequence[str]) -> None:
+        """Leave alone what patterns from outside the text name; faults are reported at the head."""
+        for pattern in patterns:
+            try:
+                text = ast.Text(self.span, pattern)
+                self.matching(text)
+                self.plan.frozen.append(text)
+            except Fault as fault:
+                self.program.report(fault.diagnostic)
 
     def matching(self, pattern: ast.Text) -> list[str]:
         """The parameters whose names a pattern matches: at least one."""
