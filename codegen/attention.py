@@ -75,7 +75,8 @@ class _Attention:
         places = [0]
         for size in sizes:
             places.append(places[-1] + -(-size // self.lanes) * self.lanes)
-        return _Scratch(*places[:-1], -(-places[-1] * bytes_ // 64) * 64)
+        scores, gathered, totals, greatest, shrinking, end = places
+        return _Scratch(scores, gathered, totals, greatest, shrinking, -(-end * bytes_ // 64) * 64)
 
     def function(self) -> Function:
         b, kernel = self.b, self.kernel

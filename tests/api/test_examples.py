@@ -89,3 +89,8 @@ def test_a_mixture_reaches_the_likelihood_of_expectation_maximisation(tmp_path: 
 def test_word_vectors_know_more_than_frequencies(tmp_path: Path):
     printed = drawn_by("words", tmp_path)
     assert number(printed, "from their vectors") < number(printed, "from the frequencies of both")
+
+
+def test_a_small_gpt_learns_and_writes(tmp_path: Path):
+    printed = drawn_by("gpt", tmp_path)
+    assert number(printed, "GPT:") < 4.3 and printed.count("-" * 72) == 3
