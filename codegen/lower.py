@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tapeless.codegen.attention import lower_attention
+from tapeless.codegen.attention import lower_attention, lower_attention_gradient
 from tapeless.codegen.factor import lower_cholesky, lower_triangular_solve
 from tapeless.codegen.loops import Function
 from tapeless.codegen.matmul import lower_matmul
@@ -32,6 +32,7 @@ FAMILIES: dict[str, Callable[[Node, Target, int], Function]] = {
     "cholesky": lower_cholesky,
     "triangular_solve": lower_triangular_solve,
     "attention": lower_attention,
+    "attention_gradient": lower_attention_gradient,
 }
 
 

@@ -4,7 +4,11 @@ attention(q, k, v) is softmax(scale * q k) v for queries q [.., h, n, d], keys k
 them) and values v [.., g, m, e]: [.., h, n, e], each head of keys and values serving h / g heads of queries. `causal`: query i
 sees the keys 0 to i. An int for each place of the first axis, if there is a fourth operand, says how many keys count. A query
 that sees no key gives zeros. The kernel is a softmax that goes on from one block of keys to the next (Milakov and
-Gimelshein 2018, Dao et al. 2022); the derivative computes the weights again, in other primitives.
+Gimelshein 2018, Dao et al. 2022).
+
+attention_gradient(q, k, v, adjoint, common) has the adjoints of q, of k and of v (transposed) one behind the other for each head
+of keys, where `common` is the sum of the adjoint times the output over its last axis; it computes the weights again. What it
+is itself differentiated by is the same in plain operations.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapeless.ir.ops.product import last_two_swapped
 from tapeless.ir.ops.reduction import spread
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect
 from tapeless.ir.types import DType, Rows, Tensor
@@ -58,8 +63,34 @@ def _rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequenc
 
 
 def _derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
-    """With weights P and out = P v: dv = P^T dout, and the scores' adjoint is P * (dout v^T - sum(dout * out))."""
-    b, (q, k, v), out = builder, node.operands[:3], node.result
+    """By one more kernel, which gives the adjoints of q, k and v one behind the other for each head of keys."""
+    b, (q, k, v) = builder, node.operands[:3]
+    common = b.emit("sum", b.emit("mul", adjoint, node.result), axes=(adjoint.type.rank - 1,))
+    packed = b.emit("attention_gradient", q, k, v, adjoint, common, *node.operands[3:], **dict(node.attrs))
+    sizes = _packed(q.type, k.type, v.type)
+    made, start = [], 0
+    for value, size in zip((q, k, v), sizes, strict=True):
+        lead = packed.type.shape[:-1]
+        first, step = (*(0 for _ in lead), start), (1,) * packed.type.rank
+        part = b.emit("slice", packed, start=first, size=(*lead, size), step=step)
+        shape = value.type.shape if value is not v else (*v.type.shape[:-2], v.type.shape[-1], v.type.shape[-2])
+        made.append(b.emit("reshape", part, shape=shape))
+        start += size
+    d_q, d_k, d_v = made
+    d_v = b.emit("transpose", d_v, perm=last_two_swapped(d_v.type.rank))
+    return (d_q, d_k, d_v, *(None for _ in node.operands[3:]))
+
+
+def _packed(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int, int]:
+    """How many numbers the adjoints of q, k and v have for each head of keys."""
+    (n, d), (_, m), e = q.shape[-2:], k.shape[-2:], v.shape[-1]
+    assert isinstance(n, int) and isinstance(d, int) and isinstance(m, int) and isinstance(e, int)
+    return heads_sharing(q, k) * n * d, d * m, e * m
+
+
+def _plain_gradient(b: Builder, operands: Sequence[Value], attrs: Mapping[str, Any]) -> tuple[Value, Value, Value]:
+    """With weights P: dv = P^T dout, and the scores' adjoint is P * (dout v^T - sum(dout * out)), of which the last is `common`."""
+    q, k, v, adjoint, common = operands[:5]
     queries = q.type.shape[-2]
     assert isinstance(queries, int)
     grouped = (*k.type.shape[:-2], heads_sharing(q.type, k.type) * queries)
@@ -76,51 +107,102 @@ def _derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
         return b.emit("matmul", left, right, transpose_a=transpose_a, transpose_b=transpose_b)
 
     scores = reshaped(product(together(q), k), spread_over)
-    scores = b.emit("mul", scores, b.full(node.attrs["scale"], scores))
-    seen = _seen(b, node, scores)
+    scores = b.emit("mul", scores, b.full(attrs["scale"], scores))
+    seen = _seen(b, scores, attrs["causal"], operands[5:])
     last = (scores.type.rank - 1,)
     if seen is not None:
         scores = b.emit("select", seen, scores, b.full(UNSEEN, scores))
     weights = b.emit("exp", b.emit("sub", scores, spread(b, b.emit("logsumexp", scores, axes=last), scores, last)), name="weights")
-    if seen is not None and len(node.operands) == 4:
+    if seen is not None:
         weights = b.emit("select", seen, weights, b.full(0.0, weights))
     d_v = product(together(weights), together(adjoint), transpose_a=True)
     d_weights = reshaped(product(together(adjoint), v, transpose_b=True), spread_over)
-    common = b.emit("sum", b.emit("mul", adjoint, out), axes=last)
     d_scores = b.emit("mul", weights, b.emit("sub", d_weights, spread(b, common, d_weights, last)))
-    d_scores = together(b.emit("mul", d_scores, b.full(node.attrs["scale"], d_scores)))
+    d_scores = together(b.emit("mul", d_scores, b.full(attrs["scale"], d_scores)))
     d_q = reshaped(product(d_scores, k, transpose_b=True), q.type.shape)
-    d_k = product(together(q), d_scores, transpose_a=True)
-    return (d_q, d_k, d_v, *(None for _ in node.operands[3:]))
+    return d_q, product(together(q), d_scores, transpose_a=True), d_v
 
 
-def _seen(b: Builder, node: Node, scores: Value) -> Value | None:
+def _seen(b: Builder, scores: Value, causal: bool, lengths: Sequence[Value]) -> Value | None:
     """Which keys each query sees; None if all of them."""
     shape, rank = scores.type.shape, scores.type.rank
     key = b.emit("iota", axis=rank - 1, shape=shape, dtype=DType.I32)
-    found: list[Value] = []
-    if node.attrs["causal"]:
+    found = [b.emit("lt", key, b.broadcast_to(value, shape, (0,))) for value in lengths]
+    if causal:
         found.append(b.emit("le", key, b.emit("iota", axis=rank - 2, shape=shape, dtype=DType.I32)))
-    if len(node.operands) == 4:
-        found.append(b.emit("lt", key, b.broadcast_to(node.operands[3], shape, (0,))))
     return b.emit("logical_and", *found) if len(found) == 2 else found[0] if found else None
 
 
-def _reference(run: Run, operands: Sequence[Array]) -> Array:
-    q, k, v = operands[:3]
-    shared = q.shape[-3] // k.shape[-3] if k.shape[-3] else 1
-    k, v = (np.repeat(x, shared, axis=-3) for x in (k, v))
-    scores = run.attrs["scale"] * (q @ k)
+def _gradient_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
+    expect(len(operands) in (5, 6), f"`attention_gradient` takes 5 or 6 operands, not {len(operands)}")
+    q, k, v, adjoint, common = operands[:5]
+    (out,) = _rule((q, k, v, *operands[5:]), attrs, regions)
+    expect(
+        adjoint == out and common == out.with_shape(out.shape[:-1]),
+        f"`attention_gradient` needs an adjoint like {out} and its sum over the last axis, not {adjoint} and {common}",
+    )
+    return (k.with_shape((*k.shape[:-2], sum(_packed(q, k, v)))),)
+
+
+def _gradient_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
+    """That of the same in plain operations."""
+    from tapeless.ir.adjoints import sweep
+    from tapeless.ir.graph import Builder
+
+    plain = Builder("plain", node.operands[0].type.dtype)
+    inputs = [plain.input(f"x{k}", value.type, "operand") for k, value in enumerate(node.operands)]
+    d_q, d_k, d_v = _plain_gradient(plain, inputs, node.attrs)
+    d_v = plain.emit("transpose", d_v, perm=last_two_swapped(d_v.type.rank))
+    lead, sizes = node.result.type.shape[:-1], _packed(*(value.type for value in node.operands[:3]))
+    parts = [plain.emit("reshape", part, shape=(*lead, size)) for part, size in zip((d_q, d_k, d_v), sizes, strict=True)]
+    packed = plain.emit("concat", *parts, axis=len(lead))
+    plain.output("packed", packed, "result")
+    graph = plain.graph()
+    seen = dict(zip(inputs, node.operands, strict=True))
+    builder.copy_nodes(graph.nodes, seen)
+    span, prefix = builder.span, builder.prefix
+    adjoints = sweep(builder, graph, seen, {packed: adjoint}, inputs[:5])
+    builder.span, builder.prefix = span, prefix
+    return (*(adjoints[value] for value in inputs[:5]), *(None for _ in inputs[5:]))
+
+
+def _weights(q: Array, k: Array, causal: bool, scale: float, lengths: Array | None) -> Array:
+    """The softmax over the keys seen, zeros for a query that sees none; as many heads of k as of q."""
+    scores = scale * (q @ k)
     place = np.arange(k.shape[-1])
     seen = np.ones(scores.shape, bool)
-    if run.attrs["causal"]:
+    if causal:
         seen &= place <= np.arange(q.shape[-2])[:, None]
-    if len(operands) == 4:
-        seen &= place < operands[3].reshape(-1, *[1] * (q.ndim - 1))
+    if lengths is not None:
+        seen &= place < lengths.reshape(-1, *[1] * (q.ndim - 1))
     top = np.max(np.where(seen, scores, -np.inf), axis=-1, keepdims=True, initial=-np.inf)
     weights = np.where(seen, np.exp(scores - np.where(np.isfinite(top), top, 0)), 0)
     total = weights.sum(axis=-1, keepdims=True)
-    return np.asarray(weights / np.where(total == 0, 1, total) @ v)
+    return np.asarray(weights / np.where(total == 0, 1, total))
+
+
+def _reference(run: Run, operands: Sequence[Array]) -> Array:
+    q, (k, v) = operands[0], (np.repeat(x, _shared(*operands[:2]), axis=-3) for x in operands[1:3])
+    lengths = operands[3] if len(operands) == 4 else None
+    return np.asarray(_weights(q, k, run.attrs["causal"], run.attrs["scale"], lengths) @ v)
+
+
+def _shared(q: Array, k: Array) -> int:
+    return q.shape[-3] // k.shape[-3] if k.shape[-3] else 1
+
+
+def _gradient_reference(run: Run, operands: Sequence[Array]) -> Array:
+    q, k, v, adjoint, common = operands[:5]
+    lead, shared = k.shape[:-2], _shared(q, k)
+    all_k, all_v = (np.repeat(x, shared, axis=-3) for x in (k, v))
+    weights = _weights(q, all_k, run.attrs["causal"], run.attrs["scale"], operands[5] if len(operands) == 6 else None)
+    d_scores = run.attrs["scale"] * weights * (adjoint @ all_v.swapaxes(-1, -2) - common[..., None])
+    d_q = d_scores @ all_k.swapaxes(-1, -2)
+    d_k, d_v = q.swapaxes(-1, -2) @ d_scores, adjoint.swapaxes(-1, -2) @ weights
+    summed = [x.reshape(*lead, shared, *x.shape[-2:]).sum(axis=-3) for x in (d_k, d_v)]
+    sizes = _packed(*(Tensor(DType.F64, x.shape) for x in (q, k, v)))
+    parts = [x.reshape(*lead, size) for x, size in zip((d_q, *summed), sizes, strict=True)]
+    return np.concatenate(parts, axis=-1)
 
 
 def _sample(causal: bool, scale: float, *shapes: tuple[int | Rows, ...], lengths: bool = False) -> Sample:
@@ -145,5 +227,23 @@ declare(
         ),
         attributes=("causal", "scale"),
         kernel="attention",
+    )
+)
+
+_GRADIENT_SAMPLES = (
+    _sample(False, 0.5, (Rows(), 3, 4), (Rows(), 4, 7), (Rows(), 7, 5), (Rows(), 3, 5), (Rows(), 3)),
+    _sample(True, 0.7, (2, 4, 17, 3), (2, 2, 3, 17), (2, 2, 17, 20), (2, 4, 17, 20), (2, 4, 17)),
+    _sample(True, 1.0, (Rows(), 2, 9, 3), (Rows(), 2, 3, 3), (Rows(), 2, 3, 4), (Rows(), 2, 9, 4), (Rows(), 2, 9), lengths=True),
+)
+declare(
+    Operation(
+        "attention_gradient",
+        "attention",
+        _gradient_rule,
+        _gradient_derivative,
+        _gradient_reference,
+        _GRADIENT_SAMPLES,
+        attributes=("causal", "scale"),
+        kernel="attention_gradient",
     )
 )

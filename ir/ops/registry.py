@@ -119,8 +119,9 @@ class Operation:
             inner = left.at(rows)[-2 if attrs["transpose_a"] else -1]
             return Cost(2 * inner * out.count(rows), moved)
         if self.family == "attention":
-            q, k, out = operands[0], operands[1], results[0]
-            return Cost(2 * k.at(rows)[-1] * (q.count(rows) + out.count(rows)), moved)
+            keys, wide = operands[1].at(rows)[-1], operands[0].count(rows)
+            forward, backward = wide + results[0].count(rows), 4 * wide + 2 * operands[3].count(rows) if len(operands) > 4 else 0
+            return Cost(2 * keys * (backward or forward), moved)
         largest = max((type.count(rows) for type in (*operands, *results)), default=0)
         return Cost(round(self.flops * largest), moved)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tapeless.codegen.loops_interpreter import run as interpret
+from tapeless.codegen.lower import lower_kernel
 from tapeless.ir.graph import Builder, Node
-from tapeless.ir.target import named
+from tapeless.ir.target import TARGETS
 from tapeless.ir.types import DType, Rows
 
 from .kernels import HOST, arrays_for, check, expected, kernel, run_compiled, tensor
@@ -23,10 +25,45 @@ def attention(heads: int, groups: int, n: int, m: int, d: int, e: int, causal: b
     return kernel("attention", build, dtype=dtype)
 
 
+def gradient(heads: int, groups: int, n: int, m: int, d: int, e: int, causal: bool, lengths: bool, dtype: DType) -> Node:
+    def build(b: Builder) -> None:
+        shapes = ((heads, n, d), (groups, d, m), (groups, m, e), (heads, n, e), (heads, n))
+        values = [b.input(f"x{k}", tensor(Rows(), *shape, dtype=dtype), "operand") for k, shape in enumerate(shapes)]
+        counts = [b.input("lengths", tensor(Rows(), dtype=DType.I32), "operand")] if lengths else []
+        b.output("y", b.emit("attention_gradient", *values, *counts, causal=causal, scale=0.7), "result")
+
+    return kernel("attention_gradient", build, dtype=dtype)
+
+
 @pytest.mark.parametrize("size", (1, 3, 7, 17, 64, 65, 129))
 @pytest.mark.parametrize("causal", (False, True))
 def test_sizes(size: int, causal: bool) -> None:
     check(attention(1, 1, size, size, 5, 4, causal, False, DType.F32), 2)
+
+
+@pytest.mark.parametrize(("n", "m", "d", "e"), ((1, 1, 1, 1), (3, 129, 16, 33), (17, 64, 33, 4), (65, 65, 5, 17), (129, 7, 1, 1), (8, 97, 64, 65)))
+@pytest.mark.parametrize("causal", (False, True))
+def test_sizes_of_the_gradient(n: int, m: int, d: int, e: int, causal: bool) -> None:
+    check(gradient(4, 2, n, m, d, e, causal, causal, DType.F64), 3)
+
+
+@pytest.mark.parametrize("target", ("x86-64-v3", "x86-64"))
+def test_other_vectors_of_the_gradient(target: str) -> None:
+    if not HOST.triple.startswith("x86_64"):
+        pytest.skip("this machine runs no x86-64 code")
+    check(gradient(2, 2, 17, 65, 4, 9, True, True, DType.F32), 3, target=TARGETS[target])
+
+
+@pytest.mark.parametrize("name", list(TARGETS))
+def test_code_for_every_target(name: str) -> None:
+    """Also without vectors; the loops run in their interpreter."""
+    for node in (attention(2, 1, 5, 9, 3, 2, True, True, DType.F32), gradient(2, 1, 5, 9, 3, 2, True, True, DType.F32)):
+        function, arrays = lower_kernel(node, TARGETS[name], 4), arrays_for(node.regions[0], 2)
+        wanted = expected(node, arrays, 2)["y"]
+        made, scratch = np.full(wanted.size, 99, np.float32), np.full(function.buffers[-1].bytes // 4, np.nan, np.float32)
+        assert function.parts == 1
+        interpret(function, [*(array.reshape(-1) for array in arrays.values()), made, scratch], 2)
+        np.testing.assert_allclose(made, wanted.reshape(-1), rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize(("n", "m"), ((1, 129), (17, 3), (3, 65), (129, 7)))
@@ -43,7 +80,7 @@ def test_sizes_of_values(e: int) -> None:
 def test_other_vectors(target: str) -> None:
     if not HOST.triple.startswith("x86_64"):
         pytest.skip("this machine runs no x86-64 code")
-    check(attention(2, 2, 17, 65, 4, 9, True, True, DType.F32), 3, target=named(target))
+    check(attention(2, 2, 17, 65, 4, 9, True, True, DType.F32), 3, target=TARGETS[target])
 
 
 def test_no_rows() -> None:

@@ -144,3 +144,23 @@ def test_attention(case: Case) -> None:
 @pytest.mark.parametrize("case", sampled(40), ids=str)
 def test_attention_sampled(case: Case) -> None:
     check(case, 2)
+
+
+@pytest.mark.slow
+def test_second_derivative_over_many_keys() -> None:
+    """A loss that holds the gradient of streamed attention."""
+    text = """
+model M:
+    input x: [batch, 1, 258, 2]
+    param s: [258, 2] = 0.3
+    z = x * s
+    y = attention(z, z, x + s, causal = true)
+    loss mean(grad(sum(y ** 2), z) ** 2)
+"""
+    program = tapeless.load(text).compile(dtype="float64", batch=2)
+    x = np.random.default_rng(0).normal(size=(2, 1, 258, 2))
+    start = program.vector()
+    _, gradient = program.value_and_grad(start, {"x": x})
+    direction, step = np.random.default_rng(1).normal(size=start.size), 1e-6
+    up, down = (program.value_and_grad(start + sign * step * direction, {"x": x})[0] for sign in (1, -1))
+    assert gradient @ direction == pytest.approx((up - down) / (2 * step), rel=2e-6)
