@@ -26,7 +26,11 @@ def distance(left: str, right: str, limit: int) -> int:
 FOREIGN = {
     "True": "true", "False": "false", "Linear": "Dense", "Dropout": "dropout", "SiLU": "silu", "GELU": "gelu", "LeakyReLU": "leaky_relu",
     "mse": "mean_squared_error", "mse_loss": "mean_squared_error", "MSELoss": "mean_squared_error", "CrossEntropyLoss": "cross_entropy",
-    "nll_loss": "cross_entropy", "amax": "max", "amin": "min", "power": "**", "matmul": "@", "dot": "@", "permute": "transpose",
+    "nll_loss": "negative_log_likelihood", "NLLLoss": "negative_log_likelihood", "BCEWithLogitsLoss": "binary_cross_entropy",
+    "L1Loss": "mean_absolute_error", "l1_loss": "mean_absolute_error", "HuberLoss": "huber", "KLDivLoss": "kl_divergence",
+    "logsigmoid": "log_sigmoid", "hardtanh": "hard_tanh", "hardswish": "hard_swish", "hardsigmoid": "hard_sigmoid",
+    "relu_": "relu", "Dropout2d": "spatial_dropout", "BatchNorm1d": "BatchNorm", "BatchNorm2d": "BatchNorm", "atan2": "arctan2",
+    "gather": "take_along_axis", "top_k": "topk", "variance": "var", "clamp": "clip", "cat": "concat", "concatenate": "concat", "amax": "max", "amin": "min", "power": "**", "matmul": "@", "dot": "@", "permute": "transpose",
     "fabs": "abs", "ln": "log", "size": "shape", "kaiming_normal": "he_normal", "xavier_uniform": "glorot_uniform",
     "kaiming_uniform": "he_uniform", "xavier_normal": "glorot_normal", "unsqueeze": "expand_dims", "detach": "stop_gradient",
     "scaled_dot_product_attention": "attention", "dot_product_attention": "attention", "TransformerEncoderLayer": "TransformerBlock",

@@ -27,7 +27,7 @@ from tapeless.compiler.suggest import meant
 from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import Dim, DType, IRTypeError, Rows
 
-CONSTANTS: dict[str, Any] = {"pi": math.pi, "inf": math.inf, "batch": Rows(), "_": Hole()}
+CONSTANTS: dict[str, Any] = {"pi": math.pi, "inf": math.inf, "none": None, "batch": Rows(), "_": Hole()}
 SPECIAL = ("training", "step", "steps")
 _NUMERIC = (Computed, int, float, Rows)
 
@@ -400,6 +400,9 @@ class Evaluator:
 
     def random_key(self, call: functions.CallSite, draw: int) -> tuple[Value, Value, int]:
         raise AssertionError("random draws belong to `parameters`")
+
+    def parameters_so_far(self) -> dict[str, Computed]:
+        raise AssertionError("parameters belong to `parameters`")
 
     def real(self) -> DType:
         """The program's real type."""

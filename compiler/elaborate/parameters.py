@@ -133,6 +133,10 @@ class Parameters(Calls):
         current = Computed(self.port(label, stored.type, stored.role, stored.span))
         frame.names[syntax.name] = Binding(current, syntax.name, syntax.span, "declared", "state", syntax, {"slot": label})
 
+    def parameters_so_far(self) -> dict[str, Computed]:
+        """Every parameter that the graph under construction has read, by name."""
+        return {label: Computed(value) for label, value in self.ports.items() if label in self.slots and self.slots[label].role == "param"}
+
     def label_of(self, frame: Frame, name: str) -> str:
         """The full name of what this body stores under a name. Raises Fault if it exists."""
         label = join(self.path_of(frame), name, *frame.turn)

@@ -266,6 +266,13 @@ INITIALISERS = {
     "uniform(2, 4)": (3, 2 / np.sqrt(12)),
     "truncated_normal(0, 1)": (0, 0.8796),
     "he_normal(fan_in = 2)": (0, 1),
+    "he_normal(slope = 1)": (0, np.sqrt(1 / 300)),
+    "glorot_uniform(gain = 2)": (0, 2 * np.sqrt(2 / 500)),
+    "lecun_normal": (0, np.sqrt(1 / 300)),
+    "lecun_uniform": (0, np.sqrt(1 / 300)),
+    "variance_scaling(2, 'fan_out', 'uniform')": (0, np.sqrt(2 / 200)),
+    "variance_scaling(mode = 'fan_avg', distribution = 'truncated_normal')": (0, np.sqrt(1 / 250)),
+    "orthogonal(gain = 2)": (0, 2 * np.sqrt(1 / 300)),
 }
 
 
@@ -279,6 +286,52 @@ def test_initialiser(initialiser: str) -> None:
     assert np.isfinite(state["W"]).all() and (state["W"] != state["V"]).all()
     if initialiser.startswith("truncated"):
         assert np.abs(state["W"]).max() <= 2 + 1e-9
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (9, 4), (4, 9), (3, 2, 5), (1, 7)])
+def test_orthogonal(shape: tuple[int, ...]) -> None:
+    state = started(model(f"model M:\n    input x: [batch, 1]\n    param W: {list(shape)} ~ orthogonal\n    output y = x + sum(W)\n"))
+    w = state["W"].reshape(shape[0], -1)
+    w = w if w.shape[0] < w.shape[1] else w.T
+    np.testing.assert_allclose(w @ w.T, np.eye(len(w)), atol=1e-12)
+
+
+def test_plain_starting_values() -> None:
+    text = "model M:\n    input x: [batch, 1]\n"
+    text += "".join(f"    param {name}: [3, 4] ~ {how}\n" for name, how in [("a", "zeros"), ("b", "ones"), ("d", "identity_matrix(2)"), ("e", "sparse(0.5)")])
+    state = started(model(text + "    output y = x + sum(a + b + d + e)\n"))
+    assert (state["a"] == 0).all() and (state["b"] == 1).all() and (state["d"] == 2 * np.eye(3, 4)).all()
+    assert ((state["e"] == 0).sum(axis=0) == 2).all()
+
+
+def test_noise_keeps_mean_and_variance() -> None:
+    text = """
+model M:
+    input  x: [batch, 50, 40]
+    output spatial = spatial_dropout(x, 0.25)
+    output alpha   = alpha_dropout(x, 0.25)
+    output times   = gaussian_dropout(x, 0.2)
+    output plus    = gaussian_noise(x, 0.5)
+    output path    = drop_path(x, 0.25)
+"""
+    loaded = model(text)
+    x = RNG.normal(size=(64, 50, 40))
+    made = ran(loaded.forward[True], started(loaded), {"x": x})
+    assert set(np.unique((made["spatial"] == 0).mean(axis=2))) == {0, 1} and abs((made["spatial"] == 0).mean() - 0.25) < 0.03
+    assert set(np.unique((made["path"] == 0).mean(axis=(1, 2)))) == {0, 1}
+    assert abs(made["alpha"].mean()) < 0.02 and abs(made["alpha"].std() - 1) < 0.02
+    assert abs((made["times"] / x).std() - 0.5) < 0.01 and abs((made["plus"] - x).std() - 0.5) < 0.01
+    for name, found in ran(loaded.forward[False], started(loaded), {"x": x}).items():
+        assert (found == x).all(), name
+
+
+def test_penalties() -> None:
+    text = "model M:\n    input x: [batch, 4]\n    h = Dense(x, 3)\n    g = Dense(h, 2)\n    loss l1('*.W') + 0.5 * l2('g.*') + mean(g)\n"
+    loaded = model(text)
+    state = started(loaded)
+    state["g.b"] = np.array([1.0, -2])
+    wanted = sum(np.abs(state[f"{name}.W"]).sum() for name in "hg") + 0.5 * ((state["g.W"] ** 2).sum() + 5) + (X @ state["h.W"] @ state["g.W"] + state["g.b"]).mean()
+    assert ran(loaded.forward[True], state, {"x": X})["loss"] == pytest.approx(wanted)
 
 
 def test_parameters_from_expressions() -> None:

@@ -97,6 +97,129 @@ def lion(lr: Any = 1e-4, b1: float = 0.9, b2: float = 0.99, decay: float = 0) ->
     return rule
 
 
+def amsgrad(lr: float = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Rule:
+    """Reddi, Kale and Kumar 2018, algorithm 2, with the correction of both moments that Adam has."""
+
+    def rule(w: Array, g: Array, memory: dict[str, Any], t: int) -> Array:
+        memory["m"] = b1 * memory.get("m", 0) + (1 - b1) * g
+        memory["v"] = b2 * memory.get("v", 0) + (1 - b2) * g * g
+        memory["top"] = np.maximum(memory.get("top", 0), memory["v"])
+        return w - lr * (memory["m"] / (1 - b1**t)) / (np.sqrt(memory["top"] / (1 - b2**t)) + eps)
+
+    return rule
+
+
+def adamax(lr: float = 2e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, decay: float = 0) -> Rule:
+    """Kingma and Ba 2015, algorithm 2, with eps added to the gradient's size as in its implementations."""
+
+    def rule(w: Array, g: Array, memory: dict[str, Any], t: int) -> Array:
+        g = g + decay * w
+        memory["m"] = b1 * memory.get("m", 0) + (1 - b1) * g
+        memory["u"] = np.maximum(b2 * memory.get("u", np.zeros_like(w)), np.abs(g) + eps)
+        return w - (lr / (1 - b1**t)) * memory["m"] / memory["u"]
+
+    return rule
+
+
+def nadam(lr: float = 2e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, rise: float = 4e-3, decay: float = 0) -> Rule:
+    """Dozat 2016, algorithm 2, with the schedule of momentum of section 3."""
+
+    def momentum(t: int) -> float:
+        return b1 * (1 - 0.5 * 0.96 ** (t * rise))
+
+    def rule(w: Array, g: Array, memory: dict[str, Any], t: int) -> Array:
+        g = g + decay * w
+        memory["m"] = b1 * memory.get("m", 0) + (1 - b1) * g
+        memory["v"] = b2 * memory.get("v", 0) + (1 - b2) * g * g
+        product = math.prod(momentum(k) for k in range(1, t + 1))
+        ahead = (1 - momentum(t)) * g / (1 - product) + momentum(t + 1) * memory["m"] / (1 - product * momentum(t + 1))
+        return w - lr * ahead / (np.sqrt(memory["v"] / (1 - b2**t)) + eps)
+
+    return rule
+
+
+def radam(lr: float = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, decay: float = 0) -> Rule:
+    """Liu et al. 2020, algorithm 2, rectified from a length of 5 on."""
+
+    def rule(w: Array, g: Array, memory: dict[str, Any], t: int) -> Array:
+        g = g + decay * w
+        memory["m"] = b1 * memory.get("m", 0) + (1 - b1) * g
+        memory["v"] = b2 * memory.get("v", 0) + (1 - b2) * g * g
+        m = memory["m"] / (1 - b1**t)
+        last = 2 / (1 - b2) - 1
+        length = last - 2 * t * b2**t / (1 - b2**t)
+        if length <= 5:
+            return w - lr * m
+        r = math.sqrt((length - 4) * (length - 2) * last / ((last - 4) * (last - 2) * length))
+        return w - lr * m * r * math.sqrt(1 - b2**t) / (np.sqrt(memory["v"]) + eps)
+
+    return rule
+
+
+def lamb(lr: float = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6, decay: float = 0.01) -> Rule:
+    """You et al. 2020, algorithm 2, the trust ratio without bounds."""
+
+    def rule(w: Array, g: Array, memory: dict[str, Any], t: int) -> Array:
+        memory["m"] = b1 * memory.get("m", 0) + (1 - b1) * g
+        memory["v"] = b2 * memory.get("v", 0) + (1 - b2) * g * g
+        r = (memory["m"] / (1 - b1**t)) / (np.sqrt(memory["v"] / (1 - b2**t)) + eps) + decay * w
+        size = float(np.linalg.norm(w.ravel()))
+        return w - lr * (size / float(np.linalg.norm(r.ravel())) if size else 1) * r
+
+    return rule
+
+
+def adadelta(lr: float = 1, rho: float = 0.9, eps: float = 1e-6, decay: float = 0) -> Rule:
+    """Zeiler 2012, algorithm 1."""
+
+    def rule(w: Array, g: Array, memory: dict[str, Any], t: int) -> Array:
+        g = g + decay * w
+        memory["g2"] = rho * memory.get("g2", 0) + (1 - rho) * g * g
+        change = -np.sqrt(memory.get("x2", 0) + eps) / np.sqrt(memory["g2"] + eps) * g
+        memory["x2"] = rho * memory.get("x2", 0) + (1 - rho) * change * change
+        return w + lr * change
+
+    return rule
+
+
+def rprop(lr: float = 0.01, less: float = 0.5, more: float = 1.2, smallest: float = 1e-6, largest: float = 50) -> Rule:
+    """Riedmiller and Braun 1993 in the form without taking steps back (Igel and Huesken 2000, iRprop-)."""
+
+    def rule(w: Array, g: Array, memory: dict[str, Any], t: int) -> Array:
+        before, size = memory.get("g", np.zeros_like(w)), memory.get("size", np.full_like(w, lr))
+        size = np.where(g * before > 0, np.minimum(size * more, largest), size)
+        size = np.where(g * before < 0, np.maximum(size * less, smallest), size)
+        g = np.where(g * before < 0, 0, g)
+        memory["g"], memory["size"] = g, size
+        return np.asarray(w - np.sign(g) * size)
+
+    return rule
+
+
+def asgd(lr: float = 0.01, shrink: float = 1e-4, power: float = 0.75, decay: float = 0) -> Rule:
+    """Polyak and Juditsky 1992, with the rate of Bottou's averaged descent."""
+
+    def rule(w: Array, g: Array, memory: dict[str, Any], t: int) -> Array:
+        rate = lr / (1 + shrink * lr * (t - 1)) ** power
+        return w - rate * (g + decay * w + shrink * w)
+
+    return rule
+
+
+def ftrl(lr: float = 0.1, l1: float = 0, l2: float = 0, start: float = 0.1) -> Rule:
+    """McMahan et al. 2013, algorithm 1, with beta = 0; the second penalty is twice theirs, as in its implementations."""
+
+    def rule(w: Array, g: Array, memory: dict[str, Any], t: int) -> Array:
+        n = memory.get("n", start)
+        sigma = (np.sqrt(n + g * g) - np.sqrt(n)) / lr
+        memory["z"] = memory.get("z", 0) + g - sigma * w
+        memory["n"] = n + g * g
+        z = memory["z"]
+        return np.where(np.abs(z) <= l1, 0, -(z - np.sign(z) * l1) / (np.sqrt(memory["n"]) / lr + 2 * l2))
+
+    return rule
+
+
 def at(value: Any, t: int) -> float:
     """A number, or a schedule's number for a step."""
     return float(value(t)) if callable(value) else float(value)
@@ -126,6 +249,22 @@ CASES: dict[str, Rule] = {
     "optimizer RMSprop(lr = 0.003, alpha = 0.9, eps = 1e-6, decay = 0.01)": rmsprop(0.003, 0.9, 1e-6, 0.01),
     "optimizer Adagrad(lr = 0.1, decay = 0.01)": adagrad(0.1, decay=0.01),
     "optimizer Lion(lr = 0.003, decay = 0.1)": lion(0.003, decay=0.1),
+    "optimizer AMSGrad(lr = 0.02)": amsgrad(0.02),
+    "optimizer Adamax": adamax(),
+    "optimizer Adamax(lr = 0.03, b1 = 0.8, b2 = 0.9, decay = 0.1)": adamax(0.03, 0.8, 0.9, decay=0.1),
+    "optimizer NAdam": nadam(),
+    "optimizer NAdam(lr = 0.02, b1 = 0.8, rise = 0.1, decay = 0.1)": nadam(0.02, 0.8, rise=0.1, decay=0.1),
+    "optimizer RAdam": radam(),
+    "optimizer RAdam(lr = 0.02, b2 = 0.99, decay = 0.1)": radam(0.02, b2=0.99, decay=0.1),
+    "optimizer LAMB(lr = 0.02)": lamb(0.02),
+    "optimizer Adadelta": adadelta(),
+    "optimizer Adadelta(lr = 0.5, alpha = 0.95, eps = 1e-5, decay = 0.1)": adadelta(0.5, 0.95, 1e-5, 0.1),
+    "optimizer Rprop(lr = 0.001)": rprop(0.001),
+    "optimizer Rprop(lr = 0.1, less = 0.7, more = 1.5, largest = 0.3)": rprop(0.1, 0.7, 1.5, largest=0.3),
+    "optimizer ASGD(lr = 0.05, decay = 0.01)": asgd(0.05, decay=0.01),
+    "optimizer ASGD(lr = 0.05, shrink = 0.1, power = 0.6)": asgd(0.05, 0.1, 0.6),
+    "optimizer FTRL": ftrl(),
+    "optimizer FTRL(lr = 0.3, l1 = 0.5, l2 = 0.1, start = 0.2)": ftrl(0.3, 0.5, 0.1, 0.2),
     "optimizer SGD(lr = constant(0.03, warmup = 20))": sgd(lambda t: 0.03 * ramp(t, 20)),
     "optimizer SGD(lr = staircase(0.1, rate = 0.5, every = 30))": sgd(lambda t: 0.1 * 0.5 ** ((t - 1) // 30)),
     "optimizer SGD(lr = staircase(0.1, 0.5, 30, warmup = 10))": sgd(lambda t: 0.1 * 0.5 ** ((t - 1) // 30) * ramp(t, 10)),

@@ -216,14 +216,15 @@ def flip(call: CallSite, x: Any, axis: Any = None) -> Computed:
     """The elements in reverse order along axes, all of them unless told otherwise."""
     tensor = call.tensor("x", x)
     axes = call.axes("axis", axis, tensor)
-    _rows_stay(call, tensor, axes, "`flip` along axis 0 would put them in another order")
+    rows_stay(call, tensor, axes, "`flip` along axis 0 would put them in another order")
     parts: list[tuple[int, Dim, int]] = []
     for k, dim in enumerate(tensor.shape):
         parts.append((dim - 1, dim, -1) if k in axes and isinstance(dim, int) and dim > 1 else (0, dim, 1))
     return parted(call.emit, tensor, parts)
 
 
-def _rows_stay(call: CallSite, x: Computed, axes: Sequence[int], doing: str) -> None:
+def rows_stay(call: CallSite, x: Computed, axes: Sequence[int], doing: str) -> None:
+    """Refuse what would touch the batch's axis. Raises Mismatch."""
     if any(isinstance(x.shape[axis], Rows) for axis in axes):
         if "axis" not in call.written and x.rank > 1:
             raise Mismatch("E0214", f"the rows of `batch` stay together: {doing}", f"Name an axis: `{call.name}(x, axis = 1)`.")
@@ -300,7 +301,7 @@ def _running(name: str, what: str) -> None:
     def run(call: CallSite, x: Any, axis: Any = -1) -> Computed:
         tensor = call.emit.as_real(call.tensor("x", x))
         place = call.axis("axis", axis, tensor)
-        _rows_stay(call, tensor, (place,), f"`{name}` along axis 0 would make one depend on those before it")
+        rows_stay(call, tensor, (place,), f"`{name}` along axis 0 would make one depend on those before it")
         return Computed(call.emit.emit(name, tensor.value, axis=place, reverse=False))
 
     run.__doc__ = f"{what} of all elements up to each place of an axis, the last one unless told otherwise."
@@ -310,4 +311,4 @@ def _running(name: str, what: str) -> None:
 _running("cumsum", "Sums")
 _running("cumprod", "Products")
 
-__all__ = ["indexed", "sliced"]
+__all__ = ["indexed", "rows_stay", "sliced"]

@@ -80,6 +80,34 @@ for _name, (_op, _fold) in _LONGER.items():
     _enter(_name, _fold, _op)
 
 
+# The order of polygamma beyond which its operation is not declared.
+_HIGHEST_ORDER = 20
+
+
+@builtin("arctan2")
+def arctan2(call: CallSite, y: Any, x: Any) -> Any:
+    """The angle of the point (x, y), from -pi to pi."""
+    above, right = call.number("y", y), call.number("x", x)
+    if isinstance(above, (int, float)) and isinstance(right, (int, float)):
+        return math.atan2(above, right)
+    return call.emit.pointwise("atan2", above, right, dtype=call.emit.real)
+
+
+@builtin("lgamma")
+def lgamma(call: CallSite, x: Any) -> Any:
+    """The logarithm of the absolute value of the gamma function."""
+    return call.emit.pointwise("lgamma", call.tensor("x", x), dtype=call.emit.real)
+
+
+@builtin("polygamma")
+def polygamma(call: CallSite, n: Any, x: Any) -> Any:
+    """The derivative of order n + 1 of the gamma function's logarithm; digamma is the one of n = 0."""
+    order = call.whole("n", n)
+    if not 0 <= order <= _HIGHEST_ORDER:
+        raise call.fault("E0404", f"the order of `polygamma` is a whole number from 0 to {_HIGHEST_ORDER}, not {order}", "n")
+    return Computed(call.emit.emit("polygamma", call.emit.as_real(call.tensor("x", x)).value, order=order))
+
+
 def _bound(value: Any) -> int | None:
     """What an int stays below, where that is known."""
     return value.bound if isinstance(value, Computed) else value + 1 if type(value) is int and value >= 0 else None
