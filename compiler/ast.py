@@ -319,9 +319,10 @@ class Carry(Syntax):
 
 @dataclass(frozen=True, slots=True)
 class Scan(Syntax):
-    """`scan over t with h: [b, units] = 0:`."""
+    """`scan over t reverse lengths = n checkpoint every = 8 with h: [b, units] = 0:`; `reverse` alone is `reverse = true`."""
 
     axis: str
+    options: tuple[Argument, ...]
     carries: tuple[Carry, ...]
     body: tuple[Statement, ...]
 

@@ -73,8 +73,12 @@ TITLES: dict[str, str] = {
     "E0702": "a derivative by what has no name, or of a number",
     "E0703": "a derivative of an integer or a comparison",
     "E0704": "a function's own derivative that does not fit",
+    # Loops.
+    "E0801": "a scan over what is no axis",
+    "E0802": "a value that changes its kind from step to step",
+    "E0803": "a step outside of the axis",
+    "E0804": "a statement that has no meaning in a scan, or only there",
     # Parts of the language that this version leaves out.
-    "E0901": "`scan` is not supported in this version",
     "E0902": "index notation is not supported in this version",
     "E0906": "a function that is not supported in this version",
     "E0908": "an axis selection that is not supported in this version",

@@ -143,8 +143,8 @@ def _stable(graph: Graph, dtype: DType) -> Graph:
     """
     builder = Rewriter(graph.name, dtype, RULES)
     needed = graph.ancestors([graph.output("loss").value])
-    first = tuple(node for node in graph.nodes if node.results[0] in needed)
-    rest = tuple(node for node in graph.nodes if node.results[0] not in needed)
+    first = tuple(node for node in graph.nodes if not needed.isdisjoint(node.results))
+    rest = tuple(node for node in graph.nodes if needed.isdisjoint(node.results))
     nodes = tuple(rewritten_inside((*first, *rest), RULES))
     seen = _copy(builder, Graph(graph.name, graph.inputs, nodes, graph.outputs))
     for port in graph.outputs:

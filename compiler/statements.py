@@ -21,6 +21,7 @@ _SIMPLE = (
 )
 
 # Words that begin a statement unless `=`, `,` or `[` follows: `mean = ...` and `loss = ...` stay assignments.
+SCAN_OPTIONS = ("reverse", "lengths", "checkpoint")
 SOFT = ("input", "target", "param", "frozen", "state", "output", "loss", "metric", "require")
 FOREIGN = {"def": "fn", "class": "layer", "function": "fn", "func": "fn", "while": "for", "lambda": "fn", "let": None, "var": None}
 
@@ -338,11 +339,14 @@ class Statements(Expressions):
         return ast.For(span, name.text, first, stop, body, start.text == "repeat")
 
     def scan(self) -> ast.Scan:
-        """`scan over t with h: [b, units] = 0:`."""
+        """`scan over t with h: [b, units] = 0:`, with options before `with`."""
         start = self.advance()
         if not self.accept_word("over"):
             raise self.unreadable(f"expected `over` after `scan`, found {described(self.token)}", hint="Write `scan over t with h: [b, n] = 0:`.")
         axis = self.expect("name", "after `over`")
+        options: list[ast.Argument] = []
+        while self.token.kind == "name" and self.token.text != "with":
+            options.append(self.scan_option())
         carries: list[ast.Carry] = []
         if self.accept_word("with"):
             while True:
@@ -355,7 +359,22 @@ class Statements(Expressions):
                     break
         span = self.since(start)
         body = self.block_after_colon("`scan`")
-        return ast.Scan(span, axis.text, tuple(carries), body)
+        return ast.Scan(span, axis.text, tuple(options), tuple(carries), body)
+
+    def scan_option(self) -> ast.Argument:
+        """`reverse`, `reverse = expression`, `lengths = n`, `checkpoint every = 8`."""
+        word = self.advance()
+        if word.text not in SCAN_OPTIONS:
+            near = nearest(word.text, (*SCAN_OPTIONS, "with"))
+            hint = f"Did you mean `{near}`?" if near else "It takes `reverse`, `lengths = n` and `checkpoint every = k`, then `with` and what is carried."
+            raise self.unreadable(f"`scan` has no option `{word.text}`", hint=hint, token=word)
+        if word.text == "checkpoint" and not self.accept_word("every"):
+            raise self.unreadable(f"expected `every` after `checkpoint`, found {described(self.token)}", hint="Write `checkpoint every = 8`.")
+        if word.text == "reverse" and self.token.kind != "=":
+            return ast.Argument(self.place(word), word.text, ast.Truth(self.place(word), True))
+        self.expect("=", f"and a value after `{word.text}`")
+        value = self.expression()
+        return ast.Argument(self.since(word), word.text, value)
 
     def use(self) -> ast.Use:
         """`use encoder = Dense(units = 64)`."""

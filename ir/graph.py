@@ -183,10 +183,11 @@ class Builder:
     """Builds one graph: applies type rules as nodes are emitted and keeps names unique.
 
     `span` is given to nodes that are emitted without one, so that a pass sets it once for each source node; likewise
-    `prefix` begins the names of results that are emitted without a name.
+    `prefix` begins the names of results that are emitted without a name. Names are unique `among` another builder's too,
+    so that the values of a region are told from those around it.
     """
 
-    def __init__(self, name: str, dtype: DType = DType.F32) -> None:
+    def __init__(self, name: str, dtype: DType = DType.F32, among: Builder | None = None) -> None:
         self.name = name
         self.dtype = dtype
         self.span: Span | None = None
@@ -194,8 +195,9 @@ class Builder:
         self._inputs: list[Port] = []
         self._nodes: list[Node] = []
         self._outputs: list[Port] = []
-        self._names: set[str] = set()
-        self._counts: dict[str, int] = {}
+        self._names: set[str] = among._names if among else set()
+        self._counts: dict[str, int] = among._counts if among else {}
+        self._own: set[str] = set()
         self._constants: dict[tuple[Any, ...], Value] = {}
 
     @property
@@ -210,7 +212,12 @@ class Builder:
             self._counts[hint] = self._counts.get(hint, 1) + 1
             name = f"{hint}.{self._counts[hint]}"
         self._names.add(name)
+        self._own.add(name)
         return name
+
+    def made(self, value: Value) -> bool:
+        """Whether a value is an input or a result of this builder."""
+        return value.name in self._own
 
     def input(self, label: str, type: Tensor, role: str, span: Span | None = None, name: str | None = None) -> Value:
         value = Value(self.unique(name or (f"d_{label}" if role == "gradient" else label)), type)

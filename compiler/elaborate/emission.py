@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tapeless.compiler.elaborate.record import Record
@@ -44,8 +44,7 @@ class Emitter:
     """Emits one graph."""
 
     def __init__(self, name: str, real: DType) -> None:
-        self.builder = Builder(name, real)
-        self.record = Record(self.builder)
+        self.use(Builder(name, real))
         self.real = real
         self.where = ""
         self.span: Span | None = None
@@ -56,13 +55,37 @@ class Emitter:
         self.totals: dict[Value, tuple[Value, Value]] = {}  # of a quotient of sums over the batch, numerator and denominator
         self.count = 0
 
+    def use(self, builder: Builder) -> None:
+        """Emit into this builder."""
+        self.builder = builder
+        self.record = Record(builder)
+
+    @property
+    def root(self) -> Emitter:
+        """The emitter of the whole graph: that of a loop's body has others around it."""
+        return self
+
+    def own(self, value: Value) -> Value:
+        """A value in the terms of this emitter's graph."""
+        return value
+
+    def turn(self) -> Value | None:
+        """The number of the step in the loops around, if there are any."""
+        return None
+
     # --- Nodes
 
     def emit(self, op: str, *operands: Value, name: str | None = None, regions: Sequence[Graph] = (), **attrs: Any) -> Value:
         """One node of one result, named after the statement it is part of."""
         self.count_one()
         hint = name or (f"{self.where}.{op}" if self.where else op)
-        return self.builder.emit_node(op, operands, attrs, regions, (hint,), self.span)[0]
+        return self.builder.emit_node(op, [self.own(value) for value in operands], attrs, regions, (hint,), self.span)[0]
+
+    def region(self, op: str, operands: Sequence[Value], attrs: Mapping[str, Any], body: Graph) -> tuple[Value, ...]:
+        """A node that holds a region, its results named after what the region gives."""
+        self.count_one()
+        names = [port.value.name for port in body.outputs]
+        return self.builder.emit_node(op, [self.own(value) for value in operands], attrs, (body,), names, self.span)
 
     def copied(self, node: Node, operands: Sequence[Value]) -> tuple[Value, ...]:
         """A node of another graph, on operands of this one, named after the statement it is now part of."""
@@ -70,12 +93,12 @@ class Emitter:
             return (self.constant(node.attrs["value"], node.attrs["dtype"]),)
         self.count_one()
         hints = [f"{self.where}.{node.op}" if self.where else node.op] * len(node.results)
-        return self.builder.emit_node(node.op, operands, node.attrs, node.regions, hints, self.span)
+        return self.builder.emit_node(node.op, [self.own(value) for value in operands], node.attrs, node.regions, hints, self.span)
 
     def count_one(self) -> None:
         """Count a node. Raises TooLarge."""
-        self.count += 1
-        if self.count > NODES:
+        self.root.count += 1
+        if self.root.count > NODES:
             raise TooLarge(f"this program has more than {NODES} operations when it is written out", self.span or Span("", 1, 1, 1, 2))
 
     def once(self, op: str, *operands: Value, name: str | None = None, **attrs: Any) -> Value:

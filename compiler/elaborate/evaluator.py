@@ -295,9 +295,13 @@ class Evaluator:
 
     def index(self, frame: Frame, syntax: ast.Index) -> Any:
         """`E[tokens]`, `shape(x)[0]`."""
+        found = self.shift(frame, syntax.items[0]) if len(syntax.items) == 1 else None
+        if found is not None:
+            return self.element(frame, syntax, *found)
         value = self.evaluate(frame, syntax.value)
         if syntax.otherwise is not None:
-            raise self.fault(frame, "E0901", "`x[t] else ...` belongs to `scan`, which is not supported in this version", syntax.span)
+            raise self.fault(frame, "E0804", "`else` after an index says what is outside of a scan's axis, and this is no step of one", syntax.span,
+                             hint="In `scan over t:` write `x[t - 1] else 0`.")  # fmt: skip
         if not isinstance(value, (Computed, tuple)):
             raise self.fault(frame, "E0401", f"only tensors and lists have an index, not {describe(value)}", syntax.value.span)
         items = [self.place(frame, item) for item in syntax.items]
@@ -350,7 +354,13 @@ class Evaluator:
         return AllBut(tuple(frame.axes[name] for name in syntax.names))
 
     def stacked(self, frame: Frame, syntax: ast.Stacked) -> Any:
-        raise self.fault(frame, "E0901", "`stacked` belongs to `scan`, which is not supported in this version", syntax.span)
+        raise AssertionError("scans belong to `scans`")
+
+    def shift(self, frame: Frame, item: Any) -> Any:
+        raise AssertionError("scans belong to `scans`")
+
+    def element(self, frame: Frame, syntax: ast.Index, walk: Any, distance: int) -> Computed:
+        raise AssertionError("scans belong to `scans`")
 
     def reduction(self, frame: Frame, syntax: ast.Reduction) -> Any:
         raise self.fault(frame, "E0902", f"index notation (`{syntax.operator}[...]`) is not supported in this version", syntax.span,
@@ -421,7 +431,7 @@ _RULES: dict[type, Callable[[Any, Frame, Any], Any]] = {
     ast.Conditional: Evaluator.conditional,
     ast.Index: Evaluator.index,
     ast.AllBut: Evaluator.all_but,
-    ast.Stacked: Evaluator.stacked,
+    ast.Stacked: lambda evaluator, frame, syntax: evaluator.stacked(frame, syntax),
     ast.Reduction: Evaluator.reduction,
     ast.Call: lambda evaluator, frame, syntax: evaluator.call(frame, syntax),
 }

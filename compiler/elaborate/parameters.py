@@ -85,7 +85,7 @@ class Parameters(Calls):
     def port(self, label: str, type: Tensor, role: str, span: Span | None) -> Value:
         """The input port of a slot in the graph under construction, made on first need."""
         if label not in self.ports:
-            self.ports[label] = self.emitter.input(label, type, role, span)
+            self.ports[label] = self.emitter.root.input(label, type, role, span)
         return self.ports[label]
 
     def param(self, frame: Frame, syntax: ast.Param) -> None:

@@ -10,7 +10,7 @@ from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
-from tapeless.compiler.elaborate.parameters import Parameters
+from tapeless.compiler.elaborate.scans import Scans
 from tapeless.compiler.elaborate.resolve import names_in
 from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.values import (
@@ -51,7 +51,7 @@ class Given:
     span: Span
 
 
-class Statements(Parameters):
+class Statements(Scans):
     """Runs bodies."""
 
     def __init__(self, name: str, real: DType) -> None:
@@ -156,6 +156,8 @@ class Statements(Parameters):
         if isinstance(value, Poison):
             raise Poisoned
         if known is not None and known.kind in ("state", "weight"):
+            if self.walks:
+                raise self.fault(frame, "E0804", f"the state `{known.subject}` cannot be assigned in a scan: it is stored once a training step", span)
             slot = known.extra["slot"]
             value = self.guarded(frame, span, lambda: self.updated(frame, known, value, span))
             self.stores[slot] = (value.value, self.shown(frame, span))
@@ -197,6 +199,8 @@ class Statements(Parameters):
 
     def return_(self, frame: Frame, syntax: ast.Return) -> None:
         """`return y`."""
+        if self.walks and self.walks[-1].frame is frame:
+            raise self.fault(frame, "E0804", "`return` cannot stand in a scan", syntax.span, hint="End a step with `yield`, and return `stacked h` after the scan.")
         if frame.kind not in ("fn", "layer"):
             raise self.fault(frame, "E0108", f"`return` has no meaning in {frame.kind} `{frame.name}`", syntax.span,
                              hint="A model says what it makes with `output`." if frame.kind == "model" else None)  # fmt: skip
@@ -267,12 +271,6 @@ class Statements(Parameters):
                 raise self.fault(frame, "E0213", f"a turn of `repeat` must leave `{name}` the shape it had", syntax.span, labels,
                                  "Turns that differ are written with `for`.")  # fmt: skip
 
-    def scan(self, frame: Frame, syntax: ast.Scan) -> None:
-        raise self.fault(frame, "E0901", "`scan` is not supported in this version", syntax.span)
-
-    def yield_(self, frame: Frame, syntax: ast.Yield) -> None:
-        raise self.fault(frame, "E0901", "`yield` belongs to `scan`, which is not supported in this version", syntax.span)
-
     # --- What a model takes and makes
 
     def in_model(self, frame: Frame, what: str, span: Span) -> None:
@@ -281,6 +279,8 @@ class Statements(Parameters):
             raise self.fault(frame, "E0108", f"`{what}` belongs in a model, not in {frame.kind} `{frame.name}`", span)
         if frame.turn:
             raise self.fault(frame, "E0108", f"`{what}` cannot be repeated by `for`", span)
+        if self.walks:
+            raise self.fault(frame, "E0108", f"`{what}` cannot stand in a scan", span, hint="After the scan, carried names hold the last step's values.")
         if frame.by_mode:
             raise self.fault(frame, "E0108", f"`{what}` cannot depend on `training`", span)
 
@@ -400,8 +400,8 @@ _RULES: dict[type, Callable[[Any, Frame, Any], None]] = {
     ast.Return: Statements.return_,
     ast.If: Statements.if_,
     ast.For: Statements.for_,
-    ast.Scan: Statements.scan,
-    ast.Yield: Statements.yield_,
+    ast.Scan: Scans.scan,
+    ast.Yield: Scans.yield_,
     ast.Input: Statements.input,
     ast.Output: Statements.output,
     ast.Loss: Statements.loss,
