@@ -168,7 +168,7 @@ def _graph_lines(
             yield f"{inner}{role}: " + ", ".join(f"{p.label}: {_type(p.value)}" for p in graph.inputs if p.role == role)
     phase = None
     for node, formula in Formulas(graph).lines():
-        if primal and node.results[0] not in primal:
+        if primal and primal.isdisjoint(node.results):
             primal = set()
             yield from ("", f"{inner}# ---- backward: from the loss to the parameters")
             last = None
@@ -200,7 +200,10 @@ def _node_lines(node: Node, formula: str, sources: _Sources, indent: str) -> Ite
         return
     attrs = node.attrs
     parts = f", {attrs['parts']} parts" if attrs.get("parts", 1) > 1 else ""
-    yield f"{indent}{node.op} {attrs.get('name', '')} ({attrs.get('family', node.op)}{parts})"
+    if "length" in attrs:
+        yield f"{indent}{node.op} over {attrs['length']} steps{', the last one first' if attrs['reverse'] else ''}"
+    else:
+        yield f"{indent}{node.op} {attrs.get('name', '')} ({attrs.get('family', node.op)}{parts})"
     places = attrs.get("places", ("",) * (len(node.operands) + len(node.results)))
     placed = [
         f"{value.name}" + (f" @ {place}" if place else "")

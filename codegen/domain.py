@@ -333,10 +333,9 @@ class _Analysis:
                 total = total * size_of(dim)
             made.attrs = {"size": total}
         elif node.op == "random_uniform":
-            seed, step = node.operands
-            known = self.views[step].buffer if step in self.views else None  # `init` draws at the constant step 0
-            at = self.region.producers[step].attrs["value"] if known is None else 0
-            made.attrs = {"site": node.attrs["site"], "seed": self.views[seed].buffer, "step": known, "at": at,
+            seed, *counters = node.operands
+            made.attrs = {"site": node.attrs["site"], "seed": self.views[seed].buffer,
+                          "counters": tuple(self.counter(value) for value in counters),
                           "strides": _strides(axes, dense(value.type.shape))}
         elif node.op == "pad":
             return self.padded(node, axes, kind)
@@ -349,6 +348,12 @@ class _Analysis:
             # What was broadcast does not vary along the new axes, nor does what is made of it alone.
             made.axes = frozenset(axis for operand in operands for axis in operand.axes)
         return made
+
+    def counter(self, value: Value) -> tuple[int | None, int]:
+        """The buffer that holds a counter; or, in `init`, which draws at step 0, none and the number."""
+        if value in self.views:
+            return self.views[value].buffer, 0
+        return None, self.region.producers[value].attrs["value"]
 
     def indexed(self, node: Node, axes: tuple[Axis | None, ...], made: Term) -> None:
         table, index = node.operands

@@ -314,27 +314,29 @@ class Evaluator:
 
     # Random numbers
 
-    def key(self, term: Term, lanes: int) -> tuple[Operand, Operand, Operand]:
-        """The seed's two words and the step, spread over lanes, in the outermost scope."""
+    def key(self, term: Term, lanes: int) -> tuple[Operand, ...]:
+        """The seed's two words, the training step and the step of the loops around, spread over lanes, in the outermost
+        scope."""
         memo = self.scopes[0].memo
-        name = ("key", *(term.attrs[part] for part in ("seed", "step", "at")), lanes)
+        name = ("key", term.attrs["seed"], term.attrs["counters"], lanes)
         if name not in memo:
             with self.at(0):
-                seed, step = self.buffers[term.attrs["seed"]].name, term.attrs["step"]
-                last: Operand = Constant(term.attrs["at"], vector("u32", 1))
-                if step is not None:
-                    last = self.b.convert(self.b.load(self.buffers[step].name, "i32", index_constant(0)), "u32")
-                words = [self.b.load(seed, "u32", index_constant(0)), self.b.load(seed, "u32", index_constant(1)), last]
+                seed = self.buffers[term.attrs["seed"]].name
+                words: list[Operand] = [self.b.load(seed, "u32", index_constant(k)) for k in range(2)]
+                for place, number in (*term.attrs["counters"], (None, 0))[:2]:
+                    word: Operand = Constant(number, vector("u32", 1))
+                    if place is not None:
+                        word = self.b.convert(self.b.load(self.buffers[place].name, "i32", index_constant(0)), "u32")
+                    words.append(word)
                 memo[name] = tuple(self.b.splat(word, lanes) for word in words)
-        found: tuple[Operand, Operand, Operand] = memo[name]
+        found: tuple[Operand, ...] = memo[name]
         return found
 
     def words(self, term: Term, block: Operand) -> Words:
         lanes = block.type.lanes
-        first, second, step = self.key(term, lanes)
-        type = vector("u32", lanes)
-        site, zero = Constant(term.attrs["site"], type), Constant(0, type)
-        return philox(self.b, (block, site, step, zero), (first, second))
+        first, second, step, turn = self.key(term, lanes)
+        site = Constant(term.attrs["site"], vector("u32", lanes))
+        return philox(self.b, (block, site, step, turn), (first, second))
 
     def random_uniform(self, term: Term) -> Values:
         strides: Strides = term.attrs["strides"]

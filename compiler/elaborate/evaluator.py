@@ -408,7 +408,7 @@ class Evaluator:
                                  hint="The number of rows is free at run time; what is stored needs fixed sizes.")  # fmt: skip
         return tuple(dim for dim in shape if isinstance(dim, int))
 
-    def random_key(self, call: functions.CallSite, draw: int) -> tuple[Value, Value, int]:
+    def random_key(self, call: functions.CallSite, draw: int) -> tuple[Any, ...]:
         raise AssertionError("random draws belong to `parameters`")
 
     def parameters_so_far(self) -> dict[str, Computed]:

@@ -258,8 +258,8 @@ class Parameters(Calls):
 
     # --- Random draws
 
-    def random_key(self, call: CallSite, draw: int) -> tuple[Value, Value, int]:
-        """Seed, step and site of a draw: its place in the program has a number of its own."""
+    def random_key(self, call: CallSite, draw: int) -> tuple[Any, ...]:
+        """Seed, step, in loops the loop's step, and site of a draw: its place in the program has a number of its own."""
         place = (self.emitter is self.init, self.init.where if self.emitter is self.init else "", call.frame.place,
                  call.span.line, call.span.column, draw)  # fmt: skip
         initial = self.emitter is self.init
@@ -268,7 +268,9 @@ class Parameters(Calls):
             self.sites[place] = count + (FIRST_INITIAL_SITE if initial else 0)
         if initial:
             return self.seed, self.init.constant(0, DType.I32), self.sites[place]
-        return self.port("seed", SEED, "counter", None), self.port("step", COUNTER, "counter", None), self.sites[place]
+        turn = self.emitter.turn()
+        counters = (self.port("step", COUNTER, "counter", None), *(() if turn is None else (turn,)))
+        return self.port("seed", SEED, "counter", None), *counters, self.sites[place]
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Random numbers from a counter: Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011).
 
-A draw depends on the seed (the key), its place in the program (`site`), the training step and the element, and on
-nothing else, so any thread can make any element and a mask can be made again instead of stored. The element's place in
+A draw depends on the seed (the key), its place in the program (`site`), the training step, the step of the loops around
+it and the element, and on nothing else, so any thread can make any element and a mask can be made again instead of stored. The element's place in
 the counter (see `uniform`) lets sixteen lanes share one evaluation's four words.
 """
 
@@ -41,19 +41,19 @@ def philox(counter: Sequence[Array | int], key: Sequence[int]) -> tuple[Array, A
     return first, second, third, fourth
 
 
-def uniform(dtype: DType, count: int, site: int, seed: Sequence[int], step: int) -> Array:
-    """`count` uniform numbers in [0, 1): 24 bits for f32, 53 for f64.
+def uniform(dtype: DType, count: int, site: int, seed: Sequence[int], step: int, turn: int = 0) -> Array:
+    """`count` uniform numbers in [0, 1): 24 bits for f32, 53 for f64. `turn` is the number of the step in the loops around.
 
     f32: element e takes word (e // 16) % 4 of the block numbered (e // 64) * 16 + e % 16.
     f64: element e takes words 0 and 1 of block e.
     """
     element = np.arange(count, dtype=np.uint64)
-    step &= 0xFFFFFFFF
+    step, turn = step & 0xFFFFFFFF, turn & 0xFFFFFFFF
     if dtype is DType.F32:
-        words = np.stack(philox((element // 64 * 16 + element % 16, site, step, 0), seed))
+        words = np.stack(philox((element // 64 * 16 + element % 16, site, step, turn), seed))
         chosen = words[(element // 16) % 4, np.arange(count)]
         return (chosen >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
-    high, low, _, _ = philox((element, site, step, 0), seed)
+    high, low, _, _ = philox((element, site, step, turn), seed)
     return ((high >> np.uint32(5)).astype(np.float64) * 2.0**26 + (low >> np.uint32(6)).astype(np.float64)) * 2.0**-53
 
 
@@ -74,7 +74,6 @@ _NONE = NoDerivative("a random draw has no derivative")
 
 
 def _expect_key(name: str, operands: Sequence[Tensor]) -> None:
-    expect_count(name, operands, 2)
     expect(
         tuple(operands) == (_SEED, _COUNTER),
         f"`{name}` needs a seed {_SEED} and a counter {_COUNTER}, not {', '.join(map(str, operands))}",
@@ -82,15 +81,17 @@ def _expect_key(name: str, operands: Sequence[Tensor]) -> None:
 
 
 def _uniform_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
-    _expect_key("random_uniform", operands)
+    """Seed and training step; inside a loop a third operand, the loop's step."""
+    _expect_key("random_uniform", operands[:2])
+    expect(tuple(operands[2:]) in ((), (_COUNTER,)), f"`random_uniform` counts a loop's steps by {_COUNTER}")
     expect(attrs["dtype"].is_float, "`random_uniform` makes real numbers")
     return (Tensor(attrs["dtype"], tuple(attrs["shape"])),)
 
 
 def _uniform_reference(run: Run, operands: Sequence[Array]) -> Array:
-    seed, step = operands
+    seed, *counters = operands
     made = uniform(
-        run.types[0].dtype, run.types[0].count(run.rows), run.attrs["site"], [int(word) for word in seed], int(step)
+        run.types[0].dtype, run.types[0].count(run.rows), run.attrs["site"], [int(word) for word in seed], *map(int, counters)
     )
     return made.reshape(run.shape).astype(run.dtype)
 
@@ -105,6 +106,7 @@ declare(
         (
             Sample((_SEED, _COUNTER), {"site": 3, "shape": (5, 40), "dtype": DType.F32}),
             Sample((_SEED, _COUNTER), {"site": 3, "shape": (Rows(), 7), "dtype": DType.F64}),
+            Sample((_SEED, _COUNTER, _COUNTER), {"site": 3, "shape": (Rows(), 70), "dtype": DType.F32}),
         ),
         flops=40,
         attributes=("site", "shape", "dtype"),
