@@ -24,7 +24,7 @@ from tapeless.compiler.elaborate.values import (
     shape_text,
 )
 from tapeless.compiler.suggest import meant
-from tapeless.ir.graph import Span, Value
+from tapeless.ir.graph import Span
 from tapeless.ir.types import Dim, DType, IRTypeError, Rows
 
 CONSTANTS: dict[str, Any] = {"pi": math.pi, "inf": math.inf, "none": None, "batch": Rows(), "_": Hole()}

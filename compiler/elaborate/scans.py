@@ -10,7 +10,7 @@ from tapeless.compiler.diagnostics import Label
 from tapeless.compiler.elaborate.loops import BodyEmitter
 from tapeless.compiler.elaborate.parameters import Parameters
 from tapeless.compiler.elaborate.scope import Frame
-from tapeless.compiler.elaborate.values import Binding, Computed, Poisoned, describe, shape_text
+from tapeless.compiler.elaborate.values import Binding, Computed, Poison, Poisoned, describe, shape_text
 from tapeless.compiler.statements import made_by
 from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import Dim, DType, Rows
@@ -87,19 +87,21 @@ class Scans(Parameters):
     def head(self, frame: Frame, syntax: ast.Scan) -> Head:
         """Axis and options, checked."""
         binding = self.lookup(frame, syntax.axis, syntax.span)
-        if binding.kind not in ("size", "argument") or (type(binding.value) is not int and not isinstance(binding.value, Rows)):
+        if isinstance(binding.value, Rows):
+            raise self.fault(frame, "E0801", f"a scan walks an axis of fixed size, and `{syntax.axis}` counts the rows of the batch, which are independent", syntax.span)
+        if binding.kind not in ("size", "argument") or type(binding.value) is not int:
             hint = "Name an axis of an argument: `layer RNN(x[b, t, d], units):`."
             raise self.fault(frame, "E0801", f"`{syntax.axis}` is no axis that a scan could walk", syntax.span,
                              [Label(binding.subject, f"is {describe(binding.value)}", binding.span, binding.relation)], hint)  # fmt: skip
-        if isinstance(binding.value, Rows):
-            raise self.fault(frame, "E0801", f"a scan walks an axis of fixed size, and `{syntax.axis}` is `batch`, whose rows are independent", syntax.span)
         given = {option.name: (self.evaluate(frame, option.value), option.value.span) for option in syntax.options}
         reverse, span = given.get("reverse", (False, syntax.span))
         if not isinstance(reverse, bool):
             raise self.fault(frame, "E0404", f"`reverse` is true or false, not {describe(reverse)}", span)
         lengths, span = given.get("lengths", (None, syntax.span))
+        if type(lengths) is int:
+            lengths = None if lengths >= binding.value else Computed(self.emitter.constant(lengths, DType.I32))
         if lengths is not None and not (isinstance(lengths, Computed) and lengths.dtype is DType.I32):
-            raise self.fault(frame, "E0802", f"`lengths` is an int tensor, one number for each sequence, not {describe(lengths)}", span,
+            raise self.fault(frame, "E0802", f"`lengths` is one int, or one for each sequence, not {describe(lengths)}", span,
                              hint="For example `input n: int[batch] < t + 1`.")  # fmt: skip
         every, span = given.get("checkpoint", (None, syntax.span))
         if every is not None and (type(every) is not int or every < 1):
@@ -129,7 +131,7 @@ class Scans(Parameters):
             tensor = self.emitter.computed(value, None if isinstance(value, Computed) else self.real())
             return tensor if shape is None else self.emitter.broadcast(tensor, shape)
 
-        if shape is not None and isinstance(value, Computed) and self.emitter.meet([value.shape, shape]) != shape:
+        if shape is not None and isinstance(value, Computed) and not self.stretches(value, shape):
             raise self.fault(frame, "E0802", f"`{carry.name}` is {shape_text(shape)} and cannot start as {describe(value)}", carry.span)
         made: Computed = self.guarded(frame, carry.span, stretched)
         return made
@@ -153,19 +155,19 @@ class Scans(Parameters):
         if not isinstance(value, (Computed, int, float, Rows)) or isinstance(value, bool):
             raise self.fault(frame, "E0802", f"`{carry.name}` is {describe(start)} before a step and {describe(value)} after it", carry.span)
         made = self.emitter.computed(value, start.dtype if start.dtype.is_float or not isinstance(value, Computed) else None)
-        fits = made.dtype is start.dtype and (made.shape == start.shape or (made.rank <= start.rank and self.stretches(made, start.shape)))
+        fits = made.dtype is start.dtype and self.stretches(made, start.shape)
         if not fits:
             labels = [Label(f"`{carry.name}`", f"is {describe(start)} before a step,", carry.span, "carried"),
                       Label(f"`{carry.name}`", f"is {describe(value)} after it,", binding.span, binding.relation)]  # fmt: skip
             hint = None
             if made.dtype is start.dtype and not start.shape:
-                hint = f"Say its shape: `{carry.name}: {shape_text(made.shape)} = ...`."
+                hint = f"Say its shape: `{carry.name}: {shape_text(made.shape)} = {frame.module.source.slice(carry.value.span)}`."
             raise self.fault(frame, "E0802", f"a step must leave `{carry.name}` the shape and kind that it had", carry.span, labels, hint)
         return self.masked(frame, self.emitter.broadcast(made, start.shape), before, head, carry.span)
 
     def stretches(self, made: Computed, shape: tuple[Dim, ...]) -> bool:
         """Whether a value broadcasts to a shape."""
-        return all(one in (1, other) for one, other in zip(made.shape[::-1], shape[::-1], strict=False))
+        return made.rank <= len(shape) and all(one in (1, other) for one, other in zip(made.shape[::-1], shape[::-1], strict=False))
 
     def masked(self, frame: Frame, value: Computed, before: Value | None, head: Head, span: Span) -> Computed:
         """Beyond a sequence's length a carry stays as it was, and what is yielded is 0."""
@@ -223,6 +225,8 @@ class Scans(Parameters):
             found = [name.removeprefix("stacked ") for name in frame.names if name.startswith("stacked ")]
             listing = f"There is {', '.join(f'`{name}`' for name in found)}." if found else f"End a step of the scan with `yield {syntax.name}`."
             raise self.fault(frame, "E0804", f"no scan here has yielded `{syntax.name}`", syntax.span, hint=listing)
+        if isinstance(known.value, Poison):
+            raise Poisoned
         return known.value
 
     def shift(self, frame: Frame, item: Any) -> tuple[Walk, int] | None:
@@ -251,7 +255,7 @@ class Scans(Parameters):
             place = f"{walk.axis} {'+' if distance > 0 else '-'} {abs(distance)}"
             if abs(distance) >= length:
                 raise self.fault(frame, "E0803", f"`{walk.axis}` has {length} steps, so `{place}` is always outside", syntax.span)
-            raise self.fault(frame, "E0803", f"`{text}[{place}]` is outside at {'an end' if length > 1 else 'every step'} of `{walk.axis}`", syntax.span,
+            raise self.fault(frame, "E0803", f"`{text}[{place}]` is outside of `{walk.axis}` in the {'last' if distance > 0 else 'first'} step", syntax.span,
                              hint=f"Say what it is there: `{text}[{place}] else 0`.")  # fmt: skip
         made: Computed = self.guarded(frame, syntax.span, lambda: self.picked(value, axis, walk, distance, text))
         if not distance or syntax.otherwise is None:

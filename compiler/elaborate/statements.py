@@ -10,8 +10,8 @@ from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
-from tapeless.compiler.elaborate.scans import Scans
 from tapeless.compiler.elaborate.resolve import names_in
+from tapeless.compiler.elaborate.scans import Scans
 from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.values import (
     POISON,
@@ -88,6 +88,10 @@ class Statements(Scans):
             item = pending.pop()
             if isinstance(item, (ast.Return, ast.Require)):  # what follows relies on what is required
                 frame.returned, frame.result = True, POISON
+            elif isinstance(item, ast.Yield):
+                items = item.value.items if isinstance(item.value, ast.Several) else (item.value,)
+                yielded = [f"stacked {name.name}" for name in items if isinstance(name, ast.Name)]
+                frame.names |= {name: Binding(POISON, name, None) for name in yielded}
             elif isinstance(item, ast.If):
                 pending += [*item.then, *item.otherwise]
             elif isinstance(item, (ast.For, ast.Scan)):

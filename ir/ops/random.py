@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tapeless.ir.ops.registry import Array, NoDerivative, Operation, Run, Sample, declare, expect, expect_count
+from tapeless.ir.ops.registry import Array, NoDerivative, Operation, Run, Sample, declare, expect
 from tapeless.ir.types import DType, Rows, Tensor
 
 if TYPE_CHECKING:
