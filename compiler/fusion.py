@@ -364,6 +364,8 @@ class _Fusion:
                 continue
             if not all(self._fits(user.family, self._with(user, chain)) for user in users):
                 continue
+            if not self._fits(group.family, [place for place in group.places if place not in chain]):
+                continue  # what stays behind hung together by the chain
             for user in users:
                 for place in set(chain) - set(user.repeated):
                     user.repeated.append(place)

@@ -85,6 +85,8 @@ resize_nearest(image, [5, 3]) * resize_bilinear(image, [5, 3])
 Embedding(k, 4, 3) * LearnedPositions(outer(x, y))[:, 1:, 1]
 TransformerBlock(image[..., 0], 2, causal = true, kv_heads = 1, rotated = true, rate = 0.1)
 MultiHeadAttention(sinusoidal(6, 4) * image[..., 0], 2, lengths = k + 1)
+RNN(image[..., 0], 3) * GRU(image[..., 1], 3, reverse = true)
+Bidirectional(image[..., 0], 2, cell = LSTM, lengths = k + 1, last = true)
 mean_squared_error(x, y) + mean_absolute_error(x, y) + mean_squared_logarithmic_error(p, q)
 mean_absolute_percentage_error(x, y)
 huber(x, y, 0.7) + smooth_l1(x, y, 0.5) + smooth_l1(y, x, 0) + log_cosh(x, y)
