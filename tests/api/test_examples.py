@@ -94,3 +94,9 @@ def test_word_vectors_know_more_than_frequencies(tmp_path: Path):
 def test_a_small_gpt_learns_and_writes(tmp_path: Path):
     printed = drawn_by("gpt", tmp_path)
     assert number(printed, "GPT:") < 4.3 and printed.count("-" * 72) == 3
+
+
+def test_a_network_finds_how_heat_spreads_from_the_equation_alone(tmp_path: Path):
+    printed = drawn_by("heat", tmp_path)
+    assert number(printed, "relative error of the temperature") < 0.05
+    assert number(printed, "relative error of the flow") < 0.15
