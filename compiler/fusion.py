@@ -267,6 +267,25 @@ class _Fusion:
         return [self.graph.nodes[k] for k in sorted(places)]
 
     @staticmethod
+    def _needed(nodes: Sequence[Node], results: Sequence[Value]) -> tuple[list[Node], list[Value]]:
+        """Those of the nodes that the results need, and what they read from outside, in the order in which it is needed: the
+        same for kernels of equal structure wherever in the graph they stand, so that those are one function."""
+        producers = {value: node for node in nodes for value in node.results}
+        taken: dict[Value, None] = {}
+        visited: set[Value] = set()
+        pending = list(reversed(results))
+        while pending:
+            value = pending.pop()
+            if value in visited:
+                continue
+            visited.add(value)
+            if value in producers:
+                pending.extend(reversed(producers[value].operands))
+            else:
+                taken[value] = None
+        return [node for node in nodes if not visited.isdisjoint(node.results)], list(taken)
+
+    @staticmethod
     def _detour(first: _Group, second: _Group) -> bool:
         """Whether a path leads from one group to the other through a third: only levels in between can be on it."""
         pending = [group for group in first.after if group is not second and group.level < second.level]
@@ -319,18 +338,13 @@ class _Fusion:
 
     def _emit(self, builder: Builder, seen: dict[Value, Value], group: _Group) -> None:
         members = [self.graph.nodes[k] for k in sorted({*group.places, *group.repeated})]
-        made = {value for node in members for value in node.results}
         results = [value for k in group.places for value in self.graph.nodes[k].results if self._stored(value, group)]
         region = Builder("body")
         inner: dict[Value, Value] = {}
-        operands: list[Value] = []
-        nodes = self._with_free(members)
-        for node in nodes:
-            for value in node.operands:
-                if value not in inner and value not in made and self.place.get(value) not in {self.place[n.results[0]] for n in nodes}:
-                    operands.append(value)
-                    inner[value] = region.input(value.name, value.type, "operand")
-            region.copy_nodes([node], inner)
+        nodes, operands = self._needed(self._with_free(members), results)
+        for value in operands:
+            inner[value] = region.input(value.name, value.type, "operand")
+        region.copy_nodes(nodes, inner)
         for value in results:
             region.output(value.name, inner[value], "result")
         main = next((node for node in members if node.op == "matmul"), members[-1])
