@@ -134,7 +134,7 @@ def full(call: CallSite, shape: Any, fill_value: Any) -> Computed:
 @builtin("arange")
 def arange(call: CallSite, stop: Any) -> Computed:
     """The integers 0, 1, ..., stop - 1."""
-    (size,) = shape_of(call, "stop", stop)
+    (size,) = shape_of(call, "stop", (stop,))
     return Computed(call.emit.emit("iota", axis=0, shape=(size,), dtype=DType.I32), None if isinstance(size, Rows) else size)
 
 
