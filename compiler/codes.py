@@ -87,4 +87,5 @@ TITLES: dict[str, str] = {
     "W0102": "a parameter that training never changes",
     "W0103": "a derivative that is zero, because nothing leads there",
     "W0104": "a derivative that adds up over rows",
+    "W0105": "an output whose rows depend on each other",
 }

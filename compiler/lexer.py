@@ -69,6 +69,7 @@ def lex(source: Source) -> Lexed:
     comments: list[Comment] = []
     faults: list[Diagnostic] = []
     indents = [0]
+    stray: set[int] = set()
     opened: list[Token] = []
     damaged: set[int] = set()
     tabs = False
@@ -105,15 +106,17 @@ def lex(source: Source) -> Lexed:
             append(Token("newline", "", tokens[-1].line, tokens[-1].end, tokens[-1].end))
         if not opened:
             if indent > indents[-1]:
+                if len(tokens) > 1 and tokens[-2].kind != ":":
+                    stray.add(indent)  # it follows no header: the parser says so
                 indents.append(indent)
                 append(Token("indent", "", number, 1, indent + 1))
-            above = [level for level in indents if level <= indents[-1]]
+            above = [str(level) for level in indents if level not in stray]
             while indent < indents[-1]:
                 indents.pop()
                 append(Token("dedent", "", number, indent + 1, indent + 1))
             if indent != indents[-1]:
                 fault("E0102", "this line's indentation matches no line above", number, 1, indent + 1,
-                      f"The blocks above are indented by {', '.join(map(str, above[:-1]))} and {above[-1]}.")  # fmt: skip
+                      f"The blocks above are indented by {' and '.join((', '.join(above[:-1]), above[-1]) if above[1:] else above)}.")  # fmt: skip
                 indents.append(indent)
                 append(Token("indent", "", number, 1, indent + 1))
         position = len(text) - len(body)

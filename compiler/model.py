@@ -110,8 +110,10 @@ def _load(source: Source, sizes: dict[str, int | float], dtype: DType, model: st
     if not any(fault.severity == "error" for fault in found):
         program.warn_idle(training)
     if section is not None and not program.losses and not any(fault.severity == "error" for fault in found):
-        program.report(Diagnostic("E0503", f"model `{definition.name}` has a train section but no loss", definition.head,
-                                  hint="Say what to make small: `loss mean((y - t) ** 2)`."))  # fmt: skip
+        assigned = [line.span for line in definition.body if isinstance(line, ast.Assign) and line.targets[0].name == "loss"]
+        program.report(Diagnostic("E0503", f"model `{definition.name}` has a train section but no loss", assigned[0] if assigned else definition.head,
+                                  hint="A loss is declared without `=`: `loss mean((y - t) ** 2)`." if assigned
+                                  else "Say what to make small: `loss mean((y - t) ** 2)`."))  # fmt: skip
     program.store_counters(definition.head)
     init = program.start()
     errors = [fault for fault in found if fault.severity == "error"]

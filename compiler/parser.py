@@ -5,7 +5,7 @@ from __future__ import annotations
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Source
 from tapeless.compiler.expressions import described
-from tapeless.compiler.lexer import lex
+from tapeless.compiler.lexer import Token, lex
 from tapeless.compiler.statements import FOREIGN, SOFT, Statements
 from tapeless.compiler.suggest import nearest
 
@@ -138,12 +138,22 @@ class Parser(Statements):
         name = self.expect("name", "after `train`", "Name the model that it trains: `train Digits:`.")
         span = self.since(start)
         self.colon(f"`train {name.text}`")
+        return ast.Train(span, name.text, self.place(name), self.settings())
+
+    def settings(self) -> tuple[ast.Setting | ast.Broken, ...]:
+        """The indented settings after a header line."""
         self.expect("indent", "")
         settings: list[ast.Setting | ast.Broken] = []
         while self.token.kind not in ("dedent", "end"):
             settings.append(self.stray_block() if self.token.kind == "indent" else self.guarded(self.setting))
         self.accept("dedent")
-        return ast.Train(span, name.text, self.place(name), tuple(settings))
+        return tuple(settings)
+
+    def block_below(self, header: Token) -> tuple[ast.Statement, ...]:
+        if header.kind != "train":
+            return super().block_below(header)
+        self.settings()
+        return ()
 
     def setting(self) -> ast.Setting:
         """A name, then values, `name = value` pairs, and `on` with words."""

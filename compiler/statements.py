@@ -23,7 +23,7 @@ _SIMPLE = (
 # Words that begin a statement unless `=`, `,` or `[` follows: `mean = ...` and `loss = ...` stay assignments.
 SCAN_OPTIONS = ("reverse", "lengths", "checkpoint")
 SOFT = ("input", "target", "param", "frozen", "state", "output", "loss", "metric", "require")
-FOREIGN = {"def": "fn", "class": "layer", "function": "fn", "func": "fn", "while": "for", "lambda": "fn", "let": None, "var": None}
+FOREIGN = {"def": "fn", "class": "layer", "function": "fn", "func": "fn", "while": "for", "lambda": "fn", "let": None, "var": None, "const": None}
 
 
 class Statements(Expressions):
@@ -58,8 +58,12 @@ class Statements(Expressions):
             self.accept("newline")
             names = self.names_before_equals(start)
             if self.token.kind == "indent":
-                names += [name for statement in self.block() for name in made_by(statement)]
+                names += [name for statement in self.block_below(first) for name in made_by(statement)]
             return ast.Broken(self.place(first), tuple(names))
+
+    def block_below(self, header: Token) -> tuple[ast.Statement, ...]:
+        """The block of a header that could not be read."""
+        return self.block()
 
     def names_before_equals(self, start: int) -> list[str]:
         """The names a broken line may have made."""
@@ -155,7 +159,7 @@ class Statements(Expressions):
     def assignment(self) -> ast.Assign:
         """`h = ...`, `m, v = ...`, `y[n, o] = ...`."""
         start = self.token
-        if start.text in FOREIGN and self.peek().kind == "name":
+        if start.text in FOREIGN and self.peek().kind in ("name", "true", "false", "not", "(", "number"):
             meant = FOREIGN[start.text]
             raise self.unreadable(f"`{start.text}` does not begin a statement",
                                   hint=f"Did you mean `{meant}`?" if meant else "An assignment is just `name = value`.")  # fmt: skip
@@ -230,6 +234,7 @@ class Statements(Expressions):
         if frozen and not self.accept_word("param"):
             raise self.unreadable(f"expected `param` after `frozen`, found {described(self.token)}")
         name = self.expect("name", "after `param`")
+        self.colon_before_shape(name)
         dims = self.dims() if self.accept(":") else None
         value = initialiser = None
         if self.accept("="):
@@ -241,10 +246,16 @@ class Statements(Expressions):
         self.end_of_line(f"`param {name.text}`")
         return ast.Param(span, name.text, dims, value, initialiser, frozen)
 
+    def colon_before_shape(self, name: Token) -> None:
+        """`param W[8, 1]` lacks its colon."""
+        if self.token.kind == "[":
+            raise self.unreadable(f"expected `:` before the shape of `{name.text}`, found `[`", hint=f"Write `{name.text}: [...]`.")
+
     def state(self) -> ast.State:
         """`state mean: [c] = 0`."""
         start = self.advance()
         name = self.expect("name", "after `state`")
+        self.colon_before_shape(name)
         dims = self.dims() if self.accept(":") else None
         value = self.expression() if self.accept("=") else None
         span = self.since(start)
@@ -263,6 +274,8 @@ class Statements(Expressions):
     def loss(self) -> ast.Loss:
         """`loss ... as smoothness`."""
         start = self.advance()
+        if self.token.kind == ":":
+            raise self.unreadable("a loss is written without `:`", hint="Write `loss mean(...)`.")
         value = self.expression()
         name = self.expect("name", "after `as`").text if self.accept_word("as") else None
         span = self.since(start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 
 def distance(left: str, right: str, limit: int) -> int:
@@ -43,6 +43,21 @@ FOREIGN = {
 }  # fmt: skip
 
 
+# What other libraries have as functions, and how it is said here.
+PHRASES = {"linspace": "arange(n) / (n - 1)", "len": "shape(x)[0]", "range": "0..n"}
+
+# What other languages have as attributes and methods.
+ATTRIBUTES = {"T": "transpose({0}, [1, 0])", "mT": "transpose({0}, [0, 2, 1])", "size": "shape({0})", "view": "reshape({0}, ...)", "dim": "ndim({0})"}
+
+# What other libraries call the settings of training.
+SETTINGS = {
+    "lr": "optimizer Adam(lr = ...)", "learning_rate": "optimizer Adam(lr = ...)", "early_stopping": "stop_early patience = 5",
+    "patience": "stop_early patience = 5", "batch_size": "batch 64", "momentum": "optimizer SGD(momentum = ...)",
+    "weight_decay": "optimizer AdamW(decay = ...)", "validation_split": "validation 0.2", "schedule": "optimizer Adam(lr = cosine(...))",
+    "scheduler": "optimizer Adam(lr = cosine(...))", "grad_clip": "clip_norm 1.0", "max_epochs": "epochs 10",
+}  # fmt: skip
+
+
 # What other libraries call arguments.
 ARGUMENTS = {
     "dim": "axis", "keepdim": "keepdims", "activation": "act", "out_features": "units", "p": "rate", "dims": "axes",
@@ -63,6 +78,22 @@ def meant_argument(word: str, known: Sequence[str]) -> str | None:
 def meant(word: str, known: Iterable[str]) -> str | None:
     """What an unknown name was meant to be: another library's word for a thing, or a near name."""
     return FOREIGN.get(word) or nearest(word, known)
+
+
+def hint_for(name: str, known: Sequence[str]) -> str | None:
+    """What to try in the place of an unknown name."""
+    if name in PHRASES:
+        return f"Write `{PHRASES[name]}`."
+    near = (meant_attribute(name, known) if "." in name else None) or meant(name, known)
+    return f"Did you mean `{near}`?" if near else None
+
+
+def meant_attribute(name: str, known: Container[str]) -> str | None:
+    """What `x.T`, `x.sum` or `np.tanh` was meant to be, where there are no attributes."""
+    owner, _, last = name.rpartition(".")
+    if owner in known:
+        return ATTRIBUTES[last].format(owner) if last in ATTRIBUTES else f"{last}({owner})" if last in known else None
+    return last if last in known else None
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

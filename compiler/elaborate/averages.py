@@ -1,10 +1,12 @@
-"""Whether a loss or metric is a mean over the batch, so that weighing batches by their rows gives its value over all data."""
+"""What batches do to results: whether a loss or metric is a mean over the batch, so that weighing batches by their rows
+gives its value over all data; and whether an output's rows are each row's own."""
 
 from __future__ import annotations
 
 from tapeless.compiler.elaborate.emission import Emitter, Operand
 from tapeless.compiler.elaborate.values import Computed
-from tapeless.ir.graph import Graph, Value
+from tapeless.ir.graph import Graph, Node, Value
+from tapeless.ir.types import Rows
 
 _THROUGH = ("neg", "cast", "stop_gradient", "reshape")
 
@@ -75,6 +77,16 @@ def _dependent(graph: Graph) -> set[Value]:
         if node.op == "count" or any(value in dependent for value in node.operands):
             dependent.update(node.results)
     return dependent
+
+
+def meeting(graph: Graph, result: Value) -> Node | None:
+    """The first node on the way to a result at which rows of the data meet, or are counted: what follows from there has
+    lost the axis of the rows, or pairs rows with rows. None where each row of the result comes from that row alone."""
+    dependent, wanted = _dependent(graph), graph.ancestors([result])
+    for node in graph.nodes:
+        if any(value in wanted and value in dependent and sum(isinstance(dim, Rows) for dim in value.type.shape) != 1 for value in node.results):
+            return node
+    return None
 
 
 def is_average(graph: Graph, result: Value) -> bool:

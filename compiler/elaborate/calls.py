@@ -96,7 +96,7 @@ class Calls(Evaluator):
         bound: dict[str, tuple[Any, ast.Argument]] = dict(given or {})
         fixed = set(bound)
         free = [parameter for parameter in parameters if parameter not in bound]
-        listing = f"`{name}` takes {', '.join(parameters) or 'no arguments'}."
+        listing = f"`{name}` takes {', '.join(f'`{parameter}`' for parameter in parameters) or 'no arguments'}."
         position = 0
         faults: list[Fault] = []
         for argument, value in zip(arguments, values, strict=True):

@@ -23,7 +23,7 @@ from tapeless.compiler.elaborate.values import (
     describe,
     shape_text,
 )
-from tapeless.compiler.suggest import meant
+from tapeless.compiler.suggest import hint_for
 from tapeless.ir.graph import Span
 from tapeless.ir.types import Dim, DType, IRTypeError, Rows
 
@@ -125,8 +125,7 @@ class Evaluator:
 
     def unknown(self, frame: Frame, name: str, span: Span) -> Fault:
         """The fault of a name that nothing has, with the nearest one that exists."""
-        near = meant(name, self.known(frame))
-        return self.fault(frame, "E0301", f"there is no `{name}` here", span, hint=f"Did you mean `{near}`?" if near else None)
+        return self.fault(frame, "E0301", f"there is no `{name}` here", span, hint=hint_for(name, self.known(frame)))
 
     def known(self, frame: Frame) -> list[str]:
         """Every name that could be meant in a frame, local ones first."""

@@ -120,6 +120,9 @@ def _read(source: Source, report: Callable[[Diagnostic], None], sources: dict[st
 
 def _imported(declaration: ast.Import, source: Source, report: Callable[[Diagnostic], None], sources: dict[str, Source],
               known: dict[str, Module]) -> Module | None:  # fmt: skip
+    if not declaration.path.strip():
+        report(Diagnostic("E0111", "an import names a file", declaration.span, hint='Write `import "other.tl"`.'))
+        return None
     path = Path(source.file).parent / declaration.path
     file = str(path)
     if file in known:

@@ -242,7 +242,9 @@ class Parameters(Calls):
     def filled(self, frame: Frame, value: Any, shape: tuple[int, ...], span: Span, label: str) -> Value:
         """A starting value stretched to its slot's shape."""
         if not isinstance(value, (Computed, int, float)):
-            raise self.fault(frame, "E0401", f"a starting value is a number or a tensor, not {describe(value)}", span)
+            name = value.definition.name if isinstance(value, Defined) else value.name if isinstance(value, Builtin) else None
+            hint = f"An initialiser follows `~`: `~ {name}`." if name else None
+            raise self.fault(frame, "E0401", f"a starting value is a number or a tensor, not {describe(value)}", span, hint=hint)
 
         def stretch() -> Value:
             tensor = self.init.as_real(value)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Diagnostic
-from tapeless.compiler.elaborate.averages import decomposed, is_average, moving
+from tapeless.compiler.diagnostics import Diagnostic, Label
+from tapeless.compiler.elaborate.averages import decomposed, is_average, meeting, moving
 from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.evaluator import CONSTANTS
 from tapeless.compiler.elaborate.library import Module
 from tapeless.compiler.elaborate.parameters import COUNTERS, Stored
 from tapeless.compiler.elaborate.scope import Frame
@@ -49,7 +50,18 @@ class Program(Statements):
         graph = emitter.graph()
         if not training:
             self.warn(graph)
+            self.warn_of_company(graph)
         return graph
+
+    def warn_of_company(self, graph: Graph) -> None:
+        """Outputs whose rows depend on the rows beside them: rows are predicted a batch at a time, in any company."""
+        for port in graph.outputs:
+            node = meeting(graph, port.value) if port.role == "output" else None
+            if node is None:
+                continue
+            where = (Label("", "the rows meet in a step", node.span, "written"),) if node.span else ()
+            self.report(Diagnostic("W0105", f"a row of the output `{port.label}` depends on the other rows of the batch", port.span, where,
+                                   "Rows are predicted a batch at a time. What all rows share is kept in a `state`, as in `BatchNorm`."))  # fmt: skip
 
     def warn(self, graph: Graph) -> None:
         """Losses and metrics whose value over all data is not what weighing batches by their rows gives."""
@@ -121,6 +133,8 @@ class Program(Statements):
     def bind_arguments(self, frame: Frame) -> None:
         """The model's own arguments: from whoever compiles, else the defaults."""
         for parameter in self.definition.parameters:
+            if parameter.name in frame.names or parameter.name in CONSTANTS:
+                continue  # reported with the names
             binding = Binding(None, parameter.name, parameter.span, "declared", "argument", parameter)
             try:
                 if parameter.name in self.sizes:

@@ -1,4 +1,4 @@
-"""Names checked in every body of a file, run or not: an unused layer with a misspelt name is wrong too."""
+"""Names checked in every definition of a file, run or not: an unused layer with a misspelt name is wrong too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.library import Module, standard_names
 from tapeless.compiler.statements import made_by
-from tapeless.compiler.suggest import meant
+from tapeless.compiler.suggest import hint_for
 from tapeless.ir.graph import Span
 
 _HINTS = 50  # in one body: each hint compares a name with all others, and whoever has that many faults wants the first ones
@@ -29,6 +29,9 @@ def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[
             if declaration.derivatives:
                 _derivatives(declaration, report)
                 _check([name for part in declaration.derivatives for name in names_in(part)], {*local, "out"}, everywhere, report)
+            if not _parameters_are_right(declaration, report):
+                module.names.pop(declaration.name, None)
+                module.broken.add(declaration.name)
         elif isinstance(declaration, ast.Train):
             model = module.models.get(declaration.model)
             local = {parameter.name for parameter in model.parameters} if model else set()
@@ -53,9 +56,25 @@ def _check(names: Iterable[ast.Name], local: set[str], everywhere: set[str], rep
     for name in names:
         if name.name not in local and name.name not in everywhere:
             count += 1
-            near = meant(name.name, [*sorted(local), *sorted(everywhere)]) if count <= _HINTS else None
-            hint = f"Did you mean `{near}`?" if near else None
+            hint = hint_for(name.name, [*sorted(local), *sorted(everywhere)]) if count <= _HINTS else None
             report(Diagnostic("E0301", f"there is no `{name.name}` here", name.span, hint=hint))
+
+
+def _parameters_are_right(definition: ast.Definition, report: Callable[[Diagnostic], None]) -> bool:
+    """Whether each argument has a name of its own, and not one with a fixed meaning. What is wrong is reported."""
+    seen: dict[str, ast.Parameter] = {}
+    right = True
+    for parameter in definition.parameters:
+        name = parameter.name
+        if name in CONSTANTS or name in SPECIAL or name in seen:
+            right = False
+        if name in CONSTANTS or name in SPECIAL:
+            report(Diagnostic("E0309", f"`{name}` has a fixed meaning and cannot be an argument", parameter.span, hint="Choose another name."))
+        elif name in seen:
+            first = Label(f"`{name}`", "is here too", seen[name].span, "first declared")
+            report(Diagnostic("E0302", f"two arguments of `{definition.name}` are called `{name}`", parameter.span, (first,)))
+        seen.setdefault(name, parameter)
+    return right
 
 
 def _local(definition: ast.Definition) -> set[str]:

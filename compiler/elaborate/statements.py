@@ -337,9 +337,14 @@ class Statements(Scans):
         else:
             value = self.lookup(frame, syntax.name, syntax.span).value
         self.unused(frame, syntax.name, syntax.span)
-        if not isinstance(value, Computed) or not value.shape or value.shape[0] != Rows():
+        shape = value.shape if isinstance(value, Computed) else ()
+        if shape[:1] != (Rows(),):
+            single = isinstance(value, (Computed, int, float)) and not shape
             raise self.fault(frame, "E0213", f"an output has one row for each row of the batch; this is {describe(value)}", syntax.span,
-                             hint=f"A single number about the whole batch is a metric: `metric {syntax.name} = ...`.")  # fmt: skip
+                             hint=f"A single number about the whole batch is a metric: `metric {syntax.name} = ...`." if single else None)  # fmt: skip
+        if any(isinstance(dim, Rows) for dim in shape[1:]):
+            raise self.fault(frame, "E0214", f"a row of an output has a fixed size; this is {describe(value)}", syntax.span,
+                             hint="Rows are predicted a batch at a time; a loss or metric may compare each with every other.")  # fmt: skip
         self.outputs.append(Result(syntax.name, value.value, syntax.span))
 
     def loss(self, frame: Frame, syntax: ast.Loss) -> None:
@@ -357,6 +362,7 @@ class Statements(Scans):
         self.unused(frame, syntax.name, syntax.span)
         value = self.quotient(frame, syntax) if syntax.total else self.single(frame, "metric", syntax.name, syntax.value)
         self.metrics.append(Result(syntax.name, value.value, syntax.span))
+        frame.names[syntax.name] = Binding(value, syntax.name, syntax.span, "made")
 
     def quotient(self, frame: Frame, syntax: ast.Metric) -> Computed:
         """`metric f1 = a / b total`: `a` and `b` are summed over all batches before they are divided."""

@@ -16,7 +16,7 @@ from tapeless.compiler.elaborate.program import Program
 from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.values import Binding, Computed, Defined, Fault, Poisoned, describe
 from tapeless.compiler.statements import made_by
-from tapeless.compiler.suggest import meant_argument, nearest
+from tapeless.compiler.suggest import SETTINGS, meant_argument, nearest
 from tapeless.ir.graph import Graph, Span
 from tapeless.ir.types import DType, Tensor
 
@@ -80,8 +80,9 @@ class Training:
                 reader = _READERS.get(setting.name)
                 if reader is None:
                     near = nearest(setting.name, NAMES)
-                    raise self.fault("E0308", f"there is no setting `{setting.name}`", setting.span,
-                                     f"Did you mean `{near}`?" if near else f"The settings are {', '.join(NAMES)}.")  # fmt: skip
+                    meant = f"Did you mean `{near}`?" if near else f"The settings are {', '.join(NAMES)}."
+                    hint = f"Write `{SETTINGS[setting.name]}`." if setting.name in SETTINGS else meant
+                    raise self.fault("E0308", f"there is no setting `{setting.name}`", setting.span, hint)
                 reader(self, setting)
             except Fault as fault:
                 self.program.report(fault.diagnostic)
@@ -336,9 +337,11 @@ class Training:
             program.counters["steps"] = Computed(program.port("steps", COUNTER, "counter", self.span))
 
     def single(self, frame: Frame, value: Any, syntax: ast.Expression) -> Any:
-        """A hyper-parameter is one number."""
-        if isinstance(value, Computed) and value.shape:
-            raise self.program.fault(frame, "E0401", f"a hyper-parameter is one number, not {describe(value)}", syntax.span)
+        """A hyper-parameter is one number, or whether to do something."""
+        if not isinstance(value, (int, float, Computed)) or (isinstance(value, Computed) and value.shape):
+            schedule = isinstance(value, Defined) and value.definition.kind == "fn"
+            raise self.program.fault(frame, "E0401", f"a hyper-parameter is one number, not {describe(value)}", syntax.span,
+                                     hint=f"A schedule is called: `{value.definition.name}(...)`." if schedule else None)  # fmt: skip
         return self.emitter.as_real(value) if isinstance(value, Computed) else value
 
     # --- Clipping

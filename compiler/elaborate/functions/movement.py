@@ -88,7 +88,7 @@ def indexed(emit: Emitter, x: Computed, items: Sequence[slice | int | Computed |
         elif isinstance(extent, Rows):
             raise together(f"`{text}` would take one of them", f"Axis 0 is `batch`; of axis 1 take `[:, {text}]`.")
         elif not -extent <= item < extent:
-            last = f"The last place is {extent - 1}, or -1."
+            last = f"The last place is {extent - 1}, or -1." if item > 0 else f"The first place is 0, or -{extent}."
             raise Mismatch("E0212", f"index {item} is outside an axis of {extent}", last)
         else:
             dropped.append(axis)

@@ -134,7 +134,8 @@ def full(call: CallSite, shape: Any, fill_value: Any) -> Computed:
 @builtin("arange")
 def arange(call: CallSite, stop: Any) -> Computed:
     """The integers 0, 1, ..., stop - 1."""
-    (size,) = shape_of(call, "stop", (stop,))
+    written = call.written.get("stop")
+    size = call.evaluator.dim(call.frame, written.span if written else call.span, stop)
     return Computed(call.emit.emit("iota", axis=0, shape=(size,), dtype=DType.I32), None if isinstance(size, Rows) else size)
 
 
@@ -174,6 +175,8 @@ def pick(call: CallSite, x: Any, index: Any) -> Computed:
     if not scores.rank or places.shape != scores.shape[:-1]:
         wanted = shape_text(scores.shape[:-1])
         hint = f"The labels need the shape {wanted}: one for each row of scores." if scores.rank else None
+        if places.shape == scores.shape[:1]:
+            hint = f"{hint[:-1]}; or scores for each row of the batch, from an input made flat: `reshape(x, [batch, _])`." if hint else None
         raise call.fault("E0210", f"labels of shape {shape_text(places.shape)} do not fit scores of shape {shape_text(scores.shape)}",
                          None, labels, hint)  # fmt: skip
     _bounded(call, "index", places, scores.shape[-1], "the last axis")
