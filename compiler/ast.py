@@ -5,6 +5,7 @@ Nodes say what was written, never what it means. The whole grammar is here, also
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -230,7 +231,7 @@ class Target(Syntax):
     """A name on the left of an assignment; with index variables in index notation."""
 
     name: str
-    indices: tuple[Expression, ...] | None = None
+    indices: tuple[Expression | IndexVariable, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,3 +402,27 @@ class File(Syntax):
     """A whole file, in order."""
 
     declarations: tuple[Declaration, ...]
+
+
+# --- Walking
+
+
+def children(item: Syntax) -> list[Syntax]:
+    """The nodes right below a node, in the order of the text."""
+    found: list[Syntax] = []
+    for name in item.__dataclass_fields__:
+        value = getattr(item, name)
+        if isinstance(value, Syntax):
+            found.append(value)
+        elif isinstance(value, tuple):
+            found += [child for child in value if isinstance(child, Syntax)]
+    return found
+
+
+def walk(item: Syntax) -> Iterator[Syntax]:
+    """A node and all below it, in the order of the text."""
+    pending = [item]
+    while pending:
+        here = pending.pop()
+        yield here
+        pending += reversed(children(here))

@@ -78,8 +78,14 @@ TITLES: dict[str, str] = {
     "E0802": "a value that changes its kind from step to step",
     "E0803": "a step outside of the axis",
     "E0804": "a statement that has no meaning in a scan, or only there",
+    # Index notation.
+    "E1001": "an index that is no sum of index variables",
+    "E1002": "an index whose range does not follow",
+    "E1003": "one index on axes of different sizes",
+    "E1004": "an index that leaves its axis",
+    "E1005": "an index variable in the wrong place",
+    "E1006": "a tensor where one element is needed",
     # Parts of the language that this version leaves out.
-    "E0902": "index notation is not supported in this version",
     "E0906": "a function that is not supported in this version",
     "E0908": "an axis selection that is not supported in this version",
     # Warnings.

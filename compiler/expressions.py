@@ -254,9 +254,7 @@ class Expressions:
         self.advance()
         variables = []
         while self.token.kind == "name" and self.token.text != "where":
-            name = self.advance()
-            size = self.expression() if self.accept(":") else None
-            variables.append(ast.IndexVariable(self.since(name), name.text, size))
+            variables.append(self.index_variable())
             if not self.accept(","):
                 break
         condition = self.expression() if self.accept_word("where") else None
@@ -265,6 +263,12 @@ class Expressions:
         body = self.operation(_MULTIPLICATIVE)
         self.depth -= 1
         return ast.Reduction(self.since(token), token.text, tuple(variables), condition, body)
+
+    def index_variable(self) -> ast.IndexVariable:
+        """`u` or `u: 2`."""
+        name = self.advance()
+        size = self.expression() if self.accept(":") else None
+        return ast.IndexVariable(self.since(name), name.text, size)
 
     def postfix(self, value: ast.Expression) -> ast.Expression:
         """Calls, indices and dots after an operand."""

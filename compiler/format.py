@@ -152,10 +152,15 @@ def _gap(left: Token, right: Token, opened: Sequence[Token], first: Token, setti
         return 0 if touching and left.text != "but" and not condition else 1
     if ":" in (left.kind, right.kind):
         inside = bool(opened) and opened[-1].kind == "["
-        if inside and not _reduces(opened[-1], lexed):
+        if inside and not _reduces(opened[-1], lexed) and not _follows(opened[-1], first, lexed):
             return 0
         return 0 if right.kind == ":" else 1
     return 1
+
+
+def _follows(bracket: Token, first: Token, lexed: Lexed) -> bool:
+    """Whether a bracket stands behind a line's first word: it holds the index variables of `y[t: 4] = ...`."""
+    return lexed.tokens[lexed.tokens.index(bracket) - 1] is first
 
 
 def _reduces(bracket: Token, lexed: Lexed) -> bool:

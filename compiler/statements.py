@@ -188,9 +188,13 @@ class Statements(Expressions):
         if self.token.kind != "[":
             return ast.Target(self.place(name), name.text)
         self.advance()
-        indices = self.items("]")
+        indices: list[ast.Expression | ast.IndexVariable] = []
+        while self.token.kind != "]":
+            indices.append(self.index_variable() if self.token.kind == "name" and self.peek().kind in (",", ":", "]") else self.expression())
+            if not self.accept(","):
+                break
         self.expect("]", "after the index variables")
-        return ast.Target(self.since(name), name.text, indices)
+        return ast.Target(self.since(name), name.text, tuple(indices))
 
     def input(self) -> ast.Input:
         """`input image: [batch, 64]`, `target label: int[batch] < classes`."""

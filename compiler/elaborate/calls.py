@@ -7,6 +7,7 @@ from typing import Any
 
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Label
+from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.emission import dims_product
 from tapeless.compiler.elaborate.evaluator import Evaluator
 from tapeless.compiler.elaborate.functions import CallSite
@@ -65,6 +66,8 @@ class Calls(Evaluator):
 
     def call_builtin(self, frame: Frame, span: Span, function: Builtin, bound: Mapping[str, tuple[Any, ast.Argument]]) -> Any:
         """Run a built-in function."""
+        if function.run.__module__ != functions.pointwise.__name__:
+            self.elementwise(frame, f"`{function.name}`", (value for value, _ in bound.values()), span)
         site = CallSite(self, frame, function.name, span, {name: argument.value for name, (_, argument) in bound.items()})
         keyed = {name: value for name, (value, _) in bound.items()}
 
@@ -76,6 +79,7 @@ class Calls(Evaluator):
 
     def call_variadic(self, frame: Frame, syntax: ast.Call, function: Builtin, values: Sequence[Any]) -> Any:
         """Run a built-in function of any number of positional arguments; in messages these are called 0, 1, 2."""
+        self.elementwise(frame, f"`{function.name}`", values, syntax.span)
         pairs = list(zip(syntax.arguments, values, strict=True))
         named = [(argument, value) for argument, value in pairs if argument.name is not None]
         plain = [(argument, value) for argument, value in pairs if argument.name is None]
@@ -132,6 +136,8 @@ class Calls(Evaluator):
     def call_defined(self, frame: Frame, span: Span, function: Defined, bound: Mapping[str, tuple[Any, ast.Argument]], is_root: bool,
                      instance: Instance | None = None) -> Any:  # fmt: skip
         """Run a function's or layer's body in the caller's place and return its result."""
+        if function.definition.kind == "layer":
+            self.elementwise(frame, f"`{function.definition.name}`", (value for value, _ in bound.values()), span)
         callee = self.enter(frame, span, function, bound, is_root)
         if instance is not None:
             callee.instance = instance

@@ -53,6 +53,7 @@ class Emitter:
         self.reduced: dict[Value, Value] = {}
         self.averaged: dict[Value, tuple[Dim, ...]] = {}  # of a variance, the sizes of the axes it was taken over
         self.totals: dict[Value, tuple[Value, Value]] = {}  # of a quotient of sums over the batch, numerator and denominator
+        self.indexed: set[Value] = set()  # the values of a line with index variables: an axis for each variable of it
         self.count = 0
 
     def use(self, builder: Builder) -> None:
@@ -79,7 +80,14 @@ class Emitter:
         """One node of one result, named after the statement it is part of."""
         self.count_one()
         hint = name or (f"{self.where}.{op}" if self.where else op)
-        return self.builder.emit_node(op, [self.own(value) for value in operands], attrs, regions, (hint,), self.span)[0]
+        made = self.builder.emit_node(op, [self.own(value) for value in operands], attrs, regions, (hint,), self.span)[0]
+        self.follow(made, operands)
+        return made
+
+    def follow(self, made: Value, operands: Sequence[Value]) -> None:
+        """What is made of a line's values is one of them."""
+        if self.indexed and not self.indexed.isdisjoint(operands):
+            self.indexed.add(made)
 
     def region(self, op: str, operands: Sequence[Value], attrs: Mapping[str, Any], body: Graph) -> tuple[Value, ...]:
         """A node that holds a region, its results named after what the region gives."""
@@ -106,6 +114,7 @@ class Emitter:
         key = (op, operands, tuple(attrs.items()))
         if key not in self.shared:
             self.shared[key] = self.emit(op, *operands, name=name, **attrs)
+        self.follow(self.shared[key], operands)
         return self.shared[key]
 
     def constant(self, number: float | int | bool, dtype: DType | None = None) -> Value:
@@ -205,7 +214,7 @@ class Emitter:
             else:
                 raise Mismatch("E0201", f"{shape_text(left)} and {shape_text(right)} do not broadcast: {m} against {n}"
                                + (f" in axis {axis - rank}" if rank > 1 else ""))  # fmt: skip
-        if sum(isinstance(dim, Rows) for dim in dims) > 1 and max(_rows(left), _rows(right)) < 2:
+        if sum(isinstance(dim, Rows) for dim in dims) > 1 and not self.indexed and max(_rows(left), _rows(right)) < 2:
             raise Mismatch("E0201", f"{shape_text(left)} and {shape_text(right)} would pair every row of the batch with every other",
                            "Give both the same axes, for example with reshape(y, [batch, 1]).")  # fmt: skip
         return tuple(dims)
@@ -226,15 +235,24 @@ class Emitter:
             else:
                 value = self.once("reshape", value, name=f"{value.name}.r", shape=shrunk)
         axes = tuple(axis + offset for axis in kept)
-        if axes == tuple(range(len(shape))):
-            return Computed(value, operand.bound)
-        return Computed(self.once("broadcast", value, name=f"{value.name}.b", shape=shape, axes=axes), operand.bound)
+        if axes != tuple(range(len(shape))):
+            value = self.once("broadcast", value, name=f"{value.name}.b", shape=shape, axes=axes)
+        self.follow(value, (operand.value,))
+        return Computed(value, operand.bound)
 
     def aligned(self, operands: Sequence[Operand], dtype: DType) -> list[Value]:
         """Operands as tensors of one kind and one shape."""
         tensors = [self.computed(operand, dtype) for operand in operands]
+        self.together(tensors)
         shape = self.meet([tensor.shape for tensor in tensors])
         return [self.broadcast(tensor, shape).value for tensor in tensors]
+
+    def together(self, tensors: Sequence[Computed]) -> None:
+        """Elements of a line with index variables meet elements and single numbers only. Raises Mismatch."""
+        if self.indexed and any(tensor.value in self.indexed for tensor in tensors):
+            for tensor in tensors:
+                if tensor.rank and tensor.value not in self.indexed:
+                    raise Mismatch("E1006", f"one element meets {describe(tensor)}", "Give each axis of that tensor an index.")
 
     def pointwise(self, op: str, *operands: Operand, dtype: DType | None = None) -> Computed:
         """A pointwise operation on operands that broadcast."""
@@ -295,6 +313,7 @@ class Emitter:
     def logical(self, op: str, *operands: Operand) -> Operand:
         """`logical_and`, `logical_or`, `logical_not` of booleans."""
         tensors = [self.truth(operand) for operand in operands]
+        self.together(tensors)
         shape = self.meet([tensor.shape for tensor in tensors])
         return Computed(self.emit(op, *(self.broadcast(tensor, shape).value for tensor in tensors)))
 
@@ -355,6 +374,9 @@ class Emitter:
 
     def size(self, dims: Sequence[Dim]) -> Operand:
         """The number of elements: a number, or a count of rows at run time."""
+        if sum(isinstance(dim, Rows) for dim in dims) > 1:
+            first, *rest = dims
+            return self.pointwise("mul", self.as_real(self.size([first])), self.as_real(self.size(rest)))
         total = dims_product(dims)
         return total if isinstance(total, int) else Computed(self.once("count", shape=(total,), dtype=self.real))
 

@@ -10,6 +10,7 @@ from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch
+from tapeless.compiler.elaborate.indexing import Line
 from tapeless.compiler.elaborate.library import standard, standard_names
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import (
@@ -163,6 +164,9 @@ class Evaluator:
         return syntax.value
 
     def name(self, frame: Frame, syntax: ast.Name) -> Any:
+        variable = frame.line.variable(syntax.name) if frame.line is not None else None
+        if frame.line is not None and variable is not None:
+            return frame.line.place(variable)
         return self.lookup(frame, syntax.name, syntax.span).value
 
     def items(self, frame: Frame, syntax: ast.Items | ast.Several) -> tuple[Any, ...]:
@@ -206,6 +210,7 @@ class Evaluator:
     def product(self, frame: Frame, syntax: ast.Binary, left: Any, right: Any) -> Computed:
         """`left @ right`."""
         labels = self.sides(frame, (syntax.left, left), (syntax.right, right))
+        self.elementwise(frame, "`@`", (left, right), syntax.span)
         for value in (left, right):
             if not isinstance(value, Computed) or not value.rank:
                 raise self.fault(frame, "E0204", "`@` multiplies matrices and vectors", syntax.span, labels, "Multiply by a number with `*`.")
@@ -294,6 +299,8 @@ class Evaluator:
 
     def index(self, frame: Frame, syntax: ast.Index) -> Any:
         """`E[tokens]`, `shape(x)[0]`."""
+        if frame.line is not None and id(syntax) in frame.line.accesses:
+            return frame.line.element(syntax)
         found = self.shift(frame, syntax.items[0]) if len(syntax.items) == 1 else None
         if found is not None:
             return self.element(frame, syntax, *found)
@@ -362,8 +369,17 @@ class Evaluator:
         raise AssertionError("scans belong to `scans`")
 
     def reduction(self, frame: Frame, syntax: ast.Reduction) -> Any:
-        raise self.fault(frame, "E0902", f"index notation (`{syntax.operator}[...]`) is not supported in this version", syntax.span,
-                         hint=f"A reduction over whole axes is written `{syntax.operator}(x, axis = 1)`.")  # fmt: skip
+        """`sum[k where k <= q] w[n, q, k]`; by itself a line with no index on the left."""
+        if frame.line is not None:
+            return frame.line.reduction(syntax)
+        return Line(self, frame).value((), syntax)
+
+    def elementwise(self, frame: Frame, what: str, values: Iterable[Any], span: Span) -> None:
+        """Elements of a line with index variables go into functions of one element only. Raises Fault."""
+        indexed = self.emitter.indexed
+        if indexed and any(isinstance(value, Computed) and value.value in indexed for value in values):
+            raise self.fault(frame, "E1006", f"{what} works on whole tensors, and this is one element", span,
+                             hint="Reduce over an index (`sum[i] ...`), or call it on a line of its own.")  # fmt: skip
 
     def call(self, frame: Frame, syntax: ast.Call) -> Any:
         raise AssertionError("calls belong to `calls`")

@@ -97,10 +97,10 @@ def _local(definition: ast.Definition) -> set[str]:
             names |= {variable.name for variable in item.variables}
         elif isinstance(item, ast.Assign):
             for target in item.targets:
-                names |= {index.name for index in target.indices or () if isinstance(index, ast.Name)}
+                names |= {index.name for index in target.indices or () if isinstance(index, ast.IndexVariable)}
         if isinstance(item, _STATEMENTS):
             names.update(made_by(item))
-        pending += _children(item)
+        pending += ast.children(item)
     return names
 
 
@@ -110,22 +110,17 @@ _STATEMENTS = (ast.Assign, ast.Input, ast.Param, ast.State, ast.Output, ast.Use,
 def names_in(syntax: ast.Syntax) -> list[ast.Name]:
     """Every name used below a node, in the order of the text; names of patterns and free sizes are none."""
     found: list[ast.Name] = []
-    pending = [syntax]
+    pending, indexed = [syntax], False
     while pending:
         item = pending.pop()
         if isinstance(item, ast.Name):
             found.append(item)
+        elif isinstance(item, ast.Target):
+            pending += [index.size for index in item.indices or () if isinstance(index, ast.IndexVariable) and index.size is not None]
+        elif isinstance(item, ast.Index) and indexed:
+            # An unknown index may be one that was forgotten on the left: who reads the line says so.
+            pending += [*(part for part in reversed(item.items) if not isinstance(part, ast.Name)), item.value]
         elif not isinstance(item, (ast.Pattern, ast.TypeNote)):
-            pending += reversed(_children(item))
+            indexed = indexed or isinstance(item, ast.Reduction) or (isinstance(item, ast.Assign) and item.targets[0].indices is not None)
+            pending += reversed(ast.children(item))
     return found
-
-
-def _children(item: ast.Syntax) -> list[ast.Syntax]:
-    children: list[ast.Syntax] = []
-    for name in item.__dataclass_fields__:
-        value = getattr(item, name)
-        if isinstance(value, ast.Syntax):
-            children.append(value)
-        elif isinstance(value, tuple):
-            children += [child for child in value if isinstance(child, ast.Syntax)]
-    return children

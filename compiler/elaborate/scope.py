@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.library import Module
 from tapeless.compiler.elaborate.values import Binding, Instance
 from tapeless.ir.graph import Span
+
+if TYPE_CHECKING:
+    from tapeless.compiler.elaborate.indexing import Line
 
 
 @dataclass(eq=False)
@@ -16,6 +19,7 @@ class Frame:
     """One running body of a model, layer, function, optimizer or train section.
 
     In an optimizer `axes_of_parameter` is the shape of its parameter and `starts` are the names known to starting values.
+    `line` is the line with index variables that is being evaluated, if one is.
     `where` prefixes the names of values; `segment` is this body's part of its parameters' names, which become final (`path`)
     when the first parameter is made. `override` is the user's place that nodes and faults of a standard library body point at.
     """
@@ -43,6 +47,7 @@ class Frame:
     by_mode: bool = False
     axes_of_parameter: tuple[int, ...] = ()
     starts: dict[str, Binding] = field(default_factory=dict)
+    line: Line | None = None
 
     @property
     def depth(self) -> int:

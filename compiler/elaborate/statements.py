@@ -10,6 +10,7 @@ from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
+from tapeless.compiler.elaborate.indexing import Line
 from tapeless.compiler.elaborate.resolve import names_in
 from tapeless.compiler.elaborate.scans import Scans
 from tapeless.compiler.elaborate.scope import Frame, join
@@ -105,10 +106,11 @@ class Statements(Scans):
     def assign(self, frame: Frame, syntax: ast.Assign) -> None:
         """`h = ...`, `m, v = ...`."""
         for target in syntax.targets:
-            if target.indices is not None:
-                raise self.fault(frame, "E0902", "index notation is not supported in this version", syntax.span)
+            if target.indices is not None and len(syntax.targets) > 1:
+                raise self.fault(frame, "E1005", "a line with indices makes one tensor", target.span, hint="Write a line for each.")
             self.assignable(frame, target)
         targets = syntax.targets
+        indices = targets[0].indices
         if len(targets) > 1 and isinstance(syntax.value, ast.Several):
             if len(syntax.value.items) != len(targets):
                 raise self.uneven(frame, syntax, len(syntax.value.items))
@@ -118,6 +120,8 @@ class Statements(Scans):
             if not isinstance(value, tuple) or len(value) != len(targets):
                 raise self.uneven(frame, syntax, len(value) if isinstance(value, tuple) else 1)
             values = list(value)
+        elif indices is not None:
+            values = [self.valued(frame, targets[0].name, syntax.value, lambda: Line(self, frame).value(indices, syntax.value))]
         else:
             values = [self.valued(frame, targets[0].name, syntax.value)]
         for target, value in zip(targets, values, strict=True):
@@ -138,11 +142,11 @@ class Statements(Scans):
             hint = "Give the new value a name of its own." if known.kind == "size" else "A value that the model itself updates is a `state`."
             raise self.fault(frame, "E0309", f"`{target.name}` is {what}", target.span, hint=hint)
 
-    def valued(self, frame: Frame, name: str, syntax: ast.Expression) -> Any:
-        """The value of an expression that makes a name."""
+    def valued(self, frame: Frame, name: str, syntax: ast.Expression, rule: Callable[[], Any] | None = None) -> Any:
+        """The value of an expression that makes a name; by the rule, if there is one."""
         frame.target, frame.root = name, syntax
         self.emitter.where = self.value_name(frame, name)
-        value = self.evaluate(frame, syntax)
+        value = self.evaluate(frame, syntax) if rule is None else rule()
         frame.target = frame.root = None
         return value
 

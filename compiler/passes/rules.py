@@ -192,11 +192,18 @@ def _windows_side_by_side(b: Rewriter, node: Node) -> Value | None:
 
 
 def _reshape_as_broadcast(b: Rewriter, node: Node) -> Value | None:
-    """A reshape of a broadcast number is that number broadcast to the new shape."""
+    """A reshape of a broadcast number is that number broadcast to the new shape; one that takes out axes of size 1 which the broadcast
+    put in is a broadcast to fewer axes."""
     spread = b.made_by(node.operands[0], "broadcast")
-    if spread and not spread.operands[0].type.shape:
+    if spread is None:
+        return None
+    if not spread.operands[0].type.shape:
         return b.broadcast_to(spread.operands[0], node.attrs["shape"], ())
-    return None
+    shape, axes = spread.attrs["shape"], tuple(spread.attrs["axes"])
+    kept = [k for k, dim in enumerate(shape) if k in axes or dim != 1]
+    if tuple(shape[k] for k in kept) != tuple(node.attrs["shape"]):
+        return None
+    return b.broadcast_to(spread.operands[0], node.attrs["shape"], tuple(kept.index(k) for k in axes))
 
 
 def _broadcast_last(b: Rewriter, node: Node) -> Value | None:
@@ -434,7 +441,7 @@ ALGEBRA: tuple[Rule, ...] = (
         lambda b, x, y, r, k: b.emit("windows", x, axis=1, size=2, kernel=2, step=2, dilation=1),
     ),
     Rule(
-        "reshape of a broadcast number",
+        "reshape of a broadcast",
         ("reshape",),
         _reshape_as_broadcast,
         lambda b, x, y, r, k: b.emit("reshape", b.full(2.0, x), shape=(*x.type.shape, 1)),

@@ -189,15 +189,21 @@ def gather(emit: Emitter, table: Computed, index: Computed) -> Computed:
         raise Mismatch("E0401", f"an index is made of ints, not {describe(index)}")
     if not table.rank:
         raise Mismatch("E0206", "a single number has no axis to index")
-    rows = table.shape[0]
+    indexes(index, table.shape[0])
+    source = table if table.dtype is DType.I32 else emit.as_real(table)
+    return Computed(emit.emit("gather", source.value, index.value), source.bound)
+
+
+def indexes(index: Computed, rows: Dim) -> None:
+    """Whether computed places can index an axis. Raises Mismatch."""
+    if index.dtype is not DType.I32:
+        raise Mismatch("E0401", f"an index is made of ints, not {describe(index)}")
     if isinstance(rows, Rows):
         raise Mismatch("E0214", "the rows of `batch` stay together: an index would take some of them")
     if index.bound is None:
         raise Mismatch("E0402", "an integer that indexes needs a bound", f"Declare it with one, as in `input tokens: int[batch] < {rows}`.")
     if index.bound > rows:
         raise Mismatch("E0403", f"the index can be as large as {index.bound - 1}, but the axis has {rows} places")
-    source = table if table.dtype is DType.I32 else emit.as_real(table)
-    return Computed(emit.emit("gather", source.value, index.value), source.bound)
 
 
 def _integers(call: CallSite, parameter: str, value: Any) -> Computed:

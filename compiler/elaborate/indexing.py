@@ -1,0 +1,479 @@
+"""Index notation: `y[n, o] = sum[i] x[n, i] * W[o, i]`.
+
+A line with index variables is evaluated like any other, on tensors that have one axis for each of its variables, of size 1 where a
+value does not depend on one: broadcasting then means what the notation means. A first walk over the line finds the variables and where
+they are used, `ranges` says how far they go; then the line is evaluated, with three things of its own: a variable, an element of a
+tensor (slices, windows, diagonals and gathers, its axes brought into the line's order), and a reduction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tapeless.compiler import ast
+from tapeless.compiler.diagnostics import Label
+from tapeless.compiler.elaborate.emission import Emitter, Mismatch
+from tapeless.compiler.elaborate.functions.movement import along, parted, without
+from tapeless.compiler.elaborate.functions.shaping import gather, indexes
+from tapeless.compiler.elaborate.ranges import OutOfRange, Use, Variable, infer
+from tapeless.compiler.elaborate.scope import Frame
+from tapeless.compiler.elaborate.values import Computed, Fault, describe
+from tapeless.ir.graph import Value
+from tapeless.ir.types import Dim, DType, Rows
+
+if TYPE_CHECKING:
+    from tapeless.compiler.elaborate.evaluator import Evaluator
+
+
+@dataclass(frozen=True)
+class Affine:
+    """An index known when compiling, up to its variables: `first` plus each of them times its step."""
+
+    first: int
+    steps: tuple[tuple[Variable, int], ...]
+
+
+@dataclass(frozen=True)
+class Access:
+    """One element `x[i, 2 * j + u, k[i]]`: the tensor, and for each axis an index that is affine or computed."""
+
+    tensor: Computed
+    items: tuple[Affine | ast.Expression, ...]
+
+
+class Line:
+    """One line with index variables, in one frame."""
+
+    def __init__(self, evaluator: Evaluator, frame: Frame) -> None:
+        self.evaluator, self.frame = evaluator, frame
+        self.variables: list[Variable] = []
+        self.scopes: list[dict[str, Variable]] = [{}]
+        self.summed: dict[int, dict[str, Variable]] = {}
+        self.accesses: dict[int, Access] = {}
+        self.uses: list[Use] = []
+
+    @property
+    def emit(self) -> Emitter:
+        return self.evaluator.emitter
+
+    def fault(self, code: str, message: str, syntax: ast.Syntax, labels: Sequence[Label] = (), hint: str | None = None) -> Fault:
+        return self.evaluator.fault(self.frame, code, message, syntax.span, labels, hint)
+
+    def text(self, syntax: ast.Syntax) -> str:
+        return self.frame.module.source.slice(syntax.span)
+
+    # --- The whole line
+
+    def value(self, left: Sequence[ast.Expression | ast.IndexVariable], right: ast.Expression) -> Computed:
+        """What stands on the right, as a tensor with an axis for each variable on the left. Raises Fault."""
+        for item in left:
+            if not isinstance(item, ast.IndexVariable):
+                raise self.fault("E1005", "to the left of `=` stand index variables alone", item, hint="Shift or pick on the right: `y[i] = x[i + 1]`.")
+            self.declare(item, True)
+        self.collect(right)
+        self.infer()
+        if self.frame.line is not None:
+            raise self.fault("E1005", "a line with indices stands inside another one", right)
+        outer, self.emit.indexed = self.emit.indexed, set()
+        self.frame.line = self
+        try:
+            made = self.single(right, self.evaluator.evaluate(self.frame, right))
+            result: Computed = self.evaluator.guarded(self.frame, right.span, lambda: self.finished(made))
+            return result
+        finally:
+            self.frame.line = None
+            self.emit.indexed = outer
+
+    def finished(self, value: Any) -> Computed:
+        """The value over all variables on the left, without the axes of the others."""
+        made = self.emit.computed(value, DType.I32 if type(value) is int else None)
+        shape = tuple(size for variable in self.variables if variable.left for size in (variable.size,) if size is not None)
+        whole = self.emit.broadcast(made, (*shape, *(1,) * (len(self.variables) - len(shape))))
+        if whole.shape == shape:
+            return whole
+        before = self.emit.reduced.get(whole.value)
+        if before is not None and before.type.shape == shape:
+            return Computed(before, whole.bound)
+        if sum(isinstance(size, Rows) for size in shape) > 1:  # no reshape counts the elements of these
+            return self.emit.reduce("sum", whole, range(len(shape), len(self.variables)))
+        return Computed(self.emit.emit("reshape", whole.value, shape=shape), whole.bound)
+
+    def single(self, syntax: ast.Syntax, value: Any) -> Any:
+        """A value that must be one number for each value of the variables."""
+        if isinstance(value, Computed) and value.rank and value.value not in self.emit.indexed:
+            raise self.fault("E1006", f"one element is needed here, not {describe(value)}", syntax, [self.evaluator.side(self.frame, syntax, value)],  # type: ignore[arg-type]
+                             f"Give each of its axes an index: `{self.text(syntax)}[{', '.join('ijklmn'[k % 6] for k in range(value.rank))}]`.")  # fmt: skip
+        if not isinstance(value, (Computed, int, float, Rows)):
+            raise self.fault("E0401", f"a number is needed here, not {describe(value)}", syntax)
+        return value
+
+    # --- First walk: variables and uses
+
+    def declare(self, item: ast.IndexVariable, left: bool) -> Variable:
+        """A new variable in the innermost scope."""
+        if item.name in self.scopes[-1]:
+            raise self.fault("E1005", f"the index `{item.name}` stands here twice", item, hint="A diagonal is written on the right: `d[i] = A[i, i]`.")
+        variable = Variable(item.name, item.span, len(self.variables), left)
+        if item.size is not None:
+            size = self.evaluator.dim(self.frame, item.size, self.evaluator.evaluate(self.frame, item.size))
+            variable.size, variable.stated = size, True
+        self.variables.append(variable)
+        self.scopes[-1][item.name] = variable
+        return variable
+
+    def variable(self, name: str) -> Variable | None:
+        """The variable that a name is here, innermost first."""
+        return next((scope[name] for scope in reversed(self.scopes) if name in scope), None)
+
+    def collect(self, syntax: ast.Syntax) -> None:
+        """Find the variables and elements below a node."""
+        if isinstance(syntax, ast.Reduction):
+            self.scopes.append({})
+            for item in syntax.variables:
+                self.declare(item, False)
+            if not syntax.variables:
+                raise self.fault("E1002", f"`{syntax.operator}[]` runs over no index", syntax, hint=f"Name one: `{syntax.operator}[i] x[i]`.")
+            self.summed[id(syntax)] = self.scopes[-1]
+            for part in (syntax.condition, syntax.body):
+                if part is not None:
+                    self.collect(part)
+            self.scopes.pop()
+        elif isinstance(syntax, ast.Index) and (self.mentions(syntax) or self.unknown(syntax)):
+            self.access(syntax)
+        else:
+            for child in ast.children(syntax):
+                self.collect(child)
+
+    def mentions(self, syntax: ast.Syntax) -> bool:
+        """Whether a variable is named below a node."""
+        return any(isinstance(part, ast.Name) and self.variable(part.name) is not None for part in ast.walk(syntax))
+
+    def unknown(self, syntax: ast.Index) -> bool:
+        """Whether an index holds a name that nothing has, perhaps a variable that was forgotten."""
+        known = self.evaluator.known(self.frame)
+        return any(isinstance(item, ast.Name) and item.name not in known for item in syntax.items)
+
+    def access(self, syntax: ast.Index) -> None:
+        """One element: its tensor, and an index for each axis."""
+        if self.mentions(syntax.value):
+            raise self.fault("E1006", "one element has no indices of its own", syntax, hint="Write all indices in one bracket: `x[i, j]`.")
+        if syntax.otherwise is not None:
+            raise self.fault("E1004", "`else` outside the range belongs to `scan`", syntax, hint="Pad the tensor first.")
+        value = self.evaluator.evaluate(self.frame, syntax.value)
+        if not isinstance(value, Computed):
+            raise self.fault("E0401", f"only tensors have elements, not {describe(value)}", syntax.value)
+        side = [self.evaluator.side(self.frame, syntax.value, value)]
+        for part in syntax.items:
+            if isinstance(part, (ast.Slice, ast.Ellipsis)):
+                raise self.fault("E1006", f"`{self.text(part)}` takes many elements, and one is needed here", part, side, "Give the axis an index variable.")
+        if len(syntax.items) != value.rank:
+            axes = "one axis" if value.rank == 1 else f"{value.rank} axes"
+            written = "is one index" if len(syntax.items) == 1 else f"are {len(syntax.items)} indices"
+            raise self.fault("E1006", f"`{self.text(syntax.value)}` has {axes}, and here {written}", syntax, side)
+        items: list[Affine | ast.Expression] = []
+        for extent, item in zip(value.shape, syntax.items, strict=True):
+            assert not isinstance(item, (ast.Slice, ast.Ellipsis))
+            found = self.affine(item)
+            if found is None:
+                if not any(isinstance(part, (ast.Index, ast.Call)) for part in ast.walk(item)) and self.mentions(item):
+                    raise self.fault("E1001", f"`{self.text(item)}` is not a sum of index variables and whole multiples of them", item,
+                                     hint="Reshape or gather first: an index such as `k[i]`, of a bounded int tensor, may be anything.")  # fmt: skip
+                self.collect(item)
+                items.append(item)
+                continue
+            items.append(self.placed(item, found, extent))
+            if found.steps:
+                self.uses.append(Use(extent, found.first, found.steps, item.span, self.text(item), self.text(syntax.value)))
+        self.accesses[id(syntax)] = Access(value, tuple(items))
+
+    def placed(self, item: ast.Expression, index: Affine, extent: Dim) -> Affine:
+        """An index; one without variables counts from either end, and must be inside."""
+        if index.steps:
+            return index
+        if isinstance(extent, Rows):
+            raise self.fault("E0214", f"the rows of `batch` stay together: `{self.text(item)}` would take one of them", item)
+        if not -extent <= index.first < extent:
+            raise self.fault("E0212", f"index {index.first} is outside an axis of {extent}", item, hint=f"The last place is {extent - 1}, or -1.")
+        return Affine(index.first % extent, ())
+
+    def affine(self, syntax: ast.Expression) -> Affine | None:
+        """An index as a sum of multiples of variables; None for any other. Names that nothing has are faults."""
+        if isinstance(syntax, ast.Name):
+            variable = self.variable(syntax.name)
+            if variable is not None:
+                return Affine(0, ((variable, 1),))
+            if syntax.name not in self.evaluator.known(self.frame):
+                raise self.fault("E1005", f"`{syntax.name}` is an index on neither side", syntax,
+                                 hint=f"Put it on the left of `=`, or reduce over it: `sum[{syntax.name}]`.")  # fmt: skip
+        if isinstance(syntax, ast.Unary) and syntax.operator == "-":
+            inner = self.affine(syntax.operand)
+            return inner and _scaled(inner, -1)
+        if isinstance(syntax, ast.Binary) and syntax.operator in ("+", "-", "*") and self.mentions(syntax):
+            left, right = self.affine(syntax.left), self.affine(syntax.right)
+            if left is None or right is None:
+                return None
+            if syntax.operator == "*":
+                return _scaled(left, right.first) if not right.steps else _scaled(right, left.first) if not left.steps else None
+            return _added(left, right if syntax.operator == "+" else _scaled(right, -1))
+        if self.mentions(syntax):
+            return None
+        value = self.evaluator.evaluate(self.frame, syntax)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        return Affine(value, ()) if type(value) is int else None
+
+    def infer(self) -> None:
+        """Give every variable its range."""
+        try:
+            infer(self.variables, self.uses)
+        except OutOfRange as found:
+            labels = [Label(f"`{use.tensor}`", f"has {use.extent if isinstance(use.extent, int) else '`batch`'} places where `{use.written}` stands", use.span, "used") for use in found.uses]
+            raise self.evaluator.fault(self.frame, found.code, str(found), found.span, labels, found.hint) from None
+
+    # --- Second walk: values
+
+    def place(self, variable: Variable) -> Computed:
+        """A variable as a value."""
+        size = variable.size
+        assert size is not None
+        run = self.emit.once("iota", axis=0, shape=(size,), dtype=DType.I32)
+        return self.spread(Computed(run, size if isinstance(size, int) else None), [variable])
+
+    def spread(self, x: Computed, axes: Sequence[Variable]) -> Computed:
+        """A tensor whose axes are those of some variables, in any order, in the line's shape."""
+        emit = self.emit
+        order = sorted(range(len(axes)), key=lambda k: axes[k].place)
+        if order != list(range(len(axes))):
+            x = Computed(emit.emit("transpose", x.value, perm=tuple(order)), x.bound)
+        if not axes:
+            return x
+        sizes = {axes[k].place: x.shape[place] for place, k in enumerate(order)}
+        shape = tuple(sizes.get(place, 1) for place in range(len(self.variables)))
+        made = self.opened(x, shape, tuple(sorted(variable.place for variable in axes)))
+        emit.indexed.add(made.value)
+        return made
+
+    def opened(self, x: Computed, shape: tuple[Dim, ...], axes: tuple[int, ...]) -> Computed:
+        """A tensor whose axes become these axes of a shape that has size 1 elsewhere."""
+        if shape == x.shape:
+            return x
+        made = self.emit.once("broadcast", x.value, name=f"{x.value.name}.i", shape=shape, axes=axes)
+        self.emit.reduced[made] = x.value
+        return Computed(made, x.bound)
+
+    def element(self, syntax: ast.Index) -> Computed:
+        """`x[i, 2 * j + u, k[i]]`."""
+        access = self.accesses[id(syntax)]
+        computed: dict[int, Computed] = {}
+        for axis, item in enumerate(access.items):
+            if not isinstance(item, Affine):
+                value = self.single(item, self.evaluator.evaluate(self.frame, item))
+                computed[axis] = self.emit.computed(value, DType.I32 if type(value) is int else None)
+        labels = [self.evaluator.side(self.frame, syntax.value, access.tensor)]
+        made: Computed = self.evaluator.guarded(self.frame, syntax.span, lambda: self.picked(access, computed), lambda: labels)
+        return made
+
+    def picked(self, access: Access, computed: dict[int, Computed]) -> Computed:
+        """Slices, windows, flips; then diagonals, gathers, and the line's order."""
+        emit, x = self.emit, access.tensor
+        parts: list[tuple[int, Dim, int]] = []
+        for item, dim in zip(access.items, x.shape, strict=True):
+            parts.append(_part(item, dim) if isinstance(item, Affine) else (0, dim, 1))
+        x = parted(emit, x, parts)
+        axes: list[Variable | Computed | None] = []
+        for place, item in enumerate(access.items):
+            if not isinstance(item, Affine):
+                axes.append(computed[place])
+            elif len(item.steps) < 2:
+                axes.append(item.steps[0][0] if item.steps else None)
+            else:
+                x = self.windowed(x, len(axes), item.steps)
+                axes += [variable for variable, _ in item.steps]
+        x = without(emit, x, [k for k, name in enumerate(axes) if name is None])
+        walked = [name for name in axes if name is not None]
+        x, walked = self.on_diagonals(x, walked)
+        if any(isinstance(name, Computed) for name in walked):
+            return self.gathered(x, walked)
+        return self.spread(x, [name for name in walked if isinstance(name, Variable)])
+
+    def windowed(self, x: Computed, axis: int, steps: Sequence[tuple[Variable, int]]) -> Computed:
+        """The axis that a sum of variables walks becomes an axis for each of them."""
+        emit = self.emit
+        for k, (variable, step) in enumerate(steps[:-1]):
+            rest = steps[k + 1 :]
+            last = len(rest) == 1
+            kernel = rest[0][0].size if last else 1 + sum(abs(s) * v.last for v, s in rest)
+            made = emit.emit("windows", x.value, axis=axis + k, size=variable.size, kernel=kernel, step=abs(step), dilation=abs(rest[0][1]) if last else 1)
+            x = Computed(made, x.bound)
+        for k, (variable, step) in enumerate(steps):
+            if step < 0 and variable.last:
+                assert isinstance(variable.size, int)
+                x = parted(emit, x, along(x, axis + k, (variable.last, variable.size, -1)))
+        return x
+
+    def on_diagonals(self, x: Computed, axes: list[Variable | Computed]) -> tuple[Computed, list[Variable | Computed]]:
+        """Two axes of one variable are the diagonal between them."""
+        emit = self.emit
+        while True:
+            pair = next(((p, q) for q, name in enumerate(axes) for p in range(q) if isinstance(name, Variable) and axes[p] is name), None)
+            if pair is None:
+                return x, axes
+            p, q = pair
+            size = x.shape[q]
+            if isinstance(size, Rows):
+                places = [Computed(emit.emit("iota", axis=k, shape=x.shape, dtype=DType.I32)) for k in (p, q)]
+                own = emit.pointwise("eq", *places)
+                real = emit.as_real(x)
+                x = emit.reduce("sum", Computed(emit.emit("select", own.value, real.value, emit.broadcast(emit.as_real(0.0), x.shape).value)), (q,))
+                axes = [name for k, name in enumerate(axes) if k != q]
+                continue
+            order = (*(k for k in range(x.rank) if k not in pair), p, q)
+            if order != tuple(range(x.rank)):
+                x = Computed(emit.emit("transpose", x.value, perm=order), x.bound)
+            flat = Computed(emit.emit("reshape", x.value, shape=(*x.shape[:-2], size * size)), x.bound)
+            x = parted(emit, flat, along(flat, flat.rank - 1, (0, size, size + 1)))
+            axes = [axes[k] for k in order[:-1]]
+
+    def gathered(self, x: Computed, axes: Sequence[Variable | Computed]) -> Computed:
+        """Elements at computed places: gathered where the index shares no variable with the other axes, else picked row by row."""
+        emit = self.emit
+        others = [name for name in axes if isinstance(name, Variable)]
+        indices = [(x.shape[k], name) for k, name in enumerate(axes) if isinstance(name, Computed)]
+        for extent, index in indices:
+            indexes(index, extent)
+        kept = tuple(k for k, name in enumerate(axes) if isinstance(name, Variable))
+        order = (*kept, *(k for k in range(len(axes)) if k not in kept))
+        if order != tuple(range(len(axes))):
+            x = Computed(emit.emit("transpose", x.value, perm=order), x.bound)
+        index, total = indices[0][1], 1
+        for extent, other in indices:
+            assert isinstance(extent, int)
+            if other is not index:
+                merged = emit.pointwise("add", emit.pointwise("mul", index, extent), other)
+                index = Computed(merged.value, (index.bound or 1) * extent)
+            total *= extent
+        x = Computed(emit.emit("reshape", x.value, shape=(*x.shape[: len(kept)], total)), x.bound) if len(indices) > 1 else x
+        owned = [variable for variable in self.variables if index.rank and index.shape[variable.place] != 1]
+        narrow = emit.broadcast(index, tuple(index.shape)) if not index.rank else self.narrowed(index, owned)
+        if not set(owned) & set(others):
+            if len(others):
+                x = Computed(emit.emit("transpose", x.value, perm=(len(others), *range(len(others)))), x.bound)
+            return self.spread(gather(emit, x, narrow), [*owned, *others])
+        every = sorted({*owned, *others}, key=lambda variable: variable.place)
+        shape = tuple(size for variable in every for size in (variable.size,) if size is not None)
+        ranked = sorted(range(len(others)), key=lambda k: others[k].place)
+        if ranked != list(range(len(others))):
+            x = Computed(emit.emit("transpose", x.value, perm=(*ranked, len(others))), x.bound)
+        at = tuple(every.index(others[k]) for k in ranked)
+        real = emit.as_real(x)
+        table = self.stretched(real, (*shape, total), (*at, len(every)))
+        rows = self.stretched(narrow, shape, tuple(every.index(variable) for variable in owned))
+        found = Computed(emit.emit("pick", table, rows))
+        if x.dtype is DType.I32:
+            found = Computed(emit.cast(found, DType.I32).value, x.bound)
+        return self.spread(found, every)
+
+    def stretched(self, x: Computed, shape: tuple[Dim, ...], axes: tuple[int, ...]) -> Value:
+        """A tensor over more axes than its own."""
+        return x.value if shape == x.shape else self.emit.once("broadcast", x.value, name=f"{x.value.name}.b", shape=shape, axes=axes)
+
+    def narrowed(self, x: Computed, axes: Sequence[Variable]) -> Computed:
+        """A value of the line's shape with the axes of these variables alone."""
+        shape = tuple(x.shape[variable.place] for variable in axes)
+        before = self.emit.reduced.get(x.value)
+        if before is not None and before.type.shape == shape:
+            return Computed(before, x.bound)
+        return x if shape == x.shape else Computed(self.emit.emit("reshape", x.value, shape=shape), x.bound)
+
+    @contextmanager
+    def scope(self, syntax: ast.Reduction) -> Iterator[list[Variable]]:
+        """The variables of a reduction, known inside it."""
+        self.scopes.append(self.summed[id(syntax)])
+        try:
+            yield list(self.summed[id(syntax)].values())
+        finally:
+            self.scopes.pop()
+
+    def reduction(self, syntax: ast.Reduction) -> Computed:
+        """`sum[k where k <= q] body`."""
+        with self.scope(syntax) as variables:
+            condition = None
+            if syntax.condition is not None:
+                condition = self.evaluator.evaluate(self.frame, syntax.condition)
+                if isinstance(condition, Computed):
+                    self.single(syntax.condition, condition)
+            body = self.single(syntax.body, self.evaluator.evaluate(self.frame, syntax.body))
+            made: Computed = self.evaluator.guarded(self.frame, syntax.span, lambda: self.reduced(syntax.operator, variables, body, condition))
+            return made
+
+    def over(self, operator: str, x: Computed, axes: Sequence[int]) -> Computed:
+        """A reduction over axes, which stay with size 1."""
+        kept = tuple(k for k in range(x.rank) if k not in axes)
+        made = self.opened(self.emit.reduce(operator, x, axes), tuple(dim if k in kept else 1 for k, dim in enumerate(x.shape)), kept)
+        self.emit.indexed.add(made.value)
+        return made
+
+    def reduced(self, operator: str, variables: Sequence[Variable], body: Any, condition: Any) -> Computed:
+        """A reduction over the axes of some variables, where a condition holds."""
+        emit = self.emit
+        x = emit.as_real(body)
+        count: Any = None
+        neutral = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "max": float("-inf"), "min": float("inf")}[operator]
+        if condition is not None:
+            chosen = emit.truth(condition)
+            shape = emit.meet([x.shape, chosen.shape])
+            parts = [emit.broadcast(part, shape).value for part in (chosen, x, emit.as_real(neutral))]
+            x = Computed(emit.emit("select", *parts))
+            if operator == "mean":
+                count = self.reduced("sum", variables, emit.as_real(chosen), None)
+        if operator == "mean":
+            total = self.reduced("sum", variables, x, None)
+            if count is None:
+                count = 1
+                for variable in variables:
+                    count = emit.binary("*", count, emit.size((variable.size,))) if variable.size is not None else count
+            else:
+                count = emit.pointwise("maximum", count, 1, dtype=emit.real)
+            return Computed(emit.pointwise("div", total, count, dtype=emit.real).value)
+        walked = [v.place for v in variables if x.rank and (x.shape[v.place] != 1 or v.size == 1)]
+        idle = [v.size for v in variables if v.place not in walked and v.size is not None]
+        if walked and operator == "prod":
+            for place in sorted(walked, reverse=True):
+                if isinstance(x.shape[place], Rows):
+                    raise Mismatch("E0214", "a product over the rows of `batch` is not supported", "Sum the logarithms.")
+                x = self.over("prod", x, (place,))
+        elif walked:
+            x = self.over(operator, x, walked)
+        for size in idle:
+            if operator == "sum":
+                x = emit.as_real(emit.binary("*", x, emit.size((size,))))
+            elif operator == "prod":
+                x = emit.as_real(emit.power(x, size if isinstance(size, int) else Computed(emit.once("count", shape=(size,), dtype=emit.real))))
+        return x
+
+
+def _part(item: Affine, extent: Dim) -> tuple[int, Dim, int]:
+    """The slice of an axis that an index walks."""
+    if not item.steps:
+        return (item.first, 1, 1)
+    if len(item.steps) == 1:
+        variable, step = item.steps[0]
+        size = variable.size
+        assert size is not None
+        return (item.first, size, 1 if size == 1 else step)
+    low = item.first + sum(step * variable.last for variable, step in item.steps if step < 0)
+    return (low, 1 + sum(abs(step) * variable.last for variable, step in item.steps), 1)
+
+
+def _scaled(index: Affine, factor: int) -> Affine:
+    return Affine(index.first * factor, tuple((variable, step * factor) for variable, step in index.steps if factor))
+
+
+def _added(left: Affine, right: Affine) -> Affine:
+    steps: dict[Variable, int] = {}
+    for variable, step in (*left.steps, *right.steps):
+        steps[variable] = steps.get(variable, 0) + step
+    return Affine(left.first + right.first, tuple((variable, step) for variable, step in steps.items() if step))
