@@ -58,7 +58,7 @@ class Derivatives:
         """What lies between x and y. A stopped gradient ends the way."""
         record = self.record
         record.update()
-        x = self.root(x)
+        y, x = self.emitter.own(y), self.root(self.emitter.own(x))
         first = record.places.get(x, BEFORE)
         found: set[int] = set()
         pending = [y]
@@ -76,9 +76,25 @@ class Derivatives:
                 nodes.append(node)
         return Between(tuple(nodes) if y in moving else (), frozenset(moving))
 
+    def leads_around(self, y: Value, x: Value) -> bool:
+        """In a loop's body, whether y depends on x also by what is computed outside of the body."""
+        around = self.emitter.around()
+        if around is None:
+            return False
+        outer, taken = around
+        beyond = Derivatives(outer)
+        own = self.emitter.own(x)
+        return any(
+            inner != own
+            and (outside == x or beyond.between(outside, x).nodes or beyond.leads_around(outside, x))
+            and (inner == y or self.between(y, inner).nodes)
+            for inner, outside in taken.items()
+        )
+
     def gradient(self, y: Value, x: Value, seed: Value | None = None) -> Value:
         """The gradient of sum(y * seed) by x, `seed` held constant; of sum(y) without one. Raises DifferentiationError."""
-        part = self.part(y, x, {} if seed is None else {_SEED: seed})
+        y, x = self.emitter.own(y), self.emitter.own(x)
+        part = self.part(y, x, {} if seed is None else {_SEED: self.emitter.own(seed)})
         return self.written(_gradient(part, _X, None if seed is None else _SEED), x)
 
     def directional(self, y: Value, x: Value, direction: Value) -> Value:
@@ -87,6 +103,7 @@ class Derivatives:
         It is the gradient by u of the sum of direction * (the gradient by x of sum(u * y)): that is linear in u, so its value
         does not depend on u (J. Townsend, A new trick for calculating Jacobian vector products, 2017).
         """
+        y, x, direction = (self.emitter.own(value) for value in (y, x, direction))
         root = self.root(x)
         if root is not x:
             direction = self.emitter.emit("reshape", direction, shape=root.type.shape)

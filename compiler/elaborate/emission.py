@@ -61,6 +61,10 @@ class Emitter:
         self.builder = builder
         self.record = Record(builder)
 
+    def around(self) -> tuple[Emitter, dict[Value, Value]] | None:
+        """In a loop's body, the emitter around it, and what the body takes from there: its inputs, and what they stand for."""
+        return None
+
     @property
     def root(self) -> Emitter:
         """The emitter of the whole graph: that of a loop's body has others around it."""

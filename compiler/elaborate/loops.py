@@ -27,6 +27,9 @@ class BodyEmitter(Emitter):
     def root(self) -> Emitter:
         return self.outer.root
 
+    def around(self) -> tuple[Emitter, dict[Value, Value]] | None:
+        return self.outer, {**self.walked, **{inner: outside for outside, inner in self.captured.items()}}
+
     def own(self, value: Value) -> Value:
         """The value in the body's terms."""
         if self.builder.made(value):

@@ -290,3 +290,52 @@ def test_graphs_are_valid_and_read_back(text: str) -> None:
     for graph in (*model.forward.values(), entries.backward(model), entries.train_step(model)):
         verify(graph)
         assert read(write(graph)) == graph
+
+
+RECURRENT = """
+layer Net(x[b, t, d], units):
+    param Wx: [d, units] ~ normal(0, 0.5)
+    param Wh: [units, units] ~ normal(0, 0.5)
+    scan over t with h: [b, units] = 0:
+        h = tanh(x[t] @ Wx + h @ Wh)
+    return h
+
+layer Descend(x[b, t]):
+    param rate = 0.7
+    scan over t with h: [b] = 0:
+        u = sin(rate * x[t] + h)
+        h = h + 0.1 * u * grad(u, h)
+        yield u
+    return stacked u
+
+model Recurrent:
+    input x: [batch, 5, 2]
+    u = sum(Net(x, 3) ** 2, axis = 1)
+    output u
+    output g = grad(u, x)
+    output along = jvp(u, x, x)
+    output bent = hvp(u, x, x)
+    output y = Descend(x[:, :, 0])
+    loss mean(grad(u, x) ** 2) + mean(y ** 2)
+"""
+
+
+def test_through_scans_and_inside_of_them() -> None:
+    program, x, step = compiled(RECURRENT), points(7, "x", columns=(5, 2))["x"], 1e-5
+    found = program.predict(x)
+    direction = np.random.default_rng(1).normal(size=x.shape)
+    up, down = (program.predict(x + sign * step * direction) for sign in (1, -1))
+    np.testing.assert_allclose((found["g"] * direction).sum((1, 2)), (up["u"] - down["u"]) / (2 * step), rtol=1e-6, atol=1e-8)
+    up, down = (program.predict(x + sign * step * x) for sign in (1, -1))
+    np.testing.assert_allclose(found["along"], (up["u"] - down["u"]) / (2 * step), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(found["bent"], (up["g"] - down["g"]) / (2 * step), rtol=1e-6, atol=1e-8)
+    h = np.zeros(7)
+    for k in range(5):
+        z = 0.7 * x[:, k, 0] + h
+        np.testing.assert_allclose(found["y"][:, k], np.sin(z), rtol=1e-12)
+        h = h + 0.1 * np.sin(z) * np.cos(z)
+    start = program.vector()
+    _, gradient = program.value_and_grad(start, x)
+    direction = np.random.default_rng(0).normal(size=start.size)
+    up, down = (program.value_and_grad(start + sign * step * direction, x)[0] for sign in (1, -1))
+    assert gradient @ direction == pytest.approx((up - down) / (2 * step), rel=1e-6)

@@ -98,6 +98,9 @@ def jacobian(call: CallSite, y: Any, x: Any) -> Computed:
 def _derived(call: CallSite, y: Computed, x: Computed, rule: Callable[[Derivatives], Value], like: Computed) -> Computed:
     """Apply a rule, with a warning where its result means little."""
     found = _derivatives(call)
+    if found.leads_around(y.value, x.value):
+        raise call.fault("E0702", f"{_text(call, 'y')} depends on {_text(call, 'x')} by what is computed outside of this `scan`, too", "x",
+                         hint="Take the derivative after the scan, or by a name of the step.")  # fmt: skip
     way = found.between(y.value, x.value)
     if not way.nodes and found.root(x.value) != y.value:
         _warn(call, "W0103", f"{_text(call, 'y')} does not depend on {_text(call, 'x')}, so this derivative is zero")
