@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,10 +68,11 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=80, metadata={"Software": None})
 
 
-def draw_grid(rows: list[Array], titles: list[str], path: Path) -> None:
-    """Rows of grey images, each row `[n, 64]`, with ink 1 on paper 0; a title at the left of each row."""
+def draw_grid(rows: list[Array], titles: list[str], path: Path, captions: Sequence[str] = ()) -> None:
+    """Rows of grey images, each row `[n, 64]`, with ink 1 on paper 0; a title at the left of each row, and below the last
+    row a caption for each of its images."""
     columns = max(map(len, rows))
-    figure = Figure(figsize=(0.6 * columns + 1.2, 0.62 * len(rows)))
+    figure = Figure(figsize=(0.6 * columns + 1.2, 0.62 * len(rows) + (0.3 if captions else 0)))
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for axes, images, title in zip(grid, rows, titles, strict=True):
         for place, image in zip(axes, images, strict=False):
@@ -78,4 +80,6 @@ def draw_grid(rows: list[Array], titles: list[str], path: Path) -> None:
         for place in axes:
             place.set(xticks=[], yticks=[], frame_on=False)
         axes[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=9)
+    for place, caption in zip(grid[-1], captions, strict=False):
+        place.set_xlabel(caption, fontsize=9)
     save(figure, path)

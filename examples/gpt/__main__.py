@@ -63,7 +63,9 @@ def main() -> None:
     trigrams = bits_per_character(train, held_out, len(made.alphabet))
     text, following = windows(train, CONTEXT, CONTEXT // 2)
     sizes = {"width": 32, "depth": 1} if chosen.short else {}
-    program: Any = tapeless.load(HERE / "gpt.tl", characters=len(made.alphabet), context=CONTEXT, **sizes).compile(seed=0)
+    program: Any = tapeless.load(HERE / "gpt.tl", characters=len(made.alphabet), context=CONTEXT, **sizes).compile(
+        seed=0
+    )
     curve: list[float] = []
     program.fit(text, following, on_epoch=lambda run: curve.append(bits(program, held_out)))
     print(f"{sum(value.size for value in program.parameters.values())} parameters")

@@ -44,6 +44,16 @@ def test_the_digits_are_told_apart():
     assert number(printed_by("digits.accuracy"), "mean accuracy") > 0.97
 
 
+@pytest.mark.slow
+def test_convolution_tells_digits_apart(tmp_path: Path):
+    printed = printed_by("cnn", "--picture", str(tmp_path / "picture.png"))
+    assert number(printed, "mean accuracy") >= 0.985
+
+
+def test_convolution_learns(tmp_path: Path):
+    assert number(drawn_by("cnn", tmp_path), "mean accuracy") > 0.8
+
+
 def test_trigrams_say_what_the_text_is_worth():
     assert 2.5 < number(printed_by("text.trigram"), "trigrams:") < 3.1
 
