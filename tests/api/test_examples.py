@@ -18,7 +18,7 @@ def printed_by(module: str, *arguments: str) -> str:
 
 def number(printed: str, before: str) -> float:
     """The number that is printed after some words."""
-    found = re.search(re.escape(before) + r"\s+([-+\d.e]+)", printed)
+    found = re.search(re.escape(before) + r"\s+([-+]?\d+\.?\d*(?:e[-+]?\d+)?)", printed)
     assert found is not None, printed
     return float(found[1])
 
@@ -110,3 +110,10 @@ def test_a_network_finds_how_heat_spreads_from_the_equation_alone(tmp_path: Path
     printed = drawn_by("heat", tmp_path)
     assert number(printed, "relative error of the temperature") < 0.05
     assert number(printed, "relative error of the flow") < 0.15
+
+
+def test_differential_equations_are_fitted_through_their_solution(tmp_path: Path):
+    printed = drawn_by("lynx", tmp_path)
+    rates = [number(printed, f"{name} =") for name in "abcd"]
+    assert rates == pytest.approx([0.54, 0.0272, 0.796, 0.0237], rel=0.01)
+    assert number(printed, "Neural, fitted to 21 years: error") < number(printed, "LotkaVolterra, fitted to 21 years: error")
