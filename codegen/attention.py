@@ -138,12 +138,12 @@ def _accumulate(x: Blocks, left: Matrix, length: int, tile: str, into: Matrix, i
         with b.inside(over.block):
             base = b.arithmetic("add", x.at(into.start, (over.variable, into.step)), first)
             places = [x.at(base, (v, lanes)) for v in range(x.vectors)]
-            known: list[Operand] = [b.load(into.buffer, x.kind, place, lanes, mask) for place, mask in zip(places, masks, strict=True)]
+            known: list[Operand] = [x.load_keys(into.buffer, place, mask) for place, mask in zip(places, masks, strict=True)]
             for r, start in enumerate(starts):
                 element = b.splat(b.load(left.buffer, x.kind, b.arithmetic("add", start, over.variable)), lanes)
                 known = [b.fma(element, held[r][v], value) for v, value in enumerate(known)]
             for place, value, mask in zip(places, known, masks, strict=True):
-                b.store(into.buffer, place, value, mask)
+                x.store_keys(into.buffer, place, value, mask)
         b.close_loop(over)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tapeless.codegen import llvm, native
 from tapeless.codegen.loops_interpreter import run as interpret
 from tapeless.codegen.lower import lower_kernel
 from tapeless.ir.graph import Builder, Node
@@ -56,12 +57,13 @@ def test_other_vectors_of_the_gradient(target: str) -> None:
 
 @pytest.mark.parametrize("name", list(TARGETS))
 def test_code_for_every_target(name: str) -> None:
-    """Also without vectors; the loops run in their interpreter."""
+    """Also without vectors: there is machine code, and the loops run in their interpreter."""
     for node in (attention(2, 1, 5, 9, 3, 2, True, True, DType.F32), gradient(2, 1, 5, 9, 3, 2, True, True, DType.F32)):
         function, arrays = lower_kernel(node, TARGETS[name], 4), arrays_for(node.regions[0], 2)
         wanted = expected(node, arrays, 2)["y"]
         made, scratch = np.full(wanted.size, 99, np.float32), np.full(function.buffers[-1].bytes // 4, np.nan, np.float32)
         assert function.parts == 1
+        assert native.compile_object(llvm.module_text([llvm.function_text(function, TARGETS[name], linkage="")], TARGETS[name]), TARGETS[name])
         interpret(function, [*(array.reshape(-1) for array in arrays.values()), made, scratch], 2)
         np.testing.assert_allclose(made, wanted.reshape(-1), rtol=2e-5, atol=2e-5)
 
