@@ -15,7 +15,7 @@ from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.ir.graph import Builder, Graph, Value
 from tapeless.ir.types import DType, Tensor
 
-VALUE, DIRECTION = "c", "direction "
+VALUE, DIRECTION = "c", "direction_"
 
 
 def declared(name: str, shape: Sequence[int | str], bound: int | None = None) -> str:
@@ -29,8 +29,8 @@ def declared(name: str, shape: Sequence[int | str], bound: int | None = None) ->
 def derived(text: str, wanted: Sequence[str], dtype: DType, training: bool = True, second: bool = True) -> Graph:
     """The graph of a program's derivatives.
 
-    Its inputs are the program's and, for each wanted one, `direction NAME`. Its outputs are `NAME` for the gradient by each wanted
-    input, `c` among them, and `second NAME` for the derivative of all gradients along the directions, those of c aside.
+    Its inputs are the program's and, for each wanted one, `direction_NAME`. Its outputs are `NAME` for the gradient by each wanted
+    input, `c` among them, and `second_NAME` for the derivative of all gradients along the directions, those of c aside.
     """
     source = rewrite(load(text, "model.tl", dtype=dtype).forward[training], RULES)
     ports = [port for port in source.inputs if port.label in wanted]
@@ -66,7 +66,7 @@ def _again(first: Graph, along: Sequence[str], dtype: DType) -> Graph:
         if port.label != "total":
             builder.output(port.label, seen[port.value], "output")
     for label, value in wanted.items():
-        builder.output(f"second {label}", adjoints[value], "output")
+        builder.output(f"second_{label}", adjoints[value], "output")
     return without_dead_code(builder.graph())
 
 

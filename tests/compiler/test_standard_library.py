@@ -132,7 +132,7 @@ def test_derivatives_agree_with_central_differences(expression: str) -> None:
         low, high = TENSORS[name][1:] if name in TENSORS and name == port.label else (0.5, 1.5)
         inputs[port.key] = rng.uniform(low, high, shape) if port.value.type.dtype.is_float else rng.integers(0, 4, shape)
     found = run(graph, inputs, rows=ROWS)
-    moved = [name for name in found if not name.startswith("second ")]
+    moved = [name for name in found if not name.startswith("second_")]
     directions = {name: inputs[DIRECTION + name] for name in moved}
 
     def at(step: float) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def test_derivatives_agree_with_central_differences(expression: str) -> None:
     for name in moved:
         # The gradient's change along the directions is the Hessian times them, which is what `second` holds.
         slope = (ahead[name] - behind[name]) / (2 * step)
-        np.testing.assert_allclose(found[f"second {name}"], slope, rtol=2e-5, atol=2e-6 * max(1, np.abs(slope).max()), err_msg=name)
+        np.testing.assert_allclose(found[f"second_{name}"], slope, rtol=2e-5, atol=2e-6 * max(1, np.abs(slope).max()), err_msg=name)
     forward = derived(text, named, DType.F64, second=False)
     assert forward.outputs
     value = _loss(text)
