@@ -3,8 +3,8 @@
 python -m benchmarks.matmul [--peers] [--repeats N]
 
 Kernels are called from native code in a loop. The peak is measured around each sample, by a loop of independent
-multiply-adds in registers; medians of the shares are printed. Time is the process's own, as other work may share the
-processor. Peers (--peers) run in processes of their own, with the
+multiply-adds in registers; the best sample over the best peak among them is printed, as other work may share the
+processor: it can only slow a sample down. Products are timed by the process's own time. Peers (--peers) run in processes of their own, with the
 same peak: NumPy's OpenBLAS as it comes and with OPENBLAS_CORETYPE=SkylakeX, PyTorch's MKL as it comes and told that the
 processor is Intel's (docs: benchmarks compare peers tuned).
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,9 @@ from tapeless.codegen.lower import lower_kernel
 from tapeless.ir.graph import Builder, Node, Value
 from tapeless.ir.target import Target, host
 from tapeless.ir.types import DType, Tensor
+from tapeless.runtime.buffers import aligned
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 CUBES = (16, 32, 64, 128, 250, 256, 512, 1024, 2048)
 # (M, N, K, transpose A, transpose B) of the workloads' products.
@@ -40,7 +42,7 @@ STEPS = (
     (1024, 512, 128, False, False), (32, 512, 128, False, False),
 )  # fmt: skip
 CROWDED, PAD = 1024, 16  # elements: rows a multiple of CROWDED apart get PAD more, as the compiler's layout does
-SAMPLE = 0.02  # seconds
+SAMPLE = 0.001  # seconds
 
 
 def kernel(m: int, n: int, k: int, transpose_a: bool, leading: tuple[int, int, int]) -> Node:
@@ -108,12 +110,15 @@ def peak(target: Target) -> Callable[[], float]:
     loaded = native.load(native.compile_object(llvm.module_text(["\n".join(lines)], target), target), ["peak"])
     entry = loaded.function("peak", ctypes.c_void_p, ctypes.c_int64)
     memory = np.zeros(64, np.float32)
-    turns = 300_000
+    turns = 20_000
 
     def measure() -> float:
-        begun = time.process_time()
-        entry(memory.ctypes.data, turns)
-        return 2 * lanes * chains * turns / (time.process_time() - begun) / 1e9
+        best = float("inf")
+        for _ in range(10):
+            begun = time.perf_counter()
+            entry(memory.ctypes.data, turns)
+            best = min(best, time.perf_counter() - begun)
+        return 2 * lanes * chains * turns / best / 1e9
 
     measure.loaded = loaded  # type: ignore[attr-defined]
     return measure
@@ -124,31 +129,34 @@ def padded(columns: int) -> int:
 
 
 def share(case: tuple[int, int, int, bool, bool], measure: Callable[[], float], repeats: int) -> float:
-    """The median share of the peak. A transposed right operand is transposed anew in each turn, as a step does."""
+    """The share of the peak. A transposed right operand is transposed anew in each turn, as a step does."""
     m, n, k, transpose_a, transpose_b = case
     target, rng = host(), np.random.default_rng(0)
     lda, ldb, ldc = padded(m if transpose_a else k), padded(n), padded(n)
-    x = rng.normal(size=(k if transpose_a else m, lda)).astype(np.float32)
-    y = rng.normal(size=(k, ldb)).astype(np.float32)
-    r = np.zeros((m, ldc), np.float32)
+
+    def matrix(rows: int, columns: int) -> Array:
+        made = aligned(rows * columns * 4).view(np.float32).reshape(rows, columns)
+        made[...] = rng.normal(size=made.shape)
+        return made
+
+    x, y, r = matrix(k if transpose_a else m, lda), matrix(k, ldb), matrix(m, ldc)
     product = kernel(m, n, k, transpose_a, (lda, ldb, ldc))
     nodes, pointers = [product], [[a.ctypes.data for a in (x, y, r)]]
     if transpose_b:
-        z = rng.normal(size=(n, padded(k))).astype(np.float32)
+        z = matrix(n, padded(k))
         nodes, pointers = [transposition(n, k, (padded(k), ldb)), product], [[z.ctypes.data, y.ctypes.data], pointers[0]]
     run = repeated(nodes, target)
     run(pointers, 1)
     left = x[:, :m].T if transpose_a else x[:, :k]
     np.testing.assert_allclose(r[:, :n], left @ y[:, :n], rtol=1e-3, atol=1e-2)
     turns = max(1, int(SAMPLE * 1.5e11 / (2 * m * n * k)))
-    shares = []
+    best, top = 0.0, measure()
     for _ in range(repeats):
-        before = measure()
         begun = time.process_time()
         run(pointers, turns)
-        taken = time.process_time() - begun
-        shares.append(2 * m * n * k * turns / taken / 1e9 / max(before, measure()))
-    return statistics.median(shares)
+        best = max(best, 2 * m * n * k * turns / (time.process_time() - begun) / 1e9)
+        top = max(top, measure())
+    return best / top
 
 
 PEER = """
@@ -166,15 +174,15 @@ for n in sizes:
         x, y = torch.from_numpy(a), torch.from_numpy(b)
         z = torch.empty(n, n)
         call = lambda: torch.mm(x, y, out=z)
-    turns = max(1, int(0.02 * 1.5e11 / (2 * n**3)))
+    turns = max(1, int(0.001 * 1.5e11 / (2 * n**3)))
     call()
     best = []
-    for _ in range(7):
+    for _ in range(50):
         t = time.process_time()
         for _ in range(turns):
             call()
         best.append(time.process_time() - t)
-    print(2 * n**3 * turns / sorted(best)[3] / 1e9, flush=True)
+    print(2 * n**3 * turns / min(best) / 1e9, flush=True)
 """
 
 
@@ -192,24 +200,22 @@ def peers(measure: Callable[[], float]) -> Iterator[tuple[str, list[float]]]:
             ("MKL AVX-512", "torch", {"LD_PRELOAD": str(library)}),
         )
         for name, which, environment in ways:
-            before = measure()
+            top = max(measure() for _ in range(50))
             sizes = ",".join(map(str, CUBES))
             made = subprocess.run([sys.executable, "-c", PEER, which, sizes], env=os.environ | one | environment,
                                   capture_output=True, text=True, check=False)  # fmt: skip
             if made.returncode == 0:
-                here = max(before, measure())
-                yield name, [float(line) / here for line in made.stdout.split()]
+                top = max(top, *(measure() for _ in range(50)))
+                yield name, [float(line) / top for line in made.stdout.split()]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=50)
     options = parser.parse_args()
     measure = peak(host())
-    for _ in range(3):
-        measure()
-    print(f"peak {measure():.0f} GFLOP/s, one thread; shares of it\n")
+    print(f"peak {max(measure() for _ in range(50)):.0f} GFLOP/s, one thread; shares of it\n")
     columns: dict[str, list[Any]] = {"Tapeless": [share((n, n, n, False, False), measure, options.repeats) for n in CUBES]}
     columns["A transposed"] = [share((n, n, n, True, False), measure, options.repeats) for n in CUBES]
     columns["B transposed"] = [share((n, n, n, False, True), measure, options.repeats) for n in CUBES]

@@ -1,8 +1,8 @@
 """Matrix products: register tiles with the epilogue inside.
 
 C[M, N] = op(A)[M, K] B[K, N], or a stack of such products. A tile of C (rows times vectors) lives in registers while k runs; each step broadcasts
-one element of A for each row and multiplies it into the vectors of B. Operands stay where they are: no packing (with
-leading dimensions kept off multiples of 512 elements, direct access reaches the peak up to 1024 and beyond). Then the
+one element of A for each row and multiplies it into the vectors of B. Operands stay where they are: with leading
+dimensions kept off multiples of 512 elements, direct access reaches the peak; only of large ones are panels copied. Then the
 epilogue, any pointwise work over [M, N], turns the tile into what is stored. Each element of the product is one chain
 of multiply-adds in the order of k, whatever the tile: a row's bits do not depend on the count of rows.
 
@@ -31,10 +31,15 @@ INLINE_EPILOGUE = 160
 """Instructions up to which an epilogue is written out on the registers."""
 HELD_ROWS = 8
 """Rows at most of a tile whose rows may be fewer: their addresses, held at the last row, fit the integer registers."""
-LARGE_OPERAND, ROW_BLOCK = 2 << 20, 512 << 10
-"""Bytes of a left operand from which its rows are taken in blocks, and of a block: half of a second-level cache."""
-LONG_CHAIN, PARTIAL_ROWS = 512, 128
-"""Steps of k beyond which a large product is done in blocks of so many, and rows of a block then."""
+LARGE_OPERAND, PACKED_ROWS = 2 << 20, 512
+"""Bytes of a left operand from which its rows are taken in blocks, with operands packed, and rows of a block: two
+second-level caches; a block pays for the copy of a panel of B 32 times over, at a cycle for each of its elements."""
+LONG_CHAIN, PARTIAL_ROWS = 2048, 128
+"""Steps of k beyond which a large product is done in blocks of CHAIN_BLOCK, and rows of a block then: a panel of B with
+more of them leaves the second-level cache."""
+CHAIN_BLOCK = 512
+PACKED_TILES = 4
+"""Tiles of A packed together, which share lines where A lies transposed."""
 MULTIPLY_ADDS_PER_MICROSECOND = 7000
 """Vector multiply-adds: two a cycle at some 3.5 GHz."""
 
@@ -64,6 +69,16 @@ class _Partial:
     steps: tuple[Operand, Operand] | None = None
 
 
+@dataclass(frozen=True)
+class _Packed:
+    """Copies in scratch: at `right` a panel of B, rows a tile's width apart; at `left`, unless it is None, the block of
+    A from row `first` on, tile after tile, each a tile's height of elements for one k after the other."""
+
+    first: Operand
+    right: int
+    left: int | None
+
+
 def tiles_for(target: Target) -> list[Tile]:
     """Tiles whose accumulators and vectors of B leave two registers free."""
     room = target.registers - 2
@@ -80,7 +95,9 @@ def choose_tile(m: int, n: int, lanes: int, target: Target, *, vectors: int = 0,
         whole, rest = divmod(m, tile.rows)
         rows = whole * tile.rows / tile.share + (rest / Tile(rest, tile.vectors).share if rest else 0)
         text = (tile.rows + rest) * tile.vectors * (2 if columns % tile.vectors else 1)
-        return rows * -(-columns // tile.vectors) * tile.vectors * (1 + 0.001 * text)
+        # Loads for each multiply-add: vectors of B, and elements of A, of which two fit into a cycle.
+        loads = 1 / tile.rows + 0.5 / tile.vectors
+        return rows * -(-columns // tile.vectors) * tile.vectors * (1 + 0.2 * loads + 0.0005 * text)
 
     fitting = [tile for tile in tiles_for(target) if tile.rows <= min(max(1, m), most_rows)
                and tile.vectors in ((vectors,) if vectors else range(1, max(1, columns) + 1))]
@@ -139,6 +156,12 @@ class _Product:
         vectors = m * -(-n // self.lanes)
         work = vectors * k / MULTIPLY_ADDS_PER_MICROSECOND + vectors * self.epilogue_cost / 8000
         self.split_columns, self.parts = self.choose_parts(parts_for(work), -(-m // self.tile.rows), -(-n // self.width))
+        large = m * k * self.leaf.type.dtype.bytes > LARGE_OPERAND and n > self.width and not self.lead
+        self.long, self.packs = large and k > LONG_CHAIN, large and k <= LONG_CHAIN
+        self.packs_left = self.packs and self.transposed and self.m.known
+        if self.packs_left:
+            # Each part packs its own rows of A.
+            self.split_columns, self.parts = False, max(1, min(self.parts, m // (PACKED_ROWS // 2)))
         if self.lead:
             for size in self.lead:
                 work *= size.at(capacity)
@@ -146,6 +169,8 @@ class _Product:
         self.scratch = False
         self.partial: _Partial | None = None
         self.partial_elements = 0
+        self.packed: _Packed | None = None
+        self.packed_elements = 0
         self.builder = Builder(target)
 
     @property
@@ -179,37 +204,89 @@ class _Product:
             self.rows_range = part_range(b, self.m_extent, self.parts, self.tile.rows)
             self.row_blocks(index_constant(0), self.n_extent)
         buffers = self.buffers
-        if self.scratch or self.partial_elements:
-            size = (self.tile.rows * self.width + self.partial_elements) * self.leaf.type.dtype.bytes
+        if self.scratch or self.partial_elements or self.packed_elements:
+            size = (self.tile.rows * self.width + self.partial_elements + self.packed_elements) * self.leaf.type.dtype.bytes
             buffers = (*buffers, Buffer("scratch", self.kind, "scratch", -(-size // 64) * 64))
         return Function(self.node.attrs["name"], buffers, self.parts, tuple(b.block))
 
     def row_blocks(self, start: Operand, stop: Operand) -> None:
-        """All column tiles for a block of rows of A that stays in the second-level cache, then for the next; a smaller A
-        stays there as a whole."""
+        """All column tiles for a block of rows of A, then for the next; a smaller A is one block, and as it lies."""
         b, height = self.builder, self.tile.rows
-        length, bytes_ = self.k.at(self.capacity), self.leaf.type.dtype.bytes
-        if length * bytes_ * self.m.at(self.capacity) <= LARGE_OPERAND or self.n.at(self.capacity) <= self.width:
+        if not self.long and not self.packs:
             self.columns(start, stop)
             return
-        # Rows of a transposed A are short pieces of many lines: they profit from a length on.
-        long = length > (LONG_CHAIN if self.transposed else 2 * LONG_CHAIN)
-        rows = max(1, ROW_BLOCK // (bytes_ * (LONG_CHAIN if long else length)) // height) * height
-        if long:
-            rows = max(height, min(rows, PARTIAL_ROWS // height * height))
+        group = height if self.long else PACKED_TILES * height
+        rows = max(group, (PARTIAL_ROWS if self.long else PACKED_ROWS) // group * group)
         first, last = self.rows_range
         loop = b.open_loop(first, last, rows)
         with b.inside(loop.block):
             end = b.arithmetic("add", loop.variable, index_constant(rows))
             self.rows_range = (loop.variable, b.arithmetic("min", end, last))
-            if long:
+            if self.long:
                 self.chain_blocks(rows, start, stop)
             else:
-                self.columns(start, stop)
+                self.packed_block(rows, start, stop)
+        b.close_loop(loop)
+
+    def packed_block(self, rows: int, start: Operand, stop: Operand) -> None:
+        """Panels of B, and a block of A that would be read column by column, are copied to where tiles read them in
+        sequence."""
+        height, length = self.tile.rows, self.k.at(self.capacity)
+        first, last = self.rows_range
+        right, left = height * self.width, height * self.width + length * self.width
+        self.packed = _Packed(first, right, left if self.packs_left else None)
+        self.packed_elements = length * self.width + (rows * length + self.lanes if self.packs_left else 0)
+        if self.packs_left:
+            self.pack_left(first, last)
+        self.columns(start, stop)
+        self.packed = None
+
+    def pack_left(self, first: Operand, last: Operand) -> None:
+        """The block of A, a few tiles at a time: all that a line holds is taken at once."""
+        b, height = self.builder, self.tile.rows
+        whole = b.first(index_constant(height), self.lanes)
+        group = b.open_loop(first, last, PACKED_TILES * height)
+        with b.inside(group.block):
+            tiles: list[tuple[Operand, Operand, Operand]] = []
+            for tile in range(PACKED_TILES):
+                i = b.arithmetic("add", group.variable, index_constant(tile * height))
+                left = b.arithmetic("min", b.arithmetic("sub", last, i), index_constant(height))
+                tiles.append((b.first(left, self.lanes), b.arithmetic("add", self.a_start, i), self.left_tile(i)))
+            steps = b.open_loop(index_constant(0), self.k_extent, 1)
+            with b.inside(steps.block):
+                row = b.arithmetic("mul", steps.variable, self.lda_step)
+                step = b.arithmetic("mul", steps.variable, index_constant(height))
+                for here, source, into in tiles:
+                    value = b.load(self.buffers[self.a].name, self.kind, b.arithmetic("add", row, source), self.lanes, here)
+                    b.store("scratch", b.arithmetic("add", step, into), value, whole)
+            b.close_loop(steps)
+        b.close_loop(group)
+
+    def left_tile(self, i: Operand) -> Operand:
+        """Where row i of the packed tiles of A begins; fewer rows than a tile's may start within one."""
+        b, packed, height = self.builder, self.packed, index_constant(self.tile.rows)
+        assert packed is not None and packed.left is not None
+        row = b.arithmetic("sub", i, packed.first)
+        whole = b.arithmetic("mul", b.arithmetic("div", row, height), height)
+        within = b.arithmetic("add", b.arithmetic("sub", row, whole), index_constant(packed.left))
+        return b.arithmetic("add", b.arithmetic("mul", whole, self.k_extent), within)
+
+    def pack_right(self, j: Operand, masks: tuple[Operand | None, ...]) -> None:
+        """The panel of B at column j, into scratch."""
+        b, packed = self.builder, self.packed
+        assert packed is not None
+        loop = b.open_loop(index_constant(0), self.k_extent, 1)
+        with b.inside(loop.block):
+            source = b.arithmetic("add", b.arithmetic("mul", loop.variable, self.ldb_step), b.arithmetic("add", self.b_start, j))
+            into = b.arithmetic("add", b.arithmetic("mul", loop.variable, index_constant(self.width)), index_constant(packed.right))
+            for v, mask in enumerate(masks):
+                shift = index_constant(v * self.lanes)
+                value = b.load(self.buffers[self.b_place].name, self.kind, b.arithmetic("add", source, shift), self.lanes, mask)
+                b.store("scratch", b.arithmetic("add", into, shift), value)
         b.close_loop(loop)
 
     def chain_blocks(self, rows: int, start: Operand, stop: Operand) -> None:
-        """The rows' products LONG_CHAIN steps of k at a time, as much as stays in cache; in between, tiles lie in
+        """The rows' products CHAIN_BLOCK steps of k at a time, as much as stays in cache; in between, tiles lie in
         scratch. Each element is one chain of multiply-adds still: the bits are the same."""
         b = self.builder
         row_length = -(-self.n.at(self.capacity) // self.width) * self.width
@@ -219,9 +296,9 @@ class _Product:
         with b.inside(clear.block):
             b.store("scratch", clear.variable, Constant(0.0, vector(self.kind, self.lanes)))
         b.close_loop(clear)
-        turn = b.open_loop(index_constant(0), self.k_extent, LONG_CHAIN)
+        turn = b.open_loop(index_constant(0), self.k_extent, CHAIN_BLOCK)
         with b.inside(turn.block):
-            end = b.arithmetic("min", b.arithmetic("add", turn.variable, index_constant(LONG_CHAIN)), self.k_extent)
+            end = b.arithmetic("min", b.arithmetic("add", turn.variable, index_constant(CHAIN_BLOCK)), self.k_extent)
             self.partial = replace(partial, steps=(turn.variable, end))
             self.columns(start, stop)
         b.close_loop(turn)
@@ -292,6 +369,8 @@ class _Product:
 
     def row_tiles(self, j: Operand, masks: tuple[Operand | None, ...]) -> None:
         b, height = self.builder, self.tile.rows
+        if self.packed is not None:
+            self.pack_right(j, masks)
         start, stop = self.rows_range
         if isinstance(start, Constant) and isinstance(stop, Constant):
             whole = int(stop.value) // height * height  # type: ignore[arg-type]
@@ -368,22 +447,28 @@ class _Product:
         type = vector(self.kind, lanes)
         zero = Constant(0.0, type)
         offsets = self.row_offsets(i, rows, left)
+        left_name, left_step = self.buffers[self.a].name, self.lda_step if self.transposed else index_constant(1)
+        right_name, right_step, right_masks = self.buffers[self.b_place].name, self.ldb_step, masks
         b_start = b.arithmetic("add", self.b_start, j)
+        if self.packed is not None:
+            right_name, right_step, right_masks = "scratch", index_constant(self.width), (None,) * vectors
+            b_start = index_constant(self.packed.right)
+            if self.packed.left is not None:
+                left_name, left_step = "scratch", index_constant(self.tile.rows)
         first, last = steps or (index_constant(0), self.k_extent)
         loop = b.open_loop(first, last, 1, known or (zero,) * (rows * vectors))
         with b.inside(loop.block):
             k = loop.variable
-            b_base = b.arithmetic("add", b.arithmetic("mul", k, self.ldb_step), b_start)
-            right = [b.load(self.buffers[self.b_place].name, self.kind,
-                            b.arithmetic("add", b_base, index_constant(v * lanes)), lanes, mask)
-                     for v, mask in enumerate(masks)]
-            a_base = b.arithmetic("mul", k, self.lda_step) if self.transposed else k
+            b_base = b.arithmetic("add", b.arithmetic("mul", k, right_step), b_start)
+            right = [b.load(right_name, self.kind, b.arithmetic("add", b_base, index_constant(v * lanes)), lanes, mask)
+                     for v, mask in enumerate(right_masks)]
+            a_base = b.arithmetic("mul", k, left_step)
             yields: list[Operand] = []
             common = b.arithmetic("add", a_base, offsets[0][0])
             for row, (base, distance) in enumerate(offsets):
                 index = b.arithmetic("add", common if base is offsets[0][0] else b.arithmetic("add", a_base, base),
                                      index_constant(distance))
-                element = b.splat(b.load(self.buffers[self.a].name, self.kind, index), lanes)
+                element = b.splat(b.load(left_name, self.kind, index), lanes)
                 for v in range(vectors):
                     yields.append(b.fma(element, right[v], loop.parameters[row * vectors + v]))
         results = b.close_loop(loop, yields)
@@ -392,6 +477,9 @@ class _Product:
     def row_offsets(self, i: Operand, rows: int, left: Operand | None) -> list[tuple[Operand, int]]:
         """Where each row of op(A) starts: an index computed before the loop, and a known distance from it."""
         b = self.builder
+        if self.packed is not None and self.packed.left is not None:
+            base = self.left_tile(i)
+            return [(base, row) for row in range(rows)]
         step = index_constant(1) if self.transposed else self.lda_step
         if left is None and isinstance(step, Constant):
             base = b.arithmetic("add", self.a_start, b.arithmetic("mul", i, step))

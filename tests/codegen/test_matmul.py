@@ -151,7 +151,8 @@ def test_stacks_of_products(flip):
 @pytest.mark.parametrize("chain", (5, 1000))
 @pytest.mark.parametrize("flip", (False, True))
 def test_blocks_of_rows(flip, chain, monkeypatch):
-    """A left operand beyond the cache is taken in blocks of rows, a long chain in steps: the same bits as all at once."""
+    """A left operand beyond the cache is taken in blocks of rows, packed, or a long chain in steps: the same bits as all
+    at once."""
     from tapeless.codegen import matmul
 
     for m, n, k in ((37, 70, 9), (64, 33, 20), (BATCH, 100, 16), (200, 300, BATCH)):
@@ -167,7 +168,9 @@ def test_blocks_of_rows(flip, chain, monkeypatch):
             whole = run_compiled(node, arrays, rows, capacity=64)["r"]
             with monkeypatch.context() as patch:
                 patch.setattr(matmul, "LARGE_OPERAND", 0)
-                patch.setattr(matmul, "ROW_BLOCK", 600)
+                patch.setattr(matmul, "PACKED_ROWS", 24)
+                patch.setattr(matmul, "PARTIAL_ROWS", 24)
+                patch.setattr(matmul, "CHAIN_BLOCK", 5)
                 patch.setattr(matmul, "LONG_CHAIN", chain)
                 check(node, rows, capacity=64)
                 assert run_compiled(node, arrays, rows, capacity=64)["r"].tobytes() == whole.tobytes()
