@@ -39,7 +39,8 @@ def lay_out(graph: Graph) -> Graph:
 def packed_operands(graph: Graph) -> Graph:
     """Puts operands in memory as products and indexing want them.
 
-    The right operand of a product that would be read column by column is transposed ahead of it; what costs nothing to
+    The right operand of a product that would be read column by column is transposed ahead of it, or the product is
+    made the other way round (see `_turned`); what costs nothing to
     compute, and so has no place in memory, is copied for those that read it at places of their own; so are weights
     whose rows would crowd a product's cache (see `leading`).
     """
@@ -65,15 +66,29 @@ def packed_operands(graph: Graph) -> Graph:
             here = {value: seen[value] for value in node.operands}
         if node.op == "matmul" and node.attrs["transpose_b"]:
             left, right = (here[value] for value in node.operands)
-            if right not in transposed:
-                perm = last_two_swapped(right.type.rank)
-                transposed[right] = builder.emit("transpose", right, name=f"{right.name}.T", span=node.span, perm=perm)
-            attrs = {"transpose_a": node.attrs["transpose_a"], "transpose_b": False}
-            seen[node.result] = builder.emit("matmul", left, transposed[right], name=node.result.name, span=node.span, **attrs)
+            perm, name = last_two_swapped(right.type.rank), node.result.name
+            turned = _turned(node)
+            moved = left if turned else right
+            if moved not in transposed and not (turned and node.attrs["transpose_a"]):
+                transposed[moved] = builder.emit("transpose", moved, name=f"{moved.name}.T", span=node.span, perm=perm)
+            if turned:
+                other = left if node.attrs["transpose_a"] else transposed[left]
+                product = builder.emit("matmul", right, other, name=f"{name}.T", span=node.span, transpose_a=False, transpose_b=False)
+                seen[node.result] = builder.emit("transpose", product, name=name, span=node.span, perm=perm)
+            else:
+                attrs = {"transpose_a": node.attrs["transpose_a"], "transpose_b": False}
+                seen[node.result] = builder.emit("matmul", left, transposed[right], name=name, span=node.span, **attrs)
         else:
             builder.copy_nodes([node], here)
             seen.update((value, here[value]) for value in node.results)
     return with_outputs(builder, graph, seen)
+
+
+def _turned(node: Node) -> bool:
+    """Whether a b^T is better made as (b a^T)^T: where b is much larger than what is then transposed, as the windows of a
+    convolution are in the gradient of its kernel."""
+    left, right = (value.type.count(MANY_ROWS) for value in node.operands)
+    return right >= 2 * ((0 if node.attrs["transpose_a"] else left) + node.result.type.count(MANY_ROWS))
 
 
 def _needs_copy(graph: Graph, user: Node, value: Value) -> bool:

@@ -7,6 +7,7 @@ right side is the more accurate. No rule drops a NaN that a user's arithmetic wo
 
 from __future__ import annotations
 
+from tapeless.compiler.passes.contraction import CONTRACTION
 from tapeless.compiler.passes.rewriter import Rewriter, Rule
 from tapeless.ir.graph import Node, Value
 from tapeless.ir.ops.product import last_two_swapped
@@ -376,9 +377,10 @@ def _expm1(b: Rewriter, node: Node) -> Value | None:
     return b.emit("expm1", inner.operands[0]) if inner and b.number(node.operands[1]) == 1.0 else None
 
 
-# Forms that are more accurate or cannot overflow. They run on the forward graph before it is differentiated, so that
+# Forms that are more accurate or cannot overflow, and products of matrices for what is one. They run on the forward graph before it is differentiated, so that
 # derivatives are of the stable form.
 STABLE: tuple[Rule, ...] = (
+    *CONTRACTION,
     Rule("log of a sum of exponentials", ("log",), _log_of_sum, lambda b, x, y, r, k: b.emit("log", b.emit("sum", b.emit("exp", x), axes=(1,)))),
     Rule(
         "softmax",
