@@ -298,9 +298,9 @@ def test_orthogonal(shape: tuple[int, ...]) -> None:
 
 def test_plain_starting_values() -> None:
     text = "model M:\n    input x: [batch, 1]\n"
-    text += "".join(f"    param {name}: [3, 4] ~ {how}\n" for name, how in [("a", "zeros"), ("b", "ones"), ("d", "identity_matrix(2)"), ("e", "sparse(0.5)")])
-    state = started(model(text + "    output y = x + sum(a + b + d + e)\n"))
-    assert (state["a"] == 0).all() and (state["b"] == 1).all() and (state["d"] == 2 * np.eye(3, 4)).all()
+    text += "".join(f"    param {name}: [3, 4] ~ {how}\n" for name, how in [("a", "zeros"), ("b", "ones"), ("d", "identity_matrix(2)"), ("e", "sparse(0.5)"), ("f", "constant_value(0.3)")])
+    state = started(model(text + "    output y = x + sum(a + b + d + e + f)\n"))
+    assert (state["a"] == 0).all() and (state["b"] == 1).all() and (state["d"] == 2 * np.eye(3, 4)).all() and (state["f"] == 0.3).all()
     assert ((state["e"] == 0).sum(axis=0) == 2).all()
 
 
