@@ -30,7 +30,7 @@ BINARY = ("add", "sub", "mul", "maximum", "minimum", "div", "atan2", "pow")
 REDUCTIONS = ("sum", "prod", "max", "min", "logsumexp")
 RECURRENCES = ("cumsum", "cumprod", "linear_scan")
 KINDS = ("unary", "positive", "binary", "matmul", "reduce", "normalise", "select", "pick", "transpose", "reshape", "gather", "arc", "polygamma",
-         "cut", "join", "recur", "stack", "factor", "slide", "overlap")  # fmt: skip
+         "cut", "join", "recur", "stack", "factor", "slide", "overlap", "attend")  # fmt: skip
 STEPPING = ("step_function", "order", "remainder", "place")
 
 
@@ -267,6 +267,20 @@ class Grower:
         n = value.type.shape[-1]
         assert isinstance(n, int)
         return self.small(self.b.emit("add", self.b.emit("gather", self.param((5, n)), self.k), value))
+
+    def attend(self, value: Value) -> Value:
+        """Two heads of queries to one of keys; some rows see fewer keys than there are, or none."""
+        if value.type.rank != 2:
+            return self.unary(value)
+        b, (rows, n) = self.b, value.type.shape
+        assert isinstance(n, int)
+        queries, m = self.draw(st.integers(1, 3)), self.draw(st.sampled_from(WIDTHS))
+        q = b.broadcast_to(self.small(value), (rows, 2, queries, n), (0, 3))
+        k, v = self.param((1, n, m), stretch=True), b.broadcast_to(self.small(value), (rows, 1, m, n), (0, 3))
+        v = b.emit("add", v, self.param((1, m, n), stretch=True))
+        lengths = (self.k,) if self.draw(st.booleans()) else ()
+        made = b.emit("attention", q, k, v, *lengths, causal=self.draw(st.booleans()), scale=0.5)
+        return self.small(b.emit("sum", made, axes=(1, 2)))
 
     def graph(self) -> Graph:
         for _ in range(self.draw(st.integers(1, 9))):
