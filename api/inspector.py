@@ -11,7 +11,6 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Set
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tapeless.cache import stage_folders
 from tapeless.codegen.image import Image
@@ -20,10 +19,8 @@ from tapeless.formulas import Formulas
 from tapeless.ir import text as ir_text
 from tapeless.ir.graph import Graph, Node, Span, Value
 from tapeless.ir.types import IRTypeError
+from tapeless.pipeline import Pipeline, target_named
 from tapeless.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from tapeless.pipeline import Pipeline
 
 GRAPH_STAGES = ("forward", "backward", "update", "simplified", "fused", "scheduled")
 
@@ -35,6 +32,7 @@ class Inspection:
         self._pipeline = pipeline
         self._batch = batch
         self._target = target
+        target_named(target)  # refused here, whether or not a stage asks for it
         self._sources = _Sources(pipeline)
 
     def graph(self, stage: str, entry: str | None = None) -> Graph:

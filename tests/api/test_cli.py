@@ -126,6 +126,7 @@ def test_from_text_to_predictions(tapeless, here):
         (["check", "digits.tl", "--model", "Letters"], "Letters"),
         (["inspect", "digits.tl", "--stage", "llvm", "--dot"], "the stage 'llvm' is not a graph"),
         (["inspect", "digits.tl", "--entry", "fly"], "there is no entry 'fly'"),
+        (["inspect", "digits.tl", "--target", "fly"], "there is no target 'fly'"),
         (["build", "digits.tl", "--target", "abacus"], "there is no target 'abacus'"),
         (["build", "digits.tl", "--out", "digits.npz/dist"], "can't be written"),
         (["check", "broken.tl"], "error["),

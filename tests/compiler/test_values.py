@@ -488,3 +488,11 @@ def test_repeat_is_for_with_turns_alike() -> None:
     a, b = started(one), started(two)
     assert all((a[name] == b[name]).all() for name in a)
     np.testing.assert_array_equal(ran(one.forward[False], a, {"x": X})["y"], ran(two.forward[False], b, {"x": X})["y"])
+
+
+def test_the_name_of_a_metric_stands_for_its_value() -> None:
+    text = "model M:\n    input x: [batch, 3]\n    metric p = sum(x * x) / sum(x) total\n    metric q = mean(x)\n    metric f = 2 * p + q\n"
+    x = np.arange(1.0, 7.0).reshape(2, 3)
+    found = evaluated(text, x=x, rows=2)
+    np.testing.assert_allclose(found["f"], 2 * (x * x).sum() / x.sum() + x.mean(), rtol=1e-6)
+    assert {"f~0.numerator", "f~0.denominator"} <= found.keys()
