@@ -186,9 +186,11 @@ def predict(
 @click.option(
     "--out", metavar="FILE", type=click.Path(path_type=Path), help="A .npz file for the gradients themselves."
 )
+@click.option("--formulas", is_flag=True, help="Print the derivatives first, as simplified formulas below the lines they are of.")
 def grad(
     file: Path, sizes: tuple[str, ...], model: str | None, dtype: str, threads: int | None, no_cache: bool, seed: int,
     data_files: tuple[str, ...], columns: tuple[str, ...], weights: str | None, out: Path | None,
+    formulas: bool,
 ) -> None:  # fmt: skip
     """Prints the size of every parameter's gradient over a set of data, taken as one batch."""
     import numpy as np
@@ -201,6 +203,8 @@ def grad(
     if weights:
         program.load(weights)
     gradients = program.gradients(data)
+    if formulas:
+        click.echo(loaded.sized_for(data).inspect(dtype).backward_formulas())
     width = max(map(len, gradients), default=0)
     for name, gradient in gradients.items():
         norm = float(np.linalg.norm(gradient.astype(np.float64)))

@@ -9,7 +9,7 @@ import difflib
 import html
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 
 from tapeless.cache import stage_folders
@@ -59,7 +59,7 @@ class Inspection:
         as the text that parses back to the identical graph."""
         if stage in GRAPH_STAGES:
             graph = self.graph(stage, entry)
-            return annotated(graph, self._sources) if source else ir_text.write(graph)
+            return self._annotated(stage, graph) if source else ir_text.write(graph)
         printers: dict[str, Callable[[str], str]] = {
             "ast": lambda entry: self._pipeline.syntax(),
             "loops": self._loops,
@@ -71,6 +71,21 @@ class Inspection:
         if stage not in printers:
             raise UserError(f"there is no stage {stage!r}; there are {', '.join([*GRAPH_STAGES, *printers])}")
         return printers[stage](entry or "train_step")
+
+    def backward_formulas(self) -> str:
+        """The backward half alone, as formulas."""
+        text = self.stage("backward")
+        return text[max(text.find("  # ---- backward"), 0) :].rpartition("\n\n")[0] + "\n"
+
+    def _annotated(self, stage: str, graph: Graph) -> str:
+        """The graph's formulas; where derivatives stand, how many operations they are before and after simplification."""
+        if stage in ("forward", "backward"):
+            self._sources.derived = _by_line(self._pipeline.model.derived)
+        back = _simplified(*self._pipeline.backward_operations()) if stage == "backward" else ""
+        try:
+            return annotated(graph, self._sources, back)
+        finally:
+            self._sources.derived = {}
 
     def dot(self, stage: str, entry: str | None = None) -> str:
         """A stage that is a graph, drawn: text for Graphviz."""
@@ -126,13 +141,15 @@ class _Sources:
         source = pipeline.model.source
         self.main = source.file
         self._lines = {source.file: source.text.splitlines()}
+        self.derived: dict[tuple[str, int], str] = {}  # remarks on derivatives, by file and line
 
     def heading(self, span: Span) -> str:
         """The comment before the nodes of a line."""
         lines = self._of(span.file)
         text = lines[span.line - 1].rstrip() if 0 < span.line <= len(lines) else ""
         place = str(span.line) if span.file == self.main else f"{Path(span.file).name}:{span.line}"
-        return f"# {place} | {text}"
+        remark = self.derived.get((span.file, span.line))
+        return f"# {place} | {text}" + (f"  -- derivative{remark}" if remark else "")
 
     def _of(self, file: str) -> list[str]:
         if file not in self._lines:
@@ -142,9 +159,22 @@ class _Sources:
         return self._lines[file]
 
 
-def annotated(graph: Graph, sources: _Sources) -> str:
-    """A graph as formulas, below the source lines they come from."""
-    return "\n".join(_graph_lines(graph, sources, "", _primal(graph))) + "\n"
+def annotated(graph: Graph, sources: _Sources, back: str = "") -> str:
+    """A graph as formulas, below the source lines they come from; `back` is a remark on its backward half."""
+    return "\n".join(_graph_lines(graph, sources, "", _primal(graph), back=back)) + "\n"
+
+
+def _by_line(derived: Mapping[Span, tuple[int, int]]) -> dict[tuple[str, int], str]:
+    """Remarks for lines with derivatives, those of one line added up."""
+    sums: dict[tuple[str, int], tuple[int, int]] = {}
+    for span, (asked, written) in derived.items():
+        known = sums.get((span.file, span.line), (0, 0))
+        sums[span.file, span.line] = (known[0] + asked, known[1] + written)
+    return {place: _simplified(*counts) for place, counts in sums.items()}
+
+
+def _simplified(asked: int, left: int) -> str:
+    return f": {asked} operations, {left} after simplification"
 
 
 def _primal(graph: Graph) -> set[Value]:
@@ -156,7 +186,8 @@ def _primal(graph: Graph) -> set[Value]:
 
 
 def _graph_lines(
-    graph: Graph, sources: _Sources, indent: str, primal: Set[Value] = frozenset(), last: tuple[str, int] | None = None
+    graph: Graph, sources: _Sources, indent: str, primal: Set[Value] = frozenset(), last: tuple[str, int] | None = None,
+    back: str = "",
 ) -> Iterator[str]:
     """`primal` holds the values of the forward half, if a backward one follows; `last` is the line shown last."""
     inner = indent + "  "
@@ -167,8 +198,8 @@ def _graph_lines(
     phase = None
     for node, formula in Formulas(graph).lines():
         if primal and primal.isdisjoint(node.results):
-            primal = set()
-            yield from ("", f"{inner}# ---- backward: from the loss to the parameters")
+            primal, sources.derived = set(), {}  # the remarks are on the forward half
+            yield from ("", f"{inner}# ---- backward: from the loss to the parameters{back}")
             last = None
         if node.attrs.get("phase", phase) != phase:
             phase = node.attrs["phase"]

@@ -75,6 +75,10 @@ class Pipeline:
         self._require("backward")
         return self._differentiated(entries.backward)
 
+    def backward_operations(self) -> tuple[int, int]:
+        """Operations of the backward half, before and after simplification."""
+        return entries.backward_operations(self.model)
+
     def entry(self, name: str) -> Graph:
         """An entry point, as differentiation and the front end leave it. UserError if there is none of that name."""
         if name not in entries.ENTRIES:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tapeless.compiler.differentiate import differentiate
-from tapeless.compiler.passes.rewriter import Rewriter, rewritten_inside, without_dead_code
+from tapeless.compiler.passes.rewriter import FREE, Rewriter, rewritten_inside, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.compiler.passes.scans import merge_scans, products_outside
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
@@ -33,17 +33,31 @@ def backward(model: Model) -> Graph:
 
     Raises DifferentiationError where the loss depends on a parameter through an operation without a derivative.
     """
+    return _backward(model)[0]
+
+
+def backward_operations(model: Model) -> tuple[int, int]:
+    """How many operations the sweep back from the loss asks for, and how many are left of them when they are simplified."""
+    graph, asked = _backward(model)
+    forward = graph.ancestors(port.value for port in graph.outputs if port.role != "gradient")
+    return asked, sum(node.op not in FREE and forward.isdisjoint(node.results) for node in graph.nodes)
+
+
+def _backward(model: Model) -> tuple[Graph, int]:
+    """The graph, and the number of operations that the sweep asked for."""
     source = _stable(model.forward[True], model.dtype)
     builder = Rewriter("backward", model.dtype, ALGEBRA)
     seen = _copy(builder, source)
     frozen = {slot.name for slot in model.slots if slot.frozen}
     trained = [port for port in source.inputs if port.role == "param" and port.label not in frozen]
+    before = builder.asked
     adjoints = differentiate(builder, source, seen, source.output("loss").value, [port.value for port in trained])
+    asked = builder.asked - before
     for port in source.outputs:
         builder.output(port.label, seen[port.value], port.role, port.span)
     for port in trained:
         builder.output(port.label, adjoints[port.value], "gradient", port.span)
-    return renamed(without_dead_code(merge_scans(builder.graph())), _adjoint_names(adjoints))
+    return renamed(without_dead_code(merge_scans(builder.graph())), _adjoint_names(adjoints)), asked
 
 
 def train_step(model: Model) -> Graph:

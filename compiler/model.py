@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, ProgramErrors, Source
@@ -66,6 +66,7 @@ class Model:
     settings: Settings
     sources: tuple[Source, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
+    derived: Mapping[Span, tuple[int, int]] = field(default_factory=dict)  # of `grad` and its kin: see Emitter
 
 
 def load(text: str, file: str = "model.tl", *, sizes: Mapping[str, int | float] | None = None, dtype: DType = DType.F32,
@@ -100,6 +101,7 @@ def _load(source: Source, sizes: dict[str, int | float], dtype: DType, model: st
     program.diagnostics = found
     program.reported = {(fault.code, fault.span) for fault in found}
     training = program.forward(True)
+    derived = program.emitter.derived
     evaluation = program.forward(False)
     program.check_sizes()
     section = _section(module, definition, program)
@@ -131,6 +133,7 @@ def _load(source: Source, sizes: dict[str, int | float], dtype: DType, model: st
         settings=_settings(plan),
         sources=tuple(sources.values()),
         warnings=tuple(fault for fault in found if fault.severity == "warning"),
+        derived=derived,
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tapeless.compiler.differentiate import differentiate
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.record import BEFORE
-from tapeless.compiler.passes.rewriter import Rewriter, computation, without_dead_code
+from tapeless.compiler.passes.rewriter import FREE, Rewriter, computation, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.ir.graph import Graph, Node, Value
 from tapeless.ir.types import Rows
@@ -24,10 +24,12 @@ _X, _SEED, _DIRECTION = "<x>", "<seed>", "<direction>"
 
 @dataclass(frozen=True)
 class Part:
-    """A graph with one output, and the values of the graph under construction that its inputs stand for."""
+    """A graph with one output, and the values of the graph under construction that its inputs stand for. `asked` is the number of
+    operations that differentiation has asked for so far."""
 
     graph: Graph
     bindings: Mapping[str, Value]
+    asked: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,13 +142,18 @@ class Derivatives:
 
     def written(self, part: Part, like: Value) -> Value:
         """Write a part's nodes into the emitter's graph, but for those that are there already; its result, shaped `like`."""
-        record = self.record
+        record, written = self.record, 0
         seen = {port.value: part.bindings[port.label] for port in part.graph.inputs}
         for node in part.graph.nodes:
             operands = tuple(seen[value] for value in node.operands)
             record.update()
             known = record.made.get(computation(node.op, operands, node.attrs, node.regions))
             seen.update(zip(node.results, known or self.emitter.copied(node, operands), strict=True))
+            written += not known and node.op not in FREE
+        if self.emitter.span is not None:
+            derived = self.emitter.root.derived
+            before = derived.get(self.emitter.span, (0, 0))
+            derived[self.emitter.span] = (before[0] + part.asked, before[1] + written)
         made = seen[part.graph.outputs[0].value]
         return made if made.type.shape == like.type.shape else self.emitter.emit("reshape", made, shape=like.type.shape)
 
@@ -168,7 +175,7 @@ def _gradient(part: Part, by: str, weight: str | None) -> Part:
     builder = Rewriter("derivative", source.dtype, ALGEBRA)
     seen = {port.value: builder.input(port.label, port.value.type, port.role) for port in graph.inputs}
     builder.copy_nodes(graph.nodes, seen)
-    wanted = graph.input(by).value
+    before, wanted = builder.asked, graph.input(by).value
     adjoints = differentiate(builder, graph, seen, graph.outputs[0].value, [wanted])
     builder.output("result", adjoints[wanted], "result")
-    return Part(without_dead_code(builder.graph()), part.bindings)
+    return Part(without_dead_code(builder.graph()), part.bindings, part.asked + builder.asked - before)

@@ -55,6 +55,7 @@ class Emitter:
         self.totals: dict[Value, tuple[Value, Value]] = {}  # of a quotient of sums over the batch, numerator and denominator
         self.indexed: set[Value] = set()  # the values of a line with index variables: an axis for each variable of it
         self.count = 0
+        self.derived: dict[Span, tuple[int, int]] = {}  # of derivatives, by place: operations asked for, operations written
 
     def use(self, builder: Builder) -> None:
         """Emit into this builder."""

@@ -21,6 +21,8 @@ from tapeless.ir.types import DType
 Apply = Callable[["Rewriter", Node], Value | None]
 COMMUTATIVE = frozenset({"add", "mul", "maximum", "minimum", "eq", "ne", "logical_and", "logical_or"})
 BUDGET = 100
+# No work of their own: a count of operations leaves them out.
+FREE = frozenset({"constant", "broadcast", "iota", "count"})
 
 
 class RewriteLoop(Exception):
@@ -61,6 +63,7 @@ class Rewriter(Builder):
         self._producers: dict[Value, Node] = {}
         self._trying: list[str] = []
         self.fired: set[str] = set()
+        self.asked = 0  # operations that were to be emitted, before any simplification
 
     @property
     def depth(self) -> int:
@@ -88,6 +91,8 @@ class Rewriter(Builder):
         names: Sequence[str] = (),
         span: Span | None = None,
     ) -> tuple[Value, ...]:
+        if not self._trying and op not in FREE:
+            self.asked += 1
         key = computation(op, operands, attrs, regions)
         if key in self._made:
             return self._made[key]

@@ -1,12 +1,14 @@
 """Every stage can be read, and every stage that is a graph parses back to the identical graph and runs."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import tapeless
-from tapeless.cli import STAGES
+from tapeless.cli import STAGES, commands
 from tapeless.inspector import GRAPH_STAGES, operation_text
 from tapeless.interpreting import run_file
 from tapeless.ir import text as ir_text
@@ -72,3 +74,34 @@ def test_the_count_of_all_examples_has_a_name(model):
 def test_an_operation_shows_its_parts():
     text = operation_text("tanh")
     assert all(part in text for part in ("type_rule:", "derivative:", "reference:", "ops/scalar.py:"))
+
+
+DERIVED = """model M:
+    input x: [batch]
+    param w = 2
+    u = tanh(w * x) ** 2
+    u_x = grad(u, x)
+    loss mean(u_x ** 2)
+"""
+
+
+def test_derivatives_say_how_far_they_were_simplified(tmp_path):
+    inspection = tapeless.load(DERIVED).inspect()
+    for stage in ("forward", "backward"):
+        (line,) = [line for line in inspection.stage(stage).splitlines() if "-- derivative" in line]
+        found = re.fullmatch(r"  # 5 \|     u_x = grad\(u, x\)  -- derivative: (\d+) operations, (\d+) after simplification", line)
+        assert found and int(found[1]) > int(found[2]) > 0
+    graph = inspection.graph("forward")
+    written = [node for node in graph.nodes if node.span and node.span.line == 5 and node.op not in ("broadcast", "constant")]
+    assert int(found[2]) == len(written)
+    back = re.search(r"# ---- backward: .*: (\d+) operations, (\d+) after simplification", inspection.stage("backward"))
+    assert back and int(back[1]) > int(back[2]) > 0
+
+
+def test_the_grad_command_prints_formulas(tmp_path):
+    (tmp_path / "m.tl").write_text(DERIVED)
+    np.save(tmp_path / "x.npy", np.ones(4))
+    line = ["grad", str(tmp_path / "m.tl"), "--data", f"x={tmp_path / 'x.npy'}", "--no-cache"]
+    plain, written = (CliRunner().invoke(commands, [*line, *more], standalone_mode=False).output for more in ([], ["--formulas"]))
+    assert written.endswith(plain) and plain.startswith("w ")
+    assert written.lstrip().startswith("# ---- backward: ") and "d_w : f32[] = " in written
