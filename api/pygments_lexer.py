@@ -32,7 +32,7 @@ CONTROL = (
     "where",
 )
 CONSTANTS = ("true", "false", "batch", "training", "step", "steps", "pi", "inf")
-SETTINGS = ("except", "clip_norm", "clip_value", "epochs", "validation", "stop_early", "freeze")
+SETTINGS = ("except", "clip_norm", "clip_value", "gradient_noise", "epochs", "validation", "stop_early", "freeze")
 
 
 class TapelessLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types

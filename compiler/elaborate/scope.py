@@ -66,6 +66,8 @@ class Frame:
             span = frame.call_span
             found.append((span.file, span.line, span.column) if span else frame.name)
             found.append(frame.turn)
+            if frame.kind == "optimizer":
+                found.append(frame.path)  # a rule draws for each parameter by itself
             frame = frame.caller
         return tuple(found)
 

@@ -20,7 +20,7 @@ from tapeless.compiler.suggest import SETTINGS, meant_argument, nearest
 from tapeless.ir.graph import Graph, Span
 from tapeless.ir.types import DType, Tensor
 
-NAMES = ("optimizer", "except", "clip_norm", "clip_value", "epochs", "batch", "validation", "stop_early", "freeze")
+NAMES = ("optimizer", "except", "clip_norm", "clip_value", "gradient_noise", "epochs", "batch", "validation", "stop_early", "freeze")
 
 
 @dataclass
@@ -35,6 +35,7 @@ class Plan:
     rising: bool = False
     clip_norm: ast.Expression | None = None
     clip_value: ast.Expression | None = None
+    gradient_noise: ast.Expression | None = None
     optimizer: ast.Setting | None = None
     exceptions: list[ast.Setting] = field(default_factory=list)
     frozen: list[ast.Text] = field(default_factory=list)
@@ -143,6 +144,10 @@ class Training:
         self.plan.clip_value = self.only(setting)
         self.positive(setting, self.plan.clip_value)
 
+    def read_gradient_noise(self, setting: ast.Setting) -> None:
+        self.plan.gradient_noise = self.only(setting)
+        self.positive(setting, self.plan.gradient_noise)
+
     def read_optimizer(self, setting: ast.Setting) -> None:
         self.only(setting)
         self.plan.optimizer = setting
@@ -234,7 +239,7 @@ class Training:
         program.counters = {"step": step}
         try:
             rule = self.rule()
-            gradients = self.clipped(gradients)
+            gradients = self.noisy(self.clipped(gradients))
             for stored in trained:
                 self.apply(rule, stored, gradients[stored.name])
         except Fault as fault:
@@ -374,6 +379,23 @@ class Training:
                 emitter.claim(result[name], f"d_{name}.scaled")
         return result
 
+    def noisy(self, gradients: Mapping[str, Computed]) -> dict[str, Computed]:
+        """Gradients with the noise that the section asks for, drawn for each parameter by itself."""
+        syntax = self.plan.gradient_noise
+        if syntax is None:
+            return dict(gradients)
+        program, function = self.program, standard("with_noise")
+        assert function is not None
+        variance = self.clip_bound("gradient_noise", syntax)
+        result = {}
+        for name, gradient in gradients.items():
+            self.emitter.where = f"d_{name}"
+            frame = Frame("optimizer", "gradient_noise", program.module, self.emitter, self.frame, syntax.span, where=f"d_{name}", path=name)
+            bound = {key: (value, ast.Argument(syntax.span, key, syntax)) for key, value in (("g", gradient), ("variance", variance))}
+            result[name] = program.call_defined(frame, syntax.span, function, bound, False)
+            self.emitter.claim(result[name], f"d_{name}.noisy")
+        return result
+
     def clip_bound(self, name: str, syntax: ast.Expression) -> Computed:
         self.emitter.span = syntax.span
         value = self.program.evaluate(self.frame, syntax)
@@ -427,6 +449,7 @@ _READERS: dict[str, Callable[[Training, ast.Setting], None]] = {
     "validation": Training.read_validation,
     "clip_norm": Training.read_clip_norm,
     "clip_value": Training.read_clip_value,
+    "gradient_noise": Training.read_gradient_noise,
     "optimizer": Training.read_optimizer,
     "except": Training.read_except,
     "freeze": Training.read_freeze,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tapeless.compiler.diagnostics import ProgramErrors
 from tapeless.compiler.model import Model
 
 from .programs import Arrays, model, ran, started
@@ -137,6 +138,25 @@ def test_clipping() -> None:
         return {name: g * (1.5 / max(norm, 1.5)) for name, g in clipped.items()}
 
     check("clip_norm 1.5\nclip_value 0.7\noptimizer Adam(lr = 0.1)", adam(0.1), change)
+
+
+def test_gradient_noise() -> None:
+    """The noise has the published variance, differs from parameter to parameter and from step to step, and comes after clipping."""
+    text = "model M:\n    input x: [batch, 3]\n    param a: [50, 40] = 0\n    param b: [50, 40] = 0\n    loss mean(x) + sum(a + b)\n\ntrain M:\n"
+    loaded = model(text + "    optimizer SGD(lr = 1)\n    clip_value 0.5\n    gradient_noise 0.3\n")
+    state = started(loaded)
+    given = {"grad(a)": np.ones((50, 40)), "grad(b)": np.ones((50, 40))}
+    moved = []
+    for step in range(1, 4):
+        after = state | ran(loaded.update, state, given)
+        for name in "ab":
+            noise = state[name] - after[name] - 0.5
+            assert abs(noise.mean()) < 0.05 and noise.std() == pytest.approx(np.sqrt(0.3 / (1 + step) ** 0.55), rel=0.06)
+            moved.append(noise.ravel() / noise.std())
+        state = after
+    assert np.abs(np.corrcoef(moved) - np.eye(6)).max() < 0.1
+    with pytest.raises(ProgramErrors, match="E0601"):
+        model(text + "    gradient_noise -1\n")
 
 
 def test_small_gradients_are_not_scaled() -> None:
