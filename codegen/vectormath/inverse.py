@@ -1,7 +1,7 @@
-"""asin, acos, atan and atan2, as loop IR, in f64: polynomials from derive.py after the usual reductions.
+"""asin, acos, atan and atan2, as loop IR: polynomials from derive.py after the usual reductions.
 
-asin(x) for |x| > 1/2 is pi/2 - 2 asin(sqrt((1 - |x|) / 2)); atan(x) for |x| > 1 is pi/2 - atan(1/|x|), and beyond
-tan(pi/8) it is pi/4 + atan((x - 1) / (x + 1)).
+asin(x) for |x| > 1/2 is pi/2 - 2 asin(sqrt((1 - |x|) / 2)); atan(a / b) for a > b is pi/2 - atan(b / a), and beyond
+tan(pi/8) it is pi/4 + atan((a - b) / (a + b)), so that one division does for both reductions.
 """
 
 from __future__ import annotations
@@ -10,76 +10,78 @@ import math
 
 from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Operand, Value
-from tapeless.codegen.vectormath.exponential import number, polynomial, with_sign
-from tapeless.codegen.vectormath.widening import in_double
+from tapeless.codegen.vectormath.exponential import keep_max, keep_min, number, polynomial, with_sign
 
 __all__ = ["acos", "asin", "atan", "atan2"]
 
-_HALF_PI, _HALF_PI_LOW = math.pi / 2, 6.123233995736766e-17
+# Half a turn's half in two parts, the first rounded to the element type.
+_HALF_PI = {"f32": (1.5707963705062866, -4.371139000186241e-08), "f64": (math.pi / 2, 6.123233995736766e-17)}
 _TAN_PI_8 = math.sqrt(2) - 1
-_SIGN_BIT = -(2**63)
+_HUGE = {"f32": 2.0**126, "f64": 2.0**1022}  # twice as much overflows
+_SIGN = {"f32": ("i32", -(2**31)), "f64": ("i64", -(2**63))}
 
 
-def _arc(b: Builder, x: Operand) -> tuple[Value, Value, Value]:
-    """For |x|: whether it is above 1/2; what is left to take the arc sine of, s; and asin(s)."""
+def _from_quarters(b: Builder, count: float, x: Operand) -> Value:
+    """count times pi/2, less x."""
+    high, low = _HALF_PI[x.type.kind]
+    return b.sub(number(count * high, x), b.sub(x, number(count * low, x)))
+
+
+def _arc(b: Builder, x: Operand) -> tuple[Value, Value]:
+    """Whether |x| is above 1/2; and asin(s) of what is left to take the arc sine of, s."""
     size = b.unary("abs", x)
     far = b.compare("lt", number(0.5, x), size)
     z = b.select(far, b.mul(number(0.5, x), b.sub(number(1.0, x), size)), b.mul(x, x))
     s = b.select(far, b.unary("sqrt", z), size)
-    return far, s, b.fma(b.mul(s, z), polynomial(b, z, "asin"), s)
+    return far, b.fma(b.mul(s, z), polynomial(b, z, "asin"), s)
 
 
-@in_double
 def asin(b: Builder, x: Operand) -> Value:
-    far, _, arc = _arc(b, x)
-    turned = b.sub(number(_HALF_PI, x), b.sub(b.add(arc, arc), number(_HALF_PI_LOW, x)))
-    return with_sign(b, b.select(far, turned, arc), x)
+    far, arc = _arc(b, x)
+    return with_sign(b, b.select(far, _from_quarters(b, 1, b.add(arc, arc)), arc), x)
 
 
-@in_double
 def acos(b: Builder, x: Operand) -> Value:
-    far, _, arc = _arc(b, x)
+    far, arc = _arc(b, x)
     negative = b.compare("lt", x, 0.0)
     twice = b.add(arc, arc)
-    outer = b.select(negative, b.sub(number(2 * _HALF_PI, x), b.sub(twice, number(2 * _HALF_PI_LOW, x))), twice)
-    signed = b.select(negative, b.unary("neg", arc), arc)
-    inner = b.sub(number(_HALF_PI, x), b.sub(signed, number(_HALF_PI_LOW, x)))
-    return b.select(far, outer, inner)
+    outer = b.select(negative, _from_quarters(b, 2, twice), twice)
+    return b.select(far, outer, _from_quarters(b, 1, b.select(negative, b.unary("neg", arc), arc)))
 
 
-def _upright(b: Builder, q: Operand) -> Value:
-    """atan(q) for 0 <= q <= 1."""
-    steep = b.compare("lt", number(_TAN_PI_8, q), q)
-    one = number(1.0, q)
-    t = b.select(steep, b.div(b.sub(q, one), b.add(q, one)), q)
+def _upright(b: Builder, least: Operand, most: Operand) -> Value:
+    """atan(least / most) for 0 <= least <= most."""
+    endless = b.compare("eq", least, math.inf)
+    steep = b.bits("or", b.compare("lt", b.mul(most, number(_TAN_PI_8, most)), least), endless)
+    above = b.select(steep, b.sub(least, most), least)
+    below = b.select(steep, b.add(least, most), most)
+    t = b.div(above, below)
+    # 0 / 0 counts as 0, infinity / infinity as 1.
+    t = b.select(b.bits("or", b.compare("eq", least, 0.0), endless), number(0.0, t), t)
     z = b.mul(t, t)
     arc = b.fma(b.mul(t, z), polynomial(b, z, "atan"), t)
-    turned = b.add(number(_HALF_PI / 2, q), b.add(arc, number(_HALF_PI_LOW / 2, q)))
-    return b.select(steep, turned, arc)
+    high, low = _HALF_PI[t.type.kind]
+    return b.select(steep, b.add(number(high / 2, t), b.add(arc, number(low / 2, t))), arc)
 
 
-@in_double
 def atan(b: Builder, x: Operand) -> Value:
-    size = b.unary("abs", x)
-    far = b.compare("lt", number(1.0, x), size)
-    arc = _upright(b, b.select(far, b.div(number(1.0, x), size), size))
-    turned = b.sub(number(_HALF_PI, x), b.sub(arc, number(_HALF_PI_LOW, x)))
-    return with_sign(b, b.select(far, turned, arc), x)
+    size, one = b.unary("abs", x), number(1.0, x)
+    arc = _upright(b, keep_min(b, size, one), keep_max(b, size, one))
+    return with_sign(b, b.select(b.compare("lt", one, size), _from_quarters(b, 1, arc), arc), x)
 
 
-@in_double
 def atan2(b: Builder, y: Operand, x: Operand) -> Value:
     """The angle of the point (x, y), in [-pi, pi]; zeros' signs count, as in C."""
     across, up = b.unary("abs", x), b.unary("abs", y)
     steep = b.compare("lt", across, up)
     least, most = b.select(steep, across, up), b.select(steep, up, across)
-    # 0 / 0 counts as 0, infinity / infinity as 1; NaN stays, as it is equal to nothing.
-    q = b.select(b.compare("eq", least, 0.0), b.select(b.compare("eq", most, most), least, most), b.div(least, most))
-    q = b.select(b.compare("eq", least, math.inf), number(1.0, x), q)
-    arc = _upright(b, q)
-    arc = b.select(steep, b.sub(number(_HALF_PI, x), b.sub(arc, number(_HALF_PI_LOW, x))), arc)
-    leftwards = b.compare("ne", b.bits("and", b.bitcast(x, "i64"), _SIGN_BIT), 0)
-    arc = b.select(leftwards, b.sub(number(2 * _HALF_PI, x), b.sub(arc, number(2 * _HALF_PI_LOW, x))), arc)
+    # Far out, a quarter of both, as their sum is taken.
+    scale = b.select(b.compare("lt", number(_HUGE[x.type.kind], x), most), number(0.25, x), number(1.0, x))
+    arc = _upright(b, b.mul(least, scale), b.mul(most, scale))
+    arc = b.select(steep, _from_quarters(b, 1, arc), arc)
+    integer, sign = _SIGN[x.type.kind]
+    leftwards = b.compare("ne", b.bits("and", b.bitcast(x, integer), sign), 0)
+    arc = b.select(leftwards, _from_quarters(b, 2, arc), arc)
     either = b.add(x, y)
     nan = b.bits("or", b.compare("ne", x, x), b.compare("ne", y, y))
     return b.select(nan, either, with_sign(b, arc, y))
