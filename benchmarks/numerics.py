@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import functools
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,8 +107,8 @@ def error(name: str, made: Array, exact: Array) -> tuple[float, int, int]:
     if np.isfinite(ulps).all():
         worst = int(np.argmax(ulps))
         return float(ulps[worst]), worst, 0
-    if np.array_equal(made, rounded, equal_nan=True):
-        return 0.0, 0, 0  # most of these chunks: all NaN, or all infinite
+    if not np.isfinite(rounded).any() and np.array_equal(made, rounded, equal_nan=True):
+        return 0.0, 0, 0  # all NaN, or all infinite
     finite = np.isfinite(rounded) & np.isfinite(made)
     same = finite | (np.isnan(rounded) & np.isnan(made)) | (rounded == made)
     # Numbers within half an ulp of overflow may round either way.
@@ -185,7 +186,8 @@ def costs(name: str) -> tuple[float, float, float]:
 HEAD = """# Numerics
 
 What the elementary functions of `codegen/vectormath/` are worth in float32, as `python -m benchmarks.numerics --write`
-found on {machine}. {inputs} Errors are in units in the last place, against float64; those of lgamma and digamma
+found on {machine}. The inputs of a function of one argument are all 2**32 bit patterns or each so-manieth; pairs are
+random. Errors are in units in the last place, against float64; those of lgamma and digamma
 (polygamma of order 0) are relative to max(1, |f|). *Special* counts results that are NaN or infinite where the
 reference is not, or the reverse. Costs are in nanoseconds an element, one thread, 8192 elements in the nearest caches: a
 time is worth little alone, the ratios were taken in one run.
@@ -215,8 +217,9 @@ def main() -> None:
         lines.append(row(name, found))
         print(lines[-1], flush=True)
     if options.write:
-        which = "All inputs that there are." if options.every == 1 else f"Each {options.every}th of all bit patterns was taken."
-        PAGE.write_text(HEAD.format(machine=host().cpu, inputs=which) + "\n".join(lines) + "\n")
+        known = [line for line in PAGE.read_text().splitlines() if re.match(r"\| [a-z0-9]+ \| [\d,]+ \|", line)]
+        rows = {line.split()[1]: line for line in (*known, *lines)}
+        PAGE.write_text(HEAD.format(machine=host().cpu) + "\n".join(rows[name] for name in (*NAMES, *PAIRS) if name in rows) + "\n")
 
 
 if __name__ == "__main__":
