@@ -83,7 +83,8 @@ def contracted(b: Builder, left: Factor, right: Factor, shape: Sequence[Dim], su
     """The product of matrices that a sum of products is, over the axes `summed` of a tensor of this shape; None where none pays."""
     if not summed or not set(summed) <= set(left.axes) & set(right.axes):
         return None
-    kept = [k for k in range(len(shape)) if k not in summed]
+    every = [k for k in range(len(shape)) if k not in summed]
+    kept = [k for k in every if k in left.axes or k in right.axes]  # along the others the result is stretched
     stack = [k for k in kept if k in left.axes and k in right.axes]
     plan = _plan(kept, stack, left, right, shape) or _apart(kept, stack, left, right, shape)
     if plan is None or _size(shape, summed) < 2 or any(_rows(shape, part) > 1 for part in (*plan[1:], summed)):
@@ -96,7 +97,8 @@ def contracted(b: Builder, left: Factor, right: Factor, shape: Sequence[Dim], su
     order = [*stack, *rows, *columns]
     made = b.emit("reshape", made, shape=tuple(shape[k] for k in order))
     perm = tuple(order.index(k) for k in kept)
-    return made if perm == tuple(range(len(kept))) else b.emit("transpose", made, perm=perm)
+    made = made if perm == tuple(range(len(kept))) else b.emit("transpose", made, perm=perm)
+    return b.broadcast_to(made, tuple(shape[k] for k in every), tuple(every.index(k) for k in kept))
 
 
 Plan = tuple[list[int], list[int], list[int]]

@@ -127,7 +127,8 @@ def configurations(count: int, seed: int):
             yield extents, kernel, stride, dilation, padding, groups
 
 
-CASES = list(enumerate(configurations(36, 1)))
+CASES = [pytest.param(number, case, marks=() if number < 16 else pytest.mark.slow) for number, case in enumerate(configurations(48, 1))]
+NATIVE = (0, 6, 9, 16, 20, 24, 28, 32, 36, 40)  # in machine code too
 
 
 @pytest.mark.parametrize(("number", "case"), CASES)
@@ -144,10 +145,10 @@ def test_convolution(number: int, case) -> None:
         bias = known["y.b"].reshape(-1, *[1] * len(extents))
         return convolved(h, known["y.W"], stride, dilation, pads, groups) + bias
 
-    check(shape, call, reference, number, native=number % 4 == 0)
+    check(shape, call, reference, number, native=number in NATIVE)
 
 
-@pytest.mark.parametrize(("number", "case"), CASES[:16])
+@pytest.mark.parametrize(("number", "case"), CASES[:10])
 def test_transposed_convolution(number: int, case) -> None:
     extents, kernel, stride, dilation, padding, groups = case
     extra = number % 2 if min(*stride, 9) > 1 else 0
@@ -159,11 +160,11 @@ def test_transposed_convolution(number: int, case) -> None:
         bias = known["y.b"].reshape(-1, *[1] * len(extents))
         return transposed(h, known["y.W"], stride, dilation, padding, extra, groups) + bias
 
-    check((2 * groups, *extents), call, reference, number, native=number % 4 == 0)
+    check((2 * groups, *extents), call, reference, number, native=number in NATIVE)
 
 
 @pytest.mark.parametrize("kind", ("max", "mean"))
-@pytest.mark.parametrize(("number", "case"), CASES[:16])
+@pytest.mark.parametrize(("number", "case"), CASES[:10])
 def test_pooling(number: int, case, kind: str) -> None:
     extents, kernel, stride, dilation, padding, _ = case
     padding = min(padding, min(k // 2 for k in kernel))
@@ -171,7 +172,7 @@ def test_pooling(number: int, case, kind: str) -> None:
     dilation = dilation if kind == "max" and fits else [1] * len(dilation)
     call = f"{'max' if kind == 'max' else 'avg'}_pool(h, {kernel}, stride = {stride}, padding = {padding}"
     call += f", dilation = {dilation})" if kind == "max" else ")"
-    check((2, *extents), call, lambda h, _: pooled(h, kind, kernel, stride, dilation, padding), number, native=number % 4 == 0)
+    check((2, *extents), call, lambda h, _: pooled(h, kind, kernel, stride, dilation, padding), number, native=number in NATIVE)
 
 
 def adapted(x: np.ndarray, kind: str, size: int) -> np.ndarray:
@@ -230,4 +231,4 @@ def test_other_layers(call: str) -> None:
         pads = [(1, 0), (0, 1)] if "padding" in call else [(0, 0), (0, 0)]
         return convolved(h, known["y.W"], (1, 1), (1, 1), pads, shape[0]) + known["y.b"].reshape(-1, 1, 1)
 
-    check(shape, call, depthwise if expected is None else lambda h, _: expected(h), len(call), native=True)
+    check(shape, call, depthwise if expected is None else lambda h, _: expected(h), len(call), native=len(call) % 3 == 0)
