@@ -142,7 +142,7 @@ def _is_unary(token: Token, previous: Token | None, first: Token, setting: bool)
 
 def _gap(left: Token, right: Token, opened: Sequence[Token], first: Token, setting: bool, lexed: Lexed) -> int:
     """How many spaces belong between two tokens of one line."""
-    if left.kind == "," and right.kind == "..":
+    if left.kind == "," and right.kind in ("..", ":"):
         return 1
     if left.kind in ("(", "[", "{", ".", "..", "unary") or right.kind in (")", "]", "}", ",", ".", ".."):
         return 0

@@ -10,50 +10,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
-
 import tapeless
-from examples.shared import options, save
-from examples.text.corpus import Corpus, Ints, corpus, windows
+from examples.shared import options
+from examples.text.corpus import corpus, windows
 from examples.text.trigram import bits_per_character
+from examples.text.writing import bits, draw, write
 
 HERE = Path(__file__).parent
 CONTEXT = 64
-
-
-def bits(program: Any, pieces: tuple[Ints, ...]) -> float:
-    """The mean of -log2 p over characters that at least half a context stands before: of windows that overlap by
-    half, the second halves."""
-    text, following = windows(pieces, CONTEXT, CONTEXT // 2)
-    half = CONTEXT // 2
-    probs = program.predict(text)[:, half:]
-    return float(-np.log2(np.take_along_axis(probs, following[:, half:, None], axis=-1)).mean())
-
-
-def write(program: Any, made: Corpus, beginnings: list[str], length: int, seed: int, warmth: float = 0.8) -> list[str]:
-    """Texts that go on from their beginnings, all equally long: each character is drawn from what the model predicts after
-    the last CONTEXT ones, probabilities raised to 1 / warmth."""
-    generator = np.random.default_rng(seed)
-    text = np.stack([made.encode(beginning) for beginning in beginnings])
-    for _ in range(length):
-        seen = text[:, -CONTEXT:]
-        last = seen.shape[1] - 1
-        padded = np.pad(seen, ((0, 0), (0, CONTEXT - last - 1)))  # what comes later is not seen from `last`
-        probs = program.predict(np.ascontiguousarray(padded))[:, last].astype(np.float64) ** (1 / warmth)
-        drawn = [generator.choice(len(row), p=row / row.sum()) for row in probs]
-        text = np.column_stack([text, np.array(drawn, np.int32)])
-    return [made.decode(row) for row in text]
-
-
-def draw(curve: list[float], trigrams: float, path: Path) -> None:
-    figure = Figure(figsize=(6, 3))
-    axes = figure.subplots()
-    axes.plot(range(1, len(curve) + 1), curve, "o-", label="GPT")
-    axes.axhline(trigrams, color="grey", linestyle="--", label="trigrams")
-    axes.set(xlabel="epoch", ylabel="bits per character held out", xticks=range(1, len(curve) + 1))
-    axes.legend()
-    save(figure, path)
 
 
 def main() -> None:
@@ -67,15 +31,15 @@ def main() -> None:
         seed=0
     )
     curve: list[float] = []
-    program.fit(text, following, on_epoch=lambda run: curve.append(bits(program, held_out)))
+    program.fit(text, following, on_epoch=lambda run: curve.append(bits(program, held_out, CONTEXT)))
     print(f"{sum(value.size for value in program.parameters.values())} parameters")
     print(f"trigrams: {trigrams:.3f} bits per character held out")
     print(f"GPT: {curve[-1]:.3f} bits per character held out")
-    for sample in write(program, made, ["The ", "A cl", "If a"], 40 if chosen.short else 300, seed=1):
+    for sample in write(program, made, CONTEXT, ["The ", "A cl", "If a"], 40 if chosen.short else 300, seed=1):
         print("-" * 72)
         print(sample)
     if chosen.picture:
-        draw(curve, trigrams, chosen.picture)
+        draw(curve, "GPT", trigrams, chosen.picture)
 
 
 if __name__ == "__main__":

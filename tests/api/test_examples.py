@@ -117,3 +117,8 @@ def test_differential_equations_are_fitted_through_their_solution(tmp_path: Path
     rates = [number(printed, f"{name} =") for name in "abcd"]
     assert rates == pytest.approx([0.54, 0.0272, 0.796, 0.0237], rel=0.01)
     assert number(printed, "Neural, fitted to 21 years: error") < number(printed, "LotkaVolterra, fitted to 21 years: error")
+
+
+def test_a_recurrent_network_learns_and_writes(tmp_path: Path):
+    printed = drawn_by("lstm", tmp_path)
+    assert number(printed, "LSTM:") < 4 and printed.count("-" * 72) == 3

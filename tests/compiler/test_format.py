@@ -64,7 +64,7 @@ model M ( n=2 ):
     for k in 0 .. n :
         h=L( h,
           8 )
-    z,w = split(h[ : , 1 : ],
+    z,w = split(h[ : ,: 1 ],
        [ 2,5 ],   # where
        axis=1
     )
@@ -98,7 +98,7 @@ model M(n = 2):
     for k in 0..n:
         h = L(h,
             8)
-    z, w = split(h[:, 1:],
+    z, w = split(h[:, :1],
         [2, 5],  # where
         axis = 1
     )

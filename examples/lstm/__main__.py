@@ -1,0 +1,47 @@
+"""A long short-term memory learns to write like the reference of Python's language.
+
+    python -m examples.lstm
+
+Every epoch it is measured against a trigram model of the same text; then it writes samples.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tapeless
+from examples.shared import options
+from examples.text.corpus import corpus, windows
+from examples.text.trigram import bits_per_character
+from examples.text.writing import bits, draw, write
+
+HERE = Path(__file__).parent
+CONTEXT = 64
+
+
+def main() -> None:
+    chosen = options(__doc__, HERE / "lstm.png")
+    made = corpus()
+    train, held_out = (made.train[:4], made.held_out[:1]) if chosen.short else (made.train, made.held_out)
+    trigrams = bits_per_character(train, held_out, len(made.alphabet))
+    text, following = windows(train, CONTEXT)
+    sizes = {"units": 64, "width": 32} if chosen.short else {}
+    model = tapeless.load(HERE / "lstm.tl", characters=len(made.alphabet), t=CONTEXT, **sizes)
+    program = model.compile(seed=0)
+    curve: list[float] = []
+    program.fit(
+        text, following, epochs=12 if chosen.short else None,
+        on_epoch=lambda run: curve.append(bits(program, held_out, CONTEXT)),
+    )  # fmt: skip
+    print(f"{sum(value.size for value in program.parameters.values())} parameters")
+    print(f"trigrams: {trigrams:.3f} bits per character held out")
+    print(f"LSTM: {curve[-1]:.3f} bits per character held out")
+    for sample in write(program, made, CONTEXT, ["The ", "A cl", "If a"], 40 if chosen.short else 300, seed=1):
+        print("-" * 72)
+        print(sample)
+    if chosen.picture:
+        draw(curve, "LSTM", trigrams, chosen.picture)
+
+
+if __name__ == "__main__":
+    main()
