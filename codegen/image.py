@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from typing import Any, Protocol
 
 from tapeless.codegen import native
@@ -18,6 +19,7 @@ from tapeless.codegen.lower import lower_kernel
 from tapeless.codegen.memory import Layout, layout
 from tapeless.codegen.schedule import Scheduled, schedule
 from tapeless.ir.graph import Graph, Node, Span
+from tapeless.ir.stacking import turn_names
 from tapeless.ir.target import Target
 from tapeless.ir.types import DType, Rows, Tensor
 
@@ -35,6 +37,8 @@ class Slot(Protocol):
     def role(self) -> str: ...
     @property
     def frozen(self) -> bool: ...
+    @property
+    def turns(self) -> Sequence[range]: ...
 
 
 class Data(Protocol):
@@ -130,8 +134,8 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
         "dtype": program.dtype.value,
         "capacity": capacity,
         "target": {key: getattr(target, key) for key in ("name", "triple", "cpu", "features")},
-        "state": _block(state, [(slot.name, slot.type, slot.role) for slot in program.slots]),
-        "gradients": _block(gradients, [(slot.name, slot.type, slot.role) for slot in trained]),
+        "state": _block(state, program.slots),
+        "gradients": _block(gradients, trained),
         "data": [{**_tensor(d.name, d.type), "role": d.role, "bound": d.bound} for d in program.data],
         "entries": described,
         "settings": asdict(program.settings),
@@ -181,9 +185,21 @@ def _tensor(name: str, type: Tensor) -> dict[str, Any]:
     return {"name": name, "dtype": type.dtype.value, "shape": shape}
 
 
-def _block(block: Layout, tensors: Sequence[tuple[str, Tensor, str]]) -> dict[str, Any]:
-    slots = [{**_tensor(name, type), "offset": block.offsets[name], "role": role} for name, type, role in tensors]
-    return {"bytes": block.bytes, "slots": slots}
+def _block(block: Layout, slots: Sequence[Slot]) -> dict[str, Any]:
+    """A block's tensors, by name and place. Those that turns of one loop have stand together, turn by turn, as they would if
+    each turn were written out."""
+    described = []
+    for turns, group in groupby(slots, key=lambda slot: tuple(slot.turns)):
+        parts = [_turns(slot, block.offsets[slot.name]) for slot in group]
+        described += [tensor for turn in zip(*parts, strict=True) for tensor in turn] if turns else [part for (part,) in parts]
+    return {"bytes": block.bytes, "slots": described}
+
+
+def _turns(slot: Slot, offset: int) -> list[dict[str, Any]]:
+    """The tensors that a slot holds, one behind the other."""
+    type = slot.type.with_shape(slot.type.shape[len(slot.turns) :])
+    names = turn_names(slot.name, slot.turns)
+    return [{**_tensor(name, type), "offset": offset + k * type.bytes(0), "role": slot.role} for k, name in enumerate(names)]
 
 
 def _part(label: str) -> dict[str, Any]:

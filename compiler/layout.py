@@ -205,6 +205,8 @@ def is_free(node: Node, graph: Graph) -> bool:
         return True
     if node.op not in POINTWISE or node.results[0].type.rank or OPERATIONS[node.op].flops > CHEAP:
         return False
+    if any(user.op in IN_MEMORY for user in graph.uses.get(node.results[0], ())):
+        return False
     producers = [graph.producers.get(value) for value in node.operands]
     return all(p is not None and p.op in FREE and not p.results[0].type.rank for p in producers)
 

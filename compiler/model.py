@@ -37,6 +37,7 @@ class Slot:
     role: str
     span: Span
     frozen: bool = False
+    turns: tuple[range, ...] = ()  # of a slot that holds a tensor for each turn of a loop, see `ir.stacking`
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _load(source: Source, sizes: dict[str, int | float], dtype: DType, model: st
         dtype=dtype,
         source=source,
         data=tuple(Data(given.name, given.type, given.role, given.bound, given.span) for given in program.given.values()),
-        slots=tuple(Slot(one.name, one.type, one.role, one.span, one.frozen) for one in program.slots.values()),
+        slots=tuple(Slot(one.name, one.type, one.role, one.span, one.frozen, one.turns) for one in program.slots.values()),
         forward={True: training, False: evaluation},
         init=init,
         update=update,

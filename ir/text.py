@@ -83,7 +83,7 @@ _TOKEN = re.compile(
     | (?P<value>%[\w.'~-]+)
     | (?P<string>"(?:[^"\\]|\\.)*")
     | (?P<number>-?(?:inf|nan)\b|-?\d+\.?\d*(?:[eE][+-]?\d+)?)
-    | (?P<word>[A-Za-z_][\w.'~-]*)
+    | (?P<word>[A-Za-z_][\w.'~$-]*)
     | (?P<mark>[{}\[\]():=,*])
     )""",
     re.VERBOSE,

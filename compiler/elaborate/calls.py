@@ -275,14 +275,14 @@ class Calls(Evaluator):
                 raise self.fault(frame, "E0306", "the arguments of a `use` line are given by name", argument.span,
                                  hint="What varies from call to call is given in the calls.")  # fmt: skip
         bound = self.bind(frame, call.span, layer.definition.name, names, set(names), call.arguments, values)
-        return Instance(syntax.name, layer, bound, frame)
+        return Instance(join(syntax.name, *frame.turn), layer, bound, frame)
 
     def call_instance(self, frame: Frame, syntax: ast.Call, instance: Instance, bound: Mapping[str, tuple[Any, ast.Argument]]) -> Any:
         """Run a shared layer: every call finds the parameters that the first one made."""
         taken = self.taken_names()
         if instance.taken is None:
             owner = instance.frame
-            wanted = join(self.path_of(owner), instance.name, *owner.turn)
+            wanted = join(self.path_of(owner), instance.name)
             instance.path = self.claim_path(wanted)
             instance.taken = frozenset(self.taken_names())
             taken = self.taken_names()

@@ -75,10 +75,6 @@ class Emitter:
         """A value in the terms of this emitter's graph."""
         return value
 
-    def turn(self) -> Value | None:
-        """The number of the step in the loops around, if there are any."""
-        return None
-
     # --- Nodes
 
     def emit(self, op: str, *operands: Value, name: str | None = None, regions: Sequence[Graph] = (), **attrs: Any) -> Value:

@@ -61,16 +61,8 @@ class BodyEmitter(Emitter):
             self.step = self.element(places, "step")
         return self.step
 
-    def turn(self) -> Value:
-        """What tells this step's random draws from every other's: its number, counted through the scans around it."""
-        outer = self.outer.turn()
-        if outer is None:
-            return self.place()
-        scaled = self.emit("mul", self.own(outer), self.constant(self.length, DType.I32))
-        return self.emit("add", scaled, self.place())
-
-    def scan(self, starts: Sequence[Value], nexts: Sequence[Computed], yields: Sequence[Computed], reverse: bool,
-             checkpoint: int | None) -> tuple[list[Value], list[Value]]:  # fmt: skip
+    def scan(self, starts: Sequence[Value], nexts: Sequence[Computed], yields: Sequence[Computed], reverse: bool = False,
+             checkpoint: int | None = None) -> tuple[list[Value], list[Value]]:  # fmt: skip
         """Emit the scan around the body; returns the last carries and the stacks, [steps, ...]."""
         names = [port.value.name for port in self.builder.graph().inputs]
         for k, value in enumerate([*nexts, *yields]):

@@ -6,18 +6,20 @@ Starting values are computed in a graph of their own (`init`), by the same langu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Label
 from tapeless.compiler.elaborate.calls import Calls
-from tapeless.compiler.elaborate.emission import Emitter, Mismatch
+from tapeless.compiler.elaborate.emission import Emitter, Mismatch, Operand
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.functions import CallSite
+from tapeless.compiler.elaborate.loops import BodyEmitter
 from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.values import Binding, Builtin, Computed, Defined, describe
 from tapeless.ir.graph import Span, Value
@@ -27,6 +29,8 @@ from tapeless.ir.types import DType, Tensor
 FIRST_INITIAL_SITE = 1 << 30
 SEED = Tensor(DType.U32, (2,))
 COUNTER = Tensor(DType.I32)
+TURN = re.compile(r"\$(\d+)")  # in the name of a slot: a turn of the `repeat` that is the n-th of the loops run once
+TURNS = re.compile(r"\.[$]?\d+(?=\.|$)")  # in names: turns of any loop
 COUNTERS = {"seed": SEED, "step": COUNTER, "steps": COUNTER, "epoch": COUNTER}
 
 
@@ -40,6 +44,29 @@ class Stored:
     span: Span
     initial: Value
     frozen: bool = False
+    turns: tuple[range, ...] = ()  # of a slot that holds a parameter of each turn of `repeat`: its first axes
+
+
+@dataclass(eq=False)
+class Counted:
+    """A turn of `for`: the `place`-th of `count`."""
+
+    place: int
+    count: int
+
+
+@dataclass(eq=False)
+class Walk:
+    """A loop whose body is being run once: a scan over the axis `axis`, or the turns of a `repeat`."""
+
+    frame: Frame
+    emitter: BodyEmitter
+    axis: str = ""
+    place: int = 0  # of the axis, in what is walked: from the front, or, negative, from the back
+    turns: range | None = None
+    yields: dict[str, Computed] = field(default_factory=dict)
+    updates: dict[str, tuple[Computed, Span]] = field(default_factory=dict)  # what a turn stores
+    starting: BodyEmitter | None = None  # the body that makes the turns' starting values, while they are made
 
 
 class Parameters(Calls):
@@ -54,6 +81,12 @@ class Parameters(Calls):
         self.declared: set[str] = set()
         self.ports: dict[str, Value] = {}
         self.sites: dict[tuple[object, ...], int] = {}
+        self.loops: tuple[Counted | Walk, ...] = ()
+
+    @property
+    def walks(self) -> tuple[Walk, ...]:
+        """The loops that are run once, from the outermost."""
+        return tuple(loop for loop in self.loops if isinstance(loop, Walk))
 
     # --- Names
 
@@ -98,15 +131,16 @@ class Parameters(Calls):
         shape = self.fixed(frame, dims, f"the parameter `{syntax.name}`")
         self.fresh(frame, syntax.name, syntax.span)
         label = self.label_of(frame, syntax.name)
+        repeats = self.repeats_of(label)
         if label not in self.slots:
-            type_ = Tensor(self.init.real, shape)
-            initial = self.initial(frame, syntax, shape, label)
-            self.slots[label] = Stored(label, type_, "param", self.shown(frame, syntax.span), initial, syntax.frozen)
+            initial = self.initial(frame, syntax, shape, label, repeats)
+            self.keep(label, shape, "param", self.shown(frame, syntax.span), initial, repeats, syntax.frozen)
         stored = self.slots[label]
-        if stored.type.shape != shape:
-            was = Label(f"`{label}`", f"is {list(stored.type.shape)}", stored.span, "made")
+        kept = stored.type.shape[len(repeats) :]
+        if kept != shape:
+            was = Label(f"`{label}`", f"is {list(kept)}", stored.span, "made")
             raise self.fault(frame, "E0203", f"the shared parameter `{label}` cannot be {list(shape)} here", syntax.span, [was])
-        value = Computed(self.port(label, stored.type, "param", stored.span))
+        value = Computed(self.of_turn(stored, repeats))
         frame.names[syntax.name] = Binding(value, syntax.name, syntax.span, "declared", "param", syntax, {"slot": label})
 
     def state(self, frame: Frame, syntax: ast.State) -> None:
@@ -123,19 +157,42 @@ class Parameters(Calls):
             shape = frame.axes_of_parameter
         self.fresh(frame, syntax.name, syntax.span)
         label = self.label_of(frame, syntax.name)
+        repeats = () if optimizer else self.repeats_of(label)
         if label not in self.slots:
-            with self.starting(frame, label) as inner:
-                value = self.evaluate(inner, syntax.value)
-                initial = self.filled(inner, value, shape, syntax.value.span, label)
+            written = syntax.value
+            initial = self.started(frame, label, repeats, shape, written.span, lambda inner: self.evaluate(inner, written))
             role = "optimizer" if optimizer else "state"
-            self.slots[label] = Stored(label, Tensor(self.init.real, shape), role, self.shown(frame, syntax.span), initial)
+            self.keep(label, shape, role, self.shown(frame, syntax.span), initial, repeats)
+            if optimizer and frame.turns_of_parameter:
+                if syntax.dims is not None:
+                    raise self.fault(frame, "E0510", f"in `repeat` the state `{syntax.name}` has the shape of its parameter, so it cannot have one here", syntax.span)
+                self.slots[label].turns = frame.turns_of_parameter
         stored = self.slots[label]
-        current = Computed(self.port(label, stored.type, stored.role, stored.span))
+        current = Computed(self.of_turn(stored, repeats))
         frame.names[syntax.name] = Binding(current, syntax.name, syntax.span, "declared", "state", syntax, {"slot": label})
 
     def parameters_so_far(self) -> dict[str, Computed]:
         """Every parameter that the graph under construction has read, by name."""
         return {label: Computed(value) for label, value in self.ports.items() if label in self.slots and self.slots[label].role == "param"}
+
+    def keep(self, label: str, shape: tuple[int, ...], role: str, span: Span, initial: Value, repeats: tuple[Walk, ...],
+             frozen: bool = False) -> None:  # fmt: skip
+        """Enter a slot."""
+        turns = tuple(walk.turns for walk in repeats if walk.turns is not None)
+        type_ = Tensor(self.init.real, (*(len(turn) for turn in turns), *shape))
+        self.slots[label] = Stored(label, type_, role, span, initial, frozen, turns)
+
+    def repeats_of(self, label: str) -> tuple[Walk, ...]:
+        """The open `repeat` loops of which each turn has a slot of its own under this label."""
+        walks = self.walks
+        return tuple(walks[int(depth)] for depth in TURN.findall(label))
+
+    def of_turn(self, stored: Stored, repeats: tuple[Walk, ...]) -> Value:
+        """What a slot holds for the turns at hand."""
+        value = self.port(stored.name, stored.type, stored.role, stored.span)
+        for walk in repeats:
+            value = walk.emitter.element(walk.emitter.outer.own(value), stored.name)
+        return value
 
     def label_of(self, frame: Frame, name: str) -> str:
         """The full name of what this body stores under a name. Raises Fault if it exists."""
@@ -195,18 +252,41 @@ class Parameters(Calls):
         finally:
             self.emitter = emitter
 
-    def initial(self, frame: Frame, syntax: ast.Param, shape: tuple[int, ...], label: str) -> Value:
+    def initial(self, frame: Frame, syntax: ast.Param, shape: tuple[int, ...], label: str, repeats: tuple[Walk, ...]) -> Value:
         """The node of `init` that makes a parameter's starting value."""
         if syntax.value is None and syntax.initialiser is None:
             scalar = not shape
             raise self.fault(frame, "E0510", f"the parameter `{syntax.name}` needs a starting value", syntax.span,
                              hint=f"Write `param {syntax.name} = 0`." if scalar else "Add `= 0`, or an initialiser such as `~ he_normal`.")  # fmt: skip
-        with self.starting(frame, label):
-            if syntax.value is not None:
-                return self.filled(frame, self.evaluate(frame, syntax.value), shape, syntax.value.span, label)
-            assert syntax.initialiser is not None
-            drawn = self.draw(frame, syntax.initialiser, shape)
-            return self.filled(frame, drawn, shape, syntax.initialiser.span, label)
+        written, initialiser = syntax.value, syntax.initialiser
+        if written is not None:
+            return self.started(frame, label, repeats, shape, written.span, lambda inner: self.evaluate(inner, written))
+        assert initialiser is not None
+        return self.started(frame, label, repeats, shape, initialiser.span, lambda inner: self.draw(inner, initialiser, shape))
+
+    def started(self, frame: Frame, label: str, repeats: tuple[Walk, ...], shape: tuple[int, ...], span: Span,
+                make: Callable[[Frame], Any]) -> Value:  # fmt: skip
+        """The node of `init` that starts a slot: of one that each turn of `repeat` has, a scan over the turns."""
+        with self.starting(frame, label) as inner:
+            for walk in repeats:
+                assert walk.turns is not None
+                walk.starting = self.emitter = BodyEmitter(self.emitter, len(walk.turns))
+            try:
+                value = make(inner)
+                if isinstance(value, (int, float)):
+                    self.emitter = self.init
+                    return self.filled(inner, value, (*(len(walk.turns or ()) for walk in repeats), *shape), span, label)
+                made = self.filled(inner, value, shape, span, label)
+                for walk in reversed(repeats):
+                    body = walk.starting
+                    assert body is not None
+                    self.emitter = body.outer
+                    ((made,)) = body.scan([], [], [Computed(made)])[1]
+                    self.emitter.claim(Computed(made), label)
+                return made
+            finally:
+                for walk in repeats:
+                    walk.starting = None
 
     def draw(self, frame: Frame, syntax: ast.Expression, shape: tuple[int, ...]) -> Any:
         """Call an initialiser, `he_normal` or `normal(0, 0.02)`, giving it what it asks for of shape, fan_in and fan_out."""
@@ -247,12 +327,12 @@ class Parameters(Calls):
             raise self.fault(frame, "E0401", f"a starting value is a number or a tensor, not {describe(value)}", span, hint=hint)
 
         def stretch() -> Value:
-            tensor = self.init.as_real(value)
-            if self.init.meet([tensor.shape, shape]) != shape:
+            tensor = self.emitter.as_real(value)
+            if self.emitter.meet([tensor.shape, shape]) != shape:
                 raise Mismatch("E0201", f"the starting value {describe(tensor)} does not fit the shape {list(shape)}")
-            result = self.init.broadcast(tensor, shape)
-            if result.value not in self.init.claims:
-                self.init.claim(result, label)
+            result = self.emitter.broadcast(tensor, shape)
+            if result.value not in self.emitter.claims:
+                self.emitter.claim(result, label)
             return result.value
 
         stretched: Value = self.guarded(frame, span, stretch)
@@ -262,17 +342,33 @@ class Parameters(Calls):
 
     def random_key(self, call: CallSite, draw: int) -> tuple[Any, ...]:
         """Seed, step, in loops the loop's step, and site of a draw: its place in the program has a number of its own."""
-        place = (self.emitter is self.init, self.init.where if self.emitter is self.init else "", call.frame.place,
-                 call.span.line, call.span.column, draw)  # fmt: skip
-        initial = self.emitter is self.init
+        initial = self.emitter.root is self.init
+        label = TURNS.sub(".*", self.init.where) if initial else ""
+        place = (initial, label, call.frame.place, call.span.line, call.span.column, draw)
         if place not in self.sites:
             count = sum(1 for other in self.sites if other[0] is initial)
             self.sites[place] = count + (FIRST_INITIAL_SITE if initial else 0)
-        if initial:
-            return self.seed, self.init.constant(0, DType.I32), self.sites[place]
-        turn = self.emitter.turn()
-        counters = (self.port("step", COUNTER, "counter", None), *(() if turn is None else (turn,)))
-        return self.port("seed", SEED, "counter", None), *counters, self.sites[place]
+        seed = self.seed if initial else self.port("seed", SEED, "counter", None)
+        step = self.init.constant(0, DType.I32) if initial else self.port("step", COUNTER, "counter", None)
+        turn = self.turn_number(initial)
+        return seed, step, *(() if turn is None else (turn,)), self.sites[place]
+
+    def turn_number(self, initial: bool) -> Value | None:
+        """The number of the turn or step at hand, counted through all loops around; None outside of loops. Starting values
+        do not depend on the steps of scans."""
+        loops = [loop for loop in self.loops if isinstance(loop, Counted) or not initial or loop.starting is not None]
+        if not loops:
+            return None
+        emitter = self.emitter
+        total: Operand = 0
+        for loop in loops:
+            if isinstance(loop, Counted):
+                length, place = loop.count, loop.place
+            else:
+                body = loop.starting if initial and loop.starting else loop.emitter
+                length, place = body.length, Computed(body.place())
+            total = emitter.binary("+", emitter.binary("*", total, length), place) if total != 0 else place
+        return emitter.computed(total, DType.I32).value
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:

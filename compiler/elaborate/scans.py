@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Label
 from tapeless.compiler.elaborate.loops import BodyEmitter
-from tapeless.compiler.elaborate.parameters import Parameters
+from tapeless.compiler.elaborate.parameters import Parameters, Walk
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Binding, Computed, Poison, Poisoned, describe, shape_text
 from tapeless.compiler.statements import made_by
 from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import Dim, DType, Rows
-
-
-@dataclass
-class Walk:
-    """A scan whose body is being run."""
-
-    frame: Frame
-    emitter: BodyEmitter
-    axis: str
-    place: int  # of the axis, in what is walked: from the front, or, negative, from the back
-    yields: dict[str, Computed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,8 +29,6 @@ class Head:
 class Scans(Parameters):
     """Runs scans."""
 
-    walks: tuple[Walk, ...] = ()
-
     def scan(self, frame: Frame, syntax: ast.Scan) -> None:
         """`scan over t with h: [b, units] = 0:`."""
         head = self.head(frame, syntax)
@@ -53,13 +40,13 @@ class Scans(Parameters):
         self.check_assignments(frame, syntax, carried)
         body = BodyEmitter(self.emitter, head.length)
         walk = Walk(frame, body, syntax.axis, self.axis_of(frame, syntax.axis))
-        names, outer, broken, walks = dict(frame.names), self.emitter, frame.broken, self.walks
+        names, outer, broken, loops = dict(frame.names), self.emitter, frame.broken, self.loops
         inside = [body.carry(carry.name, start.value.type) for carry, start in zip(syntax.carries, starts, strict=True)]
         for carry, value in zip(syntax.carries, inside, strict=True):
             frame.names[carry.name] = Binding(Computed(value), carry.name, carry.span, "carried", "carry", carry)
         frame.names[syntax.axis] = Binding(Computed(body.place(), head.length), syntax.axis, syntax.span, "walked", "step", syntax)
         self.emitter = frame.emitter = body
-        self.walks, frame.broken = (*walks, walk), False
+        self.loops, frame.broken = (*loops, walk), False
         try:
             self.run_body(frame, syntax.body)
             if frame.broken:
@@ -70,7 +57,7 @@ class Scans(Parameters):
                 raise self.fault(frame, "E0804", "this scan carries nothing and yields nothing", syntax.span, hint="End a step with `yield h`.")
         finally:
             self.emitter = frame.emitter = outer
-            self.walks, frame.broken = walks, frame.broken or broken
+            self.loops, frame.broken = loops, frame.broken or broken
             frame.names = names
         outer.span, outer.where = self.shown(frame, syntax.span), frame.where
         last, stacks = body.scan([outer.own(start.value) for start in starts], after, yields, head.reverse, head.checkpoint)
@@ -206,7 +193,7 @@ class Scans(Parameters):
     def yield_(self, frame: Frame, syntax: ast.Yield) -> None:
         """`yield h`, `yield h, c`."""
         walk = self.walks[-1] if self.walks else None
-        if walk is None or walk.frame is not frame:
+        if walk is None or walk.frame is not frame or walk.turns is not None:
             raise self.fault(frame, "E0804", "`yield` belongs in a scan", syntax.span, hint="A layer hands back its result with `return`.")
         for item in syntax.value.items if isinstance(syntax.value, ast.Several) else (syntax.value,):
             if not isinstance(item, ast.Name):
@@ -320,4 +307,4 @@ class Scans(Parameters):
         return chosen
 
 
-__all__ = ["Scans", "Walk"]
+__all__ = ["Scans"]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Frame:
     """One running body of a model, layer, function, optimizer or train section.
 
-    In an optimizer `axes_of_parameter` is the shape of its parameter and `starts` are the names known to starting values.
-    `line` is the line with index variables that is being evaluated, if one is.
+    In an optimizer `axes_of_parameter` is the shape of its parameter, whose first axes may be `turns_of_parameter`, and `starts` are
+    the names known to starting values. `line` is the line with index variables that is being evaluated, if one is.
     `where` prefixes the names of values; `segment` is this body's part of its parameters' names, which become final (`path`)
     when the first parameter is made. `override` is the user's place that nodes and faults of a standard library body point at.
     """
@@ -36,7 +36,7 @@ class Frame:
     path: str | None = None
     names: dict[str, Binding] = field(default_factory=dict)
     made: frozenset[str] = frozenset()
-    turn: tuple[int, ...] = ()
+    turn: tuple[int | str, ...] = ()
     target: str | None = None
     root: object = None
     result: Any = None
@@ -46,6 +46,7 @@ class Frame:
     instance: Instance | None = None
     by_mode: bool = False
     axes_of_parameter: tuple[int, ...] = ()
+    turns_of_parameter: tuple[range, ...] = ()
     starts: dict[str, Binding] = field(default_factory=dict)
     line: Line | None = None
 
@@ -59,13 +60,12 @@ class Frame:
 
     @property
     def place(self) -> tuple[object, ...]:
-        """What distinguishes this body from every other in the program: its call's place, turn by turn, up to the model."""
+        """What distinguishes this body from every other in the program, but for turns of loops: its call's place, up to the model."""
         found: list[object] = []
         frame: Frame | None = self
         while frame is not None:
             span = frame.call_span
             found.append((span.file, span.line, span.column) if span else frame.name)
-            found.append(frame.turn)
             if frame.kind == "optimizer":
                 found.append(frame.path)  # a rule draws for each parameter by itself
             frame = frame.caller

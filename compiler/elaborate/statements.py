@@ -11,6 +11,8 @@ from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.indexing import Line
+from tapeless.compiler.elaborate.parameters import Counted
+from tapeless.compiler.elaborate.repeats import Repeats
 from tapeless.compiler.elaborate.resolve import names_in
 from tapeless.compiler.elaborate.scans import Scans
 from tapeless.compiler.elaborate.scope import Frame, join
@@ -52,7 +54,7 @@ class Given:
     span: Span
 
 
-class Statements(Scans):
+class Statements(Repeats):
     """Runs bodies."""
 
     def __init__(self, name: str, real: DType) -> None:
@@ -164,11 +166,11 @@ class Statements(Scans):
         if isinstance(value, Poison):
             raise Poisoned
         if known is not None and known.kind in ("state", "weight"):
-            if self.walks:
-                raise self.fault(frame, "E0804", f"the state `{known.subject}` cannot be assigned in a scan: it is stored once a training step", span)
             slot = known.extra["slot"]
+            if self.walks and len(self.repeats_of(slot)) < len(self.walks):
+                raise self.fault(frame, "E0804", f"the state `{known.subject}` cannot be assigned in a loop that shares it: it is stored once a step", span)
             value = self.guarded(frame, span, lambda: self.updated(frame, known, value, span))
-            self.stores[slot] = (value.value, self.shown(frame, span))
+            self.update(slot, value, self.shown(frame, span))
             frame.names[name] = Binding(value, known.subject, known.span, known.relation, known.kind, known.syntax, known.extra)
         else:
             frame.names[name] = self.alias(frame, value) or Binding(value, name, target.span, "made")
@@ -207,7 +209,7 @@ class Statements(Scans):
 
     def return_(self, frame: Frame, syntax: ast.Return) -> None:
         """`return y`."""
-        if self.walks and self.walks[-1].frame is frame:
+        if self.walks and self.walks[-1].frame is frame and self.walks[-1].turns is None:
             raise self.fault(frame, "E0804", "`return` cannot stand in a scan", syntax.span, hint="End a step with `yield`, and return `stacked h` after the scan.")
         if frame.kind not in ("fn", "layer"):
             raise self.fault(frame, "E0108", f"`return` has no meaning in {frame.kind} `{frame.name}`", syntax.span,
@@ -242,42 +244,30 @@ class Statements(Scans):
             frame.by_mode = by_mode
 
     def for_(self, frame: Frame, syntax: ast.For) -> None:
-        """`for k in 0..depth:`, each turn with parameters of its own; `repeat` also asks that all turns are alike."""
+        """`for k in 0..depth:`, each turn with parameters of its own, written out; `repeat` is one loop over them."""
         bounds = self.evaluate_all(frame, (syntax.start, syntax.stop))
         for bound, part in zip(bounds, (syntax.start, syntax.stop), strict=True):
             if type(bound) is not int:
                 raise self.fault(frame, "E0404", f"a range goes from one whole number to another, not {describe(bound)}", part.span)
         start, stop = bounds
+        if syntax.stacked and stop - start > 1:
+            self.repeat(frame, syntax, range(start, stop))
+            return
         self.turns += max(stop - start, 0)
         if self.turns > TURNS:
             message = f"this program makes more than {TURNS} turns of `for`, and each is code of its own"
             raise TooLarge(message, self.shown(frame, syntax.span))
-        turn, was_broken = frame.turn, frame.broken
+        turn, loops, was_broken = frame.turn, self.loops, frame.broken
         try:
             for k in range(start, stop):
                 frame.names[syntax.name] = Binding(k, syntax.name, syntax.span, "made", "turn")
-                frame.turn = (*turn, k)
-                before = dict(frame.names) if syntax.stacked else {}
+                frame.turn, self.loops = (*turn, k), (*loops, Counted(k - start, stop - start))
                 frame.broken = False
                 self.run_body(frame, syntax.body)
                 if frame.returned or frame.broken:
                     break  # after a fault the next turns would say the same again
-                if syntax.stacked:
-                    self.alike(frame, syntax, before)
         finally:
-            frame.turn, frame.broken = turn, frame.broken or was_broken
-
-    def alike(self, frame: Frame, syntax: ast.For, before: dict[str, Binding]) -> None:
-        """A turn of `repeat` leaves every name the kind of value that it had, so that the next turn is the same code."""
-        for name in {name for statement in syntax.body for name in made_by(statement)}:
-            old, new = before.get(name), frame.names.get(name)
-            if old is None or new is None or not isinstance(old.value, Computed) or not isinstance(new.value, Computed):
-                continue
-            if old.value.value.type != new.value.value.type:
-                labels = [Label(f"`{name}`", f"is {describe(old.value)} before the turn,", old.span, old.relation),
-                          Label(f"`{name}`", f"is {describe(new.value)} after it,", new.span, new.relation)]  # fmt: skip
-                raise self.fault(frame, "E0213", f"a turn of `repeat` must leave `{name}` the shape it had", syntax.span, labels,
-                                 "Turns that differ are written with `for`.")  # fmt: skip
+            frame.turn, self.loops, frame.broken = turn, loops, frame.broken or was_broken
 
     # --- What a model takes and makes
 

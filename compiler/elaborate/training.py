@@ -18,6 +18,7 @@ from tapeless.compiler.elaborate.values import Binding, Computed, Defined, Fault
 from tapeless.compiler.statements import made_by
 from tapeless.compiler.suggest import SETTINGS, meant_argument, nearest
 from tapeless.ir.graph import Graph, Span
+from tapeless.ir.stacking import turn_names
 from tapeless.ir.types import DType, Tensor
 
 NAMES = ("optimizer", "except", "clip_norm", "clip_value", "gradient_noise", "epochs", "batch", "validation", "stop_early", "freeze")
@@ -178,14 +179,23 @@ class Training:
 
     def matching(self, pattern: ast.Text) -> list[str]:
         """The parameters whose names a pattern matches: at least one."""
-        names = [name for name, stored in self.program.slots.items() if stored.role == "param"]
-        found = [name for name in names if fnmatchcase(name, pattern.value)]
+        parameters = [stored for stored in self.program.slots.values() if stored.role == "param"]
+        names = [name for stored in parameters for name in turn_names(stored.name, stored.turns)]
+        found = [stored.name for stored in parameters if self.matches(stored, pattern)]
         if not found and names:
             near = nearest(pattern.value, names)
             shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
             raise self.fault("E0602", f"'{pattern.value}' matches no parameter", pattern.span,
                              f"Did you mean '{near}'?" if near else f"The parameters are {shown}.")  # fmt: skip
         return found
+
+    def matches(self, stored: Stored, pattern: ast.Text) -> bool:
+        """Whether a pattern matches a parameter; of one that the turns of `repeat` have, it matches all turns' or none."""
+        found = [fnmatchcase(name, pattern.value) for name in turn_names(stored.name, stored.turns)]
+        if any(found) and not all(found):
+            raise self.fault("E0602", f"'{pattern.value}' matches some turns of a `repeat` only, and its turns are one program", pattern.span,
+                             "Turns that differ are written with `for`.")  # fmt: skip
+        return all(found)
 
     def read_stop_early(self, setting: ast.Setting) -> None:
         """`stop_early patience = 5 on accuracy rising`."""
@@ -410,6 +420,7 @@ class Training:
         frame = Frame("optimizer", definition.name, module, emitter, self.frame, rule.span, rule.span if module.standard else None,
                       where=stored.name, path=stored.name)  # fmt: skip
         frame.axes_of_parameter = tuple(dim for dim in stored.type.shape if isinstance(dim, int))
+        frame.turns_of_parameter = stored.turns
         frame.made = frozenset(name for statement in definition.body for name in made_by(statement))
         weight, slope = definition.parameters[0].name, definition.parameters[1].name
         value = Computed(program.port(stored.name, stored.type, "param", stored.span))
@@ -419,7 +430,7 @@ class Training:
         for name, binding in rule.hypers.items():
             frame.names[name] = binding
         for setting in self.plan.exceptions:
-            if any(fnmatchcase(stored.name, pattern.value) for pattern in setting.patterns):
+            if any(self.matches(stored, pattern) for pattern in setting.patterns):
                 for argument in setting.named:
                     self.override(frame, rule, stored, argument)
         emitter.where = stored.name

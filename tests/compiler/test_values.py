@@ -481,15 +481,6 @@ def test_activations() -> None:
     np.testing.assert_allclose(value("gelu(x, approximate = 'tanh')", x=X), tanh_form, rtol=1e-12)
 
 
-def test_repeat_is_for_with_turns_alike() -> None:
-    text = "model M:\n    input x: [batch, 4]\n    h = x\n    {} k in 0..3:\n        h = h + Dense(h, 4, tanh)\n    output y = h\n"
-    one, two = (model(text.format(word)) for word in ("for", "repeat"))
-    assert [slot.name for slot in one.slots] == [slot.name for slot in two.slots]
-    a, b = started(one), started(two)
-    assert all((a[name] == b[name]).all() for name in a)
-    np.testing.assert_array_equal(ran(one.forward[False], a, {"x": X})["y"], ran(two.forward[False], b, {"x": X})["y"])
-
-
 def test_the_name_of_a_metric_stands_for_its_value() -> None:
     text = "model M:\n    input x: [batch, 3]\n    metric p = sum(x * x) / sum(x) total\n    metric q = mean(x)\n    metric f = 2 * p + q\n"
     x = np.arange(1.0, 7.0).reshape(2, 3)

@@ -24,6 +24,7 @@ class Slot:
     type: Tensor
     role: str
     frozen: bool = False
+    turns: tuple[range, ...] = ()
 
 
 @dataclass(frozen=True)
