@@ -18,6 +18,7 @@ from tapeless.compiler.elaborate.values import Binding, Computed, Defined, Fault
 from tapeless.compiler.statements import made_by
 from tapeless.compiler.suggest import SETTINGS, meant_argument, nearest
 from tapeless.ir.graph import Graph, Span
+from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.stacking import turn_names
 from tapeless.ir.types import DType, Tensor
 
@@ -434,7 +435,12 @@ class Training:
                 for argument in setting.named:
                     self.override(frame, rule, stored, argument)
         emitter.where = stored.name
+        before = len(emitter.builder.nodes)
         program.run_body(frame, definition.body)
+        whole = [node for node in emitter.builder.nodes[before:] if OPERATIONS[node.op].family not in ("pointwise", "shape", "random")]
+        if stored.turns and whole:
+            raise program.fault(frame, "E0604", f"optimizer `{definition.name}` looks at a parameter as a whole, and `repeat` stacks those of its turns",
+                                definition.head, hint="Write the turns out with `for`.")  # fmt: skip
         if stored.name not in program.stores and not frame.broken:
             raise program.fault(frame, "E0604", f"optimizer `{definition.name}` never assigns `{weight}`", definition.head,
                                 hint=f"The rule ends with `{weight} = ...`.")  # fmt: skip
