@@ -42,7 +42,7 @@ class Repeats(Scans):
                 raise Poisoned
             if frame.returned:
                 raise self.fault(frame, "E0108", "`return` cannot stand in a `repeat`", syntax.span, hint="Return after it.")
-            after = {name: self.alike(frame, syntax, name, start) for name, start in starts.items()}
+            after = {name: self.alike(frame, syntax, name, start, names[name]) for name, start in starts.items()}
             fresh = {name: frame.names[name] for name in made if name not in starts and isinstance(frame.names[name].value, Computed)}
             fresh = {name: binding for name, binding in fresh.items() if binding.kind not in CARRIED}
             kept = dict(frame.names)
@@ -82,14 +82,14 @@ class Repeats(Scans):
     def carried_start(self, frame: Frame, name: str) -> Computed:
         return self.emitter.computed(frame.names[name].value)
 
-    def alike(self, frame: Frame, syntax: ast.For, name: str, start: Computed) -> Computed:
+    def alike(self, frame: Frame, syntax: ast.For, name: str, start: Computed, before: Binding) -> Computed:
         """A turn leaves every name the kind of value that it had, so that the next turn is the same code."""
         binding = frame.names[name]
         value = binding.value
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             value = self.emitter.computed(value, start.dtype)
         if not isinstance(value, Computed) or value.value.type != start.value.type:
-            known = Label(f"`{name}`", f"is {describe(start)} before the turn,")
+            known = Label(f"`{name}`", f"is {describe(start)} before the turn,", before.span, before.relation)
             labels = [known, Label(f"`{name}`", f"is {describe(value)} after it,", binding.span, binding.relation)]
             raise self.fault(frame, "E0213", f"a turn of `repeat` must leave `{name}` the shape it had", syntax.span, labels,
                              "Turns that differ are written with `for`.")  # fmt: skip
