@@ -246,8 +246,8 @@ def cost(node: Node, capacity: int) -> int:
     """An estimate of a task's or loop's time in nanoseconds, for sharing parts out: 30 flops or 20 bytes in each, and the
     call."""
     if node.op == "loop":
-        inner = sum(cost(task, capacity) for task in node.regions[0].nodes if task.op != "reshape")
-        return inner * int(node.attrs["length"])
+        step = sum(cost(task, capacity) for task in node.regions[0].nodes if task.op != "reshape")
+        return step * int(node.attrs["length"])
     flops = 0
     for inner in node.regions[0].nodes:
         operands, results = [v.type for v in inner.operands], [v.type for v in inner.results]

@@ -362,6 +362,7 @@ class Parameters(Calls):
         emitter = self.emitter
         total: Operand = 0
         for loop in loops:
+            place: Operand
             if isinstance(loop, Counted):
                 length, place = loop.count, loop.place
             else:

@@ -32,7 +32,7 @@ class Repeats(Scans):
         for name, value in entering.items():
             known = names[name]
             frame.names[name] = Binding(Computed(value, starts[name].bound), name, known.span, known.relation, known.kind, known.syntax)
-        frame.names[syntax.name] = Binding(Computed(self.number(body, turns), turns.stop), syntax.name, syntax.span, "made", "turn")
+        frame.names[syntax.name] = Binding(Computed(self.turn_of(body, turns), turns.stop), syntax.name, syntax.span, "made", "turn")
         frame.turn = (*turn, f"${len(self.walks)}")
         self.emitter = frame.emitter = body
         self.loops, frame.broken = (*loops, walk), False
@@ -69,7 +69,7 @@ class Repeats(Scans):
         else:
             self.stores[slot] = (value.value, span)
 
-    def number(self, body: BodyEmitter, turns: range) -> Value:
+    def turn_of(self, body: BodyEmitter, turns: range) -> Value:
         """The number of the turn, as a value of the body."""
         place = body.place()
         return place if turns.start == 0 else body.emit("add", place, body.constant(turns.start, DType.I32))

@@ -69,6 +69,14 @@ class Scans(Parameters):
             frame.names[f"stacked {name}"] = Binding(along, f"stacked {name}", syntax.span, "yielded")
             outer.claim(along, f"{self.value_name(frame, name)}.stacked")
 
+    # --- Provided by the statements
+
+    def value_name(self, frame: Frame, name: str) -> str:
+        raise AssertionError("assignments belong to `statements`")
+
+    def assignable(self, frame: Frame, target: ast.Target) -> None:
+        raise AssertionError("assignments belong to `statements`")
+
     # --- The head
 
     def head(self, frame: Frame, syntax: ast.Scan) -> Head:

@@ -355,9 +355,9 @@ class Training:
     def single(self, frame: Frame, value: Any, syntax: ast.Expression) -> Any:
         """A hyper-parameter is one number, or whether to do something."""
         if not isinstance(value, (int, float, Computed)) or (isinstance(value, Computed) and value.shape):
-            schedule = isinstance(value, Defined) and value.definition.kind == "fn"
+            schedule = value.definition.name if isinstance(value, Defined) and value.definition.kind == "fn" else None
             raise self.program.fault(frame, "E0401", f"a hyper-parameter is one number, not {describe(value)}", syntax.span,
-                                     hint=f"A schedule is called: `{value.definition.name}(...)`." if schedule else None)  # fmt: skip
+                                     hint=f"A schedule is called: `{schedule}(...)`." if schedule else None)  # fmt: skip
         return self.emitter.as_real(value) if isinstance(value, Computed) else value
 
     # --- Clipping
