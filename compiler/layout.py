@@ -6,7 +6,7 @@ value of its own to be stored; rows that would crowd a cache lie apart. Valid gr
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 import networkx
 
@@ -24,6 +24,7 @@ DISPLACED = frozenset({"pick", "slice", "pad", "windows", "align_windows"})
 # Read memory through strides, and so also through those of a view.
 THROUGH_VIEWS = DISPLACED | {"gather", "transpose"}
 IN_MEMORY = frozenset({"matmul", "reshape", "scan", *DISPLACED, *ALONE})
+COUNTED = ("random_uniform",)  # by seed and training step, and in loops by the turn
 PLACED = ("reshape", "scan")  # results that lie where others are, or where their steps put them
 CHEAP = 4  # flops an element: less than the store and load that recomputing it saves
 CROWDED = 4096  # bytes: rows this far apart share cache sets
@@ -50,7 +51,7 @@ def packed_operands(graph: Graph) -> Graph:
     packed: dict[Value, Value] = {}
     copied: dict[Value, Value] = {}
     for node in graph.nodes:
-        if node.op in IN_MEMORY:
+        if node.op in IN_MEMORY or node.op in COUNTED:
             for value in node.operands:
                 if _needs_copy(graph, node, value) and value not in copied:
                     name = f"{value.name}.stored"
@@ -96,7 +97,7 @@ def _needs_copy(graph: Graph, user: Node, value: Value) -> bool:
     producer = graph.producers.get(value)
     if producer is None or not is_free(producer, graph):
         return False
-    if user.op == "matmul" and spread_over_stack(producer):
+    if (user.op == "matmul" and spread_over_stack(producer)) or (user.op in COUNTED and value not in _turns(user)):
         return False
     return not (is_view(producer, graph) and user.op in THROUGH_VIEWS)
 
@@ -205,10 +206,15 @@ def is_free(node: Node, graph: Graph) -> bool:
         return True
     if node.op not in POINTWISE or node.results[0].type.rank or OPERATIONS[node.op].flops > CHEAP:
         return False
-    if any(user.op in IN_MEMORY for user in graph.uses.get(node.results[0], ())):
+    if any(user.op in IN_MEMORY or node.results[0] in _turns(user) for user in graph.uses.get(node.results[0], ())):
         return False
     producers = [graph.producers.get(value) for value in node.operands]
     return all(p is not None and p.op in FREE and not p.results[0].type.rank for p in producers)
+
+
+def _turns(node: Node) -> Sequence[Value]:
+    """The number of the turn that a draw belongs to: in memory, draws of turns that are alike are one kernel."""
+    return node.operands[2:] if node.op in COUNTED else ()
 
 
 def is_view(node: Node, graph: Graph) -> bool:
