@@ -1,5 +1,6 @@
 """What the tests of the public face share: the digits, and a cache of their own for the session."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 import tapeless
 
 DIGITS = Path(__file__).parent.parent.parent / "examples" / "digits"
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it, and so would its children
 
 
 @pytest.fixture(scope="session")
