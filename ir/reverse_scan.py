@@ -7,7 +7,7 @@ yields is emitted, which `compiler.passes.scans` then merges with the first. A s
 its own steps, so nesting two scans is checkpointing: the outer one saves its carries, the inner one is recomputed.
 
 The adjoint of what every step reads (a weight) is a sum over steps. Sums of products become one product of stacks
-outside of the loop; what has no such form is carried and added up step by step.
+outside of the loop; what has no such form is carried and added up step by step, and so is what blocks of steps add.
 """
 
 from __future__ import annotations
@@ -122,13 +122,20 @@ def _bring_primals(state: _Reverse, body: Graph) -> None:
 
     for port in body.inputs:
         bring(port.value)
+    blocks = _blocks(body)
     for node in body.nodes:
-        again = OPERATIONS[node.op].family in REPEATED or not any(v.type.dtype.is_float for v in node.results)
+        again = blocks or OPERATIONS[node.op].family in REPEATED or not any(v.type.dtype.is_float for v in node.results)
         if again and not node.regions:
             region.copy_nodes([node], state.seen)
         else:
             for value in node.results:
                 bring(value)
+
+
+def _blocks(body: Graph) -> bool:
+    """Whether the steps are blocks of steps: then what they make is made again and not saved, which would take as much memory
+    as saving every step."""
+    return any(node.regions for node in body.nodes)
 
 
 # Sums over steps
@@ -137,7 +144,7 @@ def _bring_primals(state: _Reverse, body: Graph) -> None:
 def _total(state: _Reverse, made: Graph, value: Value) -> Total:
     """The sum over all steps of a value of the reverse body."""
     node = made.producers.get(value)
-    form = _TOTALS.get(node.op) if node else None
+    form = _TOTALS.get(node.op) if node and not _blocks(state.node.regions[0]) else None
     total = form(state, made, node) if form and node else None
     return total or _accumulated(state, value)
 

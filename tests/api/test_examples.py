@@ -50,6 +50,7 @@ def test_convolution_tells_digits_apart(tmp_path: Path):
     assert number(printed, "mean accuracy") >= 0.985
 
 
+@pytest.mark.slow
 def test_convolution_learns(tmp_path: Path):
     assert number(drawn_by("cnn", tmp_path), "mean accuracy") > 0.8
 
@@ -75,43 +76,51 @@ def test_logistic_regression_finds_the_weights_of_scikit_learn(tmp_path: Path):
     assert number(printed, "held-out accuracy") > 0.95
 
 
+@pytest.mark.slow
 def test_early_stopping_saves_a_network_from_learning_by_heart(tmp_path: Path):
     printed = drawn_by("diabetes", tmp_path)
     assert number(printed, "network") < 64 < number(printed, "not stopped")
 
 
+@pytest.mark.slow
 def test_an_autoencoder_says_more_with_eight_numbers_than_principal_components(tmp_path: Path):
     printed = drawn_by("autoencoder", tmp_path)
     assert number(printed, "autoencoder") < 0.7 * number(printed, "principal components")
 
 
+@pytest.mark.slow
 def test_a_variational_autoencoder_knows_more_than_single_pixels(tmp_path: Path):
     printed = drawn_by("vae", tmp_path)
     assert number(printed, "variational autoencoder") < number(printed, "pixels one by one") - 2
     assert number(printed, "of which divergence") > 1
 
 
+@pytest.mark.slow
 def test_a_mixture_reaches_the_likelihood_of_expectation_maximisation(tmp_path: Path):
     printed = drawn_by("mixture", tmp_path)
     assert number(printed, "gradient descent") == pytest.approx(number(printed, "scikit-learn"), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_word_vectors_know_more_than_frequencies(tmp_path: Path):
     printed = drawn_by("words", tmp_path)
     assert number(printed, "from their vectors") < number(printed, "from the frequencies of both")
 
 
+@pytest.mark.slow
 def test_a_small_gpt_learns_and_writes(tmp_path: Path):
     printed = drawn_by("gpt", tmp_path)
     assert number(printed, "GPT:") < 4.3 and printed.count("-" * 72) == 3
 
 
+@pytest.mark.slow
 def test_a_network_finds_how_heat_spreads_from_the_equation_alone(tmp_path: Path):
     printed = drawn_by("heat", tmp_path)
     assert number(printed, "relative error of the temperature") < 0.05
     assert number(printed, "relative error of the flow") < 0.15
 
 
+@pytest.mark.slow
 def test_differential_equations_are_fitted_through_their_solution(tmp_path: Path):
     printed = drawn_by("lynx", tmp_path)
     rates = [number(printed, f"{name} =") for name in "abcd"]
@@ -119,6 +128,7 @@ def test_differential_equations_are_fitted_through_their_solution(tmp_path: Path
     assert number(printed, "Neural, fitted to 21 years: error") < number(printed, "LotkaVolterra, fitted to 21 years: error")
 
 
+@pytest.mark.slow
 def test_a_recurrent_network_learns_and_writes(tmp_path: Path):
     printed = drawn_by("lstm", tmp_path)
     assert number(printed, "LSTM:") < 4 and printed.count("-" * 72) == 3

@@ -152,3 +152,19 @@ def test_the_loop_is_the_same_whatever_its_length() -> None:
         return re.sub(r"\d+", "0", "\n".join(loops))
 
     assert loop(10) == loop(100) == loop(1000)
+
+
+def test_checkpoints_bound_the_memory_of_training() -> None:
+    """Of 1,000 steps those between two checkpoints are saved, and one carry for each: t / k + k steps instead of t."""
+    recurrent = "scan over t {} with h: [batch, 8] = 0:\n    h = tanh(Dense(x[t], 8) + Dense(h, 8))\ny = h"
+
+    def workspace(option: str) -> int:
+        body = "\n".join(f"    {line}" for line in recurrent.format(option).split("\n"))
+        program = tapeless.load(MODEL.format(body=body).replace("t = 7", "t = 1000")).compile(batch=4, cache=False)
+        rows = {"x": np.zeros((4, 1000, 3)), "n": np.zeros(4, np.int32)}
+        program.fit(rows, epochs=1, progress=False)
+        return program.image("train").manifest.entries["train_step"].workspace
+
+    whole, bounded = workspace(""), workspace("checkpoint every = 32")
+    inputs = 2 * 1000 * 4 * 3 * 4  # as they come and turned, which no checkpoint saves
+    assert bounded - inputs < (whole - inputs) / 8

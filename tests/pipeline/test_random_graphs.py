@@ -342,13 +342,13 @@ COMMON = settings(deadline=None, suppress_health_check=list(HealthCheck), derand
 ROWS, FEW_ROWS = st.sampled_from((1, 3, 17, 65)), st.sampled_from((2, 7, 64))
 
 
-@settings(COMMON, max_examples=60)
+@settings(COMMON, max_examples=40)
 @given(forward_graphs(DType.F64), ROWS, st.sampled_from((1, 2)))
 def test_float64(graph: Graph, rows: int, threads: int) -> None:
     check(graph, DType.F64, rows, threads)
 
 
-@settings(COMMON, max_examples=30)
+@settings(COMMON, max_examples=20)
 @given(forward_graphs(DType.F32), FEW_ROWS, st.sampled_from((1, 3)))
 def test_float32(graph: Graph, rows: int, threads: int) -> None:
     check(graph, DType.F32, rows, threads)
@@ -362,7 +362,7 @@ def test_float64_at_length(graph: Graph, rows: int, threads: int) -> None:
 
 
 @pytest.mark.slow
-@settings(COMMON, max_examples=600)
+@settings(COMMON, max_examples=400)
 @given(forward_graphs(DType.F32), FEW_ROWS, st.sampled_from((1, 3)))
 def test_float32_at_length(graph: Graph, rows: int, threads: int) -> None:
     check(graph, DType.F32, rows, threads)
