@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, given, note, seed, settings
 from hypothesis import strategies as st
 
 from tapeless.compiler import entries
@@ -355,17 +355,27 @@ def test_float32(graph: Graph, rows: int, threads: int) -> None:
 
 
 @pytest.mark.slow
-@settings(COMMON, max_examples=1400)
-@given(forward_graphs(DType.F64), ROWS, st.sampled_from((1, 2)))
-def test_float64_at_length(graph: Graph, rows: int, threads: int) -> None:
-    check(graph, DType.F64, rows, threads)
+@pytest.mark.parametrize("part", range(4))
+def test_float64_at_length(part: int) -> None:
+    at_length(part, 350, DType.F64, ROWS, st.sampled_from((1, 2)))
 
 
 @pytest.mark.slow
-@settings(COMMON, max_examples=400)
-@given(forward_graphs(DType.F32), FEW_ROWS, st.sampled_from((1, 3)))
-def test_float32_at_length(graph: Graph, rows: int, threads: int) -> None:
-    check(graph, DType.F32, rows, threads)
+@pytest.mark.parametrize("part", range(2))
+def test_float32_at_length(part: int) -> None:
+    at_length(part, 300, DType.F32, FEW_ROWS, st.sampled_from((1, 3)))
+
+
+def at_length(part: int, count: int, dtype: DType, rows: st.SearchStrategy[int], threads: st.SearchStrategy[int]) -> None:
+    """One of the parts, each with programs of its own, that two processes share out: 2,000 programs in all."""
+
+    @seed(part + 1)
+    @settings(COMMON, max_examples=count)
+    @given(forward_graphs(dtype), rows, threads)
+    def each(graph: Graph, rows: int, threads: int) -> None:
+        check(graph, dtype, rows, threads)
+
+    each()
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
