@@ -115,8 +115,10 @@ LAYERS = {
     "two layers": "h = LSTM(x, 4)\ny = LSTM(h, 3)",
     "a layer in each step": "scan over t with h: [batch, 3] = 0:\n    h = Dense(h + x[t], 3, tanh)\ny = h",
     "checkpoints": "scan over t checkpoint every = 2 with h: [batch, 3] = 0:\n    h = Dense(h + x[t], 3, tanh)\n    yield h\ny = stacked h",
+    "index notation in each step": "param w: [3, 3] ~ normal(0, 1)\nscan over t with h: [batch, 3] = 0:\n    z = x[t] + h\n"
+                                   "    a[n, j] = sum[i] z[n, i] * w[i, j]\n    h = tanh(a)\ny = h",
     "nested": NESTED,
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LAYERS)
