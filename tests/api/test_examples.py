@@ -70,6 +70,7 @@ def drawn_by(example: str, folder: Path) -> str:
     return printed
 
 
+@pytest.mark.slow
 def test_logistic_regression_finds_the_weights_of_scikit_learn(tmp_path: Path):
     printed = drawn_by("cancer", tmp_path)
     assert number(printed, "largest difference of a weight") < 1e-4

@@ -47,6 +47,7 @@ def refused(*arguments, message, **how):
     assert message in done.stderr and "error" in done.stderr.lower(), done.stderr
 
 
+@pytest.mark.slow
 def test_outputs_that_can_not_be_written(here):
     (here / "folder").mkdir()
     refused("train", *LINE, "--out", "none/w.safetensors", message="there is no folder none")

@@ -24,7 +24,7 @@ def total(shape: tuple[object, ...], axes: tuple[int, ...], square: bool = False
     return kernel("nest", build)
 
 
-@pytest.mark.parametrize("count", (1000, 65_537, 3_000_000))
+@pytest.mark.parametrize("count", (1000, 65_537, pytest.param(3_000_000, marks=pytest.mark.slow)))
 def test_sum_of_all(count):
     rng = np.random.default_rng(0)
     for x in (rng.uniform(0, 1, count), rng.normal(size=count), 1e4 + rng.normal(size=count)):

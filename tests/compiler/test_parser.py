@@ -168,6 +168,7 @@ def test_extremes_end_in_diagnostics(text: str) -> None:
         load(text, "t.tl")
 
 
+@pytest.mark.slow
 def test_mutated_programs_end_in_diagnostics() -> None:
     seeds = [path.read_text(encoding="utf-8") for path in ROOT.glob("examples/*/*.tl")]
     words = sorted({word for seed in seeds for word in re.findall(r"\w+|[^\w\s]+", seed)})

@@ -74,6 +74,7 @@ def follow(clone, session, environment, skip=0):
             assert matches(body, printed, flags), f"the page says\n{body}\nbut this was printed\n{printed}"
 
 
+@pytest.mark.slow
 def test_the_tutorial_with_what_is_installed(tmp_path, monkeypatch):
     """All but the installation, which the slow test does."""
     pytest.importorskip("sklearn")
