@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, ProgramErrors, Source
-from tapeless.compiler.elaborate.library import Module, read_module
+from tapeless.compiler.elaborate.modules import Module, read_module
 from tapeless.compiler.elaborate.program import Program
 from tapeless.compiler.elaborate.resolve import resolve
 from tapeless.compiler.elaborate.training import Plan, Training

@@ -11,7 +11,7 @@ from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch
 from tapeless.compiler.elaborate.indexing import Line
-from tapeless.compiler.elaborate.library import standard, standard_names
+from tapeless.compiler.elaborate.modules import standard, standard_names
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import (
     AllBut,

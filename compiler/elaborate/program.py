@@ -9,7 +9,7 @@ from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate.averages import decomposed, is_average, meeting, moving
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.evaluator import CONSTANTS
-from tapeless.compiler.elaborate.library import Module
+from tapeless.compiler.elaborate.modules import Module
 from tapeless.compiler.elaborate.parameters import COUNTERS, Stored
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.statements import Statements

@@ -8,7 +8,7 @@ from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
-from tapeless.compiler.elaborate.library import Module, standard_names
+from tapeless.compiler.elaborate.modules import Module, standard_names
 from tapeless.compiler.statements import made_by
 from tapeless.compiler.suggest import hint_for
 from tapeless.ir.graph import Span

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tapeless.compiler.elaborate.emission import Emitter
-from tapeless.compiler.elaborate.library import Module
+from tapeless.compiler.elaborate.modules import Module
 from tapeless.compiler.elaborate.values import Binding, Instance
 from tapeless.ir.graph import Span
 

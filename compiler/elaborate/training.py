@@ -10,7 +10,7 @@ from typing import Any
 
 from tapeless.compiler import ast
 from tapeless.compiler.elaborate.emission import Emitter
-from tapeless.compiler.elaborate.library import standard
+from tapeless.compiler.elaborate.modules import standard
 from tapeless.compiler.elaborate.parameters import COUNTER, Stored
 from tapeless.compiler.elaborate.program import Program
 from tapeless.compiler.elaborate.scope import Frame, join

@@ -15,7 +15,7 @@ from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import Dim, DType, Rows
 
 if TYPE_CHECKING:
-    from tapeless.compiler.elaborate.library import Module
+    from tapeless.compiler.elaborate.modules import Module
 
 
 @dataclass(frozen=True, slots=True)

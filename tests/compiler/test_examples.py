@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tapeless.compiler.elaborate.library import STANDARD, standard, standard_names, standard_text
+from tapeless.compiler.elaborate.modules import STANDARD, standard, standard_names, standard_text
 from tapeless.compiler.model import load
 from tapeless.ir.interpreter import run
 from tapeless.ir.text import read, write

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tapeless.compiler.elaborate.library import standard, standard_names, standard_text
+from tapeless.compiler.elaborate.modules import standard, standard_names, standard_text
 from tapeless.compiler.model import load
 from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tapeless.compiler.elaborate.library import standard_names
+from tapeless.compiler.elaborate.modules import standard_names
 from tapeless.compiler.model import load
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tapeless.compiler.diagnostics import ProgramErrors
 from tapeless.compiler.elaborate import functions
-from tapeless.compiler.elaborate.library import standard_names
+from tapeless.compiler.elaborate.modules import standard_names
 from tapeless.compiler.format import formatted
 from tapeless.compiler.model import load
 
