@@ -27,16 +27,15 @@ class Repeats(Scans):
         starts = {name: self.carried_start(frame, name) for name in made if self.is_carried(frame, name)}
         body = BodyEmitter(self.emitter, len(turns))
         walk = Walk(frame, body, turns=turns)
-        names, outer, broken, loops, turn = dict(frame.names), self.emitter, frame.broken, self.loops, frame.turn
+        names, outer = dict(frame.names), self.emitter
         entering = {name: body.carry(name, start.value.type) for name, start in starts.items()}
-        for name, value in entering.items():
-            known = names[name]
-            frame.names[name] = Binding(Computed(value, starts[name].bound), name, known.span, known.relation, known.kind, known.syntax)
-        frame.names[syntax.name] = Binding(Computed(self.turn_of(body, turns), turns.stop), syntax.name, syntax.span, "made", "turn")
-        frame.turn = (*turn, f"${len(self.walks)}")
-        self.emitter = frame.emitter = body
-        self.loops, frame.broken = (*loops, walk), False
-        try:
+        token = f"${len(self.walks)}"
+        with self.inside(frame, walk):
+            for name, value in entering.items():
+                known = names[name]
+                frame.names[name] = Binding(Computed(value, starts[name].bound), name, known.span, known.relation, known.kind, known.syntax)
+            frame.names[syntax.name] = Binding(Computed(self.turn_of(body, turns), turns.stop), syntax.name, syntax.span, "made", "turn")
+            frame.turn = (*frame.turn, token)
             self.run_body(frame, syntax.body)
             if frame.broken:
                 raise Poisoned
@@ -46,10 +45,6 @@ class Repeats(Scans):
             fresh = {name: frame.names[name] for name in made if name not in starts and isinstance(frame.names[name].value, Computed)}
             fresh = {name: binding for name, binding in fresh.items() if binding.kind not in CARRIED}
             kept = dict(frame.names)
-        finally:
-            self.emitter = frame.emitter = outer
-            self.loops, frame.broken, frame.turn = loops, frame.broken or broken, turn
-            frame.names = names
         outer.span, outer.where = self.shown(frame, syntax.span), frame.where
         yields = [*(binding.value for binding in fresh.values()), *(value for value, _ in walk.updates.values())]
         last, stacks = body.scan([outer.own(start.value) for start in starts.values()], list(after.values()), yields)

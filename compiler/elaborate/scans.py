@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,14 +42,12 @@ class Scans(Parameters):
         self.check_assignments(frame, syntax, carried)
         body = BodyEmitter(self.emitter, head.length)
         walk = Walk(frame, body, syntax.axis, self.axis_of(frame, syntax.axis))
-        names, outer, broken, loops = dict(frame.names), self.emitter, frame.broken, self.loops
+        outer = self.emitter
         inside = [body.carry(carry.name, start.value.type) for carry, start in zip(syntax.carries, starts, strict=True)]
-        for carry, value in zip(syntax.carries, inside, strict=True):
-            frame.names[carry.name] = Binding(Computed(value), carry.name, carry.span, "carried", "carry", carry)
-        frame.names[syntax.axis] = Binding(Computed(body.place(), head.length), syntax.axis, syntax.span, "walked", "step", syntax)
-        self.emitter = frame.emitter = body
-        self.loops, frame.broken = (*loops, walk), False
-        try:
+        with self.inside(frame, walk):
+            for carry, value in zip(syntax.carries, inside, strict=True):
+                frame.names[carry.name] = Binding(Computed(value), carry.name, carry.span, "carried", "carry", carry)
+            frame.names[syntax.axis] = Binding(Computed(body.place(), head.length), syntax.axis, syntax.span, "walked", "step", syntax)
             self.run_body(frame, syntax.body)
             if frame.broken:
                 raise Poisoned
@@ -55,10 +55,6 @@ class Scans(Parameters):
             yields = [self.masked(frame, value, None, head, syntax.span) for value in walk.yields.values()]
             if not after and not yields:
                 raise self.fault(frame, "E0804", "this scan carries nothing and yields nothing", syntax.span, hint="End a step with `yield h`.")
-        finally:
-            self.emitter = frame.emitter = outer
-            self.loops, frame.broken = loops, frame.broken or broken
-            frame.names = names
         outer.span, outer.where = self.shown(frame, syntax.span), frame.where
         last, stacks = body.scan([outer.own(start.value) for start in starts], after, yields, head.reverse, head.checkpoint)
         for carry, value, start in zip(syntax.carries, last, starts, strict=True):
@@ -68,6 +64,19 @@ class Scans(Parameters):
             along = Computed(self.unstacked(stack, walk.place), made.bound)
             frame.names[f"stacked {name}"] = Binding(along, f"stacked {name}", syntax.span, "yielded")
             outer.claim(along, f"{self.value_name(frame, name)}.stacked")
+
+    @contextmanager
+    def inside(self, frame: Frame, walk: Walk) -> Iterator[None]:
+        """Run what follows as the body of a loop; names, turn and emitter are then what they were before."""
+        names, outer, broken, loops, turn = dict(frame.names), self.emitter, frame.broken, self.loops, frame.turn
+        self.emitter = frame.emitter = walk.emitter
+        self.loops, frame.broken = (*loops, walk), False
+        try:
+            yield
+        finally:
+            self.emitter = frame.emitter = outer
+            self.loops, frame.broken, frame.turn = loops, frame.broken or broken, turn
+            frame.names = names
 
     # --- Provided by the statements
 

@@ -170,3 +170,18 @@ def test_checkpoints_bound_the_memory_of_training() -> None:
     whole, bounded = workspace(""), workspace("checkpoint every = 32")
     inputs = 2 * 1000 * 4 * 3 * 4  # as they come and turned, which no checkpoint saves
     assert bounded - inputs < (whole - inputs) / 8
+
+
+def test_loops_shared_by_threads_give_the_same_bytes() -> None:
+    """Steps large enough to be cut into parts: threads meet in every step."""
+    text = "model M(t = 3):\n    input x: [batch, t, 64]\n    h = LSTM(x, 256)\n    output y = h[:, -1]\n    loss mean(y ** 2)\n"
+    scheduled = tapeless.load(text).inspect().stage("scheduled", "train_step", source=False)
+    loops = "".join(re.findall(r"= loop\(.*?\n  \]", scheduled, re.DOTALL))
+    assert max(int(parts) for parts in re.findall(r"parts=(\d+)", loops)) > 1
+    x = np.random.default_rng(0).normal(size=(200, 3, 64)).astype(np.float32)
+    states = set()
+    for threads in (1, 2, 3):
+        program = tapeless.load(text).compile(batch=128, cache=False)
+        program.fit(x, epochs=2, threads=threads, progress=False)
+        states.add(b"".join(value.tobytes() for value in program.parameters.values()))
+    assert len(states) == 1
