@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from tapeless.codegen.image import compile_image
-from tapeless.compiler.passes import fuse, simplify
+from tapeless.compiler.passes import PASSES, fuse, simplify
+from tapeless.ir import text
 from tapeless.ir.graph import STATE_ROLES, Graph
+from tapeless.ir.interpreter import run
 from tapeless.ir.target import host
 from tapeless.ir.types import DType, Tensor
+from tapeless.ir.verifier import verify
 from tapeless.runtime.buffers import block
 from tapeless.runtime.call import Call, Memory
 from tapeless.runtime.image import Image
@@ -63,6 +66,20 @@ def program_of(graph: Graph, dtype: DType) -> Program:
     slots = tuple(Slot(p.label, p.value.type, p.role) for p in graph.inputs if p.role in STATE_ROLES)
     data = tuple(Data(p.label, p.value.type) for p in graph.inputs if p.role == "data")
     return Program(dtype, slots, data, {True: graph, False: graph})
+
+
+def check_passes(graph: Graph, inputs: Mapping[str, Any], rows: int, tolerance: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Run a graph before and after every pass: the same values, well formed, and the same graph when read back from its
+    text. Returns the values before."""
+    before = run(graph, inputs, rows=rows)
+    for step in PASSES:
+        graph = step.apply(graph)
+        verify(graph)
+        assert text.read(text.write(graph)) == graph
+        after = run(graph, inputs, rows=rows)
+        for key, value in before.items():
+            np.testing.assert_allclose(after[key], value, **tolerance, err_msg=f"{step.name}: {key}")
+    return before
 
 
 def run_native(

@@ -10,14 +10,12 @@ from hypothesis import HealthCheck, given, note, seed, settings
 from hypothesis import strategies as st
 
 from tapeless.compiler import entries
-from tapeless.compiler.passes import PASSES
 from tapeless.ir import text
 from tapeless.ir.graph import Builder, Graph, Value
 from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType, Rows, Tensor
-from tapeless.ir.verifier import verify
 
-from .harness import Program, program_of, run_native
+from .harness import Program, check_passes, program_of, run_native
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.ir"))
 WIDTHS = (1, 3, 7, 17)
@@ -319,15 +317,7 @@ def check(graph: Graph, dtype: DType, rows: int, threads: int) -> None:
     program = program_of(graph, dtype)
     inputs = inputs_for(program, rows, 0)
     both = entries.backward(program)
-    reference = run(both, inputs, rows=rows)
-    current = both
-    for step in PASSES:
-        current = step.apply(current)
-        verify(current)
-        assert text.read(text.write(current)) == current
-        after = run(current, inputs, rows=rows)
-        for key, value in reference.items():
-            np.testing.assert_allclose(after[key], value, **tolerance(dtype), err_msg=f"{step.name}: {key}")
+    check_passes(both, inputs, rows, tolerance(dtype))
     native = run_native(program, both, inputs, rows, capacity=max(rows, 8), threads=threads)
     exact = run(both, inputs, rows=rows, precision=DType.F64)
     for key, value in exact.items():

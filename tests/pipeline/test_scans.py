@@ -8,7 +8,6 @@ import pytest
 
 from tapeless.compiler import entries
 from tapeless.compiler.differentiate import differentiate
-from tapeless.compiler.passes import PASSES
 from tapeless.compiler.passes.scans import merge_scans
 from tapeless.ir import text
 from tapeless.ir.graph import Builder, Graph
@@ -16,7 +15,7 @@ from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType
 from tapeless.ir.verifier import verify
 
-from .harness import program_of, run_native
+from .harness import check_passes, program_of, run_native
 from .scan_graphs import GRAPHS
 
 F = DType.F64
@@ -85,15 +84,7 @@ def test_machine_code_and_passes(name: str, threads: int) -> None:
         rng = np.random.default_rng(rows)
         inputs = {p.key: rng.normal(size=p.value.type.at(rows)) * 0.7 for p in graph.inputs}
         both = entries.backward(program)
-        expected = run(both, inputs, rows=rows)
-        current = both
-        for step in PASSES:
-            current = step.apply(current)
-            verify(current)
-            assert text.read(text.write(current)) == current
-            after = run(current, inputs, rows=rows)
-            for key, value in expected.items():
-                np.testing.assert_allclose(after[key], value, rtol=1e-10, atol=1e-12, err_msg=f"{step.name}: {key}")
+        expected = check_passes(both, inputs, rows, {"rtol": 1e-10, "atol": 1e-12})
         native = run_native(program, both, inputs, rows, capacity=64 if rows < 64 else 65, threads=threads)
         for key, value in expected.items():
             np.testing.assert_allclose(native[key], value, rtol=1e-10, atol=1e-12, err_msg=key)
