@@ -2,7 +2,7 @@
 
 Every peer runs in a process of its own, from the same starting values on the same batch, and its losses must agree with
 ours to four digits before a time counts. Timed repeats of all peers interleave; medians of one run are compared, as
-ratios. Peers that are not installed are left out.
+ratios. Peers that are not installed are left out, and C where nobody has written the workload in it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 from workloads import WORKLOADS, Workload
 
 HERE = Path(__file__).parent
-MODULES = {"tapeless": "tapeless", "numpy": "numpy", "jax": "jax", "torch": "torch"}
+PEERS = ("c", "numpy", "jax", "torch")
 # Fair to peers on any processor: OpenBLAS takes its AVX-512 kernels, glibc keeps large blocks instead of returning them.
 ENVIRONMENT = {
     "OPENBLAS_CORETYPE": "SkylakeX",
@@ -27,6 +28,13 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "2000000000",
     "MALLOC_TOP_PAD_": "200000000",
 }
+
+
+def available(name: str, workload: Workload) -> bool:
+    """Whether a peer is installed; for C, whether there is a compiler and a program for the workload."""
+    if name == "c":
+        return shutil.which("gcc") is not None and (HERE / "peers" / f"{workload.name}.c").exists()
+    return importlib.util.find_spec(name) is not None
 
 
 class Peer:
@@ -87,14 +95,14 @@ def measure(workload: Workload, names: list[str], threads: int, repeats: int) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("peers", nargs="*", default=[name for name in MODULES if name != "tapeless"])
+    parser.add_argument("peers", nargs="*", default=PEERS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--workload", choices=[workload.name for workload in WORKLOADS])
     options = parser.parse_args()
-    names = ["tapeless", *(name for name in options.peers if importlib.util.find_spec(MODULES[name]))]
     for workload in WORKLOADS:
         if options.workload in (None, workload.name):
+            names = ["tapeless", *(name for name in options.peers if available(name, workload))]
             measure(workload, names, options.threads, options.repeats)
 
 
