@@ -189,9 +189,14 @@ def with_sign(b: Builder, magnitude: Operand, like: Operand) -> Value:
 
 
 def tanh(b: Builder, x: Operand) -> Value:
-    """e / (e + 2) with e = expm1(2|x|), and the sign of x (so tanh(-0) = -0)."""
+    """e / (e + 2) with e = expm1(2|x|), and the sign of x (so tanh(-0) = -0). As 2|x| is bounded, e = 2**n p + (2**n - 1)
+    with p = e**r - 1 has no overflow: one multiply-add."""
     size = keep_min(b, b.unary("abs", x), number(22.0, x))
-    e = unsigned_expm1(b, b.add(size, size))
+    n, r = _reduce(b, b.add(size, size))
+    p = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
+    one = number(1.0, x)
+    power = b.compute("scale", one, n, type=x.type)
+    e = b.fma(p, power, b.sub(power, one))
     return with_sign(b, b.div(e, b.add(e, number(2.0, x))), x)
 
 
