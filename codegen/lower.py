@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tapeless.codegen.attention import lower_attention, lower_attention_gradient
+from tapeless.codegen.column import lower_matmul
 from tapeless.codegen.factor import lower_cholesky, lower_triangular_solve
 from tapeless.codegen.loops import Function
-from tapeless.codegen.matmul import lower_matmul
 from tapeless.codegen.nest import lower_nest
 from tapeless.codegen.ordering import lower_along, lower_argsort
 from tapeless.codegen.pack import lower_pack

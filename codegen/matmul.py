@@ -25,7 +25,7 @@ from tapeless.codegen.pointwise import COST
 from tapeless.ir.graph import Graph, Node, Value
 from tapeless.ir.target import Target
 
-__all__ = ["Tile", "choose_tile", "lower_matmul"]
+__all__ = ["Product", "Tile", "choose_tile", "tiles_for"]
 
 INLINE_EPILOGUE = 160
 """Instructions up to which an epilogue is written out on the registers."""
@@ -104,10 +104,6 @@ def choose_tile(m: int, n: int, lanes: int, target: Target, *, vectors: int = 0,
     return min(fitting, key=cost)
 
 
-def lower_matmul(node: Node, target: Target, capacity: int) -> Function:
-    return _Product(node, target, capacity).function()
-
-
 def _walk(region: Graph, value: Value, places: Mapping[Value, int], leading: Sequence[int]) -> tuple[Any, ...]:
     """An operand's buffer, the steps from one of its stack of matrices to the next, and that of its rows. A matrix that is
     broadcast over an axis of the stack is one for all of its places."""
@@ -119,7 +115,9 @@ def _walk(region: Graph, value: Value, places: Mapping[Value, int], leading: Seq
     return (places[stored], *(steps.get(axis, Size(0)) for axis in range(value.type.rank - 1)))
 
 
-class _Product:
+class Product:
+    row_axis, column_axis = -2, -1  # of the result: what a tile's rows run along, and what its vectors do
+
     def __init__(self, node: Node, target: Target, capacity: int) -> None:
         region = node.regions[0]
         products = [inner for inner in region.nodes if inner.op == "matmul"]
@@ -135,23 +133,24 @@ class _Product:
         self.buffers = buffers_of(node)
         leading = node.attrs["leading"]
         a, b = product.operands
+        left, right = (b, a) if self.column_axis == -2 else (a, b)
         self.lead = [size_of(dim) for dim in self.leaf.type.shape[:-2]]
-        self.a, *self.a_steps, self.lda = _walk(region, a, places, leading)
-        self.b_place, *self.b_steps, self.ldb = _walk(region, b, places, leading)
+        self.a, *self.a_steps, self.lda = _walk(region, left, places, leading)
+        self.b_place, *self.b_steps, self.ldb = _walk(region, right, places, leading)
         self.a_start: Operand = index_constant(0)
         self.b_start: Operand = index_constant(0)
         self.stack: dict[Axis, Operand] = {}
-        self.transposed = bool(product.attrs["transpose_a"])
-        self.m, self.n = (size_of(dim) for dim in self.leaf.type.shape[-2:])
-        self.k = size_of(a.type.shape[-2 if self.transposed else -1])
+        flipped = bool(product.attrs["transpose_a"])
+        self.transposed = flipped or left is b
+        self.m, self.n = (size_of(self.leaf.type.shape[axis]) for axis in (self.row_axis, self.column_axis))
+        self.k = size_of(a.type.shape[-2 if flipped else -1])
         m, n, k = (size.at(capacity) for size in (self.m, self.n, self.k))
-        self.lanes = 1 if self.leaf.type.shape[-1] == 1 else target.lanes(self.leaf.type.dtype.bytes)
+        self.lanes = 1 if self.leaf.type.shape[self.column_axis] == 1 else target.lanes(self.leaf.type.dtype.bytes)
         self.terms = closure(store.term for store in self.domain.stores)
         # 64 elements of a row share the words of one random block, if the tile holds them all.
         draws = any(term.op == "random_uniform" for term in self.terms) and self.lanes == 16
         together = 64 // self.lanes if draws and self.n.known and n and n % 64 == 0 else 0
-        self.tile = choose_tile(m, n, self.lanes, target, vectors=together,
-                                most_rows=16 if self.m.known else HELD_ROWS)
+        self.tile = self.chosen_tile(m, n, together)
         self.width = self.tile.vectors * self.lanes
         vectors = m * -(-n // self.lanes)
         work = vectors * k / MULTIPLY_ADDS_PER_MICROSECOND + vectors * self.epilogue_cost / 8000
@@ -172,6 +171,11 @@ class _Product:
         self.packed: _Packed | None = None
         self.packed_elements = 0
         self.builder = Builder(target)
+
+    def chosen_tile(self, m: int, n: int, together: int) -> Tile:
+        """`together`: vectors that a tile must have in a row, if not 0."""
+        most_rows = 16 if self.m.known else HELD_ROWS
+        return choose_tile(m, n, self.lanes, self.target, vectors=together, most_rows=most_rows)
 
     @property
     def epilogue_cost(self) -> int:
@@ -498,7 +502,7 @@ class _Product:
 
     def evaluator(self) -> Evaluator:
         """Fresh for each tile, so that no loaded value is held in a register through a tile's inner loop."""
-        n_axis = self.domain.first_axes[self.leaf][-1]
+        n_axis = self.domain.first_axes[self.leaf][self.column_axis]
         made = Evaluator(self.builder, self.buffers, self.domain, n_axis, self.lanes)
         made.scopes[0].indices.update(self.stack)
         return made
@@ -508,7 +512,7 @@ class _Product:
         return Chunk(j, masks, aligned=len(masks) == self.tile.vectors)
 
     def stores_at(self, e: Evaluator, row: Operand, block: list[Any], leaf: Sequence[Operand]) -> None:
-        m_axis = self.domain.first_axes[self.leaf][-2]
+        m_axis = self.domain.first_axes[self.leaf][self.row_axis]
         scope = Scope(block, {} if m_axis is None else {m_axis: row})
         with e.within([*e.scopes, scope]):
             term: Term = self.domain.leaves[self.leaf]
