@@ -13,6 +13,7 @@ from tapeless.compiler.differentiate import differentiate
 from tapeless.compiler.passes.rewriter import FREE, Rewriter, rewritten_inside, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.compiler.passes.scans import merge_scans, products_outside
+from tapeless.compiler.stepping import stepped
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
 from tapeless.ir.types import DType, Rows, Tensor
 
@@ -81,6 +82,11 @@ def predict(model: Model) -> Graph:
     return _pruned("predict", model.forward[False], lambda port: port.role == "output")
 
 
+def step(model: Model) -> Graph:
+    """The outputs in evaluation mode, at one place of a sequence. Raises LooksAhead where they need later places."""
+    return _pruned("step", stepped(predict(model), model.dtype), lambda port: True)
+
+
 def evaluate(model: Model) -> Graph:
     """Loss and metrics in evaluation mode."""
     return _pruned("evaluate", model.forward[False], lambda port: port.role in SUMMED_ROLES)
@@ -104,6 +110,7 @@ ENTRIES: Mapping[str, Callable[[Model], Graph]] = {
     "init": init,
     "permutation": permutation,
     "predict": predict,
+    "step": step,
     "evaluate": evaluate,
     "gradients": gradients,
     "apply": apply,

@@ -70,8 +70,9 @@ class Node:
         return hash((self.op, self.operands, self.results))
 
 
-INPUT_ROLES = ("data", "param", "state", "optimizer", "hyper", "counter", "gradient", "argument", "operand")
-OUTPUT_ROLES = ("state", "gradient", "output", "loss", "metric", "part", "result")
+INPUT_ROLES = ("data", "param", "state", "optimizer", "hyper", "counter", "gradient", "argument", "carry", "operand")
+OUTPUT_ROLES = ("state", "gradient", "output", "loss", "metric", "part", "carry", "result")
+_KEYED = {"gradient": "grad", "carry": "carry"}
 STATE_ROLES = ("param", "state", "optimizer", "hyper", "counter")
 
 
@@ -92,8 +93,8 @@ class Port:
 
     @property
     def key(self) -> str:
-        """The label, unique among a graph's inputs or outputs: a parameter's gradient is `grad(h.W)`."""
-        return f"grad({self.label})" if self.role == "gradient" else self.label
+        """The label, unique among a graph's inputs or outputs: a parameter's gradient is `grad(h.W)`, a carry `carry(h)`."""
+        return f"{_KEYED[self.role]}({self.label})" if self.role in _KEYED else self.label
 
 
 @dataclass(frozen=True)

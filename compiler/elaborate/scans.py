@@ -110,7 +110,7 @@ class Scans(Parameters):
         every, span = given.get("checkpoint", (None, syntax.span))
         if every is not None and (type(every) is not int or every < 1):
             raise self.fault(frame, "E0404", f"a checkpoint comes every so many steps, a whole number of at least 1, not {describe(every)}", span)
-        return Head(binding.value, reverse, lengths, every)
+        return Head(binding.value, reverse, lengths, every if self.training else None)  # nothing goes back in evaluation
 
     def axis_of(self, frame: Frame, name: str) -> int:
         """Where an axis is in what is declared with it: 0 where nothing is."""

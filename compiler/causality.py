@@ -1,0 +1,457 @@
+"""Which values of a graph go along with the places of a sequence, and that none of them sees a later place.
+
+Every value has a `Fact`. Its axes are parts (`compiler.parts`), marked where they are the places of the sequence. What is
+computed at a place depends on that place and those before it; of a value with two such axes, as scores of queries and
+keys have, that is not so by itself: an element belongs to the later of its two places. A mask makes it so, and `beyond`
+holds that it did: for two marked parts i and j, what the elements are whose place along j is later than that along i. Only then may
+j be summed over. What masks are is read off their numbers, so it does not matter how they are written.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tapeless.compiler.parts import Axes, Axis, Part, Site, is_marked, is_whole, marks, plain, regroup
+from tapeless.ir.graph import Graph, Node, Value
+from tapeless.ir.interpreter import evaluate
+from tapeless.ir.ops import OPERATIONS, Run
+from tapeless.ir.ops.movement import whole
+from tapeless.ir.types import DType, Tensor
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Beyond(enum.Enum):
+    """What elements of later places are, where they are not all one number."""
+
+    OPEN = "made of later places"
+    SETTLED = "made of no later place"
+    FAR = "far below all others: their exponential is zero"
+
+
+State = Beyond | float
+FAR_BELOW = -1e20  # what stands for minus infinity in a mask; std/attention.tl has -1e30
+LARGEST = 1 << 24  # elements of a mask that is computed here
+
+
+class LooksAhead(Exception):
+    """A value cannot be computed place by place: the reason, the node that shows it, and what to do about it."""
+
+    def __init__(self, reason: str, node: Node | None = None, hint: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.node, self.hint = reason, node, hint
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What is known of a value; see the module's docstring. `last`: it is what the end of the sequence gives."""
+
+    axes: Axes
+    beyond: Mapping[tuple[Site, Site], State] = field(default_factory=dict)
+    last: bool = False
+
+    @property
+    def moves(self) -> bool:
+        return any(is_marked(axis) for axis in self.axes)
+
+
+@dataclass(frozen=True)
+class Access:
+    """How an operation that works alike at all places of some axes reads its operands: for each axis of each operand the
+    axis of the result that it goes along with; -1, -2, ... for what is reduced; None where it reads all there is."""
+
+    operands: tuple[tuple[int | None, ...], ...]
+
+
+def _same(node: Node, but: Sequence[int] = ()) -> Access:
+    ranks = [value.type.rank for value in node.operands]
+    return Access(tuple(tuple(None if k in but else k for k in range(rank)) for rank in ranks))
+
+
+def _reduced(node: Node) -> Access:
+    gone = (node.attrs["axis"],) if node.op == "argmax" else tuple(node.attrs["axes"])
+    kept = [k for k in range(node.operands[0].type.rank) if k not in gone]
+    return Access((tuple(kept.index(k) if k in kept else -1 - gone.index(k) for k in range(node.operands[0].type.rank)),))
+
+
+def _matmul(node: Node) -> Access:
+    rank = node.result.type.rank
+    lead = tuple(range(rank - 2))
+    a, b = (rank - 2, -1), (-1, rank - 1)
+    return Access(((*lead, *(a[::-1] if node.attrs["transpose_a"] else a)), (*lead, *(b[::-1] if node.attrs["transpose_b"] else b))))
+
+
+def _gather(node: Node) -> Access:
+    table, index = (value.type.rank for value in node.operands)
+    return Access(((None, *range(index, index + table - 1)), tuple(range(index))))
+
+
+def _windows(node: Node) -> Access:
+    axis, rank = node.attrs["axis"], node.operands[0].type.rank
+    return Access((tuple(None if k == axis else k + (k > axis) for k in range(rank)),))
+
+
+def _overlap_add(node: Node) -> Access:
+    axis, rank = node.attrs["axis"], node.operands[0].type.rank
+    return Access((tuple(None if k in (axis, axis + 1) else k - (k > axis) for k in range(rank)),))
+
+
+def _sliced(node: Node) -> Access:
+    parts = zip(node.attrs["start"], node.attrs["size"], node.attrs["step"], node.operands[0].type.shape, strict=True)
+    return Access((tuple(k if whole(*part) else None for k, part in enumerate(parts)),))
+
+
+def _along(node: Node) -> Access:
+    return _same(node, (node.attrs["axis"],))
+
+
+def _last_two(node: Node) -> Access:
+    rank = node.result.type.rank
+    return _same(node, (rank - 2, rank - 1))
+
+
+ACCESS: Mapping[str, Callable[[Node], Access]] = {
+    "stop_gradient": _same,
+    "with_derivative": _same,
+    "broadcast": lambda node: Access((tuple(node.attrs["axes"]),)),
+    "transpose": lambda node: Access((tuple(node.attrs["perm"].index(k) for k in range(node.result.type.rank)),)),
+    **dict.fromkeys(("sum", "prod", "max", "min", "logsumexp", "argmax"), _reduced),
+    "matmul": _matmul,
+    "gather": _gather,
+    "pick": lambda node: Access(((*range(node.result.type.rank), None), tuple(range(node.result.type.rank)))),
+    "slice": _sliced,
+    **dict.fromkeys(("pad", "concat", "argsort", "take_along", "put_along", "cumsum", "cumprod", "linear_scan"), _along),
+    "windows": _windows,
+    "overlap_add": _overlap_add,
+    "align_windows": _along,
+    **dict.fromkeys(("cholesky", "triangular_solve"), _last_two),
+}
+
+
+def access(node: Node) -> Access | None:
+    """How a node reads its operands; None of those that do not work alike at places."""
+    if OPERATIONS[node.op].family == "pointwise":
+        return _same(node)
+    return ACCESS[node.op](node) if node.op in ACCESS else None
+
+
+class Causality:
+    """The facts of a graph. `inputs` are those of its inputs, `around` says which numbers an input is, if that is known.
+
+    Raises LooksAhead where a value depends on a later place.
+    """
+
+    def __init__(self, graph: Graph, inputs: Mapping[Value, Fact], length: int, around: Callable[[Value], Array | None] = lambda value: None) -> None:
+        self.graph, self.length, self.around = graph, length, around
+        self.facts: dict[Value, Fact] = dict(inputs)
+        self.bodies: dict[Value, Causality] = {}  # of loops, by their first result
+        self.arrays: dict[Value, Array | None] = {}
+        for node in graph.nodes:
+            made = self.visit(node)
+            self.facts.update(zip(node.results, made, strict=True))
+
+    def visit(self, node: Node) -> Sequence[Fact]:
+        facts = [self.facts[value] for value in node.operands]
+        ends, moving = any(fact.last for fact in facts), any(fact.moves for fact in facts)
+        if ends and moving:
+            raise LooksAhead("what the end of the sequence gives is used at its places", node)
+        if not moving:
+            return [Fact(plain(value.type.shape), last=ends) for value in node.results]
+        if node.op in SPECIAL:
+            return SPECIAL[node.op](self, node, facts)
+        return [self.alike(node, facts)]
+
+    def alike(self, node: Node, facts: Sequence[Fact]) -> Fact:
+        """Of an operation that works alike at all places."""
+        found = access(node)
+        if found is None:
+            raise LooksAhead(f"`{node.op}` takes the whole sequence", node)
+        axes = {}
+        for value, fact, labels in zip(node.operands, facts, found.operands, strict=True):
+            for k, label in enumerate(labels):
+                if not is_marked(fact.axes[k]):
+                    continue
+                if label is None:
+                    raise LooksAhead(f"this works on the whole of {described(value)} along axis {k}", node)
+                if axes.setdefault(label, fact.axes[k]) != fact.axes[k]:
+                    raise LooksAhead("this mixes places of the sequence with other places", node)
+        result = node.results[0].type
+        made = tuple(axes.get(k, unmoved) for k, unmoved in enumerate(plain(result.shape)))
+        for label, axis in axes.items():
+            if label < 0:
+                self.check_reduced(node, facts, found, label, axis, made)
+        return Fact(made, self.settled(node, facts, found, made))
+
+    def check_reduced(self, node: Node, facts: Sequence[Fact], found: Access, label: int, axis: Axis, made: Axes) -> None:
+        """What is summed over places has to be masked beyond the place that it is summed for."""
+        allowed = (Beyond.FAR,) if node.op in ("logsumexp", "max") else ()
+
+        def hidden(i: Site, j: Site) -> bool:
+            states = self.states(node, facts, found, i, j)
+            state = combined(node, states) if node.op == "matmul" else states[0]
+            return isinstance(state, float) or state is Beyond.SETTLED or state in allowed
+
+        if all(any(hidden(i, (label, inner)) for i in marks(made)) for _, inner in marks((axis,))):
+            return
+        what = " and ".join(described(value) for value, labels in zip(node.operands, found.operands, strict=True) if label in labels)
+        raise LooksAhead(f"this adds up {what} over all places of the sequence, later ones too" if node.op in ("sum", "matmul")
+                         else f"`{node.op}` takes {what} at all places of the sequence, later ones too", node,
+                         "What is summed for a place is masked beyond it: `where(arange(t) <= i, x, 0)`, or `attention(q, k, v, causal = true)`.")  # fmt: skip
+
+    def settled(self, node: Node, facts: Sequence[Fact], found: Access, made: Axes) -> dict[tuple[Site, Site], State]:
+        sites = marks(made)
+        pairs = [(i, j) for i in sites for j in sites if i != j]
+        return {pair: combined(node, self.states(node, facts, found, *pair)) for pair in pairs}
+
+    def states(self, node: Node, facts: Sequence[Fact], found: Access, i: Site, j: Site) -> list[State]:
+        """What each operand is beyond place i along j, where these are parts of the result's axes or of what is reduced."""
+        made: list[State] = []
+        for value, fact, labels in zip(node.operands, facts, found.operands, strict=True):
+            own = marks(fact.axes)
+            at_i, at_j = ((labels.index(label), inner) if label in labels else None for label, inner in (i, j))
+            if at_j in own:
+                made.append(fact.beyond.get((at_i, at_j), Beyond.OPEN) if at_i is not None and at_j is not None else Beyond.OPEN)
+            else:
+                axes = [site[0] if site is not None else None for site in (at_i, at_j)]
+                known = all(k is None or value.type.shape[k] == self.length for k in axes)
+                number = self.number_beyond(value, *axes) if known else self.number_beyond(value, None, None)
+                made.append(Beyond.SETTLED if number is None else number)
+        return made
+
+    def number_beyond(self, value: Value, i: int | None, j: int | None) -> float | None:
+        """The one number that a value is where its place along j is later than that along i, if its numbers are known."""
+        node = self.graph.producers.get(value)
+        if node is not None and node.op == "broadcast":
+            axes = node.attrs["axes"]
+            return self.number_beyond(node.operands[0], *(axes.index(k) if k in axes else None for k in (i, j)))
+        array = self.array(value)
+        if array is None:
+            return None
+        if j is not None:
+            array = np.moveaxis(array, j, 0)
+            if i is None:
+                array = array[1:]
+            else:
+                array = np.moveaxis(array, i + (i < j), 1)
+                array = array[np.arange(array.shape[0])[:, None] > np.arange(array.shape[1])]
+        flat = array.ravel()
+        return float(flat[0]) if flat.size and (flat == flat[0]).all() else None
+
+    def array(self, value: Value) -> Array | None:
+        """The numbers of a value that depends on nothing but constants, for one row."""
+        if value not in self.arrays:
+            self.arrays[value] = self._array(value)
+        return self.arrays[value]
+
+    def _array(self, value: Value) -> Array | None:
+        node = self.graph.producers.get(value)
+        if node is None:
+            return self.around(value)
+        random = OPERATIONS[node.op].family == "random"
+        if random or node.op == "scan" or self.facts[value].moves or value.type.count(1) > LARGEST:
+            return None
+        operands = []
+        for operand in node.operands:
+            array = self.array(operand)
+            if array is None:
+                return None
+            operands.append(array)
+        return _applied(node, operands, tuple(result.type for result in node.results))
+
+
+def described(value: Value) -> str:
+    return f"`{value.name.partition('.')[0]}`"
+
+
+def _applied(node: Node, operands: Sequence[Array], types: Sequence[Tensor]) -> Array:
+    """The first result of an operation on arrays, for one row."""
+    dtypes = {dtype: dtype.numpy for dtype in DType}
+    run = Run(node.attrs, node.regions, types, 1, dtypes, lambda region, arrays: evaluate(region, arrays, 1, dtypes))
+    with np.errstate(all="ignore"):
+        made = OPERATIONS[node.op].reference(run, operands)
+    return np.asarray(made[0] if isinstance(made, tuple) else made)
+
+
+def combined(node: Node, states: Sequence[State]) -> State:
+    """What an operation's result is beyond a place, from what its operands are there."""
+    far = [state is Beyond.FAR or isinstance(state, float) and state <= FAR_BELOW for state in states]
+    product = node.op in ("mul", "matmul")
+    if node.op == "select" and isinstance(states[0], float):
+        return states[1] if states[0] else states[2]
+    if node.op == "select" and isinstance(states[1], float) and states[1] == states[2]:
+        return states[1]
+    if product and 0.0 in states or node.op == "div" and states[0] == 0.0:
+        return 0.0
+    if OPERATIONS[node.op].family == "pointwise" and all(isinstance(state, float) for state in states):
+        operands = [np.asarray(state, value.type.dtype.numpy) for state, value in zip(states, node.operands, strict=True)]
+        return float(_applied(node, operands, (node.result.type.with_shape(()),)))
+    if node.op in ("exp", "exp2", "sigmoid") and far[0]:
+        return 0.0
+    if node.op == "add" and any(far) or node.op == "sub" and far[0]:
+        return Beyond.FAR
+    if product and any(far) and all(each or isinstance(state, float) and state > 0 for each, state in zip(far, states, strict=True)):
+        return Beyond.FAR
+    if node.op in ("broadcast", "transpose", "stop_gradient", "with_derivative"):
+        return states[0]
+    return Beyond.OPEN if any(state in (Beyond.OPEN, Beyond.FAR) for state in states) else Beyond.SETTLED
+
+
+# -- operations that treat the places of a sequence in ways of their own
+
+
+def _reshape(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
+    made = regroup(facts[0].axes, node.result.type.shape)
+    if made is None:
+        raise LooksAhead("this reshape cuts the places of the sequence into groups", node)
+    moved = dict(zip(marks(facts[0].axes), marks(made), strict=True))
+    return [Fact(made, {(moved[i], moved[j]): state for (i, j), state in facts[0].beyond.items()})]
+
+
+def _slice(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
+    """A stretch from the first place on keeps its places; the first one and the last one alone are no sequence any more."""
+    axes, last, cut = list(facts[0].axes), False, False
+    shape = node.operands[0].type.shape
+    for k, (start, size, step) in enumerate(zip(*(node.attrs[part] for part in ("start", "size", "step")), strict=True)):
+        if not is_marked(axes[k]):
+            axes[k] = plain((size,))[0]
+        elif not whole(start, size, step, shape[k]):
+            cut = True
+            if not is_whole(axes[k]) or len(marks(facts[0].axes)) > 1:
+                raise LooksAhead("this takes part of the places of what has more than those", node)
+            if size == 1 and start == 0:
+                axes[k] = ()
+            elif size == 1 and start == of.length - 1:
+                axes[k], last = (), True
+            elif step == 1 and start == 0:
+                axes[k] = (Part(size, True),)
+            else:
+                raise LooksAhead("this reverses the sequence" if step < 0 else "this reads later places of the sequence", node)
+    return [Fact(tuple(axes), {} if cut else facts[0].beyond, last)]
+
+
+def _pad(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
+    """Zeros before a sequence are a delay."""
+    axis, (fact,) = node.attrs["axis"], facts
+    if not is_marked(fact.axes[axis]):
+        return [of.alike(node, facts)]
+    if not is_whole(fact.axes[axis]) or node.attrs["step"] != 1 or len(marks(fact.axes)) > 1:
+        raise LooksAhead("this puts zeros between the places of the sequence", node)
+    return [Fact(tuple((Part(node.attrs["size"], True),) if k == axis else parts for k, parts in enumerate(fact.axes)))]
+
+
+def _concat(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
+    """So are other values that stand before it."""
+    axis = node.attrs["axis"]
+    if not any(is_marked(fact.axes[axis]) for fact in facts):
+        return [of.alike(node, facts)]
+    *before, fact = facts
+    if any(one.moves for one in before) or not is_whole(fact.axes[axis]) or len(marks(fact.axes)) > 1:
+        raise LooksAhead("this puts something behind the sequence", node)
+    return [Fact(tuple((Part(node.result.type.shape[axis], True),) if k == axis else parts for k, parts in enumerate(fact.axes)))]
+
+
+def _running(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
+    """A running total along the sequence is carried from place to place."""
+    axis = node.attrs["axis"]
+    if not any(is_marked(fact.axes[axis]) for fact in facts):
+        return [of.alike(node, facts)]
+    if node.attrs["reverse"]:
+        raise LooksAhead(f"this `{node.op}` begins at the end of the sequence", node)
+    found = next(fact.axes for fact in facts if is_marked(fact.axes[axis]))
+    if not is_whole(found[axis]) or any(fact.moves and fact.axes != found for fact in facts) or len(marks(found)) > 1:
+        raise LooksAhead("this mixes places of the sequence with other places", node)
+    return [Fact(found)]
+
+
+def _attention(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
+    (q, k, v), rank = (fact.axes for fact in facts[:3]), node.result.type.rank
+    if any(is_marked(axes[at]) for axes, at in ((q, rank - 1), (k, rank - 2), (v, rank - 1))):
+        raise LooksAhead("this attention multiplies over the places of the sequence", node)
+    if is_marked(k[rank - 1]) or is_marked(v[rank - 2]):
+        if not (node.attrs["causal"] and is_whole(q[rank - 2]) and k[rank - 1] in (q[rank - 2], plain(node.operands[1].type.shape)[rank - 1])):
+            raise LooksAhead("each query sees the keys of all places of the sequence, later ones too", node, "Attention that sees no later place has `causal = true`.")
+    lead: list[Axis] = []
+    for at in range(rank - 2):
+        found = {axes[at] for axes in (q, k, v) if is_marked(axes[at])}
+        if len(found) > 1 or found and node.operands[0].type.shape[at] != node.operands[1].type.shape[at]:
+            raise LooksAhead("this mixes places of the sequence with other places", node)
+        lead.append(found.pop() if found else q[at])
+    return [Fact((*lead, q[rank - 2], plain(node.result.type.shape)[rank - 1]))]
+
+
+def _scan(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
+    first, second = node.attrs["carries"], node.attrs["carries"] + node.attrs["sequences"]
+    if any(is_marked(fact.axes[0]) for fact in facts[first:second]):
+        return _over_places(of, node, facts)
+    return _over_turns(of, node, facts)
+
+
+def _over_places(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
+    """A scan over the sequence."""
+    first, second = node.attrs["carries"], node.attrs["carries"] + node.attrs["sequences"]
+    if node.attrs["reverse"]:
+        raise LooksAhead("this scan begins at the end of the sequence", node)
+    for value, fact in zip(node.operands[:first] + node.operands[second:], facts[:first] + facts[second:], strict=True):
+        if fact.moves:
+            raise LooksAhead(f"every step of this scan reads {described(value)} at all places of the sequence", node)
+    for value, fact in zip(node.operands[first:second], facts[first:second], strict=True):
+        if len(marks(fact.axes)) > is_whole(fact.axes[0]):
+            raise LooksAhead(f"a step of this scan reads {described(value)} at all places of the sequence", node)
+    made = []
+    for k, value in enumerate(node.results):
+        axes = plain(value.type.shape)
+        ends = node.attrs["length"] != of.length
+        if k < first and ends and (value in of.graph.uses or value in of.graph.output_values):
+            raise LooksAhead("this scan ends before the sequence does", node)
+        made.append(Fact(axes, last=True) if k < first else Fact(((Part(node.attrs["length"], True),), *axes[1:])))
+    return made
+
+
+def _over_turns(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
+    """A loop over something else, whose turns take and make values along the sequence."""
+    (body,), first, second = node.regions, node.attrs["carries"], node.attrs["carries"] + node.attrs["sequences"]
+    outside = {port.value: value for port, value in zip(body.inputs[second:], node.operands[second:], strict=True)}
+    carried = list(facts[:first])
+    while True:
+        walked = [Fact(fact.axes[1:]) for fact in facts[first:second]]
+        inputs = dict(zip((port.value for port in body.inputs), [*carried, *walked, *facts[second:]], strict=True))
+        inner = Causality(body, inputs, of.length, lambda value: of.array(outside[value]) if value in outside else None)
+        made = [inner.facts[port.value] for port in body.outputs]
+        joined = [_joined(node, before, after) for before, after in zip(carried, made[:first], strict=True)]
+        if joined == carried:
+            break
+        carried = joined
+    of.bodies[node.results[0]] = inner
+    for fact in (*carried, *made):
+        if len(marks(fact.axes)) > 1:
+            raise LooksAhead("a turn of this loop makes something of two places of the sequence", node)
+    turns = plain((node.attrs["length"],))
+    return [*carried, *(Fact((*turns, *fact.axes), last=fact.last) for fact in made[first:])]
+
+
+def _joined(node: Node, one: Fact, other: Fact) -> Fact:
+    """What is known of a carry that is the one before the first turn, and the other after a turn."""
+    if one.last or other.last:
+        raise LooksAhead("what the end of the sequence gives is used at its places", node)
+    axes = []
+    for a, b in zip(one.axes, other.axes, strict=True):
+        if is_marked(a) and is_marked(b) and a != b:
+            raise LooksAhead("this mixes places of the sequence with other places", node)
+        axes.append(b if is_marked(b) else a)
+    return Fact(tuple(axes))
+
+
+SPECIAL: Mapping[str, Callable[[Causality, Node, Sequence[Fact]], Sequence[Fact]]] = {
+    "reshape": _reshape,
+    "slice": _slice,
+    "pad": _pad,
+    "concat": _concat,
+    **dict.fromkeys(("cumsum", "cumprod", "linear_scan"), _running),
+    "attention": _attention,
+    "scan": _scan,
+}
