@@ -12,6 +12,7 @@ from functools import cached_property
 from tapeless.codegen.image import Image, compile_image
 from tapeless.compiler import entries, fusion, parser, passes, unparse
 from tapeless.compiler import model as front
+from tapeless.compiler.causality import LooksAhead
 from tapeless.compiler.diagnostics import ProgramErrors, Source, render_all
 from tapeless.compiler.differentiate import DifferentiationError, diagnostic
 from tapeless.compiler.model import Model
@@ -68,12 +69,21 @@ class Pipeline:
 
     def available(self) -> tuple[str, ...]:
         """The entry points that the model has: one without a loss has none for training."""
-        return tuple(name for name in entries.ENTRIES if entries.lacking(self.model, name) is None)
+        names = [name for name in entries.ENTRIES if entries.lacking(self.model, name) is None]
+        return tuple(name for name in names if name != "step" or self._steps())
+
+    def _steps(self) -> bool:
+        """Whether the model can go along a sequence place by place."""
+        try:
+            self.entry("step")
+        except SourceError:
+            return False
+        return True
 
     def backward(self) -> Graph:
         """The training forward pass and the gradient of the loss, for reading."""
         self._require("backward")
-        return self._differentiated(entries.backward)
+        return self._made(entries.backward)
 
     def backward_operations(self) -> tuple[int, int]:
         """Operations of the backward half, before and after simplification."""
@@ -85,15 +95,17 @@ class Pipeline:
             raise UserError(f"there is no entry {name!r}; there are {', '.join(entries.ENTRIES)}")
         if name not in self._entries:
             self._require(name)
-            self._entries[name] = self._differentiated(entries.ENTRIES[name])
+            self._entries[name] = self._made(entries.ENTRIES[name])
         return self._entries[name]
 
-    def _differentiated(self, make: Callable[[Model], Graph]) -> Graph:
-        """A graph made from the model. Raises SourceError where a step on the way to the loss has no derivative."""
+    def _made(self, make: Callable[[Model], Graph]) -> Graph:
+        """A graph made from the model. Raises SourceError where a step on the way to the loss has no derivative, or a place of a
+        sequence needs later ones."""
         try:
             return make(self.model)
-        except DifferentiationError as error:
-            errors = ProgramErrors([diagnostic(error)], {source.file: source for source in self.model.sources})
+        except (DifferentiationError, LooksAhead) as error:
+            found = diagnostic(error) if isinstance(error, DifferentiationError) else error.diagnostic()
+            errors = ProgramErrors([found], {source.file: source for source in self.model.sources})
             raise SourceError(str(errors), errors) from error
 
     def _require(self, name: str) -> None:

@@ -96,7 +96,7 @@ class Driver:
 
 
 def driver(symbol: str, scheduled: Scheduled, data: Sequence[str], outputs: Sequence[str], capacity: int) -> Driver:
-    """Write an entry's driver. `data` and `outputs` name the pointers behind the context's fields, in order."""
+    """Write an entry's driver. `data` and `outputs` are the keys of the pointers behind the context's fields, in order."""
     writer = _Writer(symbol, scheduled, data, outputs, capacity)
     return Driver("\n".join(writer.lines()) + "\n", writer.parallel)
 
@@ -196,8 +196,8 @@ class _Writer:
 
     def _batch_pointers(self) -> Iterator[str]:
         """Where each data input's and each output's rows of this batch lie."""
-        ports = {f"data.{port.label}": port.value.type for port in self.graph.inputs if port.role == "data"}
-        ports |= {f"output.{port.label}": port.value.type for port in self.graph.outputs if port.role == "output"}
+        ports = {f"data.{port.key}": port.value.type for port in self.graph.inputs if port.role in ("data", "carry")}
+        ports |= {f"output.{port.key}": port.value.type for port in self.graph.outputs if port.role in ("output", "carry")}
         for k, label in enumerate((*self.data, *self.outputs)):
             base = f"data.{label}" if k < len(self.data) else f"output.{label}"
             if base not in ports:

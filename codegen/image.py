@@ -110,17 +110,22 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
     for name, graph in entries.items():
         scheduled = schedule(graph, kernels.lower, state, gradients, capacity)
         schedules[name] = scheduled
-        inputs = [data[label] for label in data if any(p.role == "data" and p.label == label for p in graph.inputs)]
+        types = {port.label: port.value.type for port in graph.inputs if port.role == "data"}
+        inputs = [data[label] for label in data if label in types]
         outputs = [port for port in graph.outputs if port.role == "output"]
+        carries = [port for port in graph.inputs if port.role == "carry"]
         symbol = f"tl_{program.name.lower()}_{name}"  # `digits_...` is the C header's plain functions
-        made = driver(symbol, scheduled, [d.name for d in inputs], [port.label for port in outputs], capacity)
+        keys = [port.key for port in carries]
+        made = driver(symbol, scheduled, [*(d.name for d in inputs), *keys], [*(port.key for port in outputs), *keys], capacity)
         drivers.append(made.text)
         described[name] = {
             "symbol": symbol,
             "workspace": scheduled.workspace,
             "parallel": made.parallel,
-            "data": [{**_tensor(d.name, d.type), "role": d.role, "bound": d.bound} for d in inputs],
+            "data": [{**_tensor(d.name, types[d.name]), "role": d.role, "bound": d.bound} for d in inputs],
             "outputs": [_tensor(port.label, port.value.type) for port in outputs],
+            "places": next((int(port.label.partition("~")[2]) for port in carries if "~" in port.label), None),
+            "carries": [_tensor(port.label.partition("~")[0], port.value.type) for port in carries],
             "results": [
                 {"name": port.label.partition("~")[0], "role": port.role, "line": _line(port.span), **_part(port.label)}
                 for port in graph.outputs

@@ -16,7 +16,7 @@ from graphlib import TopologicalSorter
 
 from tapeless.codegen.loops import Function
 from tapeless.codegen.memory import Layout, Lifetime, Place, align, place_workspace
-from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Value
+from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
 from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.types import DType, Rows, Tensor
 
@@ -39,11 +39,11 @@ def schedule(graph: Graph, lower: Lower, state: Layout, gradients: Layout, capac
     """Give every kernel of a fused graph its phase, parts and places; `lower` makes a kernel's loops."""
     assembled, batch = _with_assembly(graph)
     plan = _Plan(lower, capacity)
-    outside = {port.value: _outside(port.role, port.label, state, gradients) for port in assembled.inputs}
+    outside = {port.value: _outside(port, "data", state, gradients) for port in assembled.inputs}
     outside |= {
-        port.value: _outside(port.role, port.label, state, gradients)
+        port.value: _outside(port, "output", state, gradients)
         for port in assembled.outputs
-        if port.role in ("state", "gradient", "output")
+        if port.role in ("state", "gradient", "output", "carry")
     }
     made, places, workspace = plan.scheduled(assembled, outside)
     rows = {label: (value.name, places[value]) for label, value in batch.items()}
@@ -232,14 +232,15 @@ def _bytes(type: Tensor, leading: int, capacity: int) -> int:
 ARGUMENTS = {"seed": 0, "epoch": 8}  # byte offsets in the block of arguments
 
 
-def _outside(role: str, label: str, state: Layout, gradients: Layout) -> Place:
-    if role in STATE_ROLES:
-        return Place("state", state.offsets[label])
-    if role == "gradient":
-        return Place("gradients", gradients.offsets[label])
-    if role == "argument":
-        return Place(ORDER) if label == ORDER else Place("arguments", ARGUMENTS[label])
-    return Place(f"{role}.{label}")
+def _outside(port: Port, side: str, state: Layout, gradients: Layout) -> Place:
+    """The place of a port; `side` is `data` or `output`, where a carry lies with what comes in or goes out."""
+    if port.role in STATE_ROLES:
+        return Place("state", state.offsets[port.label])
+    if port.role == "gradient":
+        return Place("gradients", gradients.offsets[port.label])
+    if port.role == "argument":
+        return Place(ORDER) if port.label == ORDER else Place("arguments", ARGUMENTS[port.label])
+    return Place(f"{side if port.role == 'carry' else port.role}.{port.key}")
 
 
 def cost(node: Node, capacity: int) -> int:

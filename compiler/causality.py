@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.parts import Axes, Axis, Part, Site, is_marked, is_whole, marks, plain, regroup
-from tapeless.ir.graph import Graph, Node, Value
+from tapeless.ir.graph import Graph, Node, Port, Value
 from tapeless.ir.interpreter import evaluate
 from tapeless.ir.ops import OPERATIONS, Run
 from tapeless.ir.ops.movement import whole
@@ -42,9 +43,18 @@ LARGEST = 1 << 24  # elements of a mask that is computed here
 class LooksAhead(Exception):
     """A value cannot be computed place by place: the reason, the node that shows it, and what to do about it."""
 
+    walked: Sequence[Port] = ()  # the inputs whose axis of places was tried
+
     def __init__(self, reason: str, node: Node | None = None, hint: str | None = None) -> None:
         super().__init__(reason)
         self.reason, self.node, self.hint = reason, node, hint
+
+    def diagnostic(self) -> Diagnostic:
+        """What to tell the user, at its place in the source."""
+        labels = [Label(f"`{port.label}`", f"has its {port.value.type.shape[1]} places along axis 1,", port.span)
+                  for port in self.walked if port.value.type.rank > 1]  # fmt: skip
+        span = self.node.span if self.node is not None else next((port.span for port in self.walked), None)
+        return Diagnostic("E0805", f"this model cannot go place by place: {self.reason}", span, tuple(labels), self.hint)
 
 
 @dataclass(frozen=True)
@@ -171,7 +181,7 @@ class Causality:
         found = access(node)
         if found is None:
             raise LooksAhead(f"`{node.op}` takes the whole sequence", node)
-        axes = {}
+        axes: dict[int, Axis] = {}
         for value, fact, labels in zip(node.operands, facts, found.operands, strict=True):
             for k, label in enumerate(labels):
                 if not is_marked(fact.axes[k]):
@@ -198,9 +208,10 @@ class Causality:
 
         if all(any(hidden(i, (label, inner)) for i in marks(made)) for _, inner in marks((axis,))):
             return
-        what = " and ".join(described(value) for value, labels in zip(node.operands, found.operands, strict=True) if label in labels)
-        raise LooksAhead(f"this adds up {what} over all places of the sequence, later ones too" if node.op in ("sum", "matmul")
-                         else f"`{node.op}` takes {what} at all places of the sequence, later ones too", node,
+        along = zip(node.operands, facts, found.operands, strict=True)
+        what = " and ".join(described(value) for value, fact, labels in along if label in labels and is_marked(fact.axes[labels.index(label)]))
+        does = "adds up" if node.op in ("sum", "matmul") else f"takes the `{node.op}` of"
+        raise LooksAhead(f"this {does} {what} over all places, later ones too", node,
                          "What is summed for a place is masked beyond it: `where(arange(t) <= i, x, 0)`, or `attention(q, k, v, causal = true)`.")  # fmt: skip
 
     def settled(self, node: Node, facts: Sequence[Fact], found: Access, made: Axes) -> dict[tuple[Site, Site], State]:
@@ -279,22 +290,22 @@ def _applied(node: Node, operands: Sequence[Array], types: Sequence[Tensor]) -> 
 
 def combined(node: Node, states: Sequence[State]) -> State:
     """What an operation's result is beyond a place, from what its operands are there."""
-    far = [state is Beyond.FAR or isinstance(state, float) and state <= FAR_BELOW for state in states]
+    far = [state is Beyond.FAR or (isinstance(state, float) and state <= FAR_BELOW) for state in states]
     product = node.op in ("mul", "matmul")
     if node.op == "select" and isinstance(states[0], float):
         return states[1] if states[0] else states[2]
     if node.op == "select" and isinstance(states[1], float) and states[1] == states[2]:
         return states[1]
-    if product and 0.0 in states or node.op == "div" and states[0] == 0.0:
+    if (product and 0.0 in states) or (node.op == "div" and states[0] == 0.0):
         return 0.0
     if OPERATIONS[node.op].family == "pointwise" and all(isinstance(state, float) for state in states):
         operands = [np.asarray(state, value.type.dtype.numpy) for state, value in zip(states, node.operands, strict=True)]
         return float(_applied(node, operands, (node.result.type.with_shape(()),)))
     if node.op in ("exp", "exp2", "sigmoid") and far[0]:
         return 0.0
-    if node.op == "add" and any(far) or node.op == "sub" and far[0]:
+    if (node.op == "add" and any(far)) or (node.op == "sub" and far[0]):
         return Beyond.FAR
-    if product and any(far) and all(each or isinstance(state, float) and state > 0 for each, state in zip(far, states, strict=True)):
+    if product and any(far) and all(each or (isinstance(state, float) and state > 0) for each, state in zip(far, states, strict=True)):
         return Beyond.FAR
     if node.op in ("broadcast", "transpose", "stop_gradient", "with_derivative"):
         return states[0]
@@ -372,13 +383,14 @@ def _attention(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fac
     (q, k, v), rank = (fact.axes for fact in facts[:3]), node.result.type.rank
     if any(is_marked(axes[at]) for axes, at in ((q, rank - 1), (k, rank - 2), (v, rank - 1))):
         raise LooksAhead("this attention multiplies over the places of the sequence", node)
-    if is_marked(k[rank - 1]) or is_marked(v[rank - 2]):
-        if not (node.attrs["causal"] and is_whole(q[rank - 2]) and k[rank - 1] in (q[rank - 2], plain(node.operands[1].type.shape)[rank - 1])):
-            raise LooksAhead("each query sees the keys of all places of the sequence, later ones too", node, "Attention that sees no later place has `causal = true`.")
+    moves = is_marked(k[rank - 1]) or is_marked(v[rank - 2])
+    if moves and not (node.attrs["causal"] and is_whole(q[rank - 2])):
+        raise LooksAhead("each query sees the keys of all places, later ones too", node,
+                         "Attention that sees no later place has `causal = true`.")  # fmt: skip
     lead: list[Axis] = []
     for at in range(rank - 2):
         found = {axes[at] for axes in (q, k, v) if is_marked(axes[at])}
-        if len(found) > 1 or found and node.operands[0].type.shape[at] != node.operands[1].type.shape[at]:
+        if len(found) > 1 or (found and node.operands[0].type.shape[at] != node.operands[1].type.shape[at]):
             raise LooksAhead("this mixes places of the sequence with other places", node)
         lead.append(found.pop() if found else q[at])
     return [Fact((*lead, q[rank - 2], plain(node.result.type.shape)[rank - 1]))]
@@ -396,7 +408,7 @@ def _over_places(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[F
     first, second = node.attrs["carries"], node.attrs["carries"] + node.attrs["sequences"]
     if node.attrs["reverse"]:
         raise LooksAhead("this scan begins at the end of the sequence", node)
-    for value, fact in zip(node.operands[:first] + node.operands[second:], facts[:first] + facts[second:], strict=True):
+    for value, fact in zip([*node.operands[:first], *node.operands[second:]], [*facts[:first], *facts[second:]], strict=True):
         if fact.moves:
             raise LooksAhead(f"every step of this scan reads {described(value)} at all places of the sequence", node)
     for value, fact in zip(node.operands[first:second], facts[first:second], strict=True):

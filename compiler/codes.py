@@ -78,6 +78,7 @@ TITLES: dict[str, str] = {
     "E0802": "a value that changes its kind from step to step",
     "E0803": "a step outside of the axis",
     "E0804": "a statement that has no meaning in a scan, or only there",
+    "E0805": "a model that cannot go place by place",
     # Index notation.
     "E1001": "an index that is no sum of index variables",
     "E1002": "an index whose range does not follow",

@@ -19,7 +19,19 @@ from dataclasses import replace
 from typing import Any
 
 from tapeless.compiler.causality import Beyond, Causality, Fact, LooksAhead, access
-from tapeless.compiler.parts import Axes, Part, Site, is_marked, is_whole, left, marks, plain, regroup, shape_at, unmarked
+from tapeless.compiler.parts import (
+    Axes,
+    Part,
+    Site,
+    is_marked,
+    is_whole,
+    left,
+    marks,
+    plain,
+    regroup,
+    shape_at,
+    unmarked,
+)
 from tapeless.ir.graph import Builder, Graph, Node, Port, Value
 from tapeless.ir.ops.movement import whole
 from tapeless.ir.types import Dim, DType, Rows, Tensor
@@ -44,8 +56,12 @@ def stepped(graph: Graph, dtype: DType) -> Graph:
         try:
             return _Root(graph, walked, length, dtype).graph()
         except LooksAhead as error:
+            error.walked = walked
             fault = fault or error
-    raise fault or LooksAhead("no input has an axis of places after that of the rows")
+    if fault is None:
+        fault = LooksAhead("no input has an axis of places after that of the rows")
+        fault.walked = data[:1]
+    raise fault
 
 
 def places(graph: Graph) -> int | None:
@@ -295,8 +311,9 @@ class _Root(_Stepper):
         """Outside of the program rows come first."""
         rows = next((k for k, dim in enumerate(type.shape) if isinstance(dim, Rows)), 0)
         perm = (rows, *(k for k in range(type.rank) if k != rows))[: type.rank]
-        count = sum(other.partition("~")[0] == name for other, _ in self.left)
-        label = f"{name}~{count + 1}" if count else name
+        taken, label, count = {POSITION, *(other for other, _ in self.left)}, name, 2
+        while label in taken:
+            label, count = f"{name}_{count}", count + 1
         before = self.builder.input(label, type.with_shape([type.shape[k] for k in perm]), "carry", name=f"{name}.before")
 
         self.left.append((label, before))
@@ -422,7 +439,7 @@ def _slice(of: _Stepper, node: Node, value: Value, view: Axes) -> Value:
         if whole(starts[k], sizes[k], steps[k], size):
             sizes[k] = left(view[k])
         elif is_marked(own[k]):
-            first = first or not is_marked(of.causality.facts[value].axes[k]) and not of.causality.facts[value].last
+            first = first or (not is_marked(of.causality.facts[value].axes[k]) and not of.causality.facts[value].last)
             asked[k] = (Part(size, of.position),)
             starts[k], sizes[k], steps[k] = 0, 1, 1
         elif is_whole(view[k]):

@@ -172,6 +172,13 @@ def bind(
     return Examples(tuple(arrays), rows, streamed)
 
 
+def leading(inputs: Data) -> int:
+    """How many rows the first of some arrays has, unchecked; 0 where none has any."""
+    first = next(iter(inputs.values()), None) if isinstance(inputs, Mapping) else inputs
+    shape = np.shape(first) if first is not None else ()
+    return shape[0] if shape else 0
+
+
 def native(spec: TensorSpec, array: Array) -> Array:
     """An array as native code reads it: contiguous, of the declared type; the array itself if it is that already."""
     return np.ascontiguousarray(array, spec.dtype).reshape(array.shape)

@@ -51,6 +51,9 @@ class TensorSpec:
     def concrete(self, rows: int) -> tuple[int, ...]:
         return tuple(dim if isinstance(dim, int) else multiple_of_rows(dim) * rows for dim in self.shape)
 
+    def bytes(self, rows: int) -> int:
+        return math.prod(self.concrete(rows)) * self.dtype.itemsize
+
     def __str__(self) -> str:
         return f"{self.name}: [{', '.join(map(str, self.shape))}]"
 
@@ -98,7 +101,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Entry:
-    """One native function: what it reads, writes and adds up, in the order of its pointers."""
+    """One native function: what it reads, writes and adds up, in the order of its pointers: data, carries, outputs, carries.
+
+    Carries are what a step leaves for the next one, which starts from zeros; `places` is how many steps there can be from
+    there, if that is limited.
+    """
 
     name: str
     symbol: str
@@ -107,6 +114,8 @@ class Entry:
     data: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     results: tuple[Result, ...]
+    carries: tuple[TensorSpec, ...] = ()
+    places: int | None = None
 
     def averages(self, sums: Iterable[float], rows: int) -> dict[str, float]:
         """Losses and metrics over all rows, by name, from the sums over batches: means, or quotients of totals.
@@ -202,4 +211,6 @@ def _entry(name: str, value: Mapping[str, Any]) -> Entry:
             Result(r["name"], r.get("role", "metric"), r.get("line"), r.get("part", ""), int(r.get("term", 0)))
             for r in value.get("results", ())
         ),
+        carries=tuple(_tensor(t, "carry") for t in value.get("carries", ())),
+        places=value.get("places"),
     )

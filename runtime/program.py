@@ -23,11 +23,13 @@ from tapeless.runtime.image import Image
 from tapeless.runtime.manifest import Entry, Manifest
 from tapeless.runtime.run import Options, Run
 from tapeless.runtime.staging import call_over
+from tapeless.runtime.stepping import Carry, Stepper
 
-Group = Literal["start", "predict", "evaluate", "gradients", "apply", "train"]
+Group = Literal["start", "predict", "step", "evaluate", "gradients", "apply", "train"]
 GROUPS: dict[Group, tuple[str, ...]] = {
     "start": ("init", "permutation"),
     "predict": ("predict",),
+    "step": ("step",),
     "evaluate": ("evaluate",),
     "gradients": ("gradients",),
     "apply": ("apply",),
@@ -55,6 +57,7 @@ class Program:
         self._views: Views | None = None
         self._by_roles: dict[tuple[str, ...], Views] = {}
         self._initialised = False
+        self._steppers: dict[int, Stepper] = {}  # by the rows that they were compiled for
         self.batch = arguments.rows_of_a_batch(batch)
         self.threads = arguments.threads(threads)
         self.progress: resumption.Progress | None = None  # where the last run stands
@@ -161,6 +164,23 @@ class Program:
         if len(outputs) == 1:
             return outputs[0]
         return {spec.name: output for spec, output in zip(entry.outputs, outputs, strict=True)}
+
+    def step(self, inputs: Data, carry: Carry | None = None) -> tuple[Array | dict[str, Array], Carry]:
+        """The outputs at one place of a sequence, from its data and what the places before have left, and what it leaves itself.
+
+        `carry` is what the step before gave; None begins a sequence. Inputs and outputs are those of `predict` at that place:
+        the axis of the sequence is left out, so `text: int[batch, t]` is `[rows]` here. Steps over a sequence give what
+        `predict` gives over all of it. UserError where the model is no such model, or the sequence is at its end.
+        """
+        memory = self.memory()
+        capacity = 1 << (max(data.leading(inputs), 1) - 1).bit_length()  # powers of two: few programs serve all sizes
+        if capacity not in self._steppers:
+            self._steppers[capacity] = Stepper(self.image("step", capacity), memory, self.threads or 1)
+        stepper = self._steppers[capacity]
+        outputs, after = stepper.step(inputs, carry)
+        if len(outputs) == 1:
+            return outputs[0], after
+        return dict(zip(stepper.outputs, outputs, strict=True)), after
 
     def confusion(self, inputs: Data, targets: Data = None) -> npt.NDArray[np.int64] | None:
         """For a classifier, how often a row of the class of its row was predicted to be of the class of its column;
