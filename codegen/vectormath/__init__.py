@@ -7,10 +7,11 @@ from collections.abc import Callable
 from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Operand, Value
 from tapeless.codegen.vectormath.error import erf, erfc
-from tapeless.codegen.vectormath.exponential import exp, exp2, expm1, log, log1p, log2, power, sigmoid, softplus, tanh
+from tapeless.codegen.vectormath.exponential import exp, exp2, expm1, log, log1p, log2, sigmoid, softplus, tanh
 from tapeless.codegen.vectormath.gamma import lgamma, polygamma
 from tapeless.codegen.vectormath.hyperbolic import cosh, sinh
 from tapeless.codegen.vectormath.inverse import acos, asin, atan, atan2
+from tapeless.codegen.vectormath.power import power
 from tapeless.codegen.vectormath.roots import cbrt, rsqrt
 from tapeless.codegen.vectormath.trigonometric import cos, sin, tan
 

@@ -6,11 +6,16 @@ degree 10), so one comparison of a truncation bound with half an ulp fixes the d
 
     exp    e^r = 1 + r + r^2 g(r),        |r| <= log(2)/2:  r^7/7!/2^6 = 2e-9 (f32), r^12/12!/2^11 = 3e-18 (f64)
     log    log(1+f) = f - f^2/2 + f^3 g(f), f32, 1+f in [sqrt(1/2), sqrt(2)]:  |f|^3/3 5.8^-9 = 3e-9
+    log2   log2((1+s)/(1-s)) = (2/log(2)) s + s^3 g(s^2), f32 for pow, s^2 <= 0.0295:  2 s^3 134^-4/11 = 3e-12
+    exp2   2^r = 1 + r g(r), f32,         |r| <= 1/2:  r (log(2)/4)^6/6!/2^-1 = 4e-9
     atanh  log((1+s)/(1-s)) = 2s + s^3 g(s^2), f64, s^2 <= 0.0295:  s^3 134^-7 = 5e-18
     sin    sin(r) = r + r^3 g(r^2),       |r| <= pi/4
     cos    cos(r) = 1 - r^2/2 + r^4 g(r^2), |r| <= pi/4
     asin   asin(x) = x + x^3 g(x^2),      x^2 <= 1/4:  x^3 13.9^-7 = 1e-9 (f32), x^3 13.9^-15 = 1e-18 (f64)
     atan   atan(x) = x + x^3 g(x^2),      |x| <= tan(pi/8):  x^3 25^-6 = 3e-10 (f32), x^3 25^-12 = 1e-18 (f64)
+    erf    erf(x) = x + x g(x^2), f32,    |x| <= 1
+    log erfc  erfc(x) = e^g(x), f32, for 1 - erfc(x), 1 <= x <= 4: an error counts times erfc(x) <= 0.16
+    erfcx  erfc(x) = e^(-x^2) q g(q - 5/32), f32, q = 1/(3 + x), 0 <= x <= 10.5
     lgamma lgamma(2 + t) = t g(t),        |t| <= 1/2:  t 7.8^-20 = 1e-18
 
 This module runs on a developer's machine only; it needs mpmath.
@@ -26,11 +31,16 @@ DEGREES = {
     # name: (degree for f32, degree for f64); None where the type does not use it
     "exp": (4, 9),
     "log": (8, None),
+    "log2": (3, None),
+    "exp2": (5, None),
     "atanh": (None, 6),
     "sin": (2, 5),
     "cos": (2, 5),
     "asin": (6, 14),
     "atan": (5, 11),
+    "erf": (7, None),
+    "log erfc": (7, None),
+    "erfcx": (9, None),
     "lgamma": (None, 19),
 }
 
@@ -41,14 +51,24 @@ def main() -> None:
     mp.mp.dps = 120
     half = mp.log(2) / 2
     root = mp.sqrt(2)
+    middle = mp.mpf(5) / 32
+
+    def scaled_erfc(x: Any) -> Any:
+        return mp.exp(x**2) * mp.erfc(x)
+
     functions: dict[str, tuple[Callable[[Any], Any], Any, Any]] = {
         "exp": (lambda r: (mp.expm1(r) - r) / r**2, -half, half),
         "log": (lambda f: (mp.log1p(f) - f + f**2 / 2) / f**3, 1 / root - 1, root - 1),
+        "log2": (lambda z: 2 * (mp.atanh(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3 / mp.log(2), mp.mpf(0), (3 - 2 * root)**2),
+        "exp2": (lambda r: mp.expm1(r * mp.log(2)) / r, -mp.mpf(1) / 2, mp.mpf(1) / 2),
         "atanh": (lambda z: (2 * mp.atanh(mp.sqrt(z)) - 2 * mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0),
                   (3 - 2 * root)**2),
         "sin": (lambda z: (mp.sin(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0), (mp.pi / 4) ** 2),
         "asin": (lambda z: (mp.asin(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0), mp.mpf(1) / 4),
         "atan": (lambda z: (mp.atan(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0), (root - 1) ** 2),
+        "erf": (lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1, mp.mpf(0), mp.mpf(1)),
+        "log erfc": (lambda x: mp.log(mp.erfc(x)), mp.mpf(1), mp.mpf(4)),
+        "erfcx": (lambda u: scaled_erfc(1 / (u + middle) - 3) / (u + middle), 1 / mp.mpf("13.5") - middle, 1 / mp.mpf(3) - middle),
         "lgamma": (lambda t: mp.loggamma(2 + t) / t, -mp.mpf(1) / 2, mp.mpf(1) / 2),
         "cos": (lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, mp.mpf(0), (mp.pi / 4) ** 2),
     }

@@ -1,18 +1,20 @@
-"""The error function and its complement, as loop IR: Cody's rational approximations (Mathematics of Computation 23, 1969).
+"""The error function and its complement, as loop IR.
 
-Near zero erf(x) is x times a rational function of x**2; elsewhere 1 - exp(-x**2) times one of |x|. Cody has a third
-piece beyond 4, for the complement's own sake: there the second one's relative error, some 1e-6 at 6, is one of a number
-below 2e-8, and vanishes beside 1.
+f64: Cody's rational approximations (Mathematics of Computation 23, 1969). Near zero erf(x) is x times a rational
+function of x**2; elsewhere 1 - exp(-x**2) times one of |x|. Cody has a third piece beyond 4, for the complement's own
+sake: there the second one's relative error, some 1e-6 at 6, is one of a number below 2e-8, and vanishes beside 1.
+
+f32: polynomials from derive.py. erf(x) is x plus x times one of x**2 up to 1, beyond that 1 - exp of one of |x|.
+erfc(x) is exp(-x**2) times one of 1 / (3 + |x|), which makes the half line an interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Operand, Value
-from tapeless.codegen.vectormath.exponential import exp, keep_min, number
-from tapeless.codegen.vectormath.widening import in_double
+from tapeless.codegen.vectormath.coefficients import POLYNOMIALS
+from tapeless.codegen.vectormath.exact import left_over, product_error
+from tapeless.codegen.vectormath.exponential import exp, horner, keep_min, number, polynomial, reduce, with_sign
 
 __all__ = ["erf", "erfc"]
 
@@ -36,46 +38,70 @@ _TAIL = (
      2.33520497626869185e-3),
 )
 _BORDER = 0.46875
-# Up to which erf is taken from the first piece: in f32 it is exact enough for longer, and loses less than 1 - 0.5 does.
-_NEAR_ENOUGH = {"f32": 1.0, "f64": _BORDER}
-_LARGEST = {"f32": 4.0, "f64": 6.0}  # beyond, the complement is below half a unit in the last place of 1
+_ERF_LARGEST = {"f32": 4.0, "f64": 6.0}  # beyond, the complement is below half a unit in the last place of 1
+_ERFC_LARGEST = {"f32": 10.5, "f64": 28.0}  # beyond 10.06 and 27.3, erfc is below half the least number
+_SHIFT, _MIDDLE = 3.0, 5 / 32  # f32's erfc: a polynomial of 1 / (3 + |x|) - 5/32
 
 
-def _horner(b: Builder, x: Operand, coefficients: Sequence[float]) -> Operand:
-    value: Operand = number(coefficients[0], x)
-    for coefficient in coefficients[1:]:
-        value = b.fma(value, x, number(coefficient, x))
-    return value
+def _ratio(b: Builder, x: Operand, parts: tuple[tuple[float, ...], tuple[float, ...]]) -> Value:
+    above, below = (horner(b, x, part[::-1]) for part in parts)
+    return b.div(above, below)
 
 
 def erf(b: Builder, x: Operand) -> Value:
-    square = b.mul(x, x)
-    near = b.mul(x, b.div(_horner(b, square, _NEAR[0]), _horner(b, square, _NEAR[1])))
-    size = keep_min(b, b.unary("abs", x), number(_LARGEST[x.type.kind], x))
-    falling = exp(b, b.unary("neg", b.mul(size, size)))
-    rest = b.mul(falling, b.div(_horner(b, size, _FAR[0]), _horner(b, size, _FAR[1])))
-    far = b.sub(number(1.0, x), rest)
-    far = b.select(b.compare("lt", x, 0.0), b.unary("neg", far), far)
-    return b.select(b.compare("lt", size, _NEAR_ENOUGH[x.type.kind]), near, far)
+    size = keep_min(b, b.unary("abs", x), number(_ERF_LARGEST[x.type.kind], x))
+    square, one = b.mul(x, x), number(1.0, x)
+    if x.type.kind == "f32":
+        near = b.fma(x, polynomial(b, square, "erf"), x)
+        rest, border = exp(b, polynomial(b, size, "log erfc")), 1.0
+    else:
+        near = b.mul(x, _ratio(b, square, _NEAR))
+        falling = exp(b, b.unary("neg", b.mul(size, size)))
+        rest, border = b.mul(falling, _ratio(b, size, _FAR)), _BORDER
+    return b.select(b.compare("lt", size, border), near, with_sign(b, b.sub(one, rest), x))
 
 
-@in_double
 def erfc(b: Builder, x: Operand) -> Value:
-    """1 - erf(x), without cancellation where x is large.
+    """1 - erf(x), without cancellation where x is large."""
+    size = keep_min(b, b.unary("abs", x), number(_ERFC_LARGEST[x.type.kind], x))
+    outer = (_erfc32 if x.type.kind == "f32" else _erfc64)(b, size)
+    outer = b.select(b.compare("lt", x, 0.0), b.sub(number(2.0, x), outer), outer)
+    if x.type.kind == "f32":
+        return outer
+    square = b.mul(x, x)
+    near = b.mul(x, _ratio(b, square, _NEAR))
+    return b.select(b.compare("lt", size, _BORDER), b.sub(number(1.0, x), near), outer)
 
-    Beyond 4: e**(-x**2) / x times 1/sqrt(pi) less a rational function of 1 / x**2. The square is taken in two parts, one
+
+def _erfc32(b: Builder, size: Operand) -> Value:
+    """e**(-x**2) q g(q) with q = 1 / (3 + x). What matters is in two parts, and the parts are added last."""
+    shift, one = number(_SHIFT, size), number(1.0, size)
+    divisor = b.add(size, shift)
+    q = b.div(one, divisor)
+    lost = b.sub(size, b.sub(divisor, shift))
+    q_low = b.mul(q, b.fma(b.unary("neg", q), lost, left_over(b, one, q, divisor)))
+    u = b.add(b.sub(q, number(_MIDDLE, size)), q_low)
+    first, *others = POLYNOMIALS["erfcx", "f32"]
+    slope = horner(b, u, others)
+    g = b.fma(u, slope, number(first, size))
+    g_low = b.fma(u, slope, b.sub(number(first, size), g))
+    scale = b.mul(q, g)
+    scale_low = b.add(product_error(b, q, g, scale), b.fma(q, g_low, b.mul(q_low, g)))
+    square = b.mul(size, size)
+    n, r = reduce(b, b.unary("neg", square), left_over(b, square, size, size))
+    tail = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
+    return b.compute("scale", b.add(scale, b.fma(scale, tail, scale_low)), n, type=size.type)
+
+
+def _erfc64(b: Builder, size: Operand) -> Value:
+    """Beyond 4: e**(-x**2) / x times 1/sqrt(pi) less a rational function of 1 / x**2. The square is taken in two parts, one
     of few bits, as its rounding would be multiplied by x**2.
     """
-    size = keep_min(b, b.unary("abs", x), number(28.0, x))  # erfc(27.3) is below the least number
-    coarse = b.mul(b.unary("floor", b.mul(size, number(16.0, x))), number(1 / 16, x))
+    coarse = b.mul(b.unary("floor", b.mul(size, number(16.0, size))), number(1 / 16, size))
     rest = b.mul(b.sub(size, coarse), b.add(size, coarse))
     falling = b.mul(exp(b, b.unary("neg", b.mul(coarse, coarse))), exp(b, b.unary("neg", rest)))
-    middle = b.div(_horner(b, size, _FAR[0]), _horner(b, size, _FAR[1]))
-    y = b.div(number(1.0, x), b.mul(size, size))
-    tail = b.mul(y, b.div(_horner(b, y, _TAIL[0]), _horner(b, y, _TAIL[1])))
-    tail = b.div(b.sub(number(0.5641895835477563, x), tail), size)
-    outer = b.mul(falling, b.select(b.compare("lt", number(4.0, x), size), tail, middle))
-    outer = b.select(b.compare("lt", x, 0.0), b.sub(number(2.0, x), outer), outer)
-    square = b.mul(x, x)
-    near = b.mul(x, b.div(_horner(b, square, _NEAR[0]), _horner(b, square, _NEAR[1])))
-    return b.select(b.compare("lt", size, _BORDER), b.sub(number(1.0, x), near), outer)
+    middle = _ratio(b, size, _FAR)
+    y = b.div(number(1.0, size), b.mul(size, size))
+    tail = b.mul(y, _ratio(b, y, _TAIL))
+    tail = b.div(b.sub(number(0.5641895835477563, size), tail), size)
+    return b.mul(falling, b.select(b.compare("lt", number(4.0, size), size), tail, middle))

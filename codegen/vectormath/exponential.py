@@ -1,4 +1,4 @@
-"""exp, exp2, expm1, log, log2, log1p, tanh, sigmoid, softplus and pow, as loop IR for any count of lanes.
+"""exp, exp2, expm1, log, log2, log1p, tanh, sigmoid and softplus, as loop IR for any count of lanes.
 
 Each function takes a builder and a value of a float type and returns one of the same type. No table, no branch: every
 lane does the same work. Errors are measured by the tests. The methods are Cody and Waite's range reductions (Software
@@ -8,16 +8,17 @@ Manual for the Elementary Functions, 1980) with polynomials from derive.py.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Constant, Operand, Value
 from tapeless.codegen.vectormath.coefficients import POLYNOMIALS
 
-__all__ = ["exp", "exp2", "expm1", "half_exp", "keep_max", "keep_min", "log", "log1p", "log2", "number", "polynomial",
-           "power", "sigmoid", "softplus", "tanh", "unsigned_expm1", "with_sign"]
+__all__ = ["INTEGER", "LOG2", "SIGN", "SMALLEST_NORMAL", "exp", "exp2", "expm1", "half_exp", "horner", "keep_max", "keep_min", "log", "log1p", "log2", "log_edges",
+           "number", "polynomial", "reduce", "round_off", "sigmoid", "softplus", "split", "split_normal", "tanh", "unsigned_expm1", "with_sign"]
 
 # Parts of log(2): the first has so few bits that its products with an exponent are exact.
-_LOG2 = {"f32": (0.693359375, -2.12194440e-4), "f64": (6.93147180369123816490e-01, 1.90821492927058770002e-10)}
+LOG2 = {"f32": (0.693359375, -2.12194440e-4), "f64": (6.93147180369123816490e-01, 1.90821492927058770002e-10)}
 # Adding and taking away 1.5 * 2**(bits of the mantissa) rounds to the nearest integer.
 _ROUNDER = {"f32": 1.5 * 2.0**23, "f64": 1.5 * 2.0**52}
 # exp rounds to 0 below, to infinity above.
@@ -28,11 +29,11 @@ _RANGE2 = {"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}
 _LOG2E = {"f32": (1.4426950216293335, 1.925963033500011e-08), "f64": (1.4426950408889634, 2.0355273740931033e-17)}
 # exp(x) - 1 rounds to -1 below.
 _EXPM1_LOW = {"f32": -18.0, "f64": -38.0}
-_INTEGER = {"f32": "i32", "f64": "i64"}
+INTEGER = {"f32": "i32", "f64": "i64"}
 _MANTISSA_BITS = {"f32": 23, "f64": 52}
 _SQRT_HALF_BITS = {"f32": 0x3F3504F3, "f64": 0x3FE6A09E667F3BCD}
-_SMALLEST_NORMAL = {"f32": 2.0**-126, "f64": 2.0**-1022}
-_SIGN = {"f32": -(2**31), "f64": -(2**63)}
+SMALLEST_NORMAL = {"f32": 2.0**-126, "f64": 2.0**-1022}
+SIGN = {"f32": -(2**31), "f64": -(2**63)}
 
 
 def number(value: float, x: Operand) -> Constant:
@@ -49,9 +50,8 @@ def keep_min(b: Builder, x: Operand, bound: Operand) -> Value:
     return b.select(b.compare("lt", bound, x), bound, x)
 
 
-def polynomial(b: Builder, x: Operand, name: str) -> Value:
-    """Horner's scheme."""
-    coefficients = POLYNOMIALS[name, x.type.kind]
+def horner(b: Builder, x: Operand, coefficients: Sequence[float]) -> Value:
+    """The polynomial of these coefficients, lowest power first, by Horner's scheme."""
     value: Operand = number(coefficients[-1], x)
     for coefficient in reversed(coefficients[:-1]):
         value = b.fma(value, x, number(coefficient, x))
@@ -59,23 +59,32 @@ def polynomial(b: Builder, x: Operand, name: str) -> Value:
     return value
 
 
-def _reduce(b: Builder, x: Operand) -> tuple[Value, Value]:
-    """x = n log(2) + r with n integral and |r| <= log(2)/2."""
+def polynomial(b: Builder, x: Operand, name: str) -> Value:
+    return horner(b, x, POLYNOMIALS[name, x.type.kind])
+
+
+def round_off(b: Builder, x: Operand) -> Value:
+    """The nearest integer, of a number that the mantissa can count."""
+    rounder = number(_ROUNDER[x.type.kind], x)
+    return b.sub(b.add(x, rounder), rounder)
+
+
+def reduce(b: Builder, x: Operand, correction: Operand | None = None) -> tuple[Value, Value]:
+    """x = n log(2) + r with n integral and |r| <= log(2)/2; r is of x + correction, which is far smaller than x."""
     kind = x.type.kind
-    high, low = _LOG2[kind]
+    high, low = LOG2[kind]
     shifted = b.fma(x, number(1 / math.log(2), x), number(_ROUNDER[kind], x))
     n = b.sub(shifted, number(_ROUNDER[kind], x))
     r = b.fma(n, number(-high, x), x)
-    return n, b.fma(n, number(-low, x), r)
+    if correction is None:
+        return n, b.fma(n, number(-low, x), r)
+    return n, b.add(r, b.fma(n, number(-low, x), correction))
 
 
 def exp(b: Builder, x: Operand, correction: Operand | None = None) -> Value:
     """e**(x + correction); the correction is far smaller than x and left out where it is None."""
     low, high = _RANGE[x.type.kind]
-    x = keep_min(b, keep_max(b, x, number(low, x)), number(high, x))
-    n, r = _reduce(b, x)
-    if correction is not None:
-        r = b.add(r, correction)
+    n, r = reduce(b, keep_min(b, keep_max(b, x, number(low, x)), number(high, x)), correction)
     tail = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
     return b.compute("scale", b.add(tail, number(1.0, x)), n, type=x.type)
 
@@ -83,7 +92,7 @@ def exp(b: Builder, x: Operand, correction: Operand | None = None) -> Value:
 def half_exp(b: Builder, x: Operand) -> Value:
     """e**x / 2 for x >= 0, without overflow where e**x / 2 has none."""
     x = keep_min(b, x, number(_RANGE[x.type.kind][1] + 1.0, x))
-    n, r = _reduce(b, x)
+    n, r = reduce(b, x)
     tail = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
     return b.compute("scale", b.add(tail, number(1.0, x)), b.sub(n, number(1.0, x)), type=x.type)
 
@@ -93,7 +102,7 @@ def exp2(b: Builder, x: Operand) -> Value:
     kind = x.type.kind
     low, high = _RANGE2[kind]
     x = keep_min(b, keep_max(b, x, number(low, x)), number(high, x))
-    n = b.sub(b.add(x, number(_ROUNDER[kind], x)), number(_ROUNDER[kind], x))
+    n = round_off(b, x)
     r = b.mul(b.sub(x, n), number(math.log(2), x))
     tail = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
     return b.compute("scale", b.add(tail, number(1.0, x)), n, type=x.type)
@@ -107,27 +116,33 @@ def unsigned_expm1(b: Builder, x: Operand) -> Value:
     """expm1, but for the sign of a zero: 2**n (p + (1 - 2**-n)) with p = e**r - 1: exact where n = 0, no overflow where 2**n would."""
     kind = x.type.kind
     x = keep_min(b, keep_max(b, x, number(_EXPM1_LOW[kind], x)), number(_RANGE[kind][1], x))
-    n, r = _reduce(b, x)
+    n, r = reduce(b, x)
     p = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
     one = number(1.0, x)
     rest = b.sub(one, b.compute("scale", one, b.unary("neg", n), type=x.type))
     return b.compute("scale", b.add(p, rest), n, type=x.type)
 
 
-def _split(b: Builder, x: Operand) -> tuple[Value, Value]:
+def split(b: Builder, x: Operand) -> tuple[Value, Value]:
     """x = 2**e (1 + f) for positive x, 1 + f in [sqrt(1/2), sqrt(2))."""
     kind = x.type.kind
-    integer, bits, offset = _INTEGER[kind], _MANTISSA_BITS[kind], _SQRT_HALF_BITS[kind]
-    tiny = b.compare("lt", x, number(_SMALLEST_NORMAL[kind], x))
-    scaled = b.select(tiny, b.mul(x, number(2.0 ** (bits + 2), x)), x)
-    raw = b.bits("sub", b.bitcast(scaled, integer), offset)
+    bits = _MANTISSA_BITS[kind]
+    tiny = b.compare("lt", x, number(SMALLEST_NORMAL[kind], x))
+    e, f = split_normal(b, b.select(tiny, b.mul(x, number(2.0 ** (bits + 2), x)), x))
+    return b.sub(e, b.select(tiny, number(bits + 2.0, x), number(0.0, x))), f
+
+
+def split_normal(b: Builder, x: Operand) -> tuple[Operand, Value]:
+    """The same for x that are not denormal."""
+    kind = x.type.kind
+    integer, bits, offset = INTEGER[kind], _MANTISSA_BITS[kind], _SQRT_HALF_BITS[kind]
+    raw = b.bits("sub", b.bitcast(x, integer), offset)
     e = b.convert(b.bits("shr", raw, bits), kind)
-    e = b.sub(e, b.select(tiny, number(bits + 2.0, x), number(0.0, x)))
     m = b.bitcast(b.bits("add", b.bits("and", raw, (1 << bits) - 1), offset), kind)
     return e, b.sub(m, number(1.0, x))
 
 
-def _special(b: Builder, x: Operand, result: Value) -> Value:
+def log_edges(b: Builder, x: Operand, result: Value) -> Value:
     """log at 0, below 0, at infinity and NaN."""
     infinity = number(math.inf, x)
     edge = b.select(b.compare("eq", x, 0.0), number(-math.inf, x),
@@ -137,8 +152,8 @@ def _special(b: Builder, x: Operand, result: Value) -> Value:
 
 
 def log(b: Builder, x: Operand) -> Value:
-    e, f = _split(b, x)
-    high, low = _LOG2[x.type.kind]
+    e, f = split(b, x)
+    high, low = LOG2[x.type.kind]
     square = b.mul(f, f)
     if x.type.kind == "f32":
         tail = b.mul(b.mul(square, f), polynomial(b, f, "log"))
@@ -153,13 +168,13 @@ def log(b: Builder, x: Operand) -> Value:
         rest = b.mul(z, polynomial(b, z, "atanh"))
         tail = b.fma(s, b.add(half, rest), b.mul(e, number(low, x)))
         tail = b.add(b.sub(tail, half), f)
-    return _special(b, x, b.fma(e, number(high, x), tail))
+    return log_edges(b, x, b.fma(e, number(high, x), tail))
 
 
 def log2(b: Builder, x: Operand) -> Value:
     """e + log(1 + f) / log(2), so powers of two are exact."""
     kind = x.type.kind
-    e, f = _split(b, x)
+    e, f = split(b, x)
     square = b.mul(f, f)
     if kind == "f32":
         tail = b.fma(square, number(-0.5, x), b.mul(b.mul(square, f), polynomial(b, f, "log")))
@@ -170,7 +185,7 @@ def log2(b: Builder, x: Operand) -> Value:
         tail = b.sub(b.mul(s, b.add(half, b.mul(z, polynomial(b, z, "atanh")))), half)
     high, low = _LOG2E[kind]
     rest = b.fma(tail, number(high, x), b.mul(f, number(low, x)))
-    return _special(b, x, b.add(e, b.fma(f, number(high, x), rest)))
+    return log_edges(b, x, b.add(e, b.fma(f, number(high, x), rest)))
 
 
 def log1p(b: Builder, x: Operand) -> Value:
@@ -183,8 +198,8 @@ def log1p(b: Builder, x: Operand) -> Value:
 
 def with_sign(b: Builder, magnitude: Operand, like: Operand) -> Value:
     kind = like.type.kind
-    integer = _INTEGER[kind]
-    sign = b.bits("and", b.bitcast(like, integer), _SIGN[kind])
+    integer = INTEGER[kind]
+    sign = b.bits("and", b.bitcast(like, integer), SIGN[kind])
     return b.bitcast(b.bits("or", b.bitcast(magnitude, integer), sign), kind)
 
 
@@ -209,90 +224,3 @@ def sigmoid(b: Builder, x: Operand) -> Value:
 def softplus(b: Builder, x: Operand) -> Value:
     """max(x, 0) + log(1 + e**-|x|)"""
     return b.add(keep_max(b, x, number(0.0, x)), log1p(b, exp(b, b.unary("neg", b.unary("abs", x)))))
-
-
-def power(b: Builder, x: Operand, y: Operand) -> Value:
-    """x ** y. f32 by way of f64; f64 with the logarithm in two parts."""
-    if isinstance(y, Constant) and isinstance(y.value, (int, float)) and y.value in (-1, 1, 2, 3, 4):
-        return _small_power(b, x, int(y.value))
-    if x.type.kind == "f32":
-        return b.convert(_power(b, b.convert(x, "f64"), b.convert(y, "f64")), "f32")  # type: ignore[return-value]
-    return _power(b, x, y)
-
-
-def _small_power(b: Builder, x: Operand, y: int) -> Value:
-    if y == -1:
-        return b.div(number(1.0, x), x)
-    if y == 1:
-        return b.add(x, number(0.0, x))
-    square = b.mul(x, x)
-    return square if y == 2 else b.mul(square, x) if y == 3 else b.mul(square, square)
-
-
-def _power(b: Builder, x: Operand, y: Operand) -> Value:
-    size = b.unary("abs", x)
-    high, low = _log_parts(b, size)
-    product = b.mul(y, high)
-    error = b.fma(y, high, b.unary("neg", product)) if b.target.fma else _product_error(b, y, high, product)
-    rest = b.fma(y, low, error)
-    finite = b.compare("lt", b.unary("abs", product), 1e4)
-    result = exp(b, product, b.select(finite, rest, number(0.0, x)))
-    whole = b.compare("eq", b.unary("floor", y), y)
-    half = b.mul(y, number(0.5, x))
-    odd = b.bits("and", whole, b.compare("ne", b.unary("floor", half), half))
-    negative = b.compare("lt", x, 0.0)
-    # The sign counts at zero and at infinity too.
-    signed = b.compare("ne", b.bits("and", b.bitcast(x, "i64"), _SIGN["f64"]), 0)
-    result = b.select(b.bits("and", signed, odd), b.unary("neg", result), result)
-    unfit = b.bits("and", b.bits("and", negative, b.compare("lt", size, math.inf)), b.bits("xor", whole, True))
-    result = b.select(unfit, number(math.nan, x), result)
-    one = number(1.0, x)
-    endless = b.compare("eq", b.unary("abs", y), math.inf)
-    result = b.select(b.bits("and", endless, b.compare("eq", size, 1.0)), one, result)
-    result = b.select(b.compare("eq", x, 1.0), one, result)
-    return b.select(b.compare("eq", y, 0.0), one, result)
-
-
-def _split_halves(b: Builder, x: Operand) -> tuple[Value, Value]:
-    """Veltkamp's splitting: x = high + low, each of at most 26 bits."""
-    scaled = b.mul(x, number(2.0**27 + 1, x))
-    high = b.sub(scaled, b.sub(scaled, x))
-    return high, b.sub(x, high)
-
-
-def _product_error(b: Builder, x: Operand, y: Operand, product: Operand) -> Value:
-    """x y - product, exactly (Dekker 1971), where there is no fused multiply-add."""
-    xh, xl = _split_halves(b, x)
-    yh, yl = _split_halves(b, y)
-    error = b.sub(b.mul(xh, yh), product)
-    error = b.add(error, b.mul(xh, yl))
-    return b.add(b.add(error, b.mul(xl, yh)), b.mul(xl, yl))
-
-
-def _log_parts(b: Builder, x: Operand) -> tuple[Value, Value]:
-    """log(x) for f64 as a sum of two numbers, with some ten bits more than one."""
-    e, f = _split(b, x)
-    high, low = _LOG2["f64"]
-    half = number(0.5, x)
-    half_square = b.mul(b.mul(f, f), half)
-    fh = b.mul(f, half)
-    lost = (b.fma(fh, f, b.unary("neg", half_square)) if b.target.fma else _product_error(b, fh, f, half_square))
-    s = b.div(f, b.add(f, number(2.0, x)))
-    z = b.mul(s, s)
-    rest = b.mul(s, b.add(half_square, b.mul(z, polynomial(b, z, "atanh"))))
-    whole = b.mul(e, number(high, x))
-    total, carried = _two_sum(b, whole, f)
-    total, carried_again = _two_sum(b, total, b.unary("neg", half_square))
-    low_part = b.sub(b.add(carried, carried_again), lost)
-    low_part = b.add(low_part, b.fma(e, number(low, x), rest))
-    top = b.add(total, low_part)
-    bottom = b.add(b.sub(total, top), low_part)
-    return _special(b, x, top), bottom
-
-
-def _two_sum(b: Builder, x: Operand, y: Operand) -> tuple[Value, Value]:
-    """Knuth's sum: x + y = total + error, exactly."""
-    total = b.add(x, y)
-    from_y = b.sub(total, x)
-    from_x = b.sub(total, from_y)
-    return total, b.add(b.sub(x, from_x), b.sub(y, from_y))

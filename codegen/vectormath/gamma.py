@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Operand, Value
-from tapeless.codegen.vectormath.exponential import log, number, polynomial
+from tapeless.codegen.vectormath.exponential import horner, log, number, polynomial
 from tapeless.codegen.vectormath.trigonometric import cos, sin
 from tapeless.codegen.vectormath.widening import in_double
 
@@ -25,14 +25,6 @@ _BERNOULLI = tuple(
     Fraction(*pair)
     for pair in ((1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6), (-3617, 510), (43867, 798), (-174611, 330))
 )
-
-
-def _horner(b: Builder, x: Operand, coefficients: list[float]) -> Value:
-    """Highest power first."""
-    value: Operand = number(coefficients[0], x)
-    for coefficient in coefficients[1:]:
-        value = b.fma(value, x, number(coefficient, x))
-    return value  # type: ignore[return-value]
 
 
 def _from_integer(b: Builder, x: Operand) -> Value:
@@ -59,7 +51,7 @@ def _lgamma_positive(b: Builder, x: Operand) -> Value:
     near = b.fma(t, polynomial(b, t, "lgamma"), b.select(low, b.unary("neg", moved), moved))
     inverse = b.div(one, x)
     series = [float(bernoulli / (2 * k * (2 * k - 1))) for k, bernoulli in enumerate(_BERNOULLI, 1)]
-    rest = b.mul(inverse, _horner(b, b.mul(inverse, inverse), series[::-1]))
+    rest = b.mul(inverse, horner(b, b.mul(inverse, inverse), series))
     rest = b.add(rest, number(0.5 * math.log(2 * math.pi) - 0.5, x))
     far = b.fma(b.sub(x, number(0.5, x)), b.sub(log(b, x), one), rest)
     return b.select(b.compare("lt", x, _STIRLING_FROM), near, far)
@@ -103,7 +95,7 @@ def _polygamma_positive(b: Builder, x: Operand, order: int) -> Value:
         series.append(float(bernoulli * rising / factorial))
         rising *= (s + 2 * k - 1) * (s + 2 * k)
         factorial *= (2 * k + 1) * (2 * k + 2)
-    rest = b.fma(inverse, _horner(b, square, series[::-1]), number(0.5, x))
+    rest = b.fma(inverse, horner(b, square, series), number(0.5, x))
     # rest is, so far, what follows the first term, over y**-s
     scale: Operand = one
     for _ in range(order):
@@ -131,7 +123,7 @@ def polygamma(b: Builder, x: Operand, order: int) -> Value:
     sine = sin(b, angle)
     cotangent = b.div(cos(b, angle), sine)
     scale = math.pi ** (order + 1)
-    turn = _horner(b, cotangent, [scale * c for c in reversed(cotangent_derivative(order))])
+    turn = horner(b, cotangent, [scale * c for c in cotangent_derivative(order)])
     reflected = b.sub(value if order % 2 == 0 else b.unary("neg", value), turn)
     pole = number(math.inf if order % 2 else math.nan, x)
     whole = b.bits("or", b.compare("eq", sine, 0.0), b.compare("eq", x, -math.inf))
