@@ -207,7 +207,7 @@ def tanh(b: Builder, x: Operand) -> Value:
     """e / (e + 2) with e = expm1(2|x|), and the sign of x (so tanh(-0) = -0). As 2|x| is bounded, e = 2**n p + (2**n - 1)
     with p = e**r - 1 has no overflow: one multiply-add."""
     size = keep_min(b, b.unary("abs", x), number(22.0, x))
-    n, r = _reduce(b, b.add(size, size))
+    n, r = reduce(b, b.add(size, size))
     p = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
     one = number(1.0, x)
     power = b.compute("scale", one, n, type=x.type)

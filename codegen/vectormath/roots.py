@@ -29,7 +29,7 @@ def _cbrt32(b: Builder, size: Operand) -> Value:
     """size r**2 with r = size**(-1/3), and a step of Newton's.
 
     A third of the bits, taken from a constant, gives r to some 4 %; with h = 1 - size r**3, the binomial series of
-    (1 - h)**(-1/3) up to h**3 leaves h**4 / 9, and a second time up to h what the last step makes good.
+    (1 - h)**(-1/3) up to h**3 leaves 35/243 h**4 of 1, and a second time up to h what the last step makes good.
     """
     tiny = b.compare("lt", size, 2.0**-126)
     x = b.select(tiny, b.mul(size, number(2.0**24, size)), size)
