@@ -86,6 +86,7 @@ TITLES: dict[str, str] = {
     "E1004": "an index that leaves its axis",
     "E1005": "an index variable in the wrong place",
     "E1006": "a tensor where one element is needed",
+    "E1007": "subscripts of `einsum` that do not fit",
     # Parts of the language that this version leaves out.
     "E0906": "a function that is not supported in this version",
     "E0908": "an axis selection that is not supported in this version",

@@ -104,9 +104,6 @@ class Evaluator:
         found: Any = module.names.get(name) or standard(name) or functions.BUILTINS.get(name)
         if found is not None:
             return Binding(found, name, None)
-        code = functions.UNSUPPORTED.get(name)
-        if code:
-            raise self.fault(frame, code, f"`{name}` is not supported in this version", span)
         if name in self.sizes and frame.kind == "model":
             return Binding(self.sizes[name], name, None)
         if module.incomplete or ("E0301", self.shown(frame, span)) in self.reported:
@@ -130,7 +127,7 @@ class Evaluator:
 
     def known(self, frame: Frame) -> list[str]:
         """Every name that could be meant in a frame, local ones first."""
-        return [*frame.names, *frame.module.names, *standard_names(), *functions.BUILTINS, *CONSTANTS, *SPECIAL, *functions.UNSUPPORTED]
+        return [*frame.names, *frame.module.names, *standard_names(), *functions.BUILTINS, *CONSTANTS, *SPECIAL]
 
     # --- Expressions
 
@@ -166,7 +163,7 @@ class Evaluator:
     def name(self, frame: Frame, syntax: ast.Name) -> Any:
         variable = frame.line.variable(syntax.name) if frame.line is not None else None
         if frame.line is not None and variable is not None:
-            return frame.line.place(variable)
+            return frame.line.elements.place(variable)
         return self.lookup(frame, syntax.name, syntax.span).value
 
     def items(self, frame: Frame, syntax: ast.Items | ast.Several) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[
     """Report every name in the file's own definitions that nothing has."""
     if module.tree is None or module.incomplete:
         return
-    everywhere = {*module.names, *module.broken, *standard_names(), *functions.BUILTINS, *functions.UNSUPPORTED, *CONSTANTS, *SPECIAL}
+    everywhere = {*module.names, *module.broken, *standard_names(), *functions.BUILTINS, *CONSTANTS, *SPECIAL}
     for declaration in module.tree.declarations:
         if isinstance(declaration, ast.Definition):
             local = _local(declaration) | (set(sizes) if declaration.kind == "model" else set())

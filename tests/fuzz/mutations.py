@@ -54,7 +54,7 @@ class Mutator:
     def __init__(self, seed: int, texts: list[str]) -> None:
         self.random = random.Random(seed)
         self.texts = texts
-        self.functions = [*standard_names(), *functions.BUILTINS, *functions.UNSUPPORTED]
+        self.functions = [*standard_names(), *functions.BUILTINS]
         self.pieces = sorted({piece for text in texts for piece in _PIECES.findall(text)})
 
     def program(self) -> str:

@@ -1,4 +1,4 @@
-"""Index notation: what each line computes against NumPy, its gradient against differences, machine code against the interpreter.
+"""Index notation and `einsum`: what each line computes against NumPy, its gradient against differences, machine code against the interpreter.
 
 Tensors in the lines: x [batch, 6], m [batch, 5, 4], p [batch, 6, 3] and s [batch, 2, 6, 7] are data, k int[batch, 3] < 5 too; the
 parameters are A [5, 4], B [4, 3], C [5, 4], S [4, 4], T [4, 4, 4], v [6], w [3], u [6], E [5, 3], K [3, 2, 3, 2].
@@ -6,6 +6,7 @@ parameters are A [5, 4], B [4, 3], C [5, 4], S [4, 4], T [4, 4, 4], v [6], w [3]
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -145,11 +146,25 @@ LINES: dict[str, Callable[[Arrays], np.ndarray]] = {
     "y[n, t] = m[n, k[n, t], 1]": lambda d: np.take_along_axis(d["m"][:, :, 1], d["k"], 1),
     "y[n, t, j] = m[n, k[n, t], j]": lambda d: np.take_along_axis(d["m"], d["k"][:, :, None], 1),
 }
+# Subscripts and operands of `einsum`, which mean the same to NumPy.
+EINSUM = (
+    ("ij,jk->ik", "A", "B"), ("ij,jk", "A", "B"), ("ji,jk->ik", "A", "C"), ("ij,ij->", "A", "C"), ("ij,ij->ij", "A", "C"), ("i,j->ij", "v", "w"),
+    ("i,j", "w", "v"), ("i,i", "v", "u"), ("i,j->", "v", "w"), ("ij->ji", "A"), ("ba", "A"), ("ij->", "A"), ("ij->j", "A"), ("ii", "S"), ("ii->i", "S"),
+    ("iij->ji", "T"), ("iii->i", "T"), ("iji->j", "T"), ("iji", "T"), ("bij,jk->bik", "m", "B"), (" b i j , b i j -> b j ", "m", "m"), ("bi,bij,j->b", "x", "p", "w"),
+    ("bi,i", "x", "v"), ("...ij,jk->...ik", "m", "B"), ("...i,i->...", "p", "w"), ("...i,", "m", "3"), ("i...->...", "A"), ("Zz...->...zZ", "s"),
+    ("...ij,...ij->...", "m", "A"), ("b...,b...->...", "x", "x"), ("...,...", "v", "x"), ("ij...,...", "T", "S"), ("ij,jk,lk->il", "A", "B", "E"),
+    ("ij,jk,lk,lm", "A", "B", "E", "C"), ("ijk,ij,kl", "T", "S", "B"), ("bi,ci->bc", "x", "x"), (",ij->ij", "2", "A"), ("bcij,ocuv->bouj", "s", "K"),
+    ("bip,bjp,p->bij", "p", "p", "w"), ("...,...,...->...", "w", "p", "w"), ("", "v[1]"),
+)  # fmt: skip
+LINES |= {
+    f"y = einsum('{text}', {', '.join(names)})": lambda d, text=text, names=names: E(text, *(eval(name, dict(d)) for name in names)) for text, *names in EINSUM
+}
 
 
 def program(line: str) -> str:
     """A model around lines that make y."""
-    used = {name for name in (*DATA, *PARAMETERS) if f"{name}[" in line or f"({name}," in line}
+    unquoted = re.sub("'.*'", "", line)
+    used = {name for name in (*DATA, *PARAMETERS) if re.search(rf"\b{name}\[|[(,] ?{name}[,)]", unquoted)}
     head = "".join(f"    input {name}: {shape}\n" for name, shape in DATA.items() if name in used or name == "x")
     head += "".join(f"    param {name}: {list(shape)} ~ normal(0, 1)\n" for name, shape in PARAMETERS.items() if name in used)
     shift = "    param all = 1.1\n" + "".join(f"    {name} = {name} * all\n" for name in DATA if name in used and name != "k")
@@ -213,4 +228,4 @@ def test_machine_code(line: str) -> None:
 
 
 def test_there_are_enough() -> None:
-    assert len(LINES) >= 60
+    assert len(LINES) - len(EINSUM) >= 60 and len(EINSUM) >= 40

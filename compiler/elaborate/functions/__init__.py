@@ -3,6 +3,7 @@
 from tapeless.compiler.elaborate.functions import (
     attention,
     derivatives,
+    einsum,
     factors,
     movement,
     ordering,
@@ -17,17 +18,12 @@ from tapeless.compiler.elaborate.functions.movement import indexed
 from tapeless.compiler.elaborate.functions.reductions import quotient_of_totals
 from tapeless.compiler.elaborate.functions.registry import BUILTINS, CallSite
 
-# Names of LANGUAGE that have no meaning in this version, with the code that says so.
-UNSUPPORTED: dict[str, str] = {
-    "einsum": "E0906",
-}
-
 __all__ = [
     "BUILTINS",
-    "UNSUPPORTED",
     "CallSite",
     "attention",
     "derivatives",
+    "einsum",
     "factors",
     "indexed",
     "movement",
