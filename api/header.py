@@ -6,6 +6,7 @@ C++.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -67,17 +68,20 @@ def _sizes(manifest: Manifest, upper: str) -> str:
     ]
     results = _results(manifest)
     lines.append(f"#define {upper}_RESULTS {len(results)} /* losses and metrics, in this order: */")
-    pointers = max((len(entry.data) + len(entry.outputs) for entry in manifest.entries.values()), default=0)
+    pointers = max((len(entry.data) + len(entry.outputs) + 2 * len(entry.carries) for entry in manifest.entries.values()), default=0)
     taken = {*_SIZES}
     for k, result in enumerate(results):
         macro = _free(_macro(result), taken)
         lines.append(f"#define {upper}_{macro} {k}" + ("" if macro == _macro(result) else f" /* {result} */"))
     for spec in _tensors_of_rows(manifest):
-        size = 1
-        for dim in spec.concrete(1):
-            size *= dim
         macro = _free(f"{_macro(spec.name)}_SIZE", taken)
-        lines.append(f"#define {upper}_{macro} {size} /* {C_TYPES[spec.dtype.name]}s for one row of {spec.name} */")
+        lines.append(f"#define {upper}_{macro} {_row_count(spec)} /* {_c_type(spec)}s for one row of {spec.name} */")
+    if "step" in manifest.entries:
+        step = manifest.entries["step"]
+        lines.append(f"#define {upper}_PLACES {step.places or 0} /* the most steps of one sequence; 0: there is no end */")
+        for spec in (*step.data, *step.outputs):
+            macro = _free(f"STEP_{_macro(spec.name)}_SIZE", taken)
+            lines.append(f"#define {upper}_{macro} {_row_count(spec)} /* {_c_type(spec)}s for one row of {spec.name} at one place */")
     lines.append(f"#define {upper}_POINTERS {max(pointers, 1)} /* the most that an entry takes */")
     return "\n".join(lines) + "\n"
 
@@ -209,10 +213,55 @@ def _functions(manifest: Manifest, name: str) -> list[str]:
         results = [f"double results[{name.upper()}_RESULTS]"] if entry.results else []
         signature = ", ".join([f"{name}_memory memory", extent, *data, *outputs, *results])
         parts.append(_function(text, f"{name}_{short}({signature})", entry, name, tuple(names), call))
+    if "step" in entries:
+        parts.append(_step(entries["step"], name))
     if "apply" in entries:
         text = "One step of the optimizer with what is in the gradients."
         parts.append(_function(text, f"{name}_apply({name}_memory memory)", entries["apply"], name))
     return parts
+
+
+def _step(entry: Entry, name: str) -> str:
+    """The carries lie in one block each way, as `runtime.stepping.Layout` has them: each at a multiple of 64 bytes."""
+    taken = {*_TAKEN, "carry", "next", "at"}
+    names = [_free(_plain(spec.name), taken) for spec in (*entry.data, *entry.outputs)]
+    data, outputs = names[: len(entry.data)], names[len(entry.data) :]
+    signature = ", ".join(
+        [
+            f"{name}_memory memory, int64_t rows, const void *carry, void *next",
+            *(f"const {_c_type(spec)} *{plain}" for spec, plain in zip(entry.data, data, strict=True)),
+            *(f"{_c_type(spec)} *{plain}" for spec, plain in zip(entry.outputs, outputs, strict=True)),
+        ]
+    )
+    sizes = [_bytes(spec) for spec in entry.carries]
+    pointers = [f"(void *){plain}" for plain in data]
+    pointers += [f"(void *)((const char *)carry + at[{k}])" for k in range(len(sizes))]
+    pointers += [f"(void *){plain}" for plain in outputs]
+    pointers += [f"(void *)((char *)next + at[{k}])" for k in range(len(sizes))]
+    at = [f"    at[0] = 0; /* {entry.carries[0].name} */\n"]
+    at += [f"    at[{k}] = at[{k - 1}] + {sizes[k - 1]}; /* {spec.name} */\n" for k, spec in enumerate(entry.carries) if k]
+    end = f"    if (*(const int32_t *)carry >= {name.upper()}_PLACES) return 2;\n" if entry.places else ""
+    return f"""\
+/* The bytes of what steps leave for each other, for so many rows. */
+static inline size_t {name}_carry_bytes(int64_t rows) {{
+    return (size_t)({" + ".join(sizes)});
+}}
+/* The outputs at one place of a sequence. `carry` is what the step before left, or {name}_carry_bytes(rows) of zeros; what this
+   one leaves goes to `next`, another block of that size, aligned to 64 bytes. Returns 2 where the sequence is at its end. */
+static inline int32_t {name}_step({signature}) {{
+    {name}_call native;
+    int64_t at[{len(sizes)}];
+{"".join(at)}{end}    native.context.arguments = NULL;
+{"".join(f"    native.pointers[{k}] = {pointer};{chr(10)}" for k, pointer in enumerate(pointers))}\
+    return {name}_run({entry.symbol}, &native.context, memory, 0, rows, NULL, NULL, 0);
+}}
+"""
+
+
+def _bytes(spec: TensorSpec) -> str:
+    """The bytes of a carry for `rows` rows, in C, up to the next multiple of 64."""
+    size = f"{spec.bytes(1)}" + (" * rows" if spec.bytes(2) > spec.bytes(1) else "")
+    return f"({size} + 63) / 64 * 64"
 
 
 def _run(name: str) -> str:
@@ -302,16 +351,20 @@ def _results(manifest: Manifest) -> list[str]:
 def _tensors_of_rows(manifest: Manifest) -> list[TensorSpec]:
     found: dict[str, TensorSpec] = {}
     for entry in manifest.entries.values():
-        if entry.name != "permutation":
+        if entry.name not in ("permutation", "step"):
             found.update({spec.name: spec for spec in (*entry.data, *entry.outputs)})
     return list(found.values())
+
+
+def _row_count(spec: TensorSpec) -> int:
+    return math.prod(spec.concrete(1))
 
 
 def _c_type(spec: TensorSpec) -> str:
     return C_TYPES[spec.dtype.name]
 
 
-_SIZES = ("BATCH", "STATE_BYTES", "GRADIENT_BYTES", "WORKSPACE_BYTES", "RESULTS", "TENSORS", "POINTERS", "H")
+_SIZES = ("BATCH", "STATE_BYTES", "GRADIENT_BYTES", "WORKSPACE_BYTES", "RESULTS", "TENSORS", "POINTERS", "PLACES", "H")
 """What the header itself defines, after the model's name."""
 
 _WORDS = """

@@ -73,12 +73,12 @@ class Pipeline:
         return tuple(name for name in names if name != "step" or self._steps())
 
     def _steps(self) -> bool:
-        """Whether the model can go along a sequence place by place."""
+        """Whether the model can go along a sequence place by place, and remembers something on the way: where every place is
+        for itself, as features are, nothing speaks for a sequence."""
         try:
-            self.entry("step")
+            return sum(port.role == "carry" for port in self.entry("step").inputs) > 1
         except SourceError:
             return False
-        return True
 
     def backward(self) -> Graph:
         """The training forward pass and the gradient of the loss, for reading."""
