@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from tapeless import command_language, command_running
+from tapeless import command_language, command_running, command_sampling
 from tapeless.command_options import data_options, load_model, model_arguments, read_arrays, write_text
 from tapeless.runtime.errors import UserError
 
@@ -65,6 +65,7 @@ def commands() -> None:
 
 for command in (
     *(command_running.train, command_running.evaluate, command_running.predict, command_running.grad),
+    command_sampling.sample,
     *(command_language.fmt, command_language.explain),
 ):
     commands.add_command(command)
@@ -101,7 +102,7 @@ def check(
 @commands.command()
 @model_arguments
 @click.option("--stage", type=click.Choice(STAGES), default="backward", show_default=True)
-@click.option("--entry", default=None, metavar="NAME", help="train_step, gradients, predict, evaluate, init, ...")
+@click.option("--entry", default=None, metavar="NAME", help="train_step, gradients, predict, step, evaluate, init, ...")
 @click.option("--dot", is_flag=True, help="A drawing for Graphviz, for the stages that are graphs.")
 @click.option("--plain", is_flag=True, help="Without source lines: a text that `tapeless run` reads.")
 @click.option("--batch", type=click.IntRange(1))

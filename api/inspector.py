@@ -38,7 +38,7 @@ class Inspection:
     def graph(self, stage: str, entry: str | None = None) -> Graph:
         """The graph of a stage that is one. UserError for another stage or an unknown entry."""
         if stage == "forward":
-            if entry in ("predict", "evaluate"):  # these are parts of the forward graph; the others hold it whole
+            if entry in ("predict", "step", "evaluate"):  # these are made of the forward graph; the others hold it whole
                 return self._pipeline.entry(entry)
             return self._pipeline.model.forward[True]
         if stage == "update":

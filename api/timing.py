@@ -52,8 +52,10 @@ def _run(image: Image, entry: str) -> float:
     Call(image, "init", memory, 1).run(0, 0)
     batches = 16 if description.data else 1
     rows = batches * manifest.capacity
-    arrays = [np.zeros(spec.concrete(rows), spec.dtype) for spec in description.data]
-    outputs = [np.zeros(spec.concrete(rows), spec.dtype) for spec in description.outputs]
+    arrays, outputs = (
+        [np.zeros(spec.concrete(rows), spec.dtype) for spec in (*specs, *description.carries)]
+        for specs in (description.data, description.outputs)
+    )
     call = Call(image, entry, memory, 1, arrays, outputs)
     least, end = np.inf, time.perf_counter() + MEASURED_SECONDS
     while time.perf_counter() < end:

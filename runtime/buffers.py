@@ -16,9 +16,9 @@ Array = npt.NDArray[Any]
 ALIGNMENT = 64  # a cache line, and the widest vector register
 
 
-def aligned(count: int) -> Bytes:
-    """`count` zeroed bytes that begin at a multiple of 64; NumPy itself promises only 16."""
-    raw = np.zeros(count + ALIGNMENT, np.uint8)
+def aligned(count: int, zeroed: bool = True) -> Bytes:
+    """`count` bytes that begin at a multiple of 64; NumPy itself promises only 16. `zeroed`, or as they happen to be."""
+    raw = (np.zeros if zeroed else np.empty)(count + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + count]
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tapeless.runtime import arguments, buffers, checkpoint, confusion, data, resumption, training
+from tapeless.runtime import arguments, buffers, checkpoint, confusion, data, resumption, sampling, training
 from tapeless.runtime.buffers import Array, Views
 from tapeless.runtime.call import Call, Memory
 from tapeless.runtime.context import seed_words
@@ -61,6 +61,7 @@ class Program:
         self.batch = arguments.rows_of_a_batch(batch)
         self.threads = arguments.threads(threads)
         self.progress: resumption.Progress | None = None  # where the last run stands
+        self.alphabet: str | None = None  # the characters that a model of text calls 0, 1, ...; kept with the weights
 
     # -- machine code and memory, made when first needed
 
@@ -138,8 +139,12 @@ class Program:
         return data.bind(image.manifest.entries[entry].data, inputs, targets, image.manifest.data)
 
     def fit(self, inputs: Data, targets: Data = None, **options: Any) -> Run:
-        """Trains on the examples. The options, and what they are by default, are those of `run.Options`."""
+        """Trains on the examples. The options, and what they are by default, are those of `run.Options`.
+
+        An array `alphabet` of characters among the inputs is kept with the weights, for `tapeless sample`.
+        """
         arguments.known(options, Options.__dataclass_fields__)
+        self.alphabet = sampling.alphabet_among(inputs) or self.alphabet
         return training.fit(self, inputs, targets, Options(**options))
 
     def evaluate(self, inputs: Data, targets: Data = None) -> dict[str, float]:
@@ -181,6 +186,11 @@ class Program:
         if len(outputs) == 1:
             return outputs[0], after
         return dict(zip(stepper.outputs, outputs, strict=True)), after
+
+    @property
+    def places(self) -> int | None:
+        """How many steps a sequence has at most; None where it may go on for ever."""
+        return self.image("step", 1).manifest.entries["step"].places
 
     def confusion(self, inputs: Data, targets: Data = None) -> npt.NDArray[np.int64] | None:
         """For a classifier, how often a row of the class of its row was predicted to be of the class of its column;
@@ -261,6 +271,8 @@ class Program:
         """Writes everything the program keeps into a safetensors file, whole or not at all: parameters, state of layers
         and optimizer, hyper-parameters, counters and, after `fit`, where the run stands, so that it can be resumed."""
         metadata = {"format": "2", "model": self.manifest.model, "program": self.digest}
+        if self.alphabet is not None:
+            metadata["alphabet"] = self.alphabet
         if self.progress is not None:
             metadata |= {"training": self.progress.to_json(), "image": self.image("train").digest}
         checkpoint.save(path, resumption.contents(self.state, self.progress), metadata)
@@ -307,6 +319,7 @@ class Program:
         progress = resumption.restored(metadata, tensors) if same else None
         checkpoint.restore(path, tensors, self._views, self.manifest.state, whole)
         self.progress, self._initialised = progress, True
+        self.alphabet = metadata.get("alphabet", self.alphabet)
         return metadata
 
     def _covered(self, tensors: Mapping[str, Array]) -> bool:

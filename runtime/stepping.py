@@ -75,7 +75,7 @@ class Carry(Mapping[str, Array]):
         if chosen.min() < -self.rows or chosen.max() >= self.rows:
             raise DataError(f"the carry is of {self.rows} rows, from 0 to {self.rows - 1}; {chosen.tolist()} are not all of them")
         layout = Layout(self.layout.specs, len(chosen))
-        memory = aligned(layout.offsets[-1])
+        memory = aligned(layout.offsets[-1], zeroed=False)
         made = layout.arrays(memory)
         for spec in layout.specs:
             array = self[spec.name]
@@ -121,7 +121,7 @@ class Stepper:
         layout, context, start = self._prepared[rows]
         before = self._checked(carry, layout) if carry is not None else start
         outputs = [np.empty(spec.concrete(rows), spec.dtype) for spec in entry.outputs]
-        after = Carry(layout, aligned(layout.offsets[-1]), before.position + 1)
+        after = Carry(layout, aligned(layout.offsets[-1], zeroed=False), before.position + 1)
         old, new = address(before.memory), address(after.memory)
         offsets = layout.offsets[:-1]
         pointers = [

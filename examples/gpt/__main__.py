@@ -35,7 +35,7 @@ def main() -> None:
     print(f"{sum(value.size for value in program.parameters.values())} parameters")
     print(f"trigrams: {trigrams:.3f} bits per character held out")
     print(f"GPT: {curve[-1]:.3f} bits per character held out")
-    for sample in write(program, made, CONTEXT, ["The ", "A cl", "If a"], 40 if chosen.short else 300, seed=1):
+    for sample in write(program, made, ["The ", "A cl", "If a"], 40 if chosen.short else 300, seed=1):
         print("-" * 72)
         print(sample)
     if chosen.picture:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from examples.shared import save
 from examples.text.corpus import Corpus, Ints, windows
 from tapeless.runtime.program import Program
+from tapeless.runtime.sampling import continuation
 
 
 def bits(program: Program, pieces: tuple[Ints, ...], context: int) -> float:
@@ -25,20 +26,13 @@ def bits(program: Program, pieces: tuple[Ints, ...], context: int) -> float:
 
 
 def write(
-    program: Program, made: Corpus, context: int, beginnings: list[str], length: int, seed: int, warmth: float = 0.8
+    program: Program, made: Corpus, beginnings: list[str], length: int, seed: int, temperature: float = 0.8
 ) -> list[str]:
     """Texts that go on from their beginnings, all equally long: each character is drawn from what the model predicts after
-    the last `context` ones, probabilities raised to 1 / warmth."""
-    generator = np.random.default_rng(seed)
+    those before it, probabilities raised to 1 / temperature. `tapeless sample` does the same for one."""
     text = np.stack([made.encode(beginning) for beginning in beginnings])
-    for _ in range(length):
-        seen = text[:, -context:]
-        last = seen.shape[1] - 1
-        padded = np.pad(seen, ((0, 0), (0, context - last - 1)))  # what comes later is not seen from `last`
-        probs = program.predict(np.ascontiguousarray(padded))[:, last].astype(np.float64) ** (1 / warmth)
-        drawn = [generator.choice(len(row), p=row / row.sum()) for row in probs]
-        text = np.column_stack([text, np.array(drawn, np.int32)])
-    return [made.decode(row) for row in text]
+    drawn = continuation(program, text, length, temperature, seed=seed)
+    return [made.decode(row) for row in np.column_stack([text, *drawn])]
 
 
 def draw(curve: list[float], name: str, trigrams: float, path: Path) -> None:
