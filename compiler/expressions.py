@@ -5,6 +5,8 @@ Raises `Unreadable` at the first token that fits nothing; the statement parser r
 
 from __future__ import annotations
 
+import re
+
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.lexer import Token
@@ -17,6 +19,7 @@ _BINARY = {
 }  # fmt: skip
 _COMPARISON, _ADDITIVE, _MULTIPLICATIVE, _POWER = 4, 5, 6, 8
 REDUCERS = ("sum", "max", "min", "prod", "mean")
+_TURN = re.compile(r"\.\d+")  # in a parameter's name, `h.0.W`
 # Each level of nesting costs about four frames here and four in elaboration, and Python allows a thousand.
 DEPTH = 60
 CHAIN = 200
@@ -293,6 +296,9 @@ class Expressions:
                 self.advance()
                 part = self.expect("name", f"after `{value.name}.`")
                 value = ast.Name(self.since(value.span), f"{value.name}.{part.text}")
+            elif kind == "number" and isinstance(value, ast.Name) and _TURN.fullmatch(self.token.text) and self.token.column == value.span.end_column:
+                turn = self.advance()
+                value = ast.Name(self.since(value.span), value.name + turn.text)
             else:
                 return value
 

@@ -146,6 +146,8 @@ def _gap(left: Token, right: Token, opened: Sequence[Token], first: Token, setti
         return 1
     if left.kind in ("(", "[", "{", ".", "..", "unary") or right.kind in (")", "]", "}", ",", ".", ".."):
         return 0
+    if left.kind in ("name", "number") and right.text.startswith(".") and right.column == left.end:  # a turn in a parameter's name
+        return 0
     if right.kind in ("(", "["):
         touching = left.kind in ("name", ")", "]") and not (_is_keyword(left, first, setting) and right.column > left.end)
         condition = left.text == "where" and bool(opened) and _reduces(opened[-1], lexed)

@@ -143,6 +143,27 @@ class Parameters(Calls):
         value = Computed(self.of_turn(stored, repeats))
         frame.names[syntax.name] = Binding(value, syntax.name, syntax.span, "declared", "param", syntax, {"slot": label})
 
+    def lookup(self, frame: Frame, name: str, span: Span) -> Binding:
+        """What a name stands for: `h.W` is a parameter of a layer above, in a loop that of the turn at hand. Raises Fault or Poisoned."""
+        head, dot, rest = name.partition(".")
+        if dot and frame.kind in ("model", "layer") and (frame.path is not None or frame.caller is None):
+            labels = [join(self.path_of(frame), head, *frame.turn[:depth], rest) for depth in range(len(frame.turn), -1, -1)]
+            label = next((label for label in labels if label in self.parameters_so_far()), None)
+            if label is not None:
+                if frame.emitter is not self.emitter:
+                    raise self.fault(frame, "E0404", f"a starting value cannot depend on `{name}`, which is computed from data", span)
+                stored = self.slots[label]
+                return Binding(Computed(self.of_turn(stored, self.repeats_of(label))), name, stored.span, "made", "param")
+            if head in frame.made and head not in frame.names:
+                raise self.fault(frame, "E0310", f"`{head}` is used before it has a value", span)
+        return super().lookup(frame, name, span)
+
+    def known(self, frame: Frame) -> list[str]:
+        """Every name that could be meant in a frame, the parameters of its layers among them."""
+        start = f"{frame.path}." if frame.path else ""
+        reached = self.parameters_so_far() if frame.path is not None or frame.caller is None else {}
+        return [*super().known(frame), *(label.removeprefix(start) for label in reached if label.startswith(start) and "." in label.removeprefix(start))]
+
     def state(self, frame: Frame, syntax: ast.State) -> None:
         """`state mean: [c] = 0`; in an optimizer each parameter has one of its own shape."""
         optimizer = frame.kind == "optimizer"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 
 from tapeless.compiler import ast
@@ -25,7 +26,8 @@ def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[
         if isinstance(declaration, ast.Definition):
             local = _local(declaration) | (set(sizes) if declaration.kind == "model" else set())
             names = [name for part in (*declaration.parameters, *declaration.body) for name in names_in(part)]
-            _check(names, local, everywhere, report)
+            layers = _layers(declaration)
+            _check([name for name in names if "." not in name.name or _NUMBER.sub("", name.name.partition(".")[0]) not in layers], local, everywhere, report)
             if declaration.derivatives:
                 _derivatives(declaration, report)
                 _check([name for part in declaration.derivatives for name in names_in(part)], {*local, "out"}, everywhere, report)
@@ -104,6 +106,21 @@ def _local(definition: ast.Definition) -> set[str]:
     return names
 
 
+def _layers(definition: ast.Definition) -> set[str]:
+    """The names that layers in a body may have, with parameters behind a dot, which are known once the layer has run."""
+    found: set[str] = set()
+    pending: list[ast.Syntax] = list(definition.body)
+    while pending:
+        item = pending.pop()
+        if isinstance(item, (ast.Assign, ast.Output, ast.Use)):
+            found.update(made_by(item))
+        elif isinstance(item, ast.Call) and isinstance(item.function, ast.Name):
+            found.add(item.function.name.lower())
+        pending += ast.children(item)
+    return found
+
+
+_NUMBER = re.compile(r"_\d+$")  # of a name made twice: `h_2`
 _STATEMENTS = (ast.Assign, ast.Input, ast.Param, ast.State, ast.Output, ast.Use, ast.Metric, ast.Broken)
 
 

@@ -339,3 +339,44 @@ def test_through_scans_and_inside_of_them() -> None:
     direction = np.random.default_rng(0).normal(size=start.size)
     up, down = (program.value_and_grad(start + sign * step * direction, x)[0] for sign in (1, -1))
     assert gradient @ direction == pytest.approx((up - down) / (2 * step), rel=1e-6)
+
+
+# A loss and, under the same names, the parameters of its layers.
+LAYERS = {
+    "named": ("h = Dense(x, 3, tanh)\ne = mean(h ** 2)", "h.W h.b"),
+    "numbered": ("h = Dense(x, 5, tanh)\nh = Dense(h, 2, tanh)\ne = mean(h ** 2)", "h.W h_2.W"),
+    "nested": ("h = 2 * Dense(tanh(Dense(x, 3)), 2)\ne = mean(h ** 2)", "h.dense.W h.dense_2.b"),
+    "turns": ("h = x\nfor k in 0..3:\n    h = Dense(h, 4, tanh)\ne = mean(h ** 2)", "h.0.W h.2.b"),
+    "shared": ("use f = Dense(units = 4)\nh = tanh(f(tanh(f(x))))\ne = mean(h ** 2)", "f.W f.b"),
+    "inner": ("y = Pair(x)\ny = Pair(y)\ne = mean(y ** 2)", "y.h.W y_2.h.W"),
+    "recurrent": ("h = LSTM(stack(x, x, 2 * x, axis = 1), 3)\ne = mean(h ** 2)", "h.Wx h.Wh h.bias"),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_by_parameters_of_layers(kind: str) -> None:
+    """What `grad(e, h.W)` puts into a loss is what training finds, and it is trained through."""
+    lines, names = LAYERS[kind]
+    tied = "layer Pair(x[b, i]):\n    h = Dense(x, 3, tanh)\n    return h @ transpose(h.W)\n\n"
+    body = "".join(f"    {line}\n" for line in ["input x: [batch, 4]", *lines.split("\n")])
+    head = f"{tied if kind == 'inner' else ''}model M:\n{body}"
+    data = {"x": np.random.default_rng(5).normal(size=(7, 4))}
+    plain = tapeless.load(f"{head}    loss e\n").compile(dtype="float64", batch=8, seed=1)
+    slopes = plain.gradients(data)
+    sums = " + ".join(f"sum(grad(e, {name}) ** 2)" for name in names.split())
+    squared = tapeless.load(f"{head}    loss {sums}\n").compile(dtype="float64", batch=8, seed=1)
+    start = squared.vector()
+    value, gradient = squared.value_and_grad(start, data)
+    assert value == pytest.approx(sum((slopes[name] ** 2).sum() for name in names.split()), rel=1e-12)
+    direction = np.random.default_rng(6).normal(size=start.size)
+    up, down = (squared.value_and_grad(start + step * direction, data)[0] for step in (1e-6, -1e-6))
+    assert gradient @ direction == pytest.approx((up - down) / 2e-6, rel=1e-6)
+
+
+def test_by_the_parameter_of_a_turn() -> None:
+    """In a loop `h.W` is that of the turn at hand, in `repeat` as in `for`."""
+    text = "model M:\n    input x: [batch, 4]\n    h = x\n    {} k in 0..3:\n        h = Dense(h, 4, tanh)\n        e = mean(h ** 2)\n        h = h + sum(grad(e, h.W))\n    loss mean(h ** 2)\n"
+    data = {"x": np.random.default_rng(5).normal(size=(7, 4))}
+    one, other = (tapeless.load(text.format(word)).compile(dtype="float64", batch=8, seed=1) for word in ("for", "repeat"))
+    for name, slope in one.gradients(data).items():
+        np.testing.assert_allclose(other.gradients(data)[name], slope, rtol=1e-10, atol=1e-13)
