@@ -117,12 +117,14 @@ def _walk(region: Graph, value: Value, places: Mapping[Value, int], leading: Seq
 
 class Product:
     row_axis, column_axis = -2, -1  # of the result: what a tile's rows run along, and what its vectors do
+    right_transposed = False
+    edge_rows = HELD_ROWS // 2  # of the tiles that cover what whole tiles leave of a count that is not known
 
     def __init__(self, node: Node, target: Target, capacity: int) -> None:
         region = node.regions[0]
         products = [inner for inner in region.nodes if inner.op == "matmul"]
-        if len(products) != 1 or products[0].attrs["transpose_b"]:
-            raise LoweringError(f"kernel {node.attrs['name']}: one product, whose right operand is not transposed")
+        if len(products) != 1 or products[0].attrs["transpose_b"] != self.right_transposed:
+            raise LoweringError(f"kernel {node.attrs['name']}: not one product, or its right operand lies otherwise")
         product = products[0]
         places = {port.value: place for place, port in enumerate(region.inputs)}
         self.node = node
@@ -155,7 +157,8 @@ class Product:
         vectors = m * -(-n // self.lanes)
         work = vectors * k / MULTIPLY_ADDS_PER_MICROSECOND + vectors * self.epilogue_cost / 8000
         self.split_columns, self.parts = self.choose_parts(parts_for(work), -(-m // self.tile.rows), -(-n // self.width))
-        large = m * k * self.leaf.type.dtype.bytes > LARGE_OPERAND and n > self.width and not self.lead
+        large = m * k * self.leaf.type.dtype.bytes > LARGE_OPERAND and n > self.width
+        large = large and not self.lead and not self.right_transposed
         self.long, self.packs = large and k > LONG_CHAIN, large and k <= LONG_CHAIN
         self.packs_left = self.packs and self.transposed and self.m.known
         if self.packs_left:
@@ -394,7 +397,7 @@ class Product:
         middle = b.arithmetic("add", start, b.arithmetic("mul", b.arithmetic("div", span, index_constant(height)),
                                                          index_constant(height)))
         self.row_loop(start, middle, height, j, masks)
-        self.row_loop(middle, stop, HELD_ROWS // 2, j, masks, held=True)
+        self.row_loop(middle, stop, self.edge_rows, j, masks, held=True)
 
     def row_loop(self, start: Operand, stop: Operand, height: int, j: Operand, masks: tuple[Operand | None, ...],
                  *, held: bool = False) -> None:

@@ -19,11 +19,11 @@ BATCH = Rows()
 LETTERS = {"b": BATCH}
 
 
-def product(m, n, k, *, dtype=DType.F32, transpose_a=False, epilogue=None, leading=None):
+def product(m, n, k, *, dtype=DType.F32, transpose_a=False, transpose_b=False, epilogue=None, leading=None):
     def build(b: Builder) -> None:
         x = b.input("x", Tensor(dtype, (k, m) if transpose_a else (m, k)), "operand")
-        w = b.input("w", Tensor(dtype, (k, n)), "operand")
-        z = b.emit("matmul", x, w, transpose_a=transpose_a, transpose_b=False)
+        w = b.input("w", Tensor(dtype, (n, k) if transpose_b else (k, n)), "operand")
+        z = b.emit("matmul", x, w, transpose_a=transpose_a, transpose_b=transpose_b)
         (epilogue or plain)(b, z, dtype)
 
     return kernel("matmul", build, leading=leading)
@@ -67,12 +67,13 @@ SIZES = (0, 1, 3, 7, 17, 64, 65, 129)
 
 @pytest.mark.parametrize("dtype", (DType.F32, DType.F64), ids=str)
 @pytest.mark.parametrize("transpose_a", (False, True))
-def test_sizes(dtype, transpose_a):
+@pytest.mark.parametrize("transpose_b", (False, True))
+def test_sizes(dtype, transpose_a, transpose_b):
     rng = np.random.default_rng(1)
     shapes = [(m, n, 17) for m, n in zip(SIZES, SIZES[::-1], strict=True)] + [(n, n, n) for n in SIZES]
     shapes += [tuple(rng.choice(SIZES, 3).tolist()) for _ in range(6)]
     for m, n, k in shapes:
-        check(product(m, n, k, dtype=dtype, transpose_a=transpose_a), 1)
+        check(product(m, n, k, dtype=dtype, transpose_a=transpose_a, transpose_b=transpose_b), 1)
 
 
 @pytest.mark.parametrize("epilogue", (swish, relu, masked, dropped), ids=lambda epilogue: epilogue.__name__)
@@ -80,19 +81,21 @@ def test_sizes(dtype, transpose_a):
 def test_epilogues(epilogue, shape):
     m, n, k = (LETTERS.get(part) or int(part) for part in shape.split(","))
     for dtype in (DType.F32, DType.F64):
-        node = product(m, n, k, dtype=dtype, epilogue=epilogue, transpose_a=k is BATCH)
-        for rows in (0, 1, 13, 64):
-            check(node, rows, capacity=64)
+        for flip in (False, True):
+            node = product(m, n, k, dtype=dtype, epilogue=epilogue, transpose_a=k is BATCH, transpose_b=flip)
+            for rows in (0, 1, 13, 64):
+                check(node, rows, capacity=64)
 
 
 def test_leading_dimensions():
-    for transpose_a in (False, True):
-        check(product(20, 33, 30, transpose_a=transpose_a, leading=(48, 40, 48)), 1)
+    for a in (False, True):
+        for b in (False, True):
+            check(product(20, 33, 30, transpose_a=a, transpose_b=b, leading=(48, 40, 48)), 1)
 
 
 def test_rows_do_not_depend_on_their_count():
-    for dtype in (DType.F32, DType.F64):
-        node = product(BATCH, 70, 45, dtype=dtype, epilogue=swish)
+    for dtype, flip in ((DType.F32, False), (DType.F64, False), (DType.F32, True)):
+        node = product(BATCH, 70, 45, dtype=dtype, epilogue=swish, transpose_b=flip)
         compiled = Compiled(lower_kernel(node, HOST, 64))
         arrays = arrays_for(node.regions[0], 64)
         whole = run_compiled(node, arrays, 64, compiled=compiled)
@@ -103,9 +106,10 @@ def test_rows_do_not_depend_on_their_count():
 
 
 def test_parts_cover_everything():
-    for shape in ((256, 300, 400), (BATCH, 1000, 300), (1000, 70, 300), (300, 1000, BATCH)):
-        m, n, k = shape
-        node = product(m, n, k, epilogue=swish, transpose_a=k is BATCH)
+    flipped = ((64, 500, 600, True), (BATCH, 1000, 300, True))
+    for shape in ((256, 300, 400, False), (BATCH, 1000, 300, False), (1000, 70, 300, False), (300, 1000, BATCH, False), *flipped):
+        m, n, k, flip = shape
+        node = product(m, n, k, epilogue=swish, transpose_a=k is BATCH, transpose_b=flip)
         assert lower_kernel(node, HOST, 256).parts > 1
         for rows in (256, 100, 1):
             check(node, rows, capacity=256, tolerance=1e-4)
