@@ -135,7 +135,8 @@ class Product:
         self.buffers = buffers_of(node)
         leading = node.attrs["leading"]
         a, b = product.operands
-        left, right = (b, a) if self.column_axis == -2 else (a, b)
+        as_transpose = self.column_axis == -2
+        left, right = (b, a) if as_transpose else (a, b)
         self.lead = [size_of(dim) for dim in self.leaf.type.shape[:-2]]
         self.a, *self.a_steps, self.lda = _walk(region, left, places, leading)
         self.b_place, *self.b_steps, self.ldb = _walk(region, right, places, leading)
@@ -143,7 +144,7 @@ class Product:
         self.b_start: Operand = index_constant(0)
         self.stack: dict[Axis, Operand] = {}
         flipped = bool(product.attrs["transpose_a"])
-        self.transposed = flipped or left is b
+        self.transposed = flipped or as_transpose
         self.m, self.n = (size_of(self.leaf.type.shape[axis]) for axis in (self.row_axis, self.column_axis))
         self.k = size_of(a.type.shape[-2 if flipped else -1])
         m, n, k = (size.at(capacity) for size in (self.m, self.n, self.k))

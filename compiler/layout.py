@@ -29,19 +29,21 @@ PLACED = ("reshape", "scan")  # results that lie where others are, or where thei
 CHEAP = 4  # flops an element: less than the store and load that recomputing it saves
 CROWDED = 4096  # bytes: rows this far apart share cache sets
 MANY_ROWS = 64  # below this, crowded rows still fit the sets they share
+NEAR = 64 << 10  # bytes: what is larger leaves the nearest cache
 VECTOR = 64  # bytes of the widest vector
 
 
-def lay_out(graph: Graph) -> Graph:
-    """The graph with every operand and every output where kernels want it."""
-    return stored_once(packed_operands(graph))
+def lay_out(graph: Graph, again: bool = False) -> Graph:
+    """The graph with every operand and every output where kernels want it. `again`: it is the body of a loop, and what it
+    makes of its inputs alone can be made once, before the loop."""
+    return stored_once(packed_operands(graph, again))
 
 
-def packed_operands(graph: Graph) -> Graph:
+def packed_operands(graph: Graph, again: bool = False) -> Graph:
     """Puts operands in memory as products and indexing want them.
 
-    The right operand of a product that would be read column by column is transposed ahead of it, or the product is
-    made the other way round (see `_turned`); what costs nothing to
+    The right operand of a product that would be read column by column is transposed ahead of it, unless the product is
+    better made the other way round (see `_turned`); what costs nothing to
     compute, and so has no place in memory, is copied for those that read it at places of their own; so are weights
     whose rows would crowd a product's cache (see `leading`).
     """
@@ -65,31 +67,29 @@ def packed_operands(graph: Graph) -> Graph:
                 here[weights] = packed[weights]
         else:
             here = {value: seen[value] for value in node.operands}
-        if node.op == "matmul" and node.attrs["transpose_b"]:
+        if node.op == "matmul" and node.attrs["transpose_b"] and not _turned(graph, node, again):
             left, right = (here[value] for value in node.operands)
-            perm, name = last_two_swapped(right.type.rank), node.result.name
-            turned = _turned(node)
-            moved = left if turned else right
-            if moved not in transposed and not (turned and node.attrs["transpose_a"]):
-                transposed[moved] = builder.emit("transpose", moved, name=f"{moved.name}.T", span=node.span, perm=perm)
-            if turned:
-                other = left if node.attrs["transpose_a"] else transposed[left]
-                product = builder.emit("matmul", right, other, name=f"{name}.T", span=node.span, transpose_a=False, transpose_b=False)
-                seen[node.result] = builder.emit("transpose", product, name=name, span=node.span, perm=perm)
-            else:
-                attrs = {"transpose_a": node.attrs["transpose_a"], "transpose_b": False}
-                seen[node.result] = builder.emit("matmul", left, transposed[right], name=name, span=node.span, **attrs)
+            if right not in transposed:
+                perm = last_two_swapped(right.type.rank)
+                transposed[right] = builder.emit("transpose", right, name=f"{right.name}.T", span=node.span, perm=perm)
+            attrs = {"transpose_a": node.attrs["transpose_a"], "transpose_b": False}
+            seen[node.result] = builder.emit("matmul", left, transposed[right], name=node.result.name, span=node.span, **attrs)
         else:
             builder.copy_nodes([node], here)
             seen.update((value, here[value]) for value in node.results)
     return with_outputs(builder, graph, seen)
 
 
-def _turned(node: Node) -> bool:
-    """Whether a b^T is better made as (b a^T)^T: where b is much larger than what is then transposed, as the windows of a
-    convolution are in the gradient of its kernel."""
-    left, right = (value.type.count(MANY_ROWS) for value in node.operands)
-    return right >= 2 * ((0 if node.attrs["transpose_a"] else left) + node.result.type.count(MANY_ROWS))
+def _turned(graph: Graph, node: Node, again: bool) -> bool:
+    """Whether a product a b^T is made the other way round in registers, rather than of a transposed copy of b: where more
+    would be copied than a, if that is not transposed already, and the result are. Beyond the nearest cache a copy counts
+    twice, as it is written and read again."""
+    a, b = node.operands
+    if b.type.rank != 2 or _crowds(graph, b) or (again and b not in graph.producers):
+        return False
+    left, right, result = (value.type.count(MANY_ROWS) for value in (a, b, node.result))
+    copied = 2 * right if right * b.type.dtype.bytes > NEAR else right
+    return copied >= result + (0 if node.attrs["transpose_a"] else left)
 
 
 def _needs_copy(graph: Graph, user: Node, value: Value) -> bool:

@@ -111,7 +111,7 @@ def products_outside(graph: Graph) -> Graph:
     return _moved(graph, _walked_products)
 
 
-def invariants_outside(graph: Graph, lay_out: Callable[[Graph], Graph]) -> Graph:
+def invariants_outside(graph: Graph, lay_out: Callable[[Graph, bool], Graph]) -> Graph:
     """What is the same in every step of a scan is computed once, before it. Bodies are laid out for kernels by `lay_out`,
     which is what makes such values: transposed copies of weights."""
     return _moved(graph, lambda builder, node: _invariants(builder, node, lay_out))
@@ -168,8 +168,8 @@ def _walked_products(builder: Builder, node: Node) -> Node:
     return _with_inputs(node, body, walked, sequences, ports, gone, sequential=True) if gone else node
 
 
-def _invariants(builder: Builder, node: Node, lay_out: Callable[[Graph], Graph]) -> Node:
-    node = replace(node, regions=tuple(lay_out(body) for body in node.regions))
+def _invariants(builder: Builder, node: Node, lay_out: Callable[[Graph, bool], Graph]) -> Node:
+    node = replace(node, regions=tuple(lay_out(body, True) for body in node.regions))
     body, _, walked = _split(node)
     seen = {port.value: node.operands[k] for k, port in enumerate(body.inputs) if k >= walked}
     moved: list[Node] = []

@@ -93,6 +93,16 @@ def test_leading_dimensions():
             check(product(20, 33, 30, transpose_a=a, transpose_b=b, leading=(48, 40, 48)), 1)
 
 
+def test_a_matrix_by_itself():
+    for flips in ((False, True), (True, False), (False, False)):
+
+        def build(b: Builder, flips: tuple[bool, bool] = flips) -> None:
+            x = b.input("x", tensor(20, 20), "operand")
+            b.output("r", b.emit("matmul", x, x, transpose_a=flips[0], transpose_b=flips[1]), "result")
+
+        check(kernel("matmul", build), 1)
+
+
 def test_rows_do_not_depend_on_their_count():
     for dtype, flip in ((DType.F32, False), (DType.F64, False), (DType.F32, True)):
         node = product(BATCH, 70, 45, dtype=dtype, epilogue=swish, transpose_b=flip)
