@@ -59,15 +59,16 @@ def packed_operands(graph: Graph, again: bool = False) -> Graph:
                     name = f"{value.name}.stored"
                     copied[value] = builder.emit("cast", seen[value], name=name, span=node.span, dtype=value.type.dtype)
             here = {value: copied[value] if _needs_copy(graph, node, value) else seen[value] for value in node.operands}
-            if node.op == "matmul" and not node.attrs["transpose_b"] and _crowds(graph, node.operands[1]):
+            turned = node.op == "matmul" and node.attrs["transpose_b"] and _turned(graph, node, again)
+            if node.op == "matmul" and (turned or not node.attrs["transpose_b"]) and _crowds(graph, node.operands[1]):
                 weights = node.operands[1]
                 if weights not in packed:
                     name = f"{weights.name}.packed"
                     packed[weights] = builder.emit("cast", here[weights], name=name, span=node.span, dtype=weights.type.dtype)
                 here[weights] = packed[weights]
         else:
-            here = {value: seen[value] for value in node.operands}
-        if node.op == "matmul" and node.attrs["transpose_b"] and not _turned(graph, node, again):
+            here, turned = {value: seen[value] for value in node.operands}, False
+        if node.op == "matmul" and node.attrs["transpose_b"] and not turned:
             left, right = (here[value] for value in node.operands)
             if right not in transposed:
                 perm = last_two_swapped(right.type.rank)
@@ -85,7 +86,7 @@ def _turned(graph: Graph, node: Node, again: bool) -> bool:
     would be copied than a, if that is not transposed already, and the result are. Beyond the nearest cache a copy counts
     twice, as it is written and read again."""
     a, b = node.operands
-    if b.type.rank != 2 or _crowds(graph, b) or (again and b not in graph.producers):
+    if b.type.rank != 2 or (again and b not in graph.producers):
         return False
     left, right, result = (value.type.count(MANY_ROWS) for value in (a, b, node.result))
     copied = 2 * right if right * b.type.dtype.bytes > NEAR else right
