@@ -59,6 +59,7 @@ class Evaluator:
         self.lanes = lanes
         self.scopes: list[Scope] = [Scope(builder.block)]
         self.reduce: Callable[[Term], None] | None = None
+        self.kept: dict[Term, Term] = {}    # values that lie in memory by now: the load in their place
 
     # Scopes
 
@@ -161,13 +162,14 @@ class Evaluator:
                     self.reduce(term)
                 pending.pop()
                 continue
-            missing = [operand for operand in term.operands
+            made = self.kept.get(term, term)
+            missing = [operand for operand in made.operands
                        if operand not in self.scopes[self.depth(operand.axes)].memo]
             if missing:
                 pending.extend(reversed(missing))
                 continue
             with self.at(depth):
-                memo[term] = self.compute(term)
+                memo[term] = self.compute(made)
             pending.pop()
         values: Values = self.scopes[self.depth(wanted.axes)].memo[wanted]
         return values

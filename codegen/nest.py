@@ -3,8 +3,8 @@
 Outputs with the same parallel axes share loops over them; inside, each reduction is a loop over the axes it sums out,
 and reductions of one stage over the same axes share theirs, as do outputs that keep those axes. The axis that most
 accesses walk with stride 1 is the vector axis, whether it is parallel or reduced, and is innermost. What a later stage
-needs again is computed again, unless it lies in registers still: a load costs less than keeping a row. Order of sums:
-a row's never depends on how many rows there are.
+needs again lies in registers still, or is kept where that pays (`keeping.py`), or is computed again. Order of sums: a
+row's never depends on how many rows there are.
 
 The work is cut into parts along the outermost parallel axis; a nest without one is done by part 0 alone.
 """
@@ -26,6 +26,7 @@ from tapeless.codegen.grouping import (
     part_range,
     parts_for,
 )
+from tapeless.codegen.keeping import kept, load_of, sweep_terms
 from tapeless.codegen.loops import PART, Buffer, Constant, Function, Operand, Type, vector
 from tapeless.codegen.pointwise import COST
 from tapeless.codegen.reduce import Accumulator, accumulator_of
@@ -79,6 +80,7 @@ class _Nest:
         self.vectors = self.choose_vectors()
         self.e = Evaluator(builder, buffers, domain, self.vector_axis, self.lanes)
         self.e.reduce = self.reduce
+        self.kept = {} if self.single else kept(group, self.vector_axis)
         self.pending: list[Store] = [store for store in group.stores if set(store.strides) - set(group.parallel)]
 
     # Choices
@@ -122,7 +124,9 @@ class _Nest:
         axis = self.vector_axis
         if axis is None or self.lanes == 1:
             return 1
-        cost = instruction_count(self.group.terms)
+        varying = [term for term in self.group.terms if axis in term.axes | term.reduced]
+        cost = max((instruction_count([term for term in varying if term.stage == stage])
+                    for stage in {term.stage for term in varying}), default=0)    # of the dearest sweep
         draws = any(term.op == "random_uniform" and term.kind == "f32" and axis in term.axes
                     for term in self.group.terms)
         if draws and 4 <= self.lanes <= 16 and (cost - COST["random_uniform"]) * 64 // self.lanes <= MOST_TEXT:
@@ -356,7 +360,11 @@ class _Nest:
                       if wanted.axes == bound and frozenset(store.strides) - bound == wanted.reduced
                       and store.term.stage <= operand_stage]
             self.unwritten = [store for store in self.unwritten if store not in stores]
-        self.sweep(axes, shared, stores)
+        made = {term for reduction in shared for term in sweep_terms(reduction.operands[0])}
+        keeping = [store for term, store in self.kept.items() if term in made and term not in self.e.kept
+                   and frozenset(store.strides) == wanted.axes | axes]
+        self.sweep(axes, shared, stores + keeping)
+        self.e.kept |= {store.term: load_of(store) for store in keeping}
 
     def sweep(self, axes: frozenset[Axis], reductions: list[Term], stores: list[Store]) -> None:
         """One loop over `axes` that feeds the accumulators and writes the stores; then the accumulators' results."""
@@ -380,6 +388,8 @@ class _Nest:
             accumulator.op == "sum" for accumulator in accumulators for _ in range(accumulator.width))
         final = self.loops(self.ordered(axes), initial, body)
         self.adds = outer
+        written = {store.buffer for store in stores}
+        self.e.kept = {term: load for term, load in self.e.kept.items() if load.attrs["buffer"] not in written}
         position = 0
         memo = self.e.scopes[-1].memo
         for term, accumulator in zip(reductions, accumulators, strict=True):
