@@ -27,7 +27,7 @@ from tapeless.codegen.grouping import (
     parts_for,
 )
 from tapeless.codegen.keeping import kept, load_of, sweep_terms
-from tapeless.codegen.loops import PART, Buffer, Constant, Function, Operand, Type, vector
+from tapeless.codegen.loops import PART, Buffer, Constant, Function, Instruction, Operand, Type, vector
 from tapeless.codegen.pointwise import COST
 from tapeless.codegen.reduce import Accumulator, accumulator_of
 from tapeless.ir.graph import Node
@@ -40,6 +40,10 @@ GATHER, SCATTER, ACROSS = 12, 24, 12
 all: a row shorter than a vector is better taken sixteen rows at a time."""
 BLOCK = 64
 """Turns of a loop whose sums are added up by themselves: an add for each of 64 costs little."""
+FEW_ROWS = 8
+"""Rows to a part below which sweeping one row more than there are costs more than it gains."""
+NEAR = 16384
+"""Bytes that stay in a first-level cache, of 32 KB at least, while as much again comes and goes."""
 MOST_TEXT = 320
 """Instructions up to which a chunk's body is written out for all of its vectors: compile time is by the line."""
 
@@ -82,6 +86,9 @@ class _Nest:
         self.e.reduce = self.reduce
         self.kept = {} if self.single else kept(group, self.vector_axis)
         self.pending: list[Store] = [store for store in group.stores if set(store.strides) - set(group.parallel)]
+        self.unwritten: list[Store] = []
+        self.ahead: tuple[Term, ...] = ()
+        self.begin_next: Callable[[], None] | None = None
 
     # Choices
 
@@ -139,6 +146,26 @@ class _Nest:
             return 4 if cost <= 24 and whole >= 4 else 2 if cost <= 60 and whole >= 2 else 1
         return 1
 
+    def choose_ahead(self) -> tuple[Term, ...]:
+        """The reductions that need nothing but memory, if they have a sweep over each of many rows to themselves."""
+        rows, swept = frozenset(self.group.parallel), frozenset((self.vector_axis,))
+        first = tuple(term for term in self.group.terms
+                      if term.reduced == swept and term.axes == rows and term.operands[0].stage == 0)
+        later = any(term.reduced == swept and term not in first for term in self.group.terms) or self.pending
+        beside = any(frozenset(store.strides) - rows == swept and store.term.stage == 0 for store in (*self.pending, *self.kept.values()))
+        if not first or not rows or self.single or beside or not later:
+            return ()
+        many = self.domain.extents[self.group.parallel[-1]].at(self.capacity) >= FEW_ROWS * self.parts
+        return first if many and 2 * self.row_bytes() <= NEAR else ()
+
+    def row_bytes(self) -> int:
+        """How much memory the sweeps over one row walk through."""
+        axis = self.vector_axis
+        assert axis is not None
+        walked = {(term.attrs["buffer"], term.kind) for term in self.group.terms if axis in term.attrs.get("strides", ())}
+        walked |= {(store.buffer, store.term.kind) for store in self.group.stores if axis in store.strides}
+        return self.domain.extents[axis].at(self.capacity) * sum(8 if kind == "f64" else 4 for _, kind in walked)
+
     @property
     def single(self) -> bool:
         """Whether the vector axis is one chunk of known extent: bound without a loop."""
@@ -171,6 +198,7 @@ class _Nest:
 
     def write(self, parts: int) -> None:
         self.parts = parts
+        self.ahead = self.choose_ahead()
         parallel = self.parallel
         if parallel:
             self.loops(parallel, (), self.innermost, outermost=True)
@@ -197,6 +225,10 @@ class _Nest:
             start, stop = part_range(self.b, extent, self.parts, self.vectors * self.lanes if vector_axis else 1)
         if vector_axis:
             return self.chunks(axis, start, stop, carried, lambda values: self.loops(rest, values, body))
+        if self.ahead and axis == self.group.parallel[-1]:
+            self.rows_ahead(axis, start, stop)
+            return carried
+
         def turns(start: Operand, stop: Operand, carried: tuple[Operand, ...]) -> tuple[Operand, ...]:
             loop = self.b.open_loop(start, stop, 1, carried)
             with self.e.within([*self.e.scopes, Scope(loop.block, {axis: loop.variable})]):
@@ -204,6 +236,37 @@ class _Nest:
             return self.b.close_loop(loop, yields)
 
         return self.in_blocks(axis, start, stop, 1, carried, turns)
+
+    def rows_ahead(self, axis: Axis, start: Operand, stop: Operand) -> None:
+        """The loop over rows, with the first sweep over each row done in the turn before, ahead of the last sweeps there:
+        the processor has work while it waits for the lanes of a sum to be added up and for what is made of that."""
+        b = self.b
+
+        def first(block: list[Instruction], row: Operand) -> tuple[Operand, ...]:
+            with self.e.within([*self.e.scopes, Scope(block, {axis: row})]):
+                return tuple(self.e.get(term)[0] for term in self.ahead)
+
+        if isinstance(start, Constant) and isinstance(stop, Constant) and start.value < stop.value:  # type: ignore[operator]
+            initial = first(b.block, start)
+        else:
+            block: list[Instruction] = []
+            made = first(block, start)
+            nothing = tuple(Constant(0, value.type) for value in made)
+            initial = b.conditional(b.compare("lt", start, stop), block, made, [], nothing)
+        loop = b.open_loop(start, stop, 1, initial)
+        yields: tuple[Operand, ...] = ()
+
+        def begin_next() -> None:
+            nonlocal yields
+            last = b.arithmetic("sub", stop, index_constant(1))
+            following = b.arithmetic("min", b.arithmetic("add", loop.variable, index_constant(1)), last)
+            yields = first(loop.block, following)
+
+        known = {term: (value,) for term, value in zip(self.ahead, loop.parameters, strict=True)}
+        self.begin_next = begin_next
+        with self.e.within([*self.e.scopes, Scope(loop.block, {axis: loop.variable}, None, known)]):
+            self.innermost(())
+        b.close_loop(loop, yields)
 
     def in_blocks(self, axis: Axis, start: Operand, stop: Operand, step: int, carried: tuple[Operand, ...],
                   turns: Turns) -> tuple[Operand, ...]:
@@ -323,6 +386,8 @@ class _Nest:
     def finish(self, waiting: list[Term]) -> None:
         for term in waiting:
             self.e.get(term)
+        if self.begin_next is not None:
+            self.begin_next()
         while self.unwritten:
             store = self.unwritten[0]
             axes = self.free(frozenset(store.strides))
