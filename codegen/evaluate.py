@@ -304,13 +304,16 @@ class Evaluator:
 
     def positions(self, base: Operand, kind: str, step: Operand | None = None) -> Values:
         """base + lane * step for each vector of the chunk, in 32 bits."""
-        one = step is None
-        step = index_constant(1) if step is None else step
+        if step is None:
+            first = self.b.splat(self.b.convert(base, kind), self.lanes)
+            type = vector(kind, self.lanes)
+            return tuple(self.b.add(first, Constant(tuple(range(start, start + self.lanes)), type))
+                         for start in range(0, self.chunk.vectors * self.lanes, self.lanes))
         offsets = self.offsets(step, kind)
         made = []
         for number in range(self.chunk.vectors):
-            move = index_constant(number * self.lanes)
-            start = self.b.arithmetic("add", base, move if one else self.b.arithmetic("mul", step, move))
+            move = self.b.arithmetic("mul", step, index_constant(number * self.lanes))
+            start = self.b.arithmetic("add", base, move)
             made.append(self.b.add(self.b.splat(self.b.convert(start, kind), self.lanes), offsets))
         return tuple(made)
 

@@ -130,8 +130,12 @@ _CASTS = {
 
 def _convert(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
     source = operands[0].type
+    if source.kind == "i1" and type.is_float:    # a choice is one instruction where lanes have masks, a conversion three
+        one, zero = (writer.operand(Constant(value, type)) for value in (1.0, 0.0))
+        writer.lines.append(f"  {result} = select {writer.typed(operands[0])}, {spell(type)} {one}, {spell(type)} {zero}")
+        return
     if source.kind == "i1":
-        opcode = "uitofp" if type.is_float else "zext"
+        opcode = "zext"
     elif type.kind == "i1":
         test = "fcmp une" if source.is_float else "icmp ne"
         writer.plain(result, test, source, (operands[0], Constant(0, source)))
