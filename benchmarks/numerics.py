@@ -1,9 +1,10 @@
-"""Error and cost of the elementary functions: python -m benchmarks.numerics [--every N] [--write] [NAME...]
+"""Error and cost of the elementary functions: python -m benchmarks.numerics [--every N] [--double] [--costs] [--write] [NAME...]
 
 Every float32 function of one argument over all 2**32 inputs (--every 1), or over each N-th of them, against a float64
-reference; two-argument ones over random pairs. Units in the last place are of float32; lgamma and polygamma are
-measured relative to max(1, |f|). --write puts the rows into docs/numerics.md, where rows of other functions stay. Times are of one thread, of 8192 elements
-that stay in the first cache, beside NumPy's and (if it is installed) PyTorch's in the same run.
+reference; two-argument ones over random pairs. --double: float64 functions at random inputs against mpmath instead. Units in the last
+place are of the function's type; lgamma and polygamma are measured relative to max(1, |f|). --write puts the rows into
+docs/numerics.md, where rows of other functions stay. Times are of one thread, of 8192 elements that stay in the nearest caches,
+beside NumPy's and (if it is installed) PyTorch's in the same run; --costs renews those of all rows and leaves their errors.
 """
 
 from __future__ import annotations
@@ -39,7 +40,18 @@ def _special() -> dict[str, Callable[..., Array]]:
         "lgamma": special.gammaln,
         "sigmoid": special.expit,
         "polygamma0": special.digamma,
+        "polygamma1": _trigamma,
     }
+
+
+def _trigamma(x: Array) -> Array:
+    """SciPy's for positive x; by reflection below zero, where SciPy's is a loop."""
+    from scipy import special
+
+    x = np.asarray(x)
+    value = special.zeta(2.0, np.where(x < 0, 1 - x, x))
+    turn = np.where(np.abs(x) < 2.0**52, np.pi * (x - np.round(x)), 0)
+    return np.asarray(np.where(x < 0, (np.pi / np.sin(turn)) ** 2 - value, value))
 
 
 REFERENCES: dict[str, Callable[..., Array]] = {
@@ -49,31 +61,30 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
     "atan2": np.arctan2, "pow": np.power,
 }  # fmt: skip
-NAMES = (*vectormath.FUNCTIONS, "polygamma0")
+NAMES = (*vectormath.FUNCTIONS, "polygamma0", "polygamma1")
 PAIRS = tuple(vectormath.PAIRS)
-ABSOLUTE = ("lgamma", "polygamma0")  # relative to max(1, |f|)
+ABSOLUTE = ("lgamma", "polygamma0", "polygamma1")  # relative to max(1, |f|)
 TORCH = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
 
 
 class Native:
-    """One function over arrays of float32, as machine code."""
+    """One function over arrays of one type, as machine code."""
 
-    def __init__(self, name: str) -> None:
-        target = host()
-        b = Builder(target)
-        lanes = target.lanes(4)
+    def __init__(self, name: str, dtype: type[np.floating[Any]] = np.float32) -> None:
+        target, width = host(), np.dtype(dtype).itemsize
+        b, kind, lanes = Builder(target), f"f{8 * width}", target.lanes(width)
         loop = b.open_loop(index_constant(0), ROWS, lanes)
         with b.inside(loop.block):
-            x = b.load("x", "f32", loop.variable, lanes)
+            x = b.load("x", kind, loop.variable, lanes)
             if name in vectormath.PAIRS:
-                made = vectormath.PAIRS[name](b, x, b.load("y", "f32", loop.variable, lanes))
+                made = vectormath.PAIRS[name](b, x, b.load("y", kind, loop.variable, lanes))
             elif name.startswith("polygamma"):
                 made = vectormath.polygamma(b, x, order=int(name.removeprefix("polygamma")))
             else:
                 made = vectormath.FUNCTIONS[name](b, x)
             b.store("r", loop.variable, made)
         b.close_loop(loop)
-        buffers = tuple(Buffer(n, "f32", role) for n, role in (("x", "operand"), ("y", "operand"), ("r", "result")))
+        buffers = tuple(Buffer(n, kind, role) for n, role in (("x", "operand"), ("y", "operand"), ("r", "result")))
         function = Function("k", buffers, 1, tuple(b.block))
         text = llvm.module_text([llvm.function_text(function, target, linkage="")], target)
         self._loaded = native.load(native.compile_object(text, target), ["k"])
@@ -86,6 +97,9 @@ class Native:
     def bound(self, x: Array, y: Array, result: Array) -> Callable[[], object]:
         """The call, with its addresses looked up: NumPy takes a microsecond for each."""
         return functools.partial(self._entry, x.ctypes.data, y.ctypes.data, result.ctypes.data, x.size, 0)
+
+
+Found = tuple[int, float, float, int]  # how many inputs, the greatest error, where, and how many special results were wrong
 
 
 def inputs(every: int) -> Iterator[Array]:
@@ -118,8 +132,7 @@ def error(name: str, made: Array, exact: Array) -> tuple[float, int, int]:
     return float(ulps[worst]), worst, int(np.count_nonzero(~same & ~edge & ~np.isnan(exact)) + np.count_nonzero(np.isnan(exact) & ~np.isnan(made)))
 
 
-def measure(name: str, every: int) -> tuple[int, float, float, int]:
-    """How many inputs, the greatest error, where, and how many special results were wrong."""
+def measure(name: str, every: int) -> Found:
     references = REFERENCES | _special()
     function, count, worst, where, wrong = Native(name), 0, 0.0, 0.0, 0
     with np.errstate(all="ignore"):
@@ -133,7 +146,7 @@ def measure(name: str, every: int) -> tuple[int, float, float, int]:
     return count, worst, where, wrong
 
 
-def measure_pairs(name: str, count: int) -> tuple[int, float, float, int]:
+def measure_pairs(name: str, count: int) -> Found:
     rng = np.random.default_rng(0)
     function, worst, wrong, where = Native(name), 0.0, 0, 0.0
     with np.errstate(all="ignore"):
@@ -152,6 +165,24 @@ def measure_pairs(name: str, count: int) -> tuple[int, float, float, int]:
     return count, worst, where, wrong
 
 
+def measure_double(name: str, count: int) -> Found:
+    """The same of float64, against mpmath."""
+    from benchmarks import exact
+
+    x, y = exact.inputs(name, -(-count // 16) * 16)
+    made = np.empty_like(x)
+    Native(name, np.float64)(x, y, made)
+    nearest, rest = exact.parts(name, x, y)
+    with np.errstate(all="ignore"):
+        spacing = np.spacing(np.maximum(np.abs(nearest), 1 if name in ABSOLUTE else 0))
+        ulps = np.abs((made - nearest) - rest) / spacing
+    finite = np.isfinite(nearest) & np.isfinite(made)
+    edge = np.abs(nearest) >= np.finfo(np.float64).max * (1 - 1e-15)  # which may round either way
+    same = finite | edge | (made == nearest) | (np.isnan(made) & np.isnan(nearest))
+    worst = int(np.argmax(np.where(finite, ulps, 0)))
+    return x.size, float(ulps[worst]), float(x[worst]), int(np.count_nonzero(~same))
+
+
 def nanoseconds(call: Callable[[], object], elements: int) -> float:
     best = float("inf")
     for _ in range(7):
@@ -162,11 +193,11 @@ def nanoseconds(call: Callable[[], object], elements: int) -> float:
     return best / 30 / elements * 1e9
 
 
-def costs(name: str) -> tuple[float, float, float]:
-    """Nanoseconds an element: here, NumPy (float32), PyTorch; NaN where there is none."""
+def costs(name: str, dtype: type[np.floating[Any]] = np.float32) -> tuple[float, float, float]:
+    """Nanoseconds an element: here, NumPy's (SciPy's), PyTorch's; NaN where there is none."""
     size = 8192
-    x = np.random.default_rng(1).uniform(0.1, 0.9, size).astype(np.float32)
-    made, function = np.empty_like(x), Native(name)
+    x = np.random.default_rng(1).uniform(0.1, 0.9, size).astype(dtype)
+    made, function = np.empty_like(x), Native(name, dtype)
     own = nanoseconds(function.bound(x, x, made), size)
     reference = (REFERENCES | _special())[name]
     numpy = nanoseconds(lambda: reference(x, x) if name in PAIRS else reference(x), size)
@@ -175,7 +206,7 @@ def costs(name: str) -> tuple[float, float, float]:
     except ImportError:
         return own, numpy, float("nan")
     torch.set_num_threads(1)
-    known = {"softplus": torch.nn.functional.softplus, "polygamma0": torch.digamma, "cbrt": None}
+    known = {"softplus": torch.nn.functional.softplus, "polygamma0": torch.digamma, "polygamma1": lambda x: torch.polygamma(1, x), "cbrt": None}
     peer = known[name] if name in known else getattr(torch, TORCH.get(name, name))
     if peer is None:
         return own, numpy, float("nan")
@@ -185,41 +216,79 @@ def costs(name: str) -> tuple[float, float, float]:
 
 HEAD = """# Numerics
 
-What the elementary functions of `codegen/vectormath/` are worth in float32, as `python -m benchmarks.numerics --write`
-found on {machine}. The inputs of a function of one argument are all 2**32 bit patterns or each so-manieth; pairs are
-random. Errors are in units in the last place, against float64; those of lgamma and digamma
-(polygamma of order 0) are relative to max(1, |f|). *Special* counts results that are NaN or infinite where the
-reference is not, or the reverse. Costs are in nanoseconds an element, one thread, 8192 elements in the nearest caches: a
-time is worth little alone, the ratios were taken in one run.
-
-| function | inputs | greatest error | at | special | ns | NumPy | PyTorch |
-|---|---|---|---|---|---|---|---|
+What the elementary functions of `codegen/vectormath/` are worth, as `python -m benchmarks.numerics` found on {machine}.
+Errors are in units in the last place; those of lgamma and polygamma (order 0, digamma, and order 1) are relative to max(1, |f|).
+*Special* counts results that are NaN or infinite where the reference is not, or the reverse. Costs are in nanoseconds an element,
+one thread, 8192 elements in the nearest caches, beside NumPy's (SciPy's where NumPy lacks the function) and PyTorch's: a time is worth
+little alone, the ratios were taken in one run.
 """
+DTYPES: dict[str, type[np.floating[Any]]] = {"float32": np.float32, "float64": np.float64}
+SECTIONS = {
+    "float32": """Against float64. The inputs of a function of one argument are all bit patterns, or as many as stated, evenly spaced.
+Pairs are random: of any bits, half of pow's near 1.""",
+    "float64": """Against mpmath, at random numbers: a quarter are of any bits, the others where the function is neither constant nor infinite.
+The angles of sin, cos and tan stay below 2**30: larger ones are reduced in float32 only.""",
+}
+COLUMNS = "| function | inputs | greatest error | at | special | ns | NumPy | PyTorch |\n|---|---|---|---|---|---|---|---|\n"
 
 
-def row(name: str, found: tuple[int, float, float, int]) -> str:
-    own, numpy, torch = costs(name)
+def found_columns(name: str, found: Found) -> str:
     count, worst, where, wrong = found
-    peer = "" if np.isnan(torch) else f"{torch:.2f}"
-    return f"| {name} | {count:,} | {worst:.2f} | {where:.8g} | {wrong} | {own:.2f} | {numpy:.2f} | {peer} |"
+    return f"| {name} | {count:,} | {worst:.2f} | {where:.8g} | {wrong} |"
+
+
+def cost_columns(name: str, dtype: type[np.floating[Any]]) -> str:
+    return "".join(f" {'' if np.isnan(cost) else f'{cost:.2f}'} |" for cost in costs(name, dtype))
+
+
+def page_rows(text: str) -> dict[str, dict[str, str]]:
+    """The rows of the page by section and function."""
+    rows: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
+    section = ""
+    for line in text.splitlines():
+        section = line.removeprefix("## ") if line.startswith("## ") else section
+        if section in rows and re.match(r"\| [a-z0-9]+ \| [\d,]+ \|", line):
+            rows[section][line.split()[1]] = line
+    return rows
+
+
+def page(rows: dict[str, dict[str, str]], rest: str) -> str:
+    text = HEAD.format(machine=host().cpu)
+    for section, about in SECTIONS.items():
+        lines = [rows[section][name] for name in (*NAMES, *PAIRS) if name in rows[section]]
+        text += f"\n## {section}\n\n{about}\n\n{COLUMNS}" + "\n".join(lines) + "\n"
+    return text + rest
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=[*NAMES, *PAIRS], metavar="NAME")
     parser.add_argument("--every", type=int, default=4093)
+    parser.add_argument("--double", action="store_true")
+    parser.add_argument("--costs", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    lines = []
+    text = PAGE.read_text()
+    rows, section = page_rows(text), "float64" if options.double else "float32"
     for name in options.names:
-        pairs = min(10**8, (1 << 32) // options.every)
-        found = measure_pairs(name, pairs) if name in PAIRS else measure(name, options.every)
-        lines.append(row(name, found))
-        print(lines[-1], flush=True)
+        if options.costs:
+            for section, dtype in DTYPES.items():
+                if name in rows[section]:
+                    kept = rows[section][name].split("|")[:6]
+                    rows[section][name] = "|".join(kept) + "|" + cost_columns(name, dtype)
+                    print(section, rows[section][name], flush=True)
+            continue
+        if options.double:
+            found = measure_double(name, 10**5)
+        elif name in PAIRS:
+            found = measure_pairs(name, min(10**8, (1 << 32) // options.every))
+        else:
+            found = measure(name, options.every)
+        rows[section][name] = found_columns(name, found) + cost_columns(name, DTYPES[section])
+        print(rows[section][name], flush=True)
     if options.write:
-        known = [line for line in PAGE.read_text().splitlines() if re.match(r"\| [a-z0-9]+ \| [\d,]+ \|", line)]
-        rows = {line.split()[1]: line for line in (*known, *lines)}
-        PAGE.write_text(HEAD.format(machine=host().cpu) + "\n".join(rows[name] for name in (*NAMES, *PAIRS) if name in rows) + "\n")
+        at = text.find("\n## Sums")
+        PAGE.write_text(page(rows, text[at:] if at >= 0 else ""))
 
 
 if __name__ == "__main__":

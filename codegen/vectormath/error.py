@@ -14,7 +14,7 @@ from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Operand, Value
 from tapeless.codegen.vectormath.coefficients import POLYNOMIALS
 from tapeless.codegen.vectormath.exact import left_over, product_error
-from tapeless.codegen.vectormath.exponential import exp, horner, keep_min, number, polynomial, reduce, with_sign
+from tapeless.codegen.vectormath.exponential import exp, horner, keep_min, number, parts, polynomial, with_sign
 
 __all__ = ["erf", "erfc"]
 
@@ -43,8 +43,8 @@ _ERFC_LARGEST = {"f32": 10.5, "f64": 28.0}  # beyond 10.06 and 27.3, erfc is bel
 _SHIFT, _MIDDLE = 3.0, 5 / 32  # f32's erfc: a polynomial of 1 / (3 + |x|) - 5/32
 
 
-def _ratio(b: Builder, x: Operand, parts: tuple[tuple[float, ...], tuple[float, ...]]) -> Value:
-    above, below = (horner(b, x, part[::-1]) for part in parts)
+def _ratio(b: Builder, x: Operand, fraction: tuple[tuple[float, ...], tuple[float, ...]]) -> Value:
+    above, below = (horner(b, x, part[::-1]) for part in fraction)
     return b.div(above, below)
 
 
@@ -88,20 +88,17 @@ def _erfc32(b: Builder, size: Operand) -> Value:
     scale = b.mul(q, g)
     scale_low = b.add(product_error(b, q, g, scale), b.fma(q, g_low, b.mul(q_low, g)))
     square = b.mul(size, size)
-    n, r = reduce(b, b.unary("neg", square), left_over(b, square, size, size))
-    tail = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
+    n, tail = parts(b, b.unary("neg", square), left_over(b, square, size, size))
     return b.compute("scale", b.add(scale, b.fma(scale, tail, scale_low)), n, type=size.type)
 
 
 def _erfc64(b: Builder, size: Operand) -> Value:
-    """Beyond 4: e**(-x**2) / x times 1/sqrt(pi) less a rational function of 1 / x**2. The square is taken in two parts, one
-    of few bits, as its rounding would be multiplied by x**2.
-    """
-    coarse = b.mul(b.unary("floor", b.mul(size, number(16.0, size))), number(1 / 16, size))
-    rest = b.mul(b.sub(size, coarse), b.add(size, coarse))
-    falling = b.mul(exp(b, b.unary("neg", b.mul(coarse, coarse))), exp(b, b.unary("neg", rest)))
+    """Beyond 4: e**(-x**2) / x times 1/sqrt(pi) less a rational function of 1 / x**2. The square is taken in two parts, as its
+    rounding would be multiplied by x**2."""
+    square, one = b.mul(size, size), number(1.0, size)
+    n, tail = parts(b, b.unary("neg", square), left_over(b, square, size, size))
     middle = _ratio(b, size, _FAR)
-    y = b.div(number(1.0, size), b.mul(size, size))
-    tail = b.mul(y, _ratio(b, y, _TAIL))
-    tail = b.div(b.sub(number(0.5641895835477563, size), tail), size)
-    return b.mul(falling, b.select(b.compare("lt", number(4.0, size), size), tail, middle))
+    y = b.div(one, square)
+    outer = b.div(b.sub(number(0.5641895835477563, size), b.mul(y, _ratio(b, y, _TAIL))), size)
+    scale = b.select(b.compare("lt", number(4.0, size), size), outer, middle)
+    return b.compute("scale", b.fma(scale, tail, scale), n, type=size.type)

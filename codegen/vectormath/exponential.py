@@ -15,7 +15,7 @@ from tapeless.codegen.loops import Constant, Operand, Value
 from tapeless.codegen.vectormath.coefficients import POLYNOMIALS
 
 __all__ = ["INTEGER", "LOG2", "SIGN", "SMALLEST_NORMAL", "exp", "exp2", "expm1", "half_exp", "horner", "keep_max", "keep_min", "log", "log1p", "log2", "log_edges",
-           "number", "polynomial", "reduce", "round_off", "sigmoid", "softplus", "split", "split_normal", "tanh", "unsigned_expm1", "with_sign"]
+           "number", "parts", "polynomial", "round_off", "sigmoid", "softplus", "split", "split_normal", "tanh", "unsigned_expm1", "with_sign"]
 
 # Parts of log(2): the first has so few bits that its products with an exponent are exact.
 LOG2 = {"f32": (0.693359375, -2.12194440e-4), "f64": (6.93147180369123816490e-01, 1.90821492927058770002e-10)}
@@ -50,16 +50,15 @@ def keep_min(b: Builder, x: Operand, bound: Operand) -> Value:
     return b.select(b.compare("lt", bound, x), bound, x)
 
 
-def horner(b: Builder, x: Operand, coefficients: Sequence[float]) -> Value:
+def horner(b: Builder, x: Operand, coefficients: Sequence[float]) -> Operand:
     """The polynomial of these coefficients, lowest power first, by Horner's scheme."""
     value: Operand = number(coefficients[-1], x)
     for coefficient in reversed(coefficients[:-1]):
         value = b.fma(value, x, number(coefficient, x))
-    assert isinstance(value, Value)
     return value
 
 
-def polynomial(b: Builder, x: Operand, name: str) -> Value:
+def polynomial(b: Builder, x: Operand, name: str) -> Operand:
     return horner(b, x, POLYNOMIALS[name, x.type.kind])
 
 
@@ -69,31 +68,29 @@ def round_off(b: Builder, x: Operand) -> Value:
     return b.sub(b.add(x, rounder), rounder)
 
 
-def reduce(b: Builder, x: Operand, correction: Operand | None = None) -> tuple[Value, Value]:
-    """x = n log(2) + r with n integral and |r| <= log(2)/2; r is of x + correction, which is far smaller than x."""
+def parts(b: Builder, x: Operand, correction: Operand | None = None) -> tuple[Value, Value]:
+    """n and t with e**(x + correction) = 2**n (1 + t), n integral: the exponent is n log(2) + r, |r| <= log(2)/2, and t = e**r - 1.
+    The correction is far smaller than x."""
     kind = x.type.kind
     high, low = LOG2[kind]
     shifted = b.fma(x, number(1 / math.log(2), x), number(_ROUNDER[kind], x))
     n = b.sub(shifted, number(_ROUNDER[kind], x))
     r = b.fma(n, number(-high, x), x)
-    if correction is None:
-        return n, b.fma(n, number(-low, x), r)
-    return n, b.add(r, b.fma(n, number(-low, x), correction))
+    r = b.fma(n, number(-low, x), r) if correction is None else b.add(r, b.fma(n, number(-low, x), correction))
+    return n, b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
 
 
 def exp(b: Builder, x: Operand, correction: Operand | None = None) -> Value:
     """e**(x + correction); the correction is far smaller than x and left out where it is None."""
     low, high = _RANGE[x.type.kind]
-    n, r = reduce(b, keep_min(b, keep_max(b, x, number(low, x)), number(high, x)), correction)
-    tail = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
+    n, tail = parts(b, keep_min(b, keep_max(b, x, number(low, x)), number(high, x)), correction)
     return b.compute("scale", b.add(tail, number(1.0, x)), n, type=x.type)
 
 
 def half_exp(b: Builder, x: Operand) -> Value:
     """e**x / 2 for x >= 0, without overflow where e**x / 2 has none."""
     x = keep_min(b, x, number(_RANGE[x.type.kind][1] + 1.0, x))
-    n, r = reduce(b, x)
-    tail = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
+    n, tail = parts(b, x)
     return b.compute("scale", b.add(tail, number(1.0, x)), b.sub(n, number(1.0, x)), type=x.type)
 
 
@@ -116,8 +113,7 @@ def unsigned_expm1(b: Builder, x: Operand) -> Value:
     """expm1, but for the sign of a zero: 2**n (p + (1 - 2**-n)) with p = e**r - 1: exact where n = 0, no overflow where 2**n would."""
     kind = x.type.kind
     x = keep_min(b, keep_max(b, x, number(_EXPM1_LOW[kind], x)), number(_RANGE[kind][1], x))
-    n, r = reduce(b, x)
-    p = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
+    n, p = parts(b, x)
     one = number(1.0, x)
     rest = b.sub(one, b.compute("scale", one, b.unary("neg", n), type=x.type))
     return b.compute("scale", b.add(p, rest), n, type=x.type)
@@ -207,8 +203,7 @@ def tanh(b: Builder, x: Operand) -> Value:
     """e / (e + 2) with e = expm1(2|x|), and the sign of x (so tanh(-0) = -0). As 2|x| is bounded, e = 2**n p + (2**n - 1)
     with p = e**r - 1 has no overflow: one multiply-add."""
     size = keep_min(b, b.unary("abs", x), number(22.0, x))
-    n, r = reduce(b, b.add(size, size))
-    p = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
+    n, p = parts(b, b.add(size, size))
     one = number(1.0, x)
     power = b.compute("scale", one, n, type=x.type)
     e = b.fma(p, power, b.sub(power, one))

@@ -1,4 +1,5 @@
-"""A million inputs to each function of float32, over all exponents and both signs: what docs/numerics.md is made by."""
+"""A million inputs to each function of float32, over all exponents and both signs, and a thousand of float64: what docs/numerics.md is
+made by."""
 
 from __future__ import annotations
 
@@ -17,4 +18,11 @@ def test_functions(name):
 @pytest.mark.parametrize("name", numerics.PAIRS)
 def test_functions_of_two(name):
     _, worst, _, wrong = numerics.measure_pairs(name, 10**6)
+    assert worst <= 4 and wrong == 0
+
+
+@pytest.mark.parametrize("name", (*numerics.NAMES, *numerics.PAIRS))
+def test_functions_of_float64(name):
+    pytest.importorskip("mpmath")
+    _, worst, _, wrong = numerics.measure_double(name, 1000)
     assert worst <= 4 and wrong == 0
