@@ -362,7 +362,7 @@ class Evaluator:
     def shift(self, frame: Frame, item: Any) -> Any:
         raise AssertionError("scans belong to `scans`")
 
-    def element(self, frame: Frame, syntax: ast.Index, walk: Any, distance: int) -> Computed:
+    def element(self, frame: Frame, syntax: ast.Index, walk: Any, distance: int, axis: int | None = None) -> Computed:
         raise AssertionError("scans belong to `scans`")
 
     def reduction(self, frame: Frame, syntax: ast.Reduction) -> Any:

@@ -54,6 +54,7 @@ class Line:
         self.summed: dict[int, dict[str, Variable]] = {}
         self.accesses: dict[int, Access] = {}
         self.uses: list[Use] = []
+        self.steps: list[ast.Index] = []  # `x[t]` of a scan around the line
 
     @property
     def emit(self) -> Emitter:
@@ -130,6 +131,8 @@ class Line:
         elif isinstance(syntax, ast.Index) and (self.mentions(syntax) or self.unknown(syntax)):
             self.access(syntax)
         else:
+            if isinstance(syntax, ast.Index) and len(syntax.items) == 1 and self.evaluator.shift(self.frame, syntax.items[0]) is not None:
+                self.steps.append(syntax)
             for child in ast.children(syntax):
                 self.collect(child)
 
@@ -146,8 +149,6 @@ class Line:
         """One element: its tensor, and an index for each axis."""
         if self.mentions(syntax.value):
             raise self.fault("E1006", "one element has no indices of its own", syntax, hint="Write all indices in one bracket: `x[i, j]`.")
-        if syntax.otherwise is not None:
-            raise self.fault("E1004", "`else` outside the range belongs to `scan`", syntax, hint="Pad the tensor first.")
         value = self.evaluator.evaluate(self.frame, syntax.value)
         if not isinstance(value, Computed):
             raise self.fault("E0401", f"only tensors have elements, not {describe(value)}", syntax.value)
@@ -159,9 +160,9 @@ class Line:
             axes = "one axis" if value.rank == 1 else f"{value.rank} axes"
             written = "is one index" if len(syntax.items) == 1 else f"are {len(syntax.items)} indices"
             raise self.fault("E1006", f"`{self.text(syntax.value)}` has {axes}, and here {written}", syntax, side)
+        value, written = self.stepped(syntax, value)
         items: list[Affine | ast.Expression] = []
-        for extent, item in zip(value.shape, syntax.items, strict=True):
-            assert not isinstance(item, (ast.Slice, ast.Ellipsis))
+        for extent, item in zip(value.shape, written, strict=True):
             found = self.affine(item)
             if found is None:
                 if not any(isinstance(part, (ast.Index, ast.Call)) for part in ast.walk(item)) and self.mentions(item):
@@ -174,6 +175,18 @@ class Line:
             if found.steps:
                 self.uses.append(Use(extent, found.first, found.steps, item.span, self.text(item), self.text(syntax.value)))
         self.accesses[id(syntax)] = Access(value, tuple(items))
+
+    def stepped(self, syntax: ast.Index, value: Computed) -> tuple[Computed, Sequence[ast.Expression]]:
+        """Inside a scan over t, `x[n, t - 1, i] else 0` is an element of the step's `x[t - 1] else 0`: that, and the other indices."""
+        items = [item for item in syntax.items if not isinstance(item, (ast.Slice, ast.Ellipsis))]
+        for axis, item in enumerate(items):
+            found = None if self.mentions(item) else self.evaluator.shift(self.frame, item)
+            if found is not None and value.shape[axis] == found[0].emitter.length and not self.emit.builder.made(value.value):
+                step = self.evaluator.element(self.frame, syntax, *found, axis)
+                return step, [*items[:axis], *items[axis + 1 :]]
+        if syntax.otherwise is not None:
+            raise self.fault("E1004", "`else` outside the range belongs to `scan`", syntax, hint="Pad the tensor first.")
+        return value, items
 
     def placed(self, item: ast.Expression, index: Affine, extent: Dim) -> Affine:
         """An index; one without variables counts from either end, and must be inside."""
@@ -216,6 +229,8 @@ class Line:
         try:
             infer(self.variables, self.uses)
         except OutOfRange as found:
+            for step in self.steps:  # a whole tensor, whose axes would have said more
+                self.single(step, self.evaluator.evaluate(self.frame, step))
             labels = [Label(f"`{use.tensor}`", f"has {use.extent if isinstance(use.extent, int) else '`batch`'} places where `{use.written}` stands", use.span, "used") for use in found.uses]
             raise self.evaluator.fault(self.frame, found.code, str(found), found.span, labels, found.hint) from None
 

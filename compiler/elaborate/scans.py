@@ -90,7 +90,7 @@ class Scans(Parameters):
 
     def head(self, frame: Frame, syntax: ast.Scan) -> Head:
         """Axis and options, checked."""
-        binding = self.lookup(frame, syntax.axis, syntax.span)
+        binding = self.walked(frame, syntax)
         if isinstance(binding.value, Rows):
             raise self.fault(frame, "E0801", f"a scan walks an axis of fixed size, and `{syntax.axis}` counts the rows of the batch, which are independent", syntax.span)
         if binding.kind not in ("size", "argument") or type(binding.value) is not int:
@@ -111,6 +111,19 @@ class Scans(Parameters):
         if every is not None and (type(every) is not int or every < 1):
             raise self.fault(frame, "E0404", f"a checkpoint comes every so many steps, a whole number of at least 1, not {describe(every)}", span)
         return Head(binding.value, reverse, lengths, every if self.training else None)  # nothing goes back in evaluation
+
+    def walked(self, frame: Frame, syntax: ast.Scan) -> Binding:
+        """The axis that a scan names; where there is none, which there are."""
+        if syntax.axis not in self.known(frame) and syntax.axis not in frame.made and syntax.axis not in self.sizes:
+            if frame.broken:  # perhaps the line that would have named it
+                raise Poisoned
+            inputs = [dim.name for binding in frame.names.values() if isinstance(binding.syntax, ast.Input) for dim in binding.syntax.type.dims if isinstance(dim, ast.Name)]
+            named = {name: frame.names[name].value for name in (*frame.axes, *inputs) if name in frame.names}
+            axes = [f"`{name}` ({size})" for name, size in named.items() if type(size) is int]
+            example = "input x: [batch, t, 4]" if frame.kind == "model" else f"{frame.kind} {frame.name}(x[b, t, d]):"
+            hint = f"The axes with names are {', '.join(axes)}." if len(axes) > 1 else f"The axis with a name is {axes[0]}." if axes else f"Name it where it is declared: `{example}`."
+            raise self.fault(frame, "E0301", f"there is no axis `{syntax.axis}` here", syntax.span, hint=hint)
+        return self.lookup(frame, syntax.axis, syntax.span)
 
     def axis_of(self, frame: Frame, name: str) -> int:
         """Where an axis is in what is declared with it: 0 where nothing is."""
@@ -244,8 +257,8 @@ class Scans(Parameters):
                     return walk, distance
         return None
 
-    def element(self, frame: Frame, syntax: ast.Index, walk: Walk, distance: int) -> Computed:
-        """`x[t]`, `x[t - 1] else 0`: the element of one step."""
+    def element(self, frame: Frame, syntax: ast.Index, walk: Walk, distance: int, axis: int | None = None) -> Computed:
+        """`x[t]`, `x[t - 1] else 0`: the element of one step, along the axis given where the text says which."""
         value = self.evaluate(frame, syntax.value)
         text = frame.module.source.slice(syntax.value.span)
         if not isinstance(value, Computed):
@@ -254,13 +267,15 @@ class Scans(Parameters):
         if any(other.emitter.builder.made(value.value) for other in self.walks[self.walks.index(walk) :]):
             raise self.fault(frame, "E0803", f"`{text}` is made in this step: it has no other steps yet", syntax.span,
                              hint="What a step hands to the next is carried: `scan over t with h = 0:`.")  # fmt: skip
-        axis = self.walked_axis(frame, syntax, value, walk, text)
+        if axis is None:
+            axis = self.walked_axis(frame, syntax, value, walk, text)
         if distance and (syntax.otherwise is None or abs(distance) >= length):
             place = f"{walk.axis} {'+' if distance > 0 else '-'} {abs(distance)}"
             if abs(distance) >= length:
                 raise self.fault(frame, "E0803", f"`{walk.axis}` has {length} steps, so `{place}` is always outside", syntax.span)
-            raise self.fault(frame, "E0803", f"`{text}[{place}]` is outside of `{walk.axis}` in the {'last' if distance > 0 else 'first'} step", syntax.span,
-                             hint=f"Say what it is there: `{text}[{place}] else 0`.")  # fmt: skip
+            picked = frame.module.source.slice(syntax.span)
+            raise self.fault(frame, "E0803", f"`{picked}` is outside of `{walk.axis}` in the {'last' if distance > 0 else 'first'} step", syntax.span,
+                             hint=f"Say what it is there: `{picked} else 0`.")  # fmt: skip
         made: Computed = self.guarded(frame, syntax.span, lambda: self.picked(value, axis, walk, distance, text))
         if not distance or syntax.otherwise is None:
             return made

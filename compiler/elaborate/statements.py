@@ -333,9 +333,14 @@ class Statements(Repeats):
         self.unused(frame, syntax.name, syntax.span)
         shape = value.shape if isinstance(value, Computed) else ()
         if shape[:1] != (Rows(),):
-            single = isinstance(value, (Computed, int, float)) and not shape
-            raise self.fault(frame, "E0213", f"an output has one row for each row of the batch; this is {describe(value)}", syntax.span,
-                             hint=f"A single number about the whole batch is a metric: `metric {syntax.name} = ...`." if single else None)  # fmt: skip
+            hint = None
+            if isinstance(value, (Computed, int, float)) and not shape:
+                hint = f"A single number about the whole batch is a metric: `metric {syntax.name} = ...`."
+            elif Rows() in shape:
+                place, written = shape.index(Rows()), syntax.name if syntax.value is None else frame.module.source.slice(syntax.value.span)
+                why = "The steps of a scan over a number are stacked on axis 0. " if isinstance(syntax.value, ast.Stacked) else ""
+                hint = f"{why}`transpose({written}, {[place, *(k for k in range(len(shape)) if k != place)]})` has the rows first."
+            raise self.fault(frame, "E0213", f"an output has one row for each row of the batch; this is {describe(value)}", syntax.span, hint=hint)
         if any(isinstance(dim, Rows) for dim in shape[1:]):
             raise self.fault(frame, "E0214", f"a row of an output has a fixed size; this is {describe(value)}", syntax.span,
                              hint="Rows are predicted a batch at a time; a loss or metric may compare each with every other.")  # fmt: skip

@@ -57,6 +57,8 @@ CASES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "the last one": ("scan over t with s: [batch, 3] = 0:\n    s = s + x[t]\ny = s", lambda x: x.sum(axis=1)),
     "reverse": (f"scan over t reverse {CARRY}", lambda x: sums(x[:, ::-1])[:, ::-1]),
     "lengths": (f"scan over t lengths = n {CARRY}", masked),
+    "index notation": ("scan over t:\n    a[m, i] = x[m, t, i] + 2 * (x[m, t - 1, i] else 0) - (x[t + 1] else 0)[m, i] + x[t][m, i] * t\n    yield a\ny = stacked a",
+                       lambda x: x * (1 + np.arange(T)[:, None]) + 2 * after(x, -1) - after(x, 1)),
     "last of lengths": ("scan over t lengths = n with s: [batch, 3] = 0:\n    s = s + x[t]\ny = s",
                         lambda x: np.stack([x[k, :m].sum(axis=0) for k, m in enumerate(LENGTHS)])),
     "checkpoints": (f"scan over t checkpoint every = 3 {CARRY}", sums),
