@@ -4,14 +4,12 @@ python -m benchmarks.elementwise
 
 Softmax, layer normalisation, cross-entropy with its gradient and Adam's update, as the compiler fuses them. The bytes
 are those of what goes in and comes out, once; a kernel that reads a row twice finds it in a cache. A copy of 10**7
-elements is measured around each sample; medians are printed. Beside them, the errors of sums, means, variances, norms
-and softmax against exact arithmetic, next to NumPy's.
+elements is measured around each sample; medians are printed.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import statistics
 import time
 from collections.abc import Callable
@@ -142,50 +140,5 @@ def bandwidth() -> None:
         print(f"| {name} | {program.kernels} | {statistics.median(shares):.2f} |", flush=True)
 
 
-def _total(b: Builder) -> None:
-    b.output("y", b.emit("sum", b.input("x", Tensor(DType.F32, (SIZE,)), "data"), axes=(0,)), "output")
-
-
-def _norm(b: Builder) -> None:
-    x = b.input("x", Tensor(DType.F32, (SIZE,)), "data")
-    b.output("y", b.emit("sqrt", b.emit("sum", b.emit("square", x), axes=(0,))), "output")
-
-
-def _variance(b: Builder) -> None:
-    x = b.input("x", Tensor(DType.F32, (SIZE,)), "data")
-    part = b.constant(1.0 / SIZE, DType.F32)
-    mean = b.emit("mul", b.emit("sum", x, axes=(0,)), part)
-    centred = b.emit("sub", x, b.broadcast_to(mean, x.type.shape, ()))
-    b.output("y", b.emit("mul", b.emit("sum", b.emit("square", centred), axes=(0,)), part), "output")
-
-
-def errors() -> None:
-    rng = np.random.default_rng(1)
-    half = rng.normal(size=SIZE // 2) * 1e6
-    data = {
-        "uniform in [0, 1]": rng.uniform(0, 1, SIZE),
-        "10**4 + normal": 1e4 + rng.normal(size=SIZE),
-        "cancelling terms of size 10**6": np.concatenate([half, 1 - half])[rng.permutation(SIZE)],
-    }
-    exact: dict[str, Callable[[Array], float]] = {
-        "sum": lambda x: math.fsum(x),
-        "norm": lambda x: math.sqrt(math.fsum(x * x)),
-        "variance": lambda x: math.fsum((x - math.fsum(x) / SIZE) ** 2) / SIZE,
-    }
-    numpy: dict[str, Callable[[Array], float]] = {"sum": np.sum, "norm": np.linalg.norm, "variance": np.var}
-    print("\n| of 10**7 float32 | values | relative error | NumPy's |\n|---|---|---|---|")
-    for name, build in (("sum", _total), ("norm", _norm), ("variance", _variance)):
-        program = built(build)
-        for kind, values in data.items():
-            x = values.astype(np.float32)
-            program.inputs["x"][...] = x
-            program.run()
-            wanted = exact[name](x.astype(np.float64))
-            scale = math.fsum(np.abs(x)) if name == "sum" else abs(wanted)
-            found = [abs(float(value) - wanted) / scale for value in (program.outputs["y"], numpy[name](x))]
-            print(f"| {name} | {kind} | {found[0]:.1e} | {found[1]:.1e} |", flush=True)
-
-
 if __name__ == "__main__":
     bandwidth()
-    errors()
