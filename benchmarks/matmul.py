@@ -6,7 +6,7 @@ Kernels are called from native code in a loop. The peak is measured around each 
 multiply-adds in registers; the best sample over the best peak among them is printed, as other work may share the
 processor: it can only slow a sample down. Products are timed by the process's own time. Peers (--peers) run in processes of their own, with the
 same peak: NumPy's OpenBLAS as it comes and with OPENBLAS_CORETYPE=SkylakeX, PyTorch's MKL as it comes and told that the
-processor is Intel's (docs: benchmarks compare peers tuned).
+processor is Intel's, and its oneDNN.
 """
 
 from __future__ import annotations
@@ -179,9 +179,12 @@ for n in sizes:
     else:
         import torch
         torch.set_num_threads(1)
+        torch.set_grad_enabled(False)
         x, y = torch.from_numpy(a), torch.from_numpy(b)
         z = torch.empty(n, n)
-        call = lambda: torch.mm(x, y, out=z)
+        if library == "onednn":
+            x, y = x.to_mkldnn(), y.T.contiguous().to_mkldnn()
+        call = (lambda: torch.mm(x, y, out=z)) if library == "torch" else (lambda: torch.nn.functional.linear(x, y))
     turns = max(1, int(0.001 * 1.5e11 / (2 * n**3)))
     call()
     best = []
@@ -206,6 +209,7 @@ def peers(measure: Callable[[], float]) -> Iterator[tuple[str, list[float]]]:
             ("OpenBLAS SkylakeX", "numpy", {"OPENBLAS_CORETYPE": "SkylakeX"}),
             ("MKL", "torch", {}),
             ("MKL AVX-512", "torch", {"LD_PRELOAD": str(library)}),
+            ("oneDNN", "onednn", {}),
         )
         for name, which, environment in ways:
             top = max(measure() for _ in range(50))
