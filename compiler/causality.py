@@ -37,6 +37,7 @@ class Beyond(enum.Enum):
 
 State = Beyond | float
 FAR_BELOW = -1e20  # what stands for minus infinity in a mask; std/attention.tl has -1e30
+EXPONENTIALS = ("exp", "exp2", "sigmoid")
 LARGEST = 1 << 24  # elements of a mask that is computed here
 
 
@@ -161,6 +162,8 @@ class Causality:
         self.facts: dict[Value, Fact] = dict(inputs)
         self.bodies: dict[Value, Causality] = {}  # of loops, by their first result
         self.arrays: dict[Value, Array | None] = {}
+        self.outlines: dict[Value, Array] = {}
+        self.hiding: dict[Value, int] = {}  # for what a mask hides by arithmetic, which operand that is
         for node in graph.nodes:
             made = self.visit(node)
             self.facts.update(zip(node.results, made, strict=True))
@@ -191,20 +194,37 @@ class Causality:
                 if axes.setdefault(label, fact.axes[k]) != fact.axes[k]:
                     raise LooksAhead("this mixes places of the sequence with other places", node)
         result = node.results[0].type
+        axes |= self.places_of_masks(node, facts, found, axes)
         made = tuple(axes.get(k, unmoved) for k, unmoved in enumerate(plain(result.shape)))
         for label, axis in axes.items():
             if label < 0:
                 self.check_reduced(node, facts, found, label, axis, made)
         return Fact(made, self.settled(node, facts, found, made))
 
+    def places_of_masks(self, node: Node, facts: Sequence[Fact], found: Access, axes: Mapping[int, Axis]) -> dict[int, Axis]:
+        """Axes of the result that are places because a mask says so: of `tril(ones([t, t])) @ x` the first is."""
+        free = [k for k, size in enumerate(node.results[0].type.shape) if k not in axes and size == self.length]
+        made = {}
+        for value, fact, labels in zip(node.operands, facts, found.operands, strict=True):
+            for k, j in ((k, j) for k in free if k in labels for j in axes if j in labels and not fact.moves):
+                sites = labels.index(k), labels.index(j)
+                square = all(value.type.shape[at] == self.length for at in sites)
+                if square and self.number_beyond(value, *sites) is not None and self.number_beyond(value, None, None) is None:
+                    made[k] = (Part(self.length, True),)
+        return made
+
     def check_reduced(self, node: Node, facts: Sequence[Fact], found: Access, label: int, axis: Axis, made: Axes) -> None:
         """What is summed over places has to be masked beyond the place that it is summed for."""
-        allowed = (Beyond.FAR,) if node.op in ("logsumexp", "max") else ()
 
         def hidden(i: Site, j: Site) -> bool:
             states = self.states(node, facts, found, i, j)
-            state = combined(node, states) if node.op == "matmul" else states[0]
-            return isinstance(state, float) or state is Beyond.SETTLED or state in allowed
+            if node.op == "matmul":
+                both = [{i, j} <= _labelled(fact, labels) for fact, labels in zip(facts, found.operands, strict=True)]
+                mixed = any(each and state is Beyond.OPEN for each, state in zip(both, states, strict=True))
+                return not mixed and combined(node, states) not in (Beyond.OPEN, Beyond.FAR)
+            if states[0] is Beyond.FAR:
+                return node.op in ("logsumexp", "max") and self.sees_some(node.operands[0], *(found.operands[0].index(k) for k, _ in (i, j)))
+            return states[0] is not Beyond.OPEN
 
         if all(any(hidden(i, (label, inner)) for i in marks(made)) for _, inner in marks((axis,))):
             return
@@ -216,8 +236,56 @@ class Causality:
 
     def settled(self, node: Node, facts: Sequence[Fact], found: Access, made: Axes) -> dict[tuple[Site, Site], State]:
         sites = marks(made)
-        pairs = [(i, j) for i in sites for j in sites if i != j]
-        return {pair: combined(node, self.states(node, facts, found, *pair)) for pair in pairs}
+        beyond: dict[tuple[Site, Site], State] = {}
+        for i, j in ((i, j) for i in sites for j in sites if i != j):
+            states = self.states(node, facts, found, i, j)
+            state = combined(node, states)
+            hiding = next((k for k, each in enumerate(states) if hides(node.op, k, each)), None)
+            if hiding is not None and Beyond.OPEN in states:
+                self.hiding[node.results[0]] = hiding
+            if node.op in EXPONENTIALS and states[0] is Beyond.FAR and not self.sees_some(node.operands[0], i[0], j[0]):
+                state = Beyond.OPEN
+            beyond[i, j] = state
+        return beyond
+
+    def sees_some(self, value: Value, i: int, j: int) -> bool:
+        """Whether a mask leaves at least one place up to i for every place i. Where it leaves none, what is far below all others is
+        beside nothing, and a softmax is the same for all places, later ones too."""
+        if value.type.shape[i] != self.length or value.type.shape[j] != self.length:
+            return False
+        near = np.moveaxis(self.outline(value), (i, j), (0, 1)) > FAR_BELOW
+        near = np.broadcast_to(near, (self.length, self.length, *near.shape[2:]))
+        before = np.tri(self.length, dtype=bool)
+        return bool((near & before.reshape(*before.shape, *(1 for _ in near.shape[2:]))).any(axis=1).all())
+
+    def outline(self, value: Value) -> Array:
+        """A value with 0 for all that is not known, and the less where a condition is not: what a mask leaves of it. Axes along which it is
+        the same have size 1."""
+        if value not in self.outlines:
+            self.outlines[value] = self._outline(value)
+        return self.outlines[value]
+
+    def _outline(self, value: Value) -> Array:
+        node = self.graph.producers.get(value)
+        if node is not None and node.op == "broadcast":
+            outlined = self.outline(node.operands[0])
+            return np.expand_dims(outlined, tuple(k for k in range(value.type.rank) if k not in node.attrs["axes"]))
+        array = self.array(value)
+        nothing = np.zeros((1,) * value.type.rank)
+        if array is not None or node is None or value.type.dtype is DType.BOOL:
+            return nothing if array is None else array
+        if node.op == "select":
+            one, other = (self.outline(operand) for operand in node.operands[1:])
+            if self.array(node.operands[0]) is None:
+                return np.minimum(one, other)
+            return np.where(self.outline(node.operands[0]), one, other)
+        if node.op in ("add", "sub"):
+            return _applied(node, [self.outline(operand) for operand in node.operands], (value.type,))
+        if node.op in ("mul", "div"):  # by what is not known a number stays as far as it is
+            one, other = (self.outline(operand) for operand in node.operands)
+            known = any(self.array(operand) is not None for operand in node.operands[node.op == "div" :])
+            return _applied(node, [one, other], (value.type,)) if known else np.minimum(one, other)
+        return self.outline(node.operands[0]) if node.op in ("stop_gradient", "with_derivative") else nothing
 
     def states(self, node: Node, facts: Sequence[Fact], found: Access, i: Site, j: Site) -> list[State]:
         """What each operand is beyond place i along j, where these are parts of the result's axes or of what is reduced."""
@@ -275,6 +343,11 @@ class Causality:
         return _applied(node, operands, tuple(result.type for result in node.results))
 
 
+def _labelled(fact: Fact, labels: Sequence[int | None]) -> set[Site]:
+    """The marked parts of an operand, under the labels of their axes."""
+    return {(label, inner) for k, inner in marks(fact.axes) if (label := labels[k]) is not None}
+
+
 def described(value: Value) -> str:
     return f"`{value.name.partition('.')[0]}`"
 
@@ -288,24 +361,34 @@ def _applied(node: Node, operands: Sequence[Array], types: Sequence[Tensor]) -> 
     return np.asarray(made[0] if isinstance(made, tuple) else made)
 
 
+def is_far(state: State) -> bool:
+    return state is Beyond.FAR or isinstance(state, float) and state <= FAR_BELOW
+
+
+def hides(op: str, operand: int, state: State) -> bool:
+    """Whether one operand alone decides the result, if it is in that state and all others are finite."""
+    if op == "mul" or op == "div" and operand == 0:
+        return state == 0.0
+    return (op == "add" or op == "sub" and operand == 0) and is_far(state)
+
+
 def combined(node: Node, states: Sequence[State]) -> State:
     """What an operation's result is beyond a place, from what its operands are there."""
-    far = [state is Beyond.FAR or (isinstance(state, float) and state <= FAR_BELOW) for state in states]
     product = node.op in ("mul", "matmul")
     if node.op == "select" and isinstance(states[0], float):
         return states[1] if states[0] else states[2]
     if node.op == "select" and isinstance(states[1], float) and states[1] == states[2]:
         return states[1]
-    if (product and 0.0 in states) or (node.op == "div" and states[0] == 0.0):
+    if product and 0.0 in states or node.op == "div" and states[0] == 0.0:
         return 0.0
     if OPERATIONS[node.op].family == "pointwise" and all(isinstance(state, float) for state in states):
         operands = [np.asarray(state, value.type.dtype.numpy) for state, value in zip(states, node.operands, strict=True)]
         return float(_applied(node, operands, (node.result.type.with_shape(()),)))
-    if node.op in ("exp", "exp2", "sigmoid") and far[0]:
+    if node.op in EXPONENTIALS and is_far(states[0]):
         return 0.0
-    if (node.op == "add" and any(far)) or (node.op == "sub" and far[0]):
+    if any(hides(node.op, k, state) for k, state in enumerate(states)):
         return Beyond.FAR
-    if product and any(far) and all(each or (isinstance(state, float) and state > 0) for each, state in zip(far, states, strict=True)):
+    if product and any(map(is_far, states)) and all(is_far(each) or isinstance(each, float) and each > 0 for each in states):
         return Beyond.FAR
     if node.op in ("broadcast", "transpose", "stop_gradient", "with_derivative"):
         return states[0]

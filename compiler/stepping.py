@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tapeless.compiler.causality import Beyond, Causality, Fact, LooksAhead, access
+from tapeless.compiler.causality import FAR_BELOW, Beyond, Causality, Fact, LooksAhead, access
 from tapeless.compiler.parts import (
     Axes,
     Part,
@@ -149,7 +149,18 @@ class _Stepper:
         if node.op == "slice":
             attrs["size"] = shape_at(kept)
         self.builder.span = node.span
-        return self.chosen(self.emit(node, operands, attrs), kept, view)
+        made = self.emit(node, operands, attrs)
+        if node.result in self.causality.hiding:
+            made = self.hidden(node, operands[self.causality.hiding[node.result]], made)
+        return self.chosen(made, kept, view)
+
+    def hidden(self, node: Node, mask: Value, made: Value) -> Value:
+        """What a mask hides by arithmetic is made of places that are not there yet: it may be infinite, and 0 times that is no number."""
+        if node.op in ("mul", "div"):
+            hides = self.builder.emit("eq", mask, self.filled(0, mask))
+        else:
+            hides = self.builder.emit("le", mask, self.filled(FAR_BELOW, mask))
+        return self.builder.emit("select", hides, mask, made)
 
     def emit(self, node: Node, operands: Sequence[Value], attrs: Mapping[str, Any]) -> Value:
         return self.builder.emit(node.op, *operands, name=node.result.name, span=node.span, regions=node.regions, **attrs)
@@ -228,7 +239,7 @@ class _Stepper:
     def select(self, condition: Value, one: Value, other: Value) -> Value:
         return self.builder.emit("select", self.builder.broadcast_to(condition, one.type.shape, ()), one, other)
 
-    def filled(self, number: int, like: Value) -> Value:
+    def filled(self, number: float, like: Value) -> Value:
         return self.builder.broadcast_to(self.builder.constant(number, like.type.dtype), like.type.shape, ())
 
     def delayed(self, name: str, now: Value, by: int, axis: int) -> Value:
@@ -430,6 +441,10 @@ def _reshape(of: _Stepper, node: Node, value: Value, view: Axes) -> Value:
     return of.reshaped(of.at(node.operands[0], asked), shape_at(view))
 
 
+def _with_derivative(of: _Stepper, node: Node, value: Value, view: Axes) -> Value:
+    return of.at(node.operands[0], view)
+
+
 def _slice(of: _Stepper, node: Node, value: Value, view: Axes) -> Value:
     """A sequence's first place is carried; of what has no places, an index inside the slice is one inside the whole."""
     (operand,), own = node.operands, of.causality.facts[node.operands[0]].axes
@@ -555,11 +570,12 @@ def _place_of(of: _Stepper, node: Node) -> list[Value]:
     return [*made[:first], *(of.reshaped(value, (1, *value.type.shape)) for value in made[first:])]
 
 
-ALWAYS = frozenset({"iota", "constant", "reshape", "slice"})
+ALWAYS = frozenset({"iota", "constant", "reshape", "slice", "with_derivative"})
 SPECIAL: Mapping[str, Callable[[_Stepper, Node, Value, Axes], Value]] = {
     "iota": _iota,
     "constant": _constant,
     "reshape": _reshape,
+    "with_derivative": _with_derivative,
     "slice": _slice,
     "pad": _pad,
     "concat": _concat,

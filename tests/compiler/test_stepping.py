@@ -74,6 +74,20 @@ MODELS = {
     "weights without softmax": model(
         "s = (x @ transpose(x, [0, 2, 1])) * tril(ones([t, t]))", "output y = s @ x", "output z = sum(s, axis = 2)"
     ),
+    "infinite where nothing is yet": model(
+        "m = tril(ones([t, t]))", "d = x[:, :, 0] ** 2", "r = expand_dims(d, 2) / expand_dims(d, 1)",
+        "output y = (log(expand_dims(d, 1)) * m) @ x", "output z = (m / r) @ x", "output w = softmax(r + (1 - m) * -1e30) @ x",
+    ),
+    "the mean so far": model(
+        "w = tril(ones([t, t])) / (1 + expand_dims(arange(t), 1))", "output y = w @ x", "a[i, j] = w[i, j]", "z[n, i, c] = sum[j] a[i, j] * x[n, j, c]", "output z"
+    ),
+    "a softmax by hand": model(
+        "e = exp(x @ transpose(x, [0, 2, 1])) * tril(ones([t, t]))", "output y = (e / sum(e, axis = 2, keepdims = true)) @ x"
+    ),
+    "a mask from the data, and causal": model(
+        "output y = MultiHeadAttention(x, 2, causal = true, mask = m > 0)", inputs="input x: [batch, t, 4]\n    input m: int[batch, 1, 1, t] < 2"
+    ),
+    "its own derivative": "fn bent(x) = x * abs(x)\n    derivative 2 * abs(x)\n\n" + model("output y = GRU(bent(x), 3)"),
     "index notation": model(
         "s[n, q, k] = sum[d] x[n, q, d] * x[n, k, d] / 2", "a[n, q, d] = sum[k where k <= q] s[n, q, k] * x[n, k, d]", "output a"
     ),
