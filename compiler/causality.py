@@ -163,7 +163,7 @@ class Causality:
         self.bodies: dict[Value, Causality] = {}  # of loops, by their first result
         self.arrays: dict[Value, Array | None] = {}
         self.outlines: dict[Value, Array] = {}
-        self.hiding: dict[Value, int] = {}  # for what a mask hides by arithmetic, which operand that is
+        self.hiding: dict[Value, dict[tuple[Site, Site], int]] = {}  # where arithmetic hides later places, the operand that is the mask
         for node in graph.nodes:
             made = self.visit(node)
             self.facts.update(zip(node.results, made, strict=True))
@@ -204,7 +204,7 @@ class Causality:
     def places_of_masks(self, node: Node, facts: Sequence[Fact], found: Access, axes: Mapping[int, Axis]) -> dict[int, Axis]:
         """Axes of the result that are places because a mask says so: of `tril(ones([t, t])) @ x` the first is."""
         free = [k for k, size in enumerate(node.results[0].type.shape) if k not in axes and size == self.length]
-        made = {}
+        made: dict[int, Axis] = {}
         for value, fact, labels in zip(node.operands, facts, found.operands, strict=True):
             for k, j in ((k, j) for k in free if k in labels for j in axes if j in labels and not fact.moves):
                 sites = labels.index(k), labels.index(j)
@@ -242,7 +242,10 @@ class Causality:
             state = combined(node, states)
             hiding = next((k for k, each in enumerate(states) if hides(node.op, k, each)), None)
             if hiding is not None and Beyond.OPEN in states:
-                self.hiding[node.results[0]] = hiding
+                if is_whole(made[j[0]]):
+                    self.hiding.setdefault(node.results[0], {})[i, j] = hiding
+                else:
+                    state = Beyond.OPEN
             if node.op in EXPONENTIALS and states[0] is Beyond.FAR and not self.sees_some(node.operands[0], i[0], j[0]):
                 state = Beyond.OPEN
             beyond[i, j] = state
@@ -362,14 +365,14 @@ def _applied(node: Node, operands: Sequence[Array], types: Sequence[Tensor]) -> 
 
 
 def is_far(state: State) -> bool:
-    return state is Beyond.FAR or isinstance(state, float) and state <= FAR_BELOW
+    return state is Beyond.FAR or (isinstance(state, float) and state <= FAR_BELOW)
 
 
 def hides(op: str, operand: int, state: State) -> bool:
     """Whether one operand alone decides the result, if it is in that state and all others are finite."""
-    if op == "mul" or op == "div" and operand == 0:
+    if op == "mul" or (op == "div" and operand == 0):
         return state == 0.0
-    return (op == "add" or op == "sub" and operand == 0) and is_far(state)
+    return (op == "add" or (op == "sub" and operand == 0)) and is_far(state)
 
 
 def combined(node: Node, states: Sequence[State]) -> State:
@@ -379,7 +382,7 @@ def combined(node: Node, states: Sequence[State]) -> State:
         return states[1] if states[0] else states[2]
     if node.op == "select" and isinstance(states[1], float) and states[1] == states[2]:
         return states[1]
-    if product and 0.0 in states or node.op == "div" and states[0] == 0.0:
+    if (product and 0.0 in states) or (node.op == "div" and states[0] == 0.0):
         return 0.0
     if OPERATIONS[node.op].family == "pointwise" and all(isinstance(state, float) for state in states):
         operands = [np.asarray(state, value.type.dtype.numpy) for state, value in zip(states, node.operands, strict=True)]
@@ -388,7 +391,7 @@ def combined(node: Node, states: Sequence[State]) -> State:
         return 0.0
     if any(hides(node.op, k, state) for k, state in enumerate(states)):
         return Beyond.FAR
-    if product and any(map(is_far, states)) and all(is_far(each) or isinstance(each, float) and each > 0 for each in states):
+    if product and any(map(is_far, states)) and all(is_far(each) or (isinstance(each, float) and each > 0) for each in states):
         return Beyond.FAR
     if node.op in ("broadcast", "transpose", "stop_gradient", "with_derivative"):
         return states[0]

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tapeless.compiler.causality import FAR_BELOW, Beyond, Causality, Fact, LooksAhead, access
+from tapeless.compiler.causality import Beyond, Causality, Fact, LooksAhead, access
 from tapeless.compiler.parts import (
     Axes,
     Part,
@@ -77,6 +77,7 @@ class _Stepper:
         self.causality, self.builder, self.position = causality, builder, position
         self.made: dict[tuple[Value, Axes], Value] = {}
         self.caches: dict[Value, Value] = {}
+        self.reshapes: dict[Value, Value] = {}  # what a reshape made to what it was made of
 
     # -- what the graph around a body provides
 
@@ -150,17 +151,17 @@ class _Stepper:
             attrs["size"] = shape_at(kept)
         self.builder.span = node.span
         made = self.emit(node, operands, attrs)
-        if node.result in self.causality.hiding:
-            made = self.hidden(node, operands[self.causality.hiding[node.result]], made)
+        for (i, j), mask in self.causality.hiding.get(node.result, {}).items():
+            if i in marks(view) and j not in marks(view):
+                made = self.hidden(j[0], marks(view)[i].mark, operands[mask], made)
         return self.chosen(made, kept, view)
 
-    def hidden(self, node: Node, mask: Value, made: Value) -> Value:
+    def hidden(self, axis: int, index: Value, mask: Value, made: Value) -> Value:
         """What a mask hides by arithmetic is made of places that are not there yet: it may be infinite, and 0 times that is no number."""
-        if node.op in ("mul", "div"):
-            hides = self.builder.emit("eq", mask, self.filled(0, mask))
-        else:
-            hides = self.builder.emit("le", mask, self.filled(FAR_BELOW, mask))
-        return self.builder.emit("select", hides, mask, made)
+        shape = made.type.shape
+        every = self.builder.emit("iota", axis=axis, shape=shape, dtype=DType.I32)
+        later = self.builder.emit("lt", self.builder.broadcast_to(index, shape, ()), every)
+        return self.builder.emit("select", later, mask, made)
 
     def emit(self, node: Node, operands: Sequence[Value], attrs: Mapping[str, Any]) -> Value:
         return self.builder.emit(node.op, *operands, name=node.result.name, span=node.span, regions=node.regions, **attrs)
@@ -197,14 +198,19 @@ class _Stepper:
         return self.reshaped(value, shape_at(view))
 
     def reshaped(self, value: Value, shape: Sequence[Dim]) -> Value:
+        value = self.reshapes.get(value, value)
         if value.type.shape == tuple(shape):
             return value
-        return self.builder.emit("reshape", value, name=f"{value.name}.r", shape=tuple(shape))
+        made = self.builder.emit("reshape", value, name=f"{value.name}.r", shape=tuple(shape))
+        self.reshapes[made] = value
+        return made
 
     def transposed(self, value: Value, perm: Sequence[int]) -> Value:
-        if tuple(perm) == tuple(range(len(perm))):
-            return value
-        return self.builder.emit("transpose", value, name=f"{value.name}.t", perm=tuple(perm))
+        """A transpose, which is no work where only axes of size 1 change places."""
+        moved = [k for k in perm if value.type.shape[k] != 1]
+        if moved == sorted(moved):
+            return self.reshaped(value, [value.type.shape[k] for k in perm])
+        return self.builder.emit("transpose", value, name=value.name, perm=tuple(perm))
 
     # -- what the places before have left
 
@@ -239,7 +245,7 @@ class _Stepper:
     def select(self, condition: Value, one: Value, other: Value) -> Value:
         return self.builder.emit("select", self.builder.broadcast_to(condition, one.type.shape, ()), one, other)
 
-    def filled(self, number: float, like: Value) -> Value:
+    def filled(self, number: int, like: Value) -> Value:
         return self.builder.broadcast_to(self.builder.constant(number, like.type.dtype), like.type.shape, ())
 
     def delayed(self, name: str, now: Value, by: int, axis: int) -> Value:
@@ -434,6 +440,11 @@ def _constant(of: _Stepper, node: Node, value: Value, view: Axes) -> Value:
     return of.builder.broadcast_to(of.builder.constant(node.attrs["value"], node.attrs["dtype"]), shape_at(view), ())
 
 
+def _transpose(of: _Stepper, node: Node, value: Value, view: Axes) -> Value:
+    perm = node.attrs["perm"]
+    return of.transposed(of.at(node.operands[0], tuple(view[perm.index(k)] for k in range(len(perm)))), perm)
+
+
 def _reshape(of: _Stepper, node: Node, value: Value, view: Axes) -> Value:
     asked = regroup(view, node.operands[0].type.shape)
     if asked is None:
@@ -570,11 +581,12 @@ def _place_of(of: _Stepper, node: Node) -> list[Value]:
     return [*made[:first], *(of.reshaped(value, (1, *value.type.shape)) for value in made[first:])]
 
 
-ALWAYS = frozenset({"iota", "constant", "reshape", "slice", "with_derivative"})
+ALWAYS = frozenset({"iota", "constant", "reshape", "transpose", "slice", "with_derivative"})
 SPECIAL: Mapping[str, Callable[[_Stepper, Node, Value, Axes], Value]] = {
     "iota": _iota,
     "constant": _constant,
     "reshape": _reshape,
+    "transpose": _transpose,
     "with_derivative": _with_derivative,
     "slice": _slice,
     "pad": _pad,

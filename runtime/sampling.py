@@ -88,7 +88,7 @@ def _checked(probabilities: npt.NDArray[Any], output: str) -> Reals:
 def _drawn(probabilities: Reals, temperature: float, top_k: int | None, generator: np.random.Generator) -> Ints:
     """One place for each row."""
     if temperature == 0:
-        return probabilities.argmax(axis=1).astype(np.int32)
+        return np.asarray(probabilities.argmax(axis=1), np.int32)
     with np.errstate(divide="ignore"):
         scores = np.log(probabilities)
     if top_k is not None and top_k < scores.shape[1]:
@@ -97,4 +97,4 @@ def _drawn(probabilities: Reals, temperature: float, top_k: int | None, generato
     sums = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature).cumsum(axis=1)
     # A place of weight 0 is never drawn: where sums do not rise, the first of them is passed as well.
     passed = sums <= generator.random((len(sums), 1)) * sums[:, -1:]
-    return passed.sum(axis=1).astype(np.int32)
+    return np.asarray(passed.sum(axis=1), np.int32)
