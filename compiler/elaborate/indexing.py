@@ -160,9 +160,9 @@ class Line:
             axes = "one axis" if value.rank == 1 else f"{value.rank} axes"
             written = "is one index" if len(syntax.items) == 1 else f"are {len(syntax.items)} indices"
             raise self.fault("E1006", f"`{self.text(syntax.value)}` has {axes}, and here {written}", syntax, side)
-        value, written = self.stepped(syntax, value)
+        value, others = self.stepped(syntax, value)
         items: list[Affine | ast.Expression] = []
-        for extent, item in zip(value.shape, written, strict=True):
+        for extent, item in zip(value.shape, others, strict=True):
             found = self.affine(item)
             if found is None:
                 if not any(isinstance(part, (ast.Index, ast.Call)) for part in ast.walk(item)) and self.mentions(item):
@@ -182,8 +182,8 @@ class Line:
         for axis, item in enumerate(items):
             found = None if self.mentions(item) else self.evaluator.shift(self.frame, item)
             if found is not None and value.shape[axis] == found[0].emitter.length and not self.emit.builder.made(value.value):
-                step = self.evaluator.element(self.frame, syntax, *found, axis)
-                return step, [*items[:axis], *items[axis + 1 :]]
+                walk, distance = found
+                return self.evaluator.element(self.frame, syntax, walk, distance, axis), [*items[:axis], *items[axis + 1 :]]
         if syntax.otherwise is not None:
             raise self.fault("E1004", "`else` outside the range belongs to `scan`", syntax, hint="Pad the tensor first.")
         return value, items
