@@ -149,6 +149,10 @@ class Mutator:
                  f"state {name} = {self.expression(2)}", f"use {name} = L(units = {self.expression(1)})",
                  f"for {name} in {self.expression(0)}..{self.expression(0)}:\n        h = {self.expression(3)}",
                  f"if {self.expression(2)}:\n        h = {self.expression(2)}\n    else:\n        h = {self.expression(2)}"]  # fmt: skip
+        kinds += [f"scan over {r.choice(('t', 'n', 'b', name))}{r.choice(('', ' reverse', ' lengths = k', ' checkpoint every = 2'))} with {name}{r.choice(('', ': [batch, 4]'))} = {self.expression(1)}:\n"
+                  f"        {name} = {self.expression(3)}\n        yield {name}\n    h = stacked {name}",
+                  f"repeat {name} in {self.expression(0)}..{self.expression(0)}:\n        h = {self.expression(3)}",
+                  f"{name}[{self.indices()}] = {self.element(3)}"]  # fmt: skip
         if not layer:
             kinds += [f"output {name} = {self.expression(4)}", f"loss {self.expression(4)}", f"loss mean({self.expression(4)}) as {name}",
                       f"metric {name} = {self.expression(3)}", f"metric {name} = sum({self.expression(3)}) / sum({self.expression(2)}) total"]  # fmt: skip
@@ -164,8 +168,29 @@ class Mutator:
             f"{inner[0]} {r.choice(SIGNS[:12])} {inner[1]}", f"({inner[0]})", f"-{inner[0]}", f"not {inner[0]}",
             f"{function}({inner[0]})", f"{function}({inner[0]}, {inner[1]})", f"{function}({inner[0]}, axis = {r.choice(('0', '1', '-1', '[0, 1]'))})",
             f"{function}({inner[0]}, {inner[1]}, {inner[2]})", f"{inner[0]}[{r.choice((':, 1', '...', ':, ::-1', '0', 'k', ':, 1:', '..., k', '-1:0:-2'))}]",
+            f"{r.choice(('grad', 'vjp', 'jvp', 'hvp', 'jacobian'))}({inner[0]}, {r.choice(('x', 'h', 'W', 't', 'h.W'))}{r.choice(('', f', {inner[1]}'))})",
+            f"einsum('{self.subscripts()}', {inner[0]}{r.choice(('', f', {inner[1]}'))})", f"{inner[0]}[t{r.choice(('', ' - 1', ' + 1'))}]{r.choice(('', ' else 0'))}",
             f"[{inner[0]}, {inner[1]}]", f"({inner[0]} if {inner[1]} else {inner[2]})", f"L({inner[0]}, {inner[1]})", f"sum[{r.choice(NAMES)}] {inner[0]}",
         ))  # fmt: skip
+
+    def indices(self) -> str:
+        r = self.random
+        return ", ".join(r.choice(("i", "j", "n", "i: 2", "t", "2 * i + j", "i - 1", "k[n]", "0", "-1", "i * j")) for _ in range(r.randint(0, 3)))
+
+    def element(self, depth: int) -> str:
+        """The right side of a line with index variables."""
+        r = self.random
+        if depth <= 0:
+            return f"{r.choice(('x', 't', 'k', 'W', 'b', 'h'))}[{self.indices()}]"
+        inner = [self.element(depth - 1) for _ in range(2)]
+        return r.choice((
+            inner[0], f"{inner[0]} {r.choice(SIGNS[:12])} {inner[1]}", f"{r.choice(('sum', 'max', 'min', 'mean', 'prod'))}[{r.choice(('i', 'j', 'i, j', 'n', 'i: 2', 'i where i < j', ''))}] {inner[0]}",
+            f"{r.choice(self.functions)}({inner[0]})", self.expression(1),
+        ))  # fmt: skip
+
+    def subscripts(self) -> str:
+        r = self.random
+        return "".join(r.choice(("i", "j", "b", "...", ",", "->", " ", "B", "1", ".")) for _ in range(r.randint(0, 8)))
 
 
 def fault_of(text: str, slowest: float | None = None) -> str | None:
