@@ -289,7 +289,7 @@ class Evaluator:
         value = self.evaluate(frame, syntax)
         if isinstance(value, Computed):
             raise self.fault(frame, "E0405", "this condition depends on data, so both branches would be needed", syntax.span,
-                             self.sides(frame, (syntax, value)), "Choose element by element with `where(condition, a, b)`.")  # fmt: skip
+                             self.sides(frame, (syntax, value)), self.differs(frame, syntax) or "Choose element by element with `where(condition, a, b)`.")  # fmt: skip
         if not isinstance(value, bool):
             raise self.fault(frame, "E0401", f"a condition is needed here, not {describe(value)}", syntax.span)
         return value
@@ -381,6 +381,13 @@ class Evaluator:
     def call(self, frame: Frame, syntax: ast.Call) -> Any:
         raise AssertionError("calls belong to `calls`")
 
+    def differs(self, frame: Frame, syntax: ast.Syntax) -> str | None:
+        """A hint where something known when compiling would differ from turn to turn of a `repeat`."""
+        bindings = [frame.names.get(part.name) for part in ast.walk(syntax) if isinstance(part, ast.Name)]
+        if any(binding is not None and binding.kind == "turn" for binding in bindings):
+            return "The turns of `repeat` are one piece of code. Turns that differ are written with `for`."
+        return None
+
     # --- Sizes
 
     def dims(self, frame: Frame, shape: Iterable[ast.Expression]) -> tuple[Dim, ...]:
@@ -407,7 +414,8 @@ class Evaluator:
         if isinstance(value, Rows) or (type(value) is int and 1 <= value < 2**31):
             return value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.fault(frame, "E0209", f"a size must be a whole number known when compiling, not {describe(value)}", span, labels)
+            raise self.fault(frame, "E0209", f"a size must be a whole number known when compiling, not {describe(value)}", span, labels,
+                             None if isinstance(at, Span) else self.differs(frame, at))  # fmt: skip
         hint = "`//` divides and rounds down." if math.isfinite(value) and value != int(value) else None
         raise self.fault(frame, "E0209", f"a size must be a whole number of at least 1, not {value:g}", span, labels, hint)
 

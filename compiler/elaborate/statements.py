@@ -248,7 +248,7 @@ class Statements(Repeats):
         bounds = self.evaluate_all(frame, (syntax.start, syntax.stop))
         for bound, part in zip(bounds, (syntax.start, syntax.stop), strict=True):
             if type(bound) is not int:
-                raise self.fault(frame, "E0404", f"a range goes from one whole number to another, not {describe(bound)}", part.span)
+                raise self.fault(frame, "E0404", f"a range goes from one whole number to another, not {describe(bound)}", part.span, hint=self.differs(frame, part))
         start, stop = bounds
         if syntax.stacked and stop - start > 1:
             self.repeat(frame, syntax, range(start, stop))
@@ -276,7 +276,7 @@ class Statements(Repeats):
         if frame.kind != "model":
             raise self.fault(frame, "E0108", f"`{what}` belongs in a model, not in {frame.kind} `{frame.name}`", span)
         if frame.turn:
-            raise self.fault(frame, "E0108", f"`{what}` cannot be repeated by `for`", span)
+            raise self.fault(frame, "E0108", f"`{what}` cannot be repeated by `{'repeat' if any(walk.turns for walk in self.walks) else 'for'}`", span)
         if self.walks:
             raise self.fault(frame, "E0108", f"`{what}` cannot stand in a scan", span, hint="After the scan, carried names hold the last step's values.")
         if frame.by_mode:
