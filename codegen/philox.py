@@ -6,7 +6,7 @@ Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (20
 
 from __future__ import annotations
 
-from tapeless.codegen.builder import Builder
+from tapeless.codegen.builder import Builder, index_constant
 from tapeless.codegen.loops import Constant, Operand, Value, vector
 
 __all__ = ["Words", "philox", "uniform_double", "uniform_single"]
@@ -18,18 +18,18 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 
 
 def philox(b: Builder, counter: tuple[Operand, Operand, Operand, Operand], key: tuple[Operand, Operand]) -> Words:
-    """Ten rounds. All are u32 of equal lanes."""
-    c0, c1, c2, c3 = counter
-    type = c0.type
+    """Ten rounds, in a loop: written out, they would be most of a model's machine code. All are u32 of equal lanes."""
+    type = counter[0].type
     first, second = (Constant(multiplier, type) for multiplier in _MULTIPLIERS)
-    for turn in range(10):
-        k0, k1 = key if turn == 0 else (
-            b.add(word, Constant(weyl * turn & 0xFFFFFFFF, type)) for word, weyl in zip(key, _WEYL, strict=True))
+    loop = b.open_loop(index_constant(0), index_constant(10), 1, (*counter, *key))
+    with b.inside(loop.block):
+        c0, c1, c2, c3, k0, k1 = loop.parameters
         high0, low0 = b.compute("mulhi", c0, first, type=type), b.mul(c0, first)
         high1, low1 = b.compute("mulhi", c2, second, type=type), b.mul(c2, second)
-        c0, c1, c2, c3 = b.bits("xor", b.bits("xor", high1, c1), k0), low1, b.bits("xor", b.bits("xor", high0, c3),
-                                                                                   k1), low0
-    return c0, c1, c2, c3  # type: ignore[return-value]
+        mixed0, mixed2 = b.bits("xor", b.bits("xor", high1, c1), k0), b.bits("xor", b.bits("xor", high0, c3), k1)
+        keys = [b.add(word, Constant(weyl, type)) for word, weyl in zip((k0, k1), _WEYL, strict=True)]
+    words = b.close_loop(loop, (mixed0, low1, mixed2, low0, *keys))
+    return words[0], words[1], words[2], words[3]
 
 
 def uniform_single(b: Builder, word: Operand) -> Value:
