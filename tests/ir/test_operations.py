@@ -16,6 +16,10 @@ from tapeless.ir.types import DType, Tensor
 from tapeless.ir.verifier import verify
 
 ROWS = 5
+STEPS = {"lt", "le", "eq", "ne", "logical_and", "logical_or", "logical_not", "argmax", "argsort"}
+DRAWS = {"random_uniform", "permutation"}
+ONLY_AFTER_DIFFERENTIATION = {"loop", "kernel", "task"}
+FREE = {"constant", "iota", "count", "broadcast", "reshape", "transpose", "stop_gradient", "with_derivative", "slice", "pad", "concat", "windows"}
 SAMPLES = [(name, index) for name, op in OPERATIONS.items() for index in range(len(op.samples))]
 
 
@@ -49,6 +53,21 @@ def test_every_operation_is_complete(name: str) -> None:
     if isinstance(op.derivative, NoDerivative):
         assert op.derivative.reason
     assert callable(op.reference) and callable(op.type_rule)
+
+
+def test_operations_without_a_derivative_are_steps_and_draws() -> None:
+    without = {name for name, op in OPERATIONS.items() if isinstance(op.derivative, NoDerivative)}
+    assert without == STEPS | DRAWS | ONLY_AFTER_DIFFERENTIATION
+
+
+@pytest.mark.parametrize(("name", "index"), SAMPLES)
+def test_every_operation_has_a_cost(name: str, index: int) -> None:
+    """Arithmetic for all but those that only move numbers, and more of it for more rows."""
+    op, sample = OPERATIONS[name], OPERATIONS[name].samples[index]
+    results = op.infer(sample.operands, dict(sample.attrs or {}), ())
+    costs = [op.cost(sample.operands, results, dict(sample.attrs or {}), rows) for rows in (ROWS, 10 * ROWS)]
+    assert all((cost.flops == 0) == (name in FREE) and cost.bytes > 0 for cost in costs)
+    assert costs[0].flops <= costs[1].flops and costs[0].bytes <= costs[1].bytes
 
 
 @pytest.mark.parametrize(("name", "index"), SAMPLES)

@@ -50,3 +50,23 @@ def test_machine_code_agrees_with_the_reference(name: str, sample: Sample, dtype
     made = run_native(program_of(graph, dtype), graph, inputs, ROWS, capacity=8)["y"]
     tolerance = 1e-5 if dtype is DType.F32 else 1e-13
     np.testing.assert_allclose(made, expected, rtol=tolerance, atol=tolerance)
+
+
+EXTREMES = (0.0, -0.0, 100, -100, 1e30, -1e30, "denormal", np.inf, -np.inf, np.nan)
+
+
+@pytest.mark.parametrize(("name", "sample", "dtype"), [case for case in CASES if OPERATIONS[case.values[0]].family in ("reduction", "recurrence", "product")])
+def test_extremes_among_plain_numbers(name: str, sample: Sample, dtype: DType) -> None:
+    """One number of an operand is extreme; pointwise operations have a test of their own, of all pairs of extremes."""
+    graph, rng = graph_of(name, sample, dtype), np.random.default_rng(0)
+    program = program_of(graph, dtype)
+    for extreme in EXTREMES:
+        number = float(np.finfo(dtype.numpy).smallest_subnormal) if extreme == "denormal" else extreme
+        inputs = {port.key: rng.uniform(sample.low, sample.high, port.value.type.at(ROWS)).astype(dtype.numpy) for port in graph.inputs}
+        first = next(iter(inputs.values())).reshape(-1)
+        first[first.size // 2] = number
+        with np.errstate(all="ignore"):
+            expected = run(graph, inputs, rows=ROWS)["y"]
+        made = run_native(program, graph, inputs, ROWS, capacity=8)["y"]
+        tolerance = 1e-5 if dtype is DType.F32 else 1e-12
+        np.testing.assert_allclose(made, expected, rtol=tolerance, atol=tolerance, err_msg=str(extreme))
