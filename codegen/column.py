@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from tapeless.codegen.builder import Builder, index_constant
 from tapeless.codegen.loops import Constant, Function, Operand, vector
 from tapeless.codegen.matmul import Product, Tile
-from tapeless.codegen.pack import exchange
+from tapeless.codegen.transposition import exchange
 from tapeless.codegen.turned import Turned
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target

@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tapeless.codegen.builder import I64, Builder, index_constant
 from tapeless.codegen.domain import Axis, Domain, Size, Store, Strides, Term
 from tapeless.codegen.loops import ROWS, Buffer, Constant, Instruction, Operand, vector
 from tapeless.codegen.philox import Words, philox, uniform_double, uniform_single
 from tapeless.codegen.pointwise import lower_pointwise
+
+if TYPE_CHECKING:
+    from tapeless.codegen.short_rows import ShortRows
 
 __all__ = ["Chunk", "Evaluator", "Scope"]
 
@@ -26,12 +29,14 @@ __all__ = ["Chunk", "Evaluator", "Scope"]
 class Chunk:
     """Where the vector axis stands: `vectors` vectors from index `base`, each with a mask or None.
 
-    `aligned` says that `base` is a multiple of what one chunk covers.
+    `aligned` says that `base` is a multiple of what one chunk covers. `left` counts the elements from `base` on, where they
+    do not fill the chunk.
     """
 
     base: Operand
     masks: tuple[Operand | None, ...]
     aligned: bool = False
+    left: Operand | None = None
 
     @property
     def vectors(self) -> int:
@@ -59,6 +64,7 @@ class Evaluator:
         self.lanes = lanes
         self.scopes: list[Scope] = [Scope(builder.block)]
         self.reduce: Callable[[Term], None] | None = None
+        self.short_rows: ShortRows | None = None
         self.kept: dict[Term, Term] = {}    # values that lie in memory by now: the load in their place
 
     # Scopes
@@ -196,6 +202,8 @@ class Evaluator:
         return tuple(lower_pointwise(self.b, term.op, operands, term.kind, term.attrs) for operands in zip(*columns, strict=True))
 
     def load(self, term: Term) -> Values:
+        if self.short_rows is not None and self.short_rows.covers(term.attrs["strides"]):
+            return self.short_rows.load(term)
         return self.read(term, term.attrs["strides"], None)
 
     def load_if(self, term: Term) -> Values:
@@ -387,6 +395,9 @@ class Evaluator:
 
     def write(self, store: Store) -> None:
         """Stores the term's values at the place that the open loops stand at; the values have been computed."""
+        if self.short_rows is not None and self.short_rows.covers(store.strides):
+            self.short_rows.store(store)
+            return
         buffer = self.buffers[store.buffer].name
         base, _ = self.address(store.strides)
         axis = self.vector_axis

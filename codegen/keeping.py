@@ -7,7 +7,9 @@ stand in the end: that row has to be brought into the cache anyway, and no other
 
 from __future__ import annotations
 
-from tapeless.codegen.domain import REDUCTIONS, Axis, Size, Store, Term, closure
+from collections.abc import Callable
+
+from tapeless.codegen.domain import REDUCTIONS, Axis, Store, Term, closure
 from tapeless.codegen.grouping import Group
 from tapeless.codegen.pointwise import COST
 
@@ -17,16 +19,15 @@ DEAR = 12
 """Instructions for a vector; a store and a load take three to four cycles."""
 
 
-def kept(group: Group, vector_axis: Axis | None) -> dict[Term, Store]:
-    """The values to keep, each with where it is stored: the place of a result that is not written before its last use."""
-    if vector_axis is None:
-        return {}
+def kept(group: Group, dense: Callable[[Store], bool]) -> dict[Term, Store]:
+    """The values to keep, each with where it is stored: the place of a result that is not written before its last use,
+    and whose vectors are `dense`."""
     parallel = frozenset(group.parallel)
     used_later = {operand for term in group.terms if not term.reduced for operand in term.operands if operand.stage < term.stage}
     places: dict[Term, Store] = {}
     for store in group.stores:
         swept = frozenset(store.strides) - parallel
-        if not swept or store.strides.get(vector_axis) != Size(1):
+        if not swept or not dense(store):
             continue
         needed = set(closure((store.term,)))
         reduced = [term for term in needed if term.reduced == swept and term.axes == parallel]

@@ -30,12 +30,13 @@ from tapeless.codegen.keeping import kept, load_of, sweep_terms
 from tapeless.codegen.loops import PART, Buffer, Constant, Function, Instruction, Operand, Type, vector
 from tapeless.codegen.pointwise import COST
 from tapeless.codegen.reduce import Accumulator, accumulator_of
+from tapeless.codegen.short_rows import ShortRows, short_axis, turning_cost
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
 
 __all__ = ["lower_nest"]
 
-GATHER, SCATTER, ACROSS = 12, 24, 12
+GATHER, SCATTER, ACROSS = 27, 34, 12
 """Instructions that stand for a gather, a scatter, and combining the lanes of one vector, on a machine that has them
 all: a row shorter than a vector is better taken sixteen rows at a time."""
 BLOCK = 64
@@ -60,7 +61,9 @@ def lower_nest(node: Node, target: Target, capacity: int) -> Function:
     parts = min(parts, max((nest.grains for nest in nests), default=1))
     for nest in nests:
         nest.write(parts)
-    return Function(node.attrs["name"], buffers, parts, tuple(builder.block))
+    scratch = [nest.e.short_rows.scratch() for nest in nests if nest.e.short_rows is not None and nest.e.short_rows.blocks]
+    widest = sorted(scratch, key=lambda buffer: buffer.bytes)[-1:]    # nests come one after the other
+    return Function(node.attrs["name"], (*buffers, *widest), parts, tuple(builder.block))
 
 
 Body = Callable[[tuple[Operand, ...]], tuple[Operand, ...]]
@@ -81,16 +84,24 @@ class _Nest:
         self.vector_axis = self.choose_vector_axis()
         if self.vector_axis is None:
             self.lanes = 1
-        self.vectors = self.choose_vectors()
+        short = None if self.vector_axis is None else short_axis(group, domain, self.vector_axis, self.lanes)
+        self.vectors = 1 if short is not None else self.choose_vectors()
         self.e = Evaluator(builder, buffers, domain, self.vector_axis, self.lanes)
         self.e.reduce = self.reduce
-        self.kept = {} if self.single else kept(group, self.vector_axis)
+        if self.vector_axis is not None and short is not None:
+            self.e.short_rows = ShortRows(self.e, domain, self.vector_axis, short, self.lanes)
+        self.kept = {} if self.single else kept(group, self.dense)
         self.pending: list[Store] = [store for store in group.stores if set(store.strides) - set(group.parallel)]
         self.unwritten: list[Store] = []
         self.ahead: tuple[Term, ...] = ()
         self.begin_next: Callable[[], None] | None = None
 
     # Choices
+
+    def dense(self, store: Store) -> bool:
+        """Whether the vectors of a result lie side by side, there or in scratch."""
+        short = self.e.short_rows
+        return store.strides.get(self.vector_axis) == Size(1) or (short is not None and short.covers(store.strides))  # type: ignore[arg-type]
 
     def choose_vector_axis(self) -> Axis | None:
         """The axis along which the nest is expected to take the fewest instructions; of equals, the longest."""
@@ -111,18 +122,21 @@ class _Nest:
                 count *= max(1, self.domain.extents[other].at(self.capacity))
             return count / filled if axis in axes else count
 
+        short = short_axis(self.group, self.domain, axis, self.lanes)
+        turning = None if short is None else turning_cost(self.domain.extents[short].coefficient, self.lanes)
+        gather, scatter = (GATHER, SCATTER) if turning is None else (turning, turning)
         total = 0.0
         for term in self.group.terms:
             turns = times(term.axes | term.reduced)
             if "strides" in term.attrs and axis in term.axes:
                 unit = term.attrs["strides"].get(axis) == Size(1)
-                total += turns * (COST.get(term.op, 1) if unit else 4 * COST.get(term.op, GATHER // 4))
+                total += turns * (COST.get(term.op, 1) if unit else 4 * COST.get(term.op, gather / 4))
             elif term.op not in ("constant", "count"):
                 total += turns * COST.get(term.op, 1)
             if axis in term.reduced:
                 total += times(term.axes) * ACROSS
         for store in self.group.stores:
-            total += times(store.strides) * (1 if store.strides.get(axis, Size(1)) == Size(1) else SCATTER)
+            total += times(store.strides) * (1 if store.strides.get(axis, Size(1)) == Size(1) else scatter)
         return total
 
     def choose_vectors(self) -> int:
@@ -309,7 +323,7 @@ class _Nest:
             vectors = -(-left // self.lanes)
             masks = tuple(self.b.first(index_constant(left - k * self.lanes), self.lanes)
                           if left < (k + 1) * self.lanes else None for k in range(vectors))
-            chunk = Chunk(index_constant(whole), masks, aligned=True)
+            chunk = Chunk(index_constant(whole), masks, aligned=True, left=index_constant(left))
             with self.e.within([*self.e.scopes, Scope(self.b.block, {}, chunk)]):
                 return body(carried)
         if self.lanes == 1 and self.vectors == 1:
@@ -338,6 +352,7 @@ class _Nest:
                     body: Body) -> tuple[Operand, ...]:
         loop = self.b.open_loop(start, stop, self.vectors * self.lanes, carried)
         made: tuple[Operand | None, ...]
+        left: Operand | None = None
         if masks == "tail":
             with self.b.inside(loop.block):
                 left = self.b.arithmetic("sub", stop, loop.variable)
@@ -347,7 +362,7 @@ class _Nest:
         else:
             assert isinstance(masks, tuple)
             made = masks
-        chunk = Chunk(loop.variable, made, aligned=True)
+        chunk = Chunk(loop.variable, made, aligned=True, left=left)
         with self.e.within([*self.e.scopes, Scope(loop.block, {}, chunk)]):
             yields = body(carried if not carried else loop.parameters)
         return self.b.close_loop(loop, yields)
@@ -369,6 +384,8 @@ class _Nest:
         if self.single and self.vector_axis not in bound:
             return self.with_chunk(waiting, carried)
         self.finish(waiting)
+        if self.e.short_rows is not None:
+            self.e.short_rows.take([store for store in self.pending if self.e.short_rows.covers(store.strides)])
         return carried
 
     def with_chunk(self, waiting: list[Term], carried: tuple[Operand, ...]) -> tuple[Operand, ...]:

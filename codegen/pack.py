@@ -12,6 +12,7 @@ from tapeless.codegen.evaluate import Evaluator
 from tapeless.codegen.grouping import buffers_of, part_range, parts_for
 from tapeless.codegen.loops import Function, Instruction, Operand
 from tapeless.codegen.nest import lower_nest
+from tapeless.codegen.transposition import transposed
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
 
@@ -101,25 +102,3 @@ class _Transpose:
                 there = b.compare("lt", index_constant(k), left[1])
                 count = b.select(there, left[0], index_constant(0))
                 b.store(result, index, value, b.first(count, lanes))
-
-
-def exchange(lanes: int, step: int) -> tuple[list[int], list[int]]:
-    """The choices among the lanes of two vectors that exchange their off-diagonal blocks of `step` lanes."""
-    low = [k if not k & step else lanes + k - step for k in range(lanes)]
-    high = [k + step if not k & step else lanes + k for k in range(lanes)]
-    return low, high
-
-
-def transposed(b: Builder, rows: list[Operand]) -> list[Operand]:
-    """The transpose of a square of registers: round s exchanges the off-diagonal blocks of size s."""
-    lanes = len(rows)
-    rows = list(rows)
-    step = 1
-    while step < lanes:
-        low, high = exchange(lanes, step)
-        for k in range(lanes):
-            if not k & step:
-                rows[k], rows[k + step] = (b.shuffle(rows[k], rows[k + step], low),
-                                           b.shuffle(rows[k], rows[k + step], high))
-        step *= 2
-    return rows

@@ -11,7 +11,7 @@ from __future__ import annotations
 from tapeless.codegen.builder import index_constant
 from tapeless.codegen.loops import Constant, Operand, vector
 from tapeless.codegen.matmul import Product, Tile
-from tapeless.codegen.pack import transposed
+from tapeless.codegen.transposition import transposed
 
 __all__ = ["Turned"]
 
