@@ -9,35 +9,20 @@ j be summed over. What masks are is read off their numbers, so it does not matte
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from tapeless.compiler.access import Access, access
 from tapeless.compiler.diagnostics import Diagnostic, Label
+from tapeless.compiler.masks import EXPONENTIALS, FAR_BELOW, Array, Beyond, State, applied, combined, hides
 from tapeless.compiler.parts import Axes, Axis, Part, Site, is_marked, is_whole, marks, plain, regroup
 from tapeless.ir.graph import Graph, Node, Port, Value
-from tapeless.ir.interpreter import evaluate
-from tapeless.ir.ops import OPERATIONS, Run
+from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.ops.movement import whole
-from tapeless.ir.types import DType, Tensor
+from tapeless.ir.types import DType
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
-
-class Beyond(enum.Enum):
-    """What elements of later places are, where they are not all one number."""
-
-    OPEN = "made of later places"
-    SETTLED = "made of no later place"
-    FAR = "far below all others: their exponential is zero"
-
-
-State = Beyond | float
-FAR_BELOW = -1e20  # what stands for minus infinity in a mask; std/attention.tl has -1e30
-EXPONENTIALS = ("exp", "exp2", "sigmoid")
 LARGEST = 1 << 24  # elements of a mask that is computed here
 
 
@@ -69,86 +54,6 @@ class Fact:
     @property
     def moves(self) -> bool:
         return any(is_marked(axis) for axis in self.axes)
-
-
-@dataclass(frozen=True)
-class Access:
-    """How an operation that works alike at all places of some axes reads its operands: for each axis of each operand the
-    axis of the result that it goes along with; -1, -2, ... for what is reduced; None where it reads all there is."""
-
-    operands: tuple[tuple[int | None, ...], ...]
-
-
-def _same(node: Node, but: Sequence[int] = ()) -> Access:
-    ranks = [value.type.rank for value in node.operands]
-    return Access(tuple(tuple(None if k in but else k for k in range(rank)) for rank in ranks))
-
-
-def _reduced(node: Node) -> Access:
-    gone = (node.attrs["axis"],) if node.op == "argmax" else tuple(node.attrs["axes"])
-    kept = [k for k in range(node.operands[0].type.rank) if k not in gone]
-    return Access((tuple(kept.index(k) if k in kept else -1 - gone.index(k) for k in range(node.operands[0].type.rank)),))
-
-
-def _matmul(node: Node) -> Access:
-    rank = node.result.type.rank
-    lead = tuple(range(rank - 2))
-    a, b = (rank - 2, -1), (-1, rank - 1)
-    return Access(((*lead, *(a[::-1] if node.attrs["transpose_a"] else a)), (*lead, *(b[::-1] if node.attrs["transpose_b"] else b))))
-
-
-def _gather(node: Node) -> Access:
-    table, index = (value.type.rank for value in node.operands)
-    return Access(((None, *range(index, index + table - 1)), tuple(range(index))))
-
-
-def _windows(node: Node) -> Access:
-    axis, rank = node.attrs["axis"], node.operands[0].type.rank
-    return Access((tuple(None if k == axis else k + (k > axis) for k in range(rank)),))
-
-
-def _overlap_add(node: Node) -> Access:
-    axis, rank = node.attrs["axis"], node.operands[0].type.rank
-    return Access((tuple(None if k in (axis, axis + 1) else k - (k > axis) for k in range(rank)),))
-
-
-def _sliced(node: Node) -> Access:
-    parts = zip(node.attrs["start"], node.attrs["size"], node.attrs["step"], node.operands[0].type.shape, strict=True)
-    return Access((tuple(k if whole(*part) else None for k, part in enumerate(parts)),))
-
-
-def _along(node: Node) -> Access:
-    return _same(node, (node.attrs["axis"],))
-
-
-def _last_two(node: Node) -> Access:
-    rank = node.result.type.rank
-    return _same(node, (rank - 2, rank - 1))
-
-
-ACCESS: Mapping[str, Callable[[Node], Access]] = {
-    "stop_gradient": _same,
-    "with_derivative": _same,
-    "broadcast": lambda node: Access((tuple(node.attrs["axes"]),)),
-    "transpose": lambda node: Access((tuple(node.attrs["perm"].index(k) for k in range(node.result.type.rank)),)),
-    **dict.fromkeys(("sum", "prod", "max", "min", "logsumexp", "argmax"), _reduced),
-    "matmul": _matmul,
-    "gather": _gather,
-    "pick": lambda node: Access(((*range(node.result.type.rank), None), tuple(range(node.result.type.rank)))),
-    "slice": _sliced,
-    **dict.fromkeys(("pad", "concat", "argsort", "take_along", "put_along", "cumsum", "cumprod", "linear_scan"), _along),
-    "windows": _windows,
-    "overlap_add": _overlap_add,
-    "align_windows": _along,
-    **dict.fromkeys(("cholesky", "triangular_solve"), _last_two),
-}
-
-
-def access(node: Node) -> Access | None:
-    """How a node reads its operands; None of those that do not work alike at places."""
-    if OPERATIONS[node.op].family == "pointwise":
-        return _same(node)
-    return ACCESS[node.op](node) if node.op in ACCESS else None
 
 
 class Causality:
@@ -283,11 +188,11 @@ class Causality:
                 return np.minimum(one, other)
             return np.where(self.outline(node.operands[0]), one, other)
         if node.op in ("add", "sub"):
-            return _applied(node, [self.outline(operand) for operand in node.operands], (value.type,))
+            return applied(node, [self.outline(operand) for operand in node.operands], (value.type,))
         if node.op in ("mul", "div"):  # by what is not known a number stays as far as it is
             one, other = (self.outline(operand) for operand in node.operands)
             known = any(self.array(operand) is not None for operand in node.operands[node.op == "div" :])
-            return _applied(node, [one, other], (value.type,)) if known else np.minimum(one, other)
+            return applied(node, [one, other], (value.type,)) if known else np.minimum(one, other)
         return self.outline(node.operands[0]) if node.op in ("stop_gradient", "with_derivative") else nothing
 
     def states(self, node: Node, facts: Sequence[Fact], found: Access, i: Site, j: Site) -> list[State]:
@@ -343,7 +248,7 @@ class Causality:
             if array is None:
                 return None
             operands.append(array)
-        return _applied(node, operands, tuple(result.type for result in node.results))
+        return applied(node, operands, tuple(result.type for result in node.results))
 
 
 def _labelled(fact: Fact, labels: Sequence[int | None]) -> set[Site]:
@@ -353,49 +258,6 @@ def _labelled(fact: Fact, labels: Sequence[int | None]) -> set[Site]:
 
 def described(value: Value) -> str:
     return f"`{value.name.partition('.')[0]}`"
-
-
-def _applied(node: Node, operands: Sequence[Array], types: Sequence[Tensor]) -> Array:
-    """The first result of an operation on arrays, for one row."""
-    dtypes = {dtype: dtype.numpy for dtype in DType}
-    run = Run(node.attrs, node.regions, types, 1, dtypes, lambda region, arrays: evaluate(region, arrays, 1, dtypes))
-    with np.errstate(all="ignore"):
-        made = OPERATIONS[node.op].reference(run, operands)
-    return np.asarray(made[0] if isinstance(made, tuple) else made)
-
-
-def is_far(state: State) -> bool:
-    return state is Beyond.FAR or (isinstance(state, float) and state <= FAR_BELOW)
-
-
-def hides(op: str, operand: int, state: State) -> bool:
-    """Whether one operand alone decides the result, if it is in that state and all others are finite."""
-    if op == "mul" or (op == "div" and operand == 0):
-        return state == 0.0
-    return (op == "add" or (op == "sub" and operand == 0)) and is_far(state)
-
-
-def combined(node: Node, states: Sequence[State]) -> State:
-    """What an operation's result is beyond a place, from what its operands are there."""
-    product = node.op in ("mul", "matmul")
-    if node.op == "select" and isinstance(states[0], float):
-        return states[1] if states[0] else states[2]
-    if node.op == "select" and isinstance(states[1], float) and states[1] == states[2]:
-        return states[1]
-    if (product and 0.0 in states) or (node.op == "div" and states[0] == 0.0):
-        return 0.0
-    if OPERATIONS[node.op].family == "pointwise" and all(isinstance(state, float) for state in states):
-        operands = [np.asarray(state, value.type.dtype.numpy) for state, value in zip(states, node.operands, strict=True)]
-        return float(_applied(node, operands, (node.result.type.with_shape(()),)))
-    if node.op in EXPONENTIALS and is_far(states[0]):
-        return 0.0
-    if any(hides(node.op, k, state) for k, state in enumerate(states)):
-        return Beyond.FAR
-    if product and any(map(is_far, states)) and all(is_far(each) or (isinstance(each, float) and each > 0) for each in states):
-        return Beyond.FAR
-    if node.op in ("broadcast", "transpose", "stop_gradient", "with_derivative"):
-        return states[0]
-    return Beyond.OPEN if any(state in (Beyond.OPEN, Beyond.FAR) for state in states) else Beyond.SETTLED
 
 
 # -- operations that treat the places of a sequence in ways of their own

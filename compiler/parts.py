@@ -109,3 +109,9 @@ def _factors(dim: Dim) -> tuple[int, bool]:
 
 def dim_of(count: int, rows: bool) -> Dim:
     return Rows(count) if rows else count
+
+
+def every_part(axes: Axes) -> list[tuple[Site, Part]]:
+    """All parts, each with its site."""
+    sites = marks(tuple(tuple(Part(part.size, part) for part in axis) for axis in axes))
+    return [(site, marked.mark) for site, marked in sites.items()]

@@ -29,7 +29,7 @@ def tapeless(capfd):
 def test_help_names_every_command(tapeless):
     code, out, _ = tapeless("--help")
     assert code == 0
-    for command in ("check", "train", "evaluate", "predict", "grad", "inspect", "run", "build", "std"):
+    for command in ("check", "train", "evaluate", "predict", "grad", "sample", "inspect", "run", "build", "std"):
         assert command in out
         assert tapeless(command, "--help")[0] == 0
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from tapeless.compiler import entries, passes
+from tapeless.compiler.causality import LooksAhead
 from tapeless.compiler.model import load
 from tapeless.compiler.parts import Part, marks, plain, regroup, shape_at
 from tapeless.compiler.stepping import places
@@ -202,3 +205,41 @@ def test_parts_of_axes() -> None:
     assert regroup(merged, (Rows(), 6, 8)) == axes
     assert regroup(axes, (Rows(3), 16)) is None
     assert regroup(plain((Rows(), 6)), (Rows(2), 3)) == plain((Rows(2), 3))
+
+
+ORDER = "expand_dims(arange(t), 1)"
+MASKS = (
+    f"arange(t) <= {ORDER}", f"arange(t) < {ORDER}", f"arange(t) >= {ORDER}", f"arange(t) <= {ORDER} + 1", "arange(t) > 2",
+    f"arange(t) <= {ORDER} and arange(t) > {ORDER} - 2", f"arange(t) == {ORDER}", "tril(ones([t, t])) > 0",
+)  # fmt: skip
+
+
+def random_model(seed: int) -> str:
+    """Lines that make sequences `[batch, t, 4]` and tables of pairs of places `[batch, t, t]` of those before, masked or not."""
+    chance = random.Random(seed)
+    sequences, pairs, lines = ["x"], ["p"], ["p = x @ transpose(tanh(x), [0, 2, 1])"]
+    for k in range(chance.randint(3, 8)):
+        a, b, p, mask = chance.choice(sequences), chance.choice(sequences), chance.choice(pairs[-2:]), chance.choice(MASKS + MASKS[:1] * 9)
+        reduced, axis = chance.choice(("sum", "max", "logsumexp", "mean")), chance.choice((1, 2, 2, 2))
+        makes, text = chance.choice([
+            (sequences, f"{a} + tanh({b})"), (sequences, f"Dense({a}, 4, tanh)"), (sequences, f"cumsum({a}, axis = 1) / 3"),
+            (sequences, f"concat({a}[:, :1] * 2, {b}[:, :-1], axis = 1)"), (sequences, f"GRU({a}, 4)"),
+            (sequences, f"{p} @ {a}"), (sequences, f"{p} @ {b}"), (sequences, f"expand_dims({reduced}({p}, axis = {axis}), 2) * {a}"),
+            (pairs, f"{a} @ transpose({b}, [0, 2, 1])"), (pairs, f"where({mask}, {p}, -1e30)"), (pairs, f"where({mask}, {p}, 0)"),
+            (pairs, f"softmax({p}, axis = {axis})"), (pairs, f"softmax({p})"), (pairs, f"{p} * ({mask})"),
+            (pairs, f"{p} + where({mask}, 0, -1e30)"), (pairs, f"exp({p} / 4)"), (pairs, f"transpose({p}, [0, 2, 1])"),
+        ])  # fmt: skip
+        lines.append(f"v{k} = {text}")
+        makes.append(f"v{k}")
+    return model(*lines, f"output y = {pairs[-1]} @ {sequences[-1]}", f"output z = {sequences[-1]}")
+
+
+@pytest.mark.slow
+def test_random_models_are_right_or_refused() -> None:
+    """None gives other numbers than the whole sequence does."""
+    right = 0
+    for seed in range(250):
+        with contextlib.suppress(LooksAhead):
+            check(random_model(seed), 2)
+            right += 1
+    assert 20 < right < 230
