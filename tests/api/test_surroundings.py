@@ -235,18 +235,23 @@ def test_a_full_disk_loses_nothing(here):
 
 
 SAVING = """
+import os
 import sys
 import tapeless
-from pathlib import Path
 program = tapeless.load("digits.tl").compile(cache=sys.argv[1])
-program.memory()
-print("ready", flush=True)
-turn = 0
-while True:
+def save(turn):
     program.parameters["h.W"][...] = turn
     program.parameters["logits.W"][...] = turn
     program.save("w.safetensors")
-    turn += 1
+save(0)
+for k, _ in enumerate(sys.stdin, 1):  # a child for each line, which saves until it is killed
+    child, turn = os.fork(), 1000 * k
+    while not child:
+        save(turn)
+        turn += 1
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("gone", flush=True)
 """
 
 
@@ -256,25 +261,21 @@ def test_killed_while_saving_leaves_the_old_or_the_new(here, cache_folder):
 
     generator = np.random.default_rng(0)
     path, seen = here / "w.safetensors", set()
-    process = None
-    try:
+    command = [sys.executable, "-c", SAVING, str(cache_folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
         for _ in range(KILLS):
-            process = subprocess.Popen(
-                [sys.executable, "-c", SAVING, str(cache_folder)], stdout=subprocess.PIPE, text=True
-            )
-            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            child = int(process.stdout.readline())
             time.sleep(float(generator.uniform(0, 0.03)))
-            process.kill()
-            process.wait()
-            process.stdout.close()
+            os.kill(child, signal.SIGKILL)
+            assert process.stdout.readline() == "gone\n"
             if path.exists():
                 tensors = load_file(path)
                 values = {float(value) for name in ("h.W", "logits.W") for value in np.unique(tensors[name])}
                 assert len(values) == 1, "a checkpoint holds parts of two"
                 seen |= values
-    finally:
-        if process is not None and process.poll() is None:
-            process.kill()
     assert len(seen) > 2
     write_atomically(path, b"")
     assert [name for name in os.listdir(here) if name.endswith(".part")] == [], "what killed ones leave is cleared away"

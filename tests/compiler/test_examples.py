@@ -17,16 +17,16 @@ from tapeless.ir.text import read, write
 from tapeless.ir.types import DType
 from tapeless.ir.verifier import verify
 
+from .examples import EXAMPLES, name_of, sizes_of
+
 ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted(ROOT.glob("examples/*/*.tl"))
 BLOCKS = re.findall(r"```\n(.*?)```", (ROOT / "docs" / "language.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("dtype", [DType.F32, DType.F64])
 def test_example_runs(path: Path, dtype: DType) -> None:
-    text = path.read_text(encoding="utf-8")
-    model = load(text, path.name, dtype=dtype, model=re.findall(r"^model (\w+)", text, re.MULTILINE)[0])
+    model = load(path.read_text(encoding="utf-8"), path.name, sizes=sizes_of(path), dtype=dtype, model=name_of(path))
     state = run(model.init, {"seed": np.array([3, 4], np.uint32)})
     assert set(state) == {slot.name for slot in model.slots}
     rng = np.random.default_rng(0)

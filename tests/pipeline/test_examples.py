@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from pathlib import Path
 
@@ -19,25 +18,14 @@ from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType
 from tapeless.ir.verifier import verify
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.tl"))
+from ..compiler.examples import EXAMPLES, name_of, sizes_of
+
 ROWS = 11
-# What the reference interpreter would walk for long is made small.
-SIZES = {
-    "cnn": {"width": 4},
-    "gpt": {"context": 6, "width": 8, "depth": 1, "heads": 2},
-    "lstm": {"t": 5, "units": 8, "width": 4},
-    "lynx": {"t": 4},
-}
-
-
-def name_of(path: Path) -> str:
-    """The first model of a file: the one that is trained."""
-    return re.findall(r"^model (\w+)", path.read_text(), re.MULTILINE)[0]
 
 
 @cache
 def model_of(path: Path) -> Model:
-    return load(path.read_text(), path.name, sizes=SIZES.get(path.stem, {}), dtype=DType.F64, model=name_of(path))
+    return load(path.read_text(), path.name, sizes=sizes_of(path), dtype=DType.F64, model=name_of(path))
 
 
 @cache
@@ -109,7 +97,7 @@ NETWORKS = [path for path in EXAMPLES if path.parent.name != "scipy"]
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
 def test_native_gradients_agree_with_central_differences(path: Path) -> None:
     """Float64, along random directions: relative error at most 1e-6."""
-    program = tapeless.load(path, model=name_of(path), **SIZES.get(path.stem, {})).compile(dtype="float64", seed=3)
+    program = tapeless.load(path, model=name_of(path), **sizes_of(path)).compile(dtype="float64", seed=3)
     model, rng = model_of(path), np.random.default_rng(5)
     data = data_of(model, ROWS)
     inputs = {d.name: data[d.name] for d in model.data if d.role == "input"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ from tapeless.compiler.model import load
 from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.tl"))
+from ..compiler.examples import EXAMPLES, name_of, sizes_of
+
 RULE = """\
 optimizer Rule(w, g, lr = 0.1):
 {rule}
@@ -70,8 +70,7 @@ def test_a_step_is_the_interpreters(name: str) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_a_loss_that_is_not_finite_changes_nothing(path: Path) -> None:
-    first = re.findall(r"^model (\w+)", path.read_text(), re.MULTILINE)[0]
-    program = tapeless.load(path, model=first).compile()
+    program = tapeless.load(path, model=name_of(path), **sizes_of(path)).compile()
     rng = np.random.default_rng(0)
     data = {
         spec.name: rng.normal(size=spec.concrete(200)) if spec.dtype.kind == "f" else rng.integers(0, spec.bound, spec.concrete(200))
