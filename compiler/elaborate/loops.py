@@ -64,9 +64,9 @@ class BodyEmitter(Emitter):
     def scan(self, starts: Sequence[Value], nexts: Sequence[Computed], yields: Sequence[Computed], reverse: bool = False,
              checkpoint: int | None = None) -> tuple[list[Value], list[Value]]:  # fmt: skip
         """Emit the scan around the body; returns the last carries and the stacks, [steps, ...]."""
-        names = [port.value.name for port in self.builder.graph().inputs]
         for k, value in enumerate([*nexts, *yields]):
             self.builder.output(f"r{k}", self.own(value.value), "result")
+        names = [port.value.name for port in self.builder.graph().inputs]
         body = self.graph()
         ports = dict(zip(names, body.inputs, strict=True))
         order = [value.name for value in (*self.carries, *self.walked, *self.captured.values())]

@@ -27,6 +27,7 @@ BODIES = {
     "what the last turn made": "h = x\nWORD k in 0..3:\n    g = Dense(h, 4, tanh)\n    h = h + g\nz = Dense(g, 1)",
     "own parameters": "h = x\nWORD k in 0..3:\n    param w: [4] ~ normal(0, 1)\n    h = h * w\nz = Dense(h, 1)",
     "a scan inside": "h = x\nWORD k in 0..2:\n    s = RNN(reshape(h, [batch, 2, 2]), 2)\n    h = h + reshape(s, [batch, 4])\nz = Dense(h, 1)",
+    "nothing of its own": "h = tanh(x)\nw = Dense(x, 4)\nWORD k in 0..3:\n    h = w\nz = Dense(h, 1)",
     "one turn": "h = x\nWORD k in 0..1:\n    h = Dense(h, 4)\nz = Dense(h, 1)",
 }
 MODEL = """

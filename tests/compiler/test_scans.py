@@ -59,6 +59,8 @@ CASES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "lengths": (f"scan over t lengths = n {CARRY}", masked),
     "index notation": ("scan over t:\n    a[m, i] = x[m, t, i] + 2 * (x[m, t - 1, i] else 0) - (x[t + 1] else 0)[m, i] + x[t][m, i] * t\n    yield a\ny = stacked a",
                        lambda x: x * (1 + np.arange(T)[:, None]) + 2 * after(x, -1) - after(x, 1)),
+    "nothing of its own": ("z = 2 * x[:, 0]\nscan over t with s: [batch, 3] = 0:\n    s = z\n    yield z\ny = stacked z + reshape(s, [batch, 1, 3])",
+                           lambda x: 4 * x[:, :1] + 0 * x),
     "last of lengths": ("scan over t lengths = n with s: [batch, 3] = 0:\n    s = s + x[t]\ny = s",
                         lambda x: np.stack([x[k, :m].sum(axis=0) for k, m in enumerate(LENGTHS)])),
     "checkpoints": (f"scan over t checkpoint every = 3 {CARRY}", sums),
