@@ -1,4 +1,4 @@
-"""The rewrite rules: algebra, movement of broadcasts and indexing, and stable forms.
+"""The rewrite rules: algebra, movement of broadcasts and indexing; and, from stable.py, stable forms.
 
 Each rule keeps the value where the left side is defined and finite; where they differ in rounding or overflow, the
 right side is the more accurate. No rule drops a NaN that a user's arithmetic would show, with one declared exception:
@@ -7,8 +7,8 @@ right side is the more accurate. No rule drops a NaN that a user's arithmetic wo
 
 from __future__ import annotations
 
-from tapeless.compiler.passes.contraction import CONTRACTION
 from tapeless.compiler.passes.rewriter import Rewriter, Rule
+from tapeless.compiler.passes.stable import STABLE
 from tapeless.ir.graph import Node, Value
 from tapeless.ir.ops.product import last_two_swapped
 from tapeless.ir.ops.scalar import POINTWISE
@@ -326,72 +326,6 @@ def _one_hot_sum(b: Rewriter, node: Node) -> Value | None:
             return b.emit("pick", value, index)
     return None
 
-
-def _log_of_sum(b: Rewriter, node: Node) -> Value | None:
-    """log(sum(exp(x))) = logsumexp(x), which cannot overflow."""
-    total = b.made_by(node.operands[0], "sum")
-    exp = total and b.made_by(total.operands[0], "exp")
-    return b.emit("logsumexp", exp.operands[0], axes=total.attrs["axes"]) if total and exp else None
-
-
-def _softmax(b: Rewriter, node: Node) -> Value | None:
-    """exp(x) / sum(exp(x)) = exp(x - logsumexp(x)), whose exponent is never positive."""
-    exp, spread = b.made_by(node.operands[0], "exp"), b.made_by(node.operands[1], "broadcast")
-    total = spread and b.made_by(spread.operands[0], "sum")
-    if not (exp and spread and total) or total.operands[0] != node.operands[0]:
-        return None
-    (x,) = exp.operands
-    kept = tuple(k for k in range(x.type.rank) if k not in total.attrs["axes"])
-    if tuple(spread.attrs["axes"]) != kept:
-        return None
-    scale = b.emit("logsumexp", x, axes=total.attrs["axes"])
-    return b.emit("exp", b.emit("sub", x, b.broadcast_to(scale, x.type.shape, kept)))
-
-
-def _log_of_function(b: Rewriter, node: Node) -> Value | None:
-    """log(exp(x)) = x, log(sigmoid(x)) = -softplus(-x), log(x / y) where x is an exp, log(1 + x) = log1p(x)."""
-    (x,) = node.operands
-    inner = b.made_by(x, "exp", "sigmoid", "add", "div")
-    if inner is None:
-        return None
-    if inner.op == "exp":
-        return inner.operands[0]
-    if inner.op == "sigmoid":
-        return b.emit("neg", b.emit("softplus", b.emit("neg", inner.operands[0])))
-    if inner.op == "div":
-        above = b.made_by(inner.operands[0], "exp")
-        return b.emit("sub", above.operands[0], b.emit("log", inner.operands[1])) if above else None
-    for one, rest in (inner.operands, inner.operands[::-1]):
-        if b.number(one) == 1.0:
-            return b.emit("log1p", rest)
-    return None
-
-
-def _softplus(b: Rewriter, node: Node) -> Value | None:
-    inner = b.made_by(node.operands[0], "exp")
-    return b.emit("softplus", inner.operands[0]) if inner else None
-
-
-def _expm1(b: Rewriter, node: Node) -> Value | None:
-    inner = b.made_by(node.operands[0], "exp")
-    return b.emit("expm1", inner.operands[0]) if inner and b.number(node.operands[1]) == 1.0 else None
-
-
-# Forms that are more accurate or cannot overflow, and products of matrices for what is one. They run on the forward graph before it is differentiated, so that
-# derivatives are of the stable form.
-STABLE: tuple[Rule, ...] = (
-    *CONTRACTION,
-    Rule("log of a sum of exponentials", ("log",), _log_of_sum, lambda b, x, y, r, k: b.emit("log", b.emit("sum", b.emit("exp", x), axes=(1,)))),
-    Rule(
-        "softmax",
-        ("div",),
-        _softmax,
-        lambda b, x, y, r, k: b.emit("div", b.emit("exp", x), b.broadcast_to(b.emit("sum", b.emit("exp", x), axes=(1,)), x.type.shape, (0,))),
-    ),
-    Rule("log of a function", ("log",), _log_of_function, lambda b, x, y, r, k: b.emit("log", b.emit("sigmoid", x))),
-    Rule("softplus", ("log1p",), _softplus, lambda b, x, y, r, k: b.emit("log1p", b.emit("exp", x))),
-    Rule("expm1", ("sub",), _expm1, lambda b, x, y, r, k: b.emit("sub", b.emit("exp", x), b.full(1.0, x))),
-)
 
 # Less work and fewer shapes.
 ALGEBRA: tuple[Rule, ...] = (
