@@ -16,7 +16,18 @@ import numpy as np
 
 from tapeless.compiler.access import Access, access
 from tapeless.compiler.diagnostics import Diagnostic, Label
-from tapeless.compiler.masks import EXPONENTIALS, FAR_BELOW, Array, Beyond, State, applied, combined, hides
+from tapeless.compiler.masks import (
+    EXPONENTIALS,
+    FAR_BELOW,
+    MODERATE,
+    Array,
+    Beyond,
+    State,
+    applied,
+    combined,
+    hides,
+    is_moderate,
+)
 from tapeless.compiler.parts import Axes, Axis, Part, Site, is_marked, is_whole, marks, plain, regroup
 from tapeless.ir.graph import Graph, Node, Port, Value
 from tapeless.ir.ops import OPERATIONS
@@ -57,17 +68,19 @@ class Fact:
 
 
 class Causality:
-    """The facts of a graph. `inputs` are those of its inputs, `around` says which numbers an input is, if that is known.
+    """The facts of a graph. `inputs` are those of its inputs; of a body's, `numbers` says which numbers they are, if that is known, and
+    `outlines` what is known of them in outline.
 
     Raises LooksAhead where a value depends on a later place.
     """
 
-    def __init__(self, graph: Graph, inputs: Mapping[Value, Fact], length: int, around: Callable[[Value], Array | None] = lambda value: None) -> None:
-        self.graph, self.length, self.around = graph, length, around
+    def __init__(self, graph: Graph, inputs: Mapping[Value, Fact], length: int, numbers: Callable[[Value], Array | None] | None = None,
+                 outlines: Mapping[Value, Array] | None = None) -> None:  # fmt: skip
+        self.graph, self.length, self.numbers = graph, length, numbers
         self.facts: dict[Value, Fact] = dict(inputs)
         self.bodies: dict[Value, Causality] = {}  # of loops, by their first result
         self.arrays: dict[Value, Array | None] = {}
-        self.outlines: dict[Value, Array] = {}
+        self.outlines: dict[Value, Array] = dict(outlines or {})
         self.hiding: dict[Value, dict[tuple[Site, Site], int]] = {}  # where arithmetic hides later places, the operand that is the mask
         for node in graph.nodes:
             made = self.visit(node)
@@ -151,49 +164,65 @@ class Causality:
                     self.hiding.setdefault(node.results[0], {})[i, j] = hiding
                 else:
                     state = Beyond.OPEN
-            if node.op in EXPONENTIALS and states[0] is Beyond.FAR and not self.sees_some(node.operands[0], i[0], j[0]):
+            if node.op in EXPONENTIALS and states[0] is Beyond.FAR and not self.is_far_beyond(node.operands[0], i[0], j[0]):
                 state = Beyond.OPEN
             beyond[i, j] = state
         return beyond
 
+    # What is far below all others is so beside others: a softmax of nothing but masked scores is the same at all places, later ones too.
+
     def sees_some(self, value: Value, i: int, j: int) -> bool:
-        """Whether a mask leaves at least one place up to i for every place i. Where it leaves none, what is far below all others is
-        beside nothing, and a softmax is the same for all places, later ones too."""
+        """Whether masks leave at least one place up to i for every place i."""
+        near, later = self.square(value, i, j)
+        return bool(((near > FAR_BELOW) & ~later).any(axis=1).all())
+
+    def is_far_beyond(self, value: Value, i: int, j: int) -> bool:
+        """Whether masks hide every place beyond i for every place i."""
+        near, later = self.square(value, i, j)
+        return bool(((near <= FAR_BELOW) | ~later).all())
+
+    def square(self, value: Value, i: int, j: int) -> tuple[Array, Array]:
+        """The outline of a value by places i and j, and where j is later."""
         if value.type.shape[i] != self.length or value.type.shape[j] != self.length:
-            return False
-        near = np.moveaxis(self.outline(value), (i, j), (0, 1)) > FAR_BELOW
-        near = np.broadcast_to(near, (self.length, self.length, *near.shape[2:]))
-        before = np.tri(self.length, dtype=bool)
-        return bool((near & before.reshape(*before.shape, *(1 for _ in near.shape[2:]))).any(axis=1).all())
+            return np.full((1, 1), np.nan), np.ones((1, 1), bool)
+        found = np.moveaxis(self.outline(value), (i, j), (0, 1))
+        later = ~np.tri(self.length, dtype=bool)
+        return np.broadcast_to(found, (self.length, self.length, *found.shape[2:])), later.reshape(*later.shape, *(1 for _ in found.shape[2:]))
 
     def outline(self, value: Value) -> Array:
-        """A value with 0 for all that is not known, and the less where a condition is not: what a mask leaves of it. Axes along which it is
-        the same have size 1."""
+        """What masks make of a value whose other numbers are 0; NaN where that is not known. Axes along which it is the same have size 1."""
         if value not in self.outlines:
             self.outlines[value] = self._outline(value)
         return self.outlines[value]
 
     def _outline(self, value: Value) -> Array:
         node = self.graph.producers.get(value)
-        if node is not None and node.op == "broadcast":
+        nothing = np.zeros((1,) * value.type.rank)
+        if node is None or node.op in MODERATE or node.op == "scan":
+            return nothing
+        if node.op == "broadcast":
             outlined = self.outline(node.operands[0])
             return np.expand_dims(outlined, tuple(k for k in range(value.type.rank) if k not in node.attrs["axes"]))
         array = self.array(value)
-        nothing = np.zeros((1,) * value.type.rank)
-        if array is not None or node is None or value.type.dtype is DType.BOOL:
+        if array is not None or value.type.dtype is DType.BOOL:
             return nothing if array is None else array
-        if node.op == "select":
-            one, other = (self.outline(operand) for operand in node.operands[1:])
-            if self.array(node.operands[0]) is None:
-                return np.minimum(one, other)
-            return np.where(self.outline(node.operands[0]), one, other)
-        if node.op in ("add", "sub"):
-            return applied(node, [self.outline(operand) for operand in node.operands], (value.type,))
-        if node.op in ("mul", "div"):  # by what is not known a number stays as far as it is
-            one, other = (self.outline(operand) for operand in node.operands)
-            known = any(self.array(operand) is not None for operand in node.operands[node.op == "div" :])
-            return applied(node, [one, other], (value.type,)) if known else np.minimum(one, other)
-        return self.outline(node.operands[0]) if node.op in ("stop_gradient", "with_derivative") else nothing
+        outlines = [self.outline(operand) for operand in node.operands]
+        with np.errstate(all="ignore"):
+            if node.op == "select":
+                condition, one, other = outlines
+                if not self.is_known(node.operands[0]):
+                    condition, other = one == other, np.full(nothing.shape, np.nan)
+                return np.where(condition, one, other)
+            factor = any(self.is_known(operand) for operand in node.operands[node.op == "div" :])
+            if node.op in ("add", "sub", "neg", "maximum", "minimum") or (node.op in ("mul", "div") and factor):
+                return applied(node, outlines, (value.type,))
+            if node.op == "transpose":
+                return outlines[0].transpose(node.attrs["perm"])
+            if node.op in ("max", "logsumexp"):
+                return np.asarray(outlines[0].max(axis=tuple(node.attrs["axes"])))
+        if node.op in ("stop_gradient", "with_derivative"):
+            return outlines[0]
+        return nothing if all(is_moderate(outline) for outline in outlines) else np.full(nothing.shape, np.nan)
 
     def states(self, node: Node, facts: Sequence[Fact], found: Access, i: Site, j: Site) -> list[State]:
         """What each operand is beyond place i along j, where these are parts of the result's axes or of what is reduced."""
@@ -229,6 +258,10 @@ class Causality:
         flat = array.ravel()
         return float(flat[0]) if flat.size and (flat == flat[0]).all() else None
 
+    def is_known(self, value: Value) -> bool:
+        node = self.graph.producers.get(value)
+        return self.is_known(node.operands[0]) if node is not None and node.op == "broadcast" else self.array(value) is not None
+
     def array(self, value: Value) -> Array | None:
         """The numbers of a value that depends on nothing but constants, for one row."""
         if value not in self.arrays:
@@ -238,7 +271,7 @@ class Causality:
     def _array(self, value: Value) -> Array | None:
         node = self.graph.producers.get(value)
         if node is None:
-            return self.around(value)
+            return self.numbers(value) if self.numbers else None
         random = OPERATIONS[node.op].family == "random"
         if random or node.op == "scan" or self.facts[value].moves or value.type.count(1) > LARGEST:
             return None
@@ -376,17 +409,21 @@ def _over_turns(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fa
     """A loop over something else, whose turns take and make values along the sequence."""
     (body,), first, second = node.regions, node.attrs["carries"], node.attrs["carries"] + node.attrs["sequences"]
     outside = {port.value: value for port, value in zip(body.inputs[second:], node.operands[second:], strict=True)}
+    outlines = {inner: of.outline(value) for inner, value in outside.items()}
     carried = list(facts[:first])
     while True:
         walked = [Fact(fact.axes[1:]) for fact in facts[first:second]]
         inputs = dict(zip((port.value for port in body.inputs), [*carried, *walked, *facts[second:]], strict=True))
-        inner = Causality(body, inputs, of.length, lambda value: of.array(outside[value]) if value in outside else None)
+        inner = Causality(body, inputs, of.length, lambda value: of.array(outside[value]) if value in outside else None, outlines)
         made = [inner.facts[port.value] for port in body.outputs]
         joined = [_joined(node, before, after) for before, after in zip(carried, made[:first], strict=True)]
         if joined == carried:
             break
         carried = joined
     of.bodies[node.results[0]] = inner
+    masked = [of.outline(value) for value in node.operands[:second]] + [inner.outline(port.value) for port in body.outputs]
+    if not all(is_moderate(outline) for outline in masked):
+        raise LooksAhead("a turn of this loop takes or makes what is masked", node)
     for fact in (*carried, *made):
         if len(marks(fact.axes)) > 1:
             raise LooksAhead("a turn of this loop makes something of two places of the sequence", node)

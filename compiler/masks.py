@@ -27,6 +27,7 @@ class Beyond(enum.Enum):
 State = Beyond | float
 FAR_BELOW = -1e20  # what stands for minus infinity in a mask; std/attention.tl has -1e30
 EXPONENTIALS = ("exp", "exp2", "sigmoid")
+MODERATE = (*EXPONENTIALS, "tanh", "erf")  # operations whose results are not far below all others, whatever their operands are
 
 
 def applied(node: Node, operands: Sequence[Array], types: Sequence[Tensor]) -> Array:
@@ -40,6 +41,11 @@ def applied(node: Node, operands: Sequence[Array], types: Sequence[Tensor]) -> A
 
 def is_far(state: State) -> bool:
     return state is Beyond.FAR or (isinstance(state, float) and state <= FAR_BELOW)
+
+
+def is_moderate(array: Array) -> bool:
+    """Whether numbers are neither far from zero nor unknown."""
+    return bool((np.abs(array) < -FAR_BELOW).all())
 
 
 def hides(op: str, operand: int, state: State) -> bool:
