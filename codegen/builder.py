@@ -15,6 +15,7 @@ from tapeless.codegen.loops import (
     Compute,
     Constant,
     For,
+    Gap,
     Gather,
     If,
     Instruction,
@@ -24,6 +25,7 @@ from tapeless.codegen.loops import (
     Scatter,
     Shuffle,
     Store,
+    Stream,
     Type,
     Value,
     vector,
@@ -176,6 +178,14 @@ class Builder:
     def scatter(self, buffer: str, index: Operand, offsets: Operand, value: Operand,
                 mask: Operand | None = None) -> None:
         self.block.append(Scatter(buffer, index, offsets, value, mask))
+
+    def stream(self, buffer: str, index: Operand, value: Operand) -> None:
+        self.block.append(Stream(buffer, index, value))
+
+    def gap(self, buffer: str, index: Operand, bytes: int) -> Value:
+        result = self.fresh(I64)
+        self.block.append(Gap(buffer, index, bytes, result))
+        return result
 
     def prefetch(self, buffer: str, index: Operand) -> None:
         self.block.append(Prefetch(buffer, index))

@@ -65,6 +65,7 @@ class Evaluator:
         self.scopes: list[Scope] = [Scope(builder.block)]
         self.reduce: Callable[[Term], None] | None = None
         self.short_rows: ShortRows | None = None
+        self.streaming = False              # whether results go past the caches now
         self.kept: dict[Term, Term] = {}    # values that lie in memory by now: the load in their place
 
     # Scopes
@@ -407,7 +408,9 @@ class Evaluator:
         step = self.size(store.strides[axis])
         for number, (value, mask) in enumerate(zip(self.spread(store.term), self.chunk.masks, strict=True)):
             index = self.b.arithmetic("add", base, self.b.arithmetic("mul", step, index_constant(number * self.lanes)))
-            if store.strides[axis] == Size(1) or self.lanes == 1:
+            if self.streaming and mask is None:
+                self.b.stream(buffer, index, value)
+            elif store.strides[axis] == Size(1) or self.lanes == 1:
                 self.b.store(buffer, index, value, mask)
             else:
                 self.b.scatter(buffer, index, self.offsets(step), value, mask)

@@ -19,6 +19,7 @@ from tapeless.codegen.loops import (
     Constant,
     For,
     Function,
+    Gap,
     Gather,
     If,
     Instruction,
@@ -28,7 +29,9 @@ from tapeless.codegen.loops import (
     Scatter,
     Shuffle,
     Store,
+    Stream,
     Type,
+    vector,
 )
 from tapeless.ir.target import Target
 
@@ -56,6 +59,7 @@ class Writer:
         self.label = "entry"
         self.labels = 0
         self.temporaries = 0
+        self.streams = False
 
     def text(self, linkage: str) -> str:
         function = self.function
@@ -68,6 +72,8 @@ class Writer:
                 self.lines.append(f"  {offset} = mul i64 %{PART.name}, {buffer.bytes}")
                 self.lines.append(f"  %{buffer.name}.own = getelementptr i8, ptr %{buffer.name}, i64 {offset}")
         self.block(function.body)
+        if self.streams:    # what went past the caches is there for all threads before anything that follows
+            self.lines.append("  fence seq_cst")
         self.lines += ["  ret void", "}"]
         return "\n".join(self.lines) + "\n"
 
@@ -214,6 +220,24 @@ class Writer:
         self.lines.append(f"  call void @llvm.masked.scatter.{mangled}.v{lanes}p0({kind} {value}, "
                           f"<{lanes} x ptr> align {align} {pointers}, {self.typed(mask)})")
 
+    def stream(self, instruction: Stream) -> None:
+        type = instruction.value.type
+        kind, value, _ = self.stored(instruction.buffer, instruction.value)
+        pointer = self.address(instruction.buffer, instruction.index)
+        self.lines.append(f"  store {kind} {value}, ptr {pointer}, align {type.bytes * type.lanes}, !nontemporal !{{i32 1}}")
+        self.streams = True
+
+    def gap(self, instruction: Gap) -> None:
+        pointer = self.address(instruction.buffer, instruction.index)
+        size = vector(self.function.index[instruction.buffer].kind, 1).bytes
+        place, back, rest = (self.temporary() for _ in range(3))
+        self.lines += [
+            f"  {place} = ptrtoint ptr {pointer} to i64",
+            f"  {back} = sub i64 0, {place}",
+            f"  {rest} = and i64 {back}, {instruction.bytes - 1}",
+            f"  %{instruction.result.name} = udiv i64 {rest}, {size}",
+        ]
+
     def prefetch(self, instruction: Prefetch) -> None:
         pointer = self.address(instruction.buffer, instruction.index)
         self.lines.append(f"  call void @llvm.prefetch.p0(ptr {pointer}, i32 1, i32 3, i32 1)")
@@ -270,6 +294,6 @@ class Writer:
 
 _WRITE: dict[type, Callable[[Writer, Any], None]] = {
     Compute: Writer.compute, Shuffle: Writer.shuffle, Load: Writer.load, Store: Writer.store,
-    Gather: Writer.gather, Scatter: Writer.scatter, Prefetch: Writer.prefetch, For: Writer.loop,
+    Gather: Writer.gather, Scatter: Writer.scatter, Stream: Writer.stream, Gap: Writer.gap, Prefetch: Writer.prefetch, For: Writer.loop,
     If: Writer.conditional,
 }

@@ -13,6 +13,8 @@ conditional gives back what the branch taken yields. There is no other state tha
                   | result = gather buffer[index + offset*] mask?      Gather: one element for each lane of `offsets`
                   | store buffer[index] value mask?                    Store
                   | scatter buffer[index + offset*] value mask?        Scatter
+                  | stream buffer[index] value                         Stream: a store past the caches
+                  | result = gap buffer[index] to bytes                Gap: elements up to an address that `bytes` divide
                   | prefetch buffer[index]                             Prefetch
                   | results = for variable in start..stop by step carrying (parameters = initial) block yields
                   | results = if condition block yields else block yields
@@ -29,8 +31,8 @@ from dataclasses import dataclass, field
 from functools import cache
 
 __all__ = [
-    "OPERATIONS", "PART", "ROWS", "Buffer", "Compute", "Constant", "For", "Function", "Gather", "If", "Instruction",
-    "Load", "Operand", "Prefetch", "Scatter", "Shuffle", "Store", "Type", "Value", "instructions", "vector",
+    "OPERATIONS", "PART", "ROWS", "Buffer", "Compute", "Constant", "For", "Function", "Gap", "Gather", "If", "Instruction",
+    "Load", "Operand", "Prefetch", "Scatter", "Shuffle", "Store", "Stream", "Type", "Value", "instructions", "vector",
 ]
 
 
@@ -162,6 +164,23 @@ class Scatter:
 
 
 @dataclass(frozen=True, slots=True)
+class Stream:
+    """The address must be a multiple of the vector's bytes."""
+
+    buffer: str
+    index: Operand
+    value: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    buffer: str
+    index: Operand
+    bytes: int
+    result: Value
+
+
+@dataclass(frozen=True, slots=True)
 class Prefetch:
     buffer: str
     index: Operand
@@ -190,7 +209,7 @@ class If:
     results: tuple[Value, ...]
 
 
-Instruction = Compute | Shuffle | Load | Gather | Store | Scatter | Prefetch | For | If
+Instruction = Compute | Shuffle | Load | Gather | Store | Scatter | Stream | Gap | Prefetch | For | If
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from tapeless.codegen.loops import (
     Constant,
     For,
     Function,
+    Gap,
     Gather,
     If,
     Instruction,
@@ -26,6 +27,7 @@ from tapeless.codegen.loops import (
     Scatter,
     Shuffle,
     Store,
+    Stream,
     Type,
 )
 
@@ -109,6 +111,14 @@ class _Machine:
 
     def scatter(self, it: Scatter) -> None:
         self.write(it.buffer, it.index, self.operand(it.offsets), it.value, it.mask)
+
+    def stream(self, it: Stream) -> None:
+        self.write(it.buffer, it.index, np.arange(it.value.type.lanes), it.value, None)
+
+    def gap(self, it: Gap) -> None:
+        """As if each buffer began at a multiple of all powers of two."""
+        element = self.memory[it.buffer].itemsize
+        self.values[it.result.name] = np.array([-int(self.operand(it.index)[0]) % (it.bytes // element)], np.int64)
 
     def prefetch(self, it: Prefetch) -> None:
         """A hint: nothing happens."""
@@ -197,6 +207,6 @@ _COMPUTE: dict[str, _Rule] = {
 
 _RUN: dict[type, Callable[[_Machine, Any], None]] = {
     Compute: _Machine.compute, Shuffle: _Machine.shuffle, Load: _Machine.load, Gather: _Machine.gather,
-    Store: _Machine.store, Scatter: _Machine.scatter, Prefetch: _Machine.prefetch, For: _Machine.loop,
+    Store: _Machine.store, Scatter: _Machine.scatter, Stream: _Machine.stream, Gap: _Machine.gap, Prefetch: _Machine.prefetch, For: _Machine.loop,
     If: _Machine.conditional,
 }

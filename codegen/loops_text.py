@@ -30,6 +30,7 @@ from tapeless.codegen.loops import (
     Constant,
     For,
     Function,
+    Gap,
     Gather,
     If,
     Instruction,
@@ -39,6 +40,7 @@ from tapeless.codegen.loops import (
     Scatter,
     Shuffle,
     Store,
+    Stream,
     Type,
     Value,
     vector,
@@ -113,6 +115,10 @@ def _instruction(it: Instruction) -> list[str]:
     if isinstance(it, Scatter):
         return [f"scatter {it.buffer}[{_operand(it.index)} + {_operand(it.offsets)}] {_operand(it.value)}"
                 f"{_mask(it.mask)}"]
+    if isinstance(it, Stream):
+        return [f"stream {it.buffer}[{_operand(it.index)}] {_operand(it.value)}"]
+    if isinstance(it, Gap):
+        return [f"{_typed(it.result)} = gap {it.buffer}[{_operand(it.index)}] to {it.bytes}"]
     if isinstance(it, Prefetch):
         return [f"prefetch {it.buffer}[{_operand(it.index)}]"]
     if isinstance(it, For):
@@ -288,6 +294,10 @@ class _Parser:
             buffer, index, offsets = self.place()
             assert offsets is not None
             return Gather(buffer, index, offsets, self.mask(), self.define(name, type))
+        if op == "gap":
+            buffer, index, _ = self.place()
+            self.take("to")
+            return Gap(buffer, index, int(self.take()), self.define(name, type))
         operands = self.operands()
         if op == "shuffle":
             self.take("lanes")
@@ -321,6 +331,11 @@ class _Parser:
         assert offsets is not None
         value = self.operand()
         return Scatter(buffer, index, offsets, value, self.mask())
+
+    def stream(self, names: list[tuple[str, Type | None]]) -> Instruction:
+        self.take("stream")
+        buffer, index, _ = self.place()
+        return Stream(buffer, index, self.operand())
 
     def prefetch(self, names: list[tuple[str, Type | None]]) -> Instruction:
         self.take("prefetch")
@@ -375,5 +390,5 @@ class _Parser:
         return If(condition, then, then_yields, otherwise, otherwise_yields, results)
 
 
-_STATEMENTS = {"store": _Parser.store, "scatter": _Parser.scatter, "prefetch": _Parser.prefetch, "for": _Parser.loop,
+_STATEMENTS = {"store": _Parser.store, "scatter": _Parser.scatter, "stream": _Parser.stream, "prefetch": _Parser.prefetch, "for": _Parser.loop,
                "if": _Parser.conditional}

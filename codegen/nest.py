@@ -56,7 +56,10 @@ def lower_nest(node: Node, target: Target, capacity: int) -> Function:
     builder = Builder(target)
     buffers = buffers_of(node)
     shared = groups(domain)
-    nests = [_Nest(builder, buffers, domain, group, target, capacity) for group in shared]
+    region = node.regions[0]
+    moved = sum(port.value.type.bytes(capacity) for port in (*region.inputs, *region.outputs))
+    streams = 0 < target.cache_bytes < moved
+    nests = [_Nest(builder, buffers, domain, group, target, capacity, streams) for group in shared]
     parts = parts_for(max((microseconds(group, domain, target, capacity) for group in shared), default=0.0))
     parts = min(parts, max((nest.grains for nest in nests), default=1))
     for nest in nests:
@@ -72,8 +75,9 @@ Turns = Callable[[Operand, Operand, tuple[Operand, ...]], tuple[Operand, ...]]
 
 class _Nest:
     def __init__(self, builder: Builder, buffers: tuple[Buffer, ...], domain: Domain, group: Group, target: Target,
-                 capacity: int) -> None:
+                 capacity: int, streams: bool) -> None:
         self.b = builder
+        self.streams = streams
         self.domain = domain
         self.group = group
         self.parts = 1
@@ -167,7 +171,7 @@ class _Nest:
                       if term.reduced == swept and term.axes == rows and term.operands[0].stage == 0)
         later = any(term.reduced == swept and term not in first for term in self.group.terms) or self.pending
         beside = any(frozenset(store.strides) - rows == swept and store.term.stage == 0 for store in (*self.pending, *self.kept.values()))
-        if not first or not rows or self.single or beside or not later:
+        if not first or not rows or self.single or beside or not later or (self.streams and not self.kept):
             return ()
         many = self.domain.extents[self.group.parallel[-1]].at(self.capacity) >= FEW_ROWS * self.parts
         return first if many and 2 * self.row_bytes() <= NEAR else ()
@@ -468,7 +472,11 @@ class _Nest:
 
         outer, self.adds = self.adds, tuple(
             accumulator.op == "sum" for accumulator in accumulators for _ in range(accumulator.width))
-        final = self.loops(self.ordered(axes), initial, body)
+        if self.past_caches(axes, reductions, stores):
+            self.stream(stores[0], body)
+            final: tuple[Operand, ...] = ()
+        else:
+            final = self.loops(self.ordered(axes), initial, body)
         self.adds = outer
         written = {store.buffer for store in stores}
         self.e.kept = {term: load for term, load in self.e.kept.items() if load.attrs["buffer"] not in written}
@@ -481,6 +489,35 @@ class _Nest:
                 memo[term] = (accumulator.across(own),)
             else:
                 memo[term] = accumulator.each(own)
+
+    def past_caches(self, axes: frozenset[Axis], reductions: list[Term], stores: list[Store]) -> bool:
+        """Whether the sweep only writes a result that is not looked at again, of a kernel that moves more than the caches
+        hold: a store would first read what it overwrites."""
+        if not self.streams or reductions or len(stores) != 1 or axes != {self.vector_axis} or self.single:
+            return False
+        (store,) = stores
+        kept = {place.buffer for place in self.kept.values()}
+        draws = any(term.op == "random_uniform" for term in self.group.terms)
+        return store.strides[self.vector_axis] == Size(1) and store.term.kind[0] == "f" and store.buffer not in kept and not draws  # type: ignore[index]
+
+    def stream(self, store: Store, body: Body) -> None:
+        """The sweep in three: up to where the result's memory is aligned, whole vectors, and the rest."""
+        axis, lanes, width = self.vector_axis, self.lanes, self.lanes
+        assert axis is not None
+        vectors, self.vectors = self.vectors, 1
+        extent = self.e.size(self.domain.extents[axis])
+        element = 8 if store.term.kind == "f64" else 4
+        first, _ = self.e.address({other: stride for other, stride in store.strides.items() if other != axis})
+        head = self.b.arithmetic("min", self.b.gap(self.e.buffers[store.buffer].name, first, lanes * element), extent)
+        with self.e.within([*self.e.scopes, Scope(self.b.block, {}, Chunk(index_constant(0), (self.b.first(head, lanes),)))]):
+            body(())
+        count = self.b.arithmetic("div", self.b.arithmetic("sub", extent, head), index_constant(width))
+        middle = self.b.arithmetic("add", head, self.b.arithmetic("mul", count, index_constant(width)))
+        self.e.streaming = True
+        self.chunk_turns(head, middle, (None,) * self.vectors, (), body)
+        self.e.streaming = False
+        self.chunk_turns(middle, extent, "tail", (), body)
+        self.vectors = vectors
 
     def accumulator(self, term: Term) -> Accumulator:
         operand = term.operands[0]

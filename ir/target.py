@@ -20,6 +20,7 @@ class Target:
     `registers` counts the vector registers.
     `fma` says that a fused multiply-add is one instruction; without it, a product and a sum are rounded apart.
     `masks` says that loads and stores under a mask are single instructions.
+    `cache_bytes` is the size of the last cache where stores can go past it: worth it for what is larger. 0: never.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Target:
     registers: int
     fma: bool
     masks: bool
+    cache_bytes: int = 0
 
     def lanes(self, element_bytes: int) -> int:
         """How many elements of the given size one vector holds (1 where there are no vectors)."""
@@ -45,8 +47,8 @@ _LINUX = "x86_64-unknown-linux-gnu"
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        Target("x86-64-v4", _LINUX, "x86-64-v4", "", 64, 32, fma=True, masks=True),
-        Target("x86-64-v3", _LINUX, "x86-64-v3", "", 32, 16, fma=True, masks=True),
+        Target("x86-64-v4", _LINUX, "x86-64-v4", "", 64, 32, fma=True, masks=True, cache_bytes=1 << 25),
+        Target("x86-64-v3", _LINUX, "x86-64-v3", "", 32, 16, fma=True, masks=True, cache_bytes=1 << 25),
         Target("x86-64", _LINUX, "x86-64", "", 16, 16, fma=False, masks=False),
         Target("aarch64-linux-gnu", "aarch64-unknown-linux-gnu", "generic", "+neon", 16, 32, fma=True, masks=False),
         Target("aarch64-apple-darwin", "arm64-apple-macosx", "apple-m1", "", 16, 32, fma=True, masks=False),

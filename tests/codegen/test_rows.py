@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tapeless.codegen.loops_text import format_function
+from tapeless.codegen import loops_interpreter
+from tapeless.codegen.loops_text import format_function, parse_function
 from tapeless.codegen.lower import lower_kernel
 from tapeless.compiler.passes import fuse, simplify
 from tapeless.ir.graph import Builder, Graph, Node, Value
-from tapeless.ir.target import TARGETS
+from tapeless.ir.target import TARGETS, Target
 from tapeless.ir.types import DType, Rows, Tensor
 
 from .kernels import HOST, Compiled, arrays_for, check, node_of, run_compiled
@@ -121,6 +123,46 @@ def test_rows_are_the_same_bytes_whatever_their_count(build: Build, n: int) -> N
         some = run_compiled(made, {name: array[:rows] for name, array in arrays.items()}, rows, compiled=compiled)
         for name, value in some.items():
             assert value.tobytes() == whole[name][:rows].tobytes(), (name, rows, capacity)
+
+
+STREAMING = replace(HOST, cache_bytes=1)  # as if no cache held what a kernel moves
+
+
+@pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
+@pytest.mark.skipif(not HOST.cache_bytes, reason="stores go through the caches here")
+def test_past_the_caches(build: Build) -> None:
+    """To the same bytes as through them, wherever a result begins: never aligned by chance, nor written beyond its end."""
+    for n in (3, 17, 65, 129, 1000):
+        made = node(build, n, DType.F32)
+        arrays = arrays_for(made.regions[0], 9, ranges={"label": (0, n)})
+        near, far = (Compiled(lower_kernel(made, target, CAPACITY), target) for target in (HOST, STREAMING))
+        whole = run_compiled(made, arrays, 9, compiled=near)
+        for name, value in run_compiled(made, arrays, 9, compiled=far).items():
+            assert value.tobytes() == whole[name].tobytes(), (name, n)
+        for shift in (0, 1, 7, 15):
+            memory = [arrays[port.key] for port in made.regions[0].inputs]
+            results = [np.full(9 * n + 40, 7, port.value.type.dtype.numpy)[shift:] for port in made.regions[0].outputs]
+            far([*memory, *results], 9)
+            for port, result in zip(made.regions[0].outputs, results, strict=True):
+                size = whole[port.key].size
+                assert result[:size].tobytes() == whole[port.key].tobytes() and (result[size:] == 7).all()
+
+
+@pytest.mark.parametrize("target", (HOST, STREAMING), ids=("near", "far"))
+@pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
+def test_interpreter_agrees(build: Build, target: Target) -> None:
+    for n in (10, 65):
+        made = node(build, n, DType.F32)
+        function = lower_kernel(made, target, CAPACITY)
+        assert parse_function(format_function(function)) == function
+        arrays = arrays_for(made.regions[0], 9, ranges={"label": (0, n)})
+        native = run_compiled(made, arrays, 9, compiled=Compiled(function, target))
+        results = [np.zeros(port.value.type.at(9), port.value.type.dtype.numpy).reshape(-1) for port in made.regions[0].outputs]
+        memory = [arrays[port.key].reshape(-1) for port in made.regions[0].inputs]
+        for part in range(function.parts):
+            loops_interpreter.run(function, [*memory, *results], 9, part)
+        for port, result in zip(made.regions[0].outputs, results, strict=True):
+            np.testing.assert_allclose(result, native[port.key].reshape(-1), rtol=1e-5, atol=1e-6)
 
 
 def loops(build: Build, n: int) -> str:
