@@ -48,7 +48,7 @@ class LooksAhead(Exception):
 
     def diagnostic(self) -> Diagnostic:
         """What to tell the user, at its place in the source."""
-        labels = [Label(f"`{port.label}`", f"has its {port.value.type.shape[1]} places along axis 1,", port.span)
+        labels = [Label(f"`{port.label}`", f"has its {port.value.type.shape[1]} places along axis 1", port.span)
                   for port in self.walked if port.value.type.rank > 1]  # fmt: skip
         span = self.node.span if self.node is not None else next((port.span for port in self.walked), None)
         return Diagnostic("E0805", f"this model cannot go place by place: {self.reason}", span, tuple(labels), self.hint)

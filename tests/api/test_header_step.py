@@ -16,23 +16,19 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 MODELS = {
     "Attending": """
 model Attending(t = 5):
-    input  text: int[batch, t] < 7
-    target next: int[batch, t] < 7
+    input text: int[batch, t] < 7
     h = Embedding(text, 7, 8)
     repeat k in 0..2:
         h = TransformerBlock(h, 2, causal = true, rotated = true)
     logits = Dense(h, 7)
     output probs = softmax(logits)
-    loss cross_entropy(logits, next)
 """,
     "Remembering": """
 model Remembering(t = 5):
-    input  text: int[batch, t] < 7
-    target next: int[batch, t] < 7
+    input text: int[batch, t] < 7
     h = LSTM(Embedding(text, 7, 8), 9)
     logits = Dense(h, 7)
     output probs = softmax(logits)
-    loss cross_entropy(logits, next)
 """,
 }
 ROWS = 3

@@ -173,6 +173,7 @@ def test_place_by_place(name: str, rows: int) -> None:
     check(MODELS[name], rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STREAMED)
 def test_place_by_place_in_blocks_of_keys(name: str) -> None:
     check(STREAMED[name], 2)
