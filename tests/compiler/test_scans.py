@@ -121,6 +121,8 @@ LAYERS = {
     "checkpoints": "scan over t checkpoint every = 2 with h: [batch, 3] = 0:\n    h = Dense(h + x[t], 3, tanh)\n    yield h\ny = stacked h",
     "index notation in each step": "param w: [3, 3] ~ normal(0, 1)\nscan over t with h: [batch, 3] = 0:\n    z = x[t] + h\n"
                                    "    a[n, j] = sum[i] z[n, i] * w[i, j]\n    h = tanh(a)\ny = h",
+    "einsum in each step": "param A: [3, 3, 3] ~ normal(0, 0.3)\nscan over t with h: [batch, 3] = 0:\n"
+                           "    h = tanh(einsum('bi,ijk,bj->bk', x[t], A, h) + x[t])\ny = h",
     "nested": NESTED,
 }  # fmt: skip
 
