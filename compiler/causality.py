@@ -336,6 +336,20 @@ def _pad(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
     return [Fact(tuple((Part(node.attrs["size"], True),) if k == axis else parts for k, parts in enumerate(fact.axes)))]
 
 
+def _windows(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
+    """Windows that end at their place: of what zeros stand before, as many as a window reaches back."""
+    axis, (fact,) = node.attrs["axis"], facts
+    if not is_marked(fact.axes[axis]):
+        return [of.alike(node, facts)]
+    before, reach = of.graph.producers.get(node.operands[0]), (node.attrs["kernel"] - 1) * node.attrs["dilation"]
+    padded = before is not None and before.op == "pad" and before.attrs["axis"] == axis and before.attrs["start"] >= reach
+    if not padded or node.attrs["step"] != 1:
+        raise LooksAhead("these windows see later places of the sequence, or leave some out", node,
+                         "A convolution that ends at its place has all its padding before it: `padding = [[kernel - 1, 0]]`.")  # fmt: skip
+    kernel = plain((node.attrs["kernel"],))
+    return [Fact((*fact.axes[:axis], (Part(node.attrs["size"], True),), *kernel, *fact.axes[axis + 1 :]))]
+
+
 def _concat(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
     """So are other values that stand before it."""
     axis = node.attrs["axis"]
@@ -447,6 +461,7 @@ SPECIAL: Mapping[str, Callable[[Causality, Node, Sequence[Fact]], Sequence[Fact]
     "reshape": _reshape,
     "slice": _slice,
     "pad": _pad,
+    "windows": _windows,
     "concat": _concat,
     **dict.fromkeys(("cumsum", "cumprod", "linear_scan"), _running),
     "attention": _attention,

@@ -91,6 +91,21 @@ def _pad(of: Stepper, node: Node, value: Value, view: Axes) -> Value:
     return of.chosen(made, of.here(value), view)
 
 
+def _windows(of: Stepper, node: Node, value: Value, view: Axes) -> Value:
+    """The last places, so many as zeros were put before the sequence, and this one: what the window takes of them."""
+    axis, before = node.attrs["axis"], of.causality.graph.producers.get(node.operands[0])
+    if before is None or not is_marked(of.causality.facts[node.operands[0]].axes[axis]):
+        return of.alike(node, view)
+    made = of.at(before.operands[0], of.here(before.operands[0]))
+    if before.attrs["start"]:
+        made = of.recent(value.name, made, before.attrs["start"], axis)
+    shape, rank = made.type.shape, made.type.rank
+    size = tuple(node.attrs["kernel"] if k == axis else dim for k, dim in enumerate(shape))
+    step = tuple(node.attrs["dilation"] if k == axis else 1 for k in range(rank))
+    seen = of.builder.emit("slice", made, start=(0,) * rank, size=size, step=step, name=value.name)
+    return of.chosen(of.reshaped(seen, shape_at(of.here(value))), of.here(value), view)
+
+
 def _concat(of: Stepper, node: Node, value: Value, view: Axes) -> Value:
     (*before, operand), axis = node.operands, node.attrs["axis"]
     if not is_marked(of.causality.facts[operand].axes[axis]):
@@ -180,6 +195,7 @@ SPECIAL: Mapping[str, Callable[[Stepper, Node, Value, Axes], Value]] = {
     "with_derivative": _with_derivative,
     "slice": _slice,
     "pad": _pad,
+    "windows": _windows,
     "concat": _concat,
     **dict.fromkeys(("cumsum", "cumprod", "linear_scan"), _running),
     "attention": _attention,

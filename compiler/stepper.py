@@ -204,17 +204,16 @@ class Stepper:
 
     def delayed(self, name: str, now: Value, by: int, axis: int) -> Value:
         """What a value was `by` places ago, zeros in the first ones."""
-        shape = tuple(by if k == axis else dim for k, dim in enumerate(now.type.shape))
-        one = now.type.shape
+        made, rank = self.recent(name, now, by, axis), now.type.rank
+        return self.builder.emit("slice", made, start=(0,) * rank, size=now.type.shape, step=(1,) * rank)
 
-        before, leave = self.carry(name, now.type.with_shape(shape))
-        if by == 1:
-            leave(now)
-            return before
-        start, size = tuple(int(k == axis) for k in range(len(one))), tuple(by - 1 if k == axis else dim for k, dim in enumerate(one))
-        rest = self.builder.emit("slice", before, start=start, size=size, step=(1,) * len(one))
-        leave(self.builder.emit("concat", rest, now, axis=axis))
-        return self.builder.emit("slice", before, start=(0,) * len(one), size=one, step=(1,) * len(one))
+    def recent(self, name: str, now: Value, before: int, axis: int) -> Value:
+        """A value at so many places before this one, zeros in the first ones, and at this one."""
+        shape = tuple(before if k == axis else dim for k, dim in enumerate(now.type.shape))
+        remembered, leave = self.carry(name, now.type.with_shape(shape))
+        made, start = self.builder.emit("concat", remembered, now, axis=axis), tuple(int(k == axis) for k in range(len(shape)))
+        leave(self.builder.emit("slice", made, start=start, size=shape, step=(1,) * len(shape)))
+        return made
 
 
 class Turn(Stepper):

@@ -107,6 +107,12 @@ MODELS = {
     "images": model(
         "c = Conv(reshape(x, [batch * t, 1, 6, 6]), 2)", "output y = LSTM(reshape(c, [batch, t, _]), 3)", inputs="input x: [batch, t, 1, 6, 6]"
     ),
+    "recurrent, with lengths": model("output y = GRU(x, 3, lengths = n)", "output z = LSTM(x, 2, lengths = n, last = true)", inputs="input x: [batch, t, 4]\n    input n: int[batch] < t + 1"),
+    "windows that end at their place": model(
+        "h = Conv(transpose(x, [0, 2, 1]), 5, kernel = 3, padding = [[2, 0]], act = tanh)",
+        "h = Conv(h, 4, kernel = 2, dilation = 2, padding = [[2, 0]])", "h = DepthwiseConv(h, kernel = 2, padding = [[1, 0]])",
+        "output y = transpose(h, [0, 2, 1])", "output z = transpose(avg_pool(h, 3, stride = 1, padding = [[2, 0]]), [0, 2, 1])",
+    ),
     "statistics": model("output y = transpose(BatchNorm(transpose(x, [0, 2, 1])), [0, 2, 1])"),
     "orders at a place": model("output y = sort(x)", "v, i = topk(x, 2)", "output v", "output i"),
 }  # fmt: skip

@@ -32,6 +32,7 @@ MODELS = {
     "outputs that are carries": ("output y = cumsum(x, axis = 1)", "output z = x", "output w = x * x[:, :1]"),
     "transformer": ("x = LearnedPositions(x)", "h = TransformerBlock(x, 2, kv_heads = 1, causal = true)", "output y = h"),
     "rotary in repeat": ("h = x", "repeat k in 0..2:", "    h = TransformerBlock(h, 2, causal = true, rotated = true)", "output y = h"),
+    "convolution": ("h = Conv(transpose(x, [0, 2, 1]), 5, kernel = 3, dilation = 2, padding = [[4, 0]])", "output y = transpose(h, [0, 2, 1])"),
     "lstm in repeat": ("h = x", "repeat k in 0..2:", "    h = h + LSTM(h, 4)", "output y = h"),
 }  # fmt: skip
 
