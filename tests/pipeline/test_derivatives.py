@@ -380,3 +380,25 @@ def test_by_the_parameter_of_a_turn() -> None:
     one, other = (tapeless.load(text.format(word)).compile(dtype="float64", batch=8, seed=1) for word in ("for", "repeat"))
     for name, slope in one.gradients(data).items():
         np.testing.assert_allclose(other.gradients(data)[name], slope, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 2e-5), ("float64", 1e-13)])
+def test_derivatives_of_sinc_near_zero(dtype: str, bound: float) -> None:
+    """The quotients of their formulas cancel there, as the function is flat; mpmath differentiates it in 60 digits."""
+    mp = pytest.importorskip("mpmath")
+    source = """
+model M:
+    input x: [batch, 1]
+    y = sinc(x)
+    d = grad(sum(y), x)
+    output y = y
+    output d = d
+    output h = grad(sum(d), x)
+"""
+    x = np.array([[0.0], [1e-20], [1e-6], [-1e-3], [0.01], [0.1], [-0.29], [0.31], [0.7], [-3.2], [1e20]], dtype)
+    with mp.workdps(60):
+        expected = {name: [float(mp.diff(mp.sincpi, mp.mpf(float(v)), order)) for v in x[:-1, 0]] for name, order in (("y", 0), ("d", 1), ("h", 2))}
+    found = compiled(source, dtype).predict({"x": x})
+    for name, wanted in expected.items():
+        np.testing.assert_allclose(found[name][:-1, 0], wanted, rtol=bound, atol=bound / 10, err_msg=name)
+    assert all(abs(found[name][-1, 0]) < 1e-18 for name in found)
