@@ -156,6 +156,7 @@ def measure_pairs(name: str, count: int) -> Found:
             if name == "pow":  # most pairs of any size overflow: half of these are near 1
                 x[::2] = np.exp(rng.normal(size=PAIRS_CHUNK // 2) * 3)
                 y[::2] = rng.normal(size=PAIRS_CHUNK // 2) * 8
+                y[::4] = rng.uniform(-150, 129, PAIRS_CHUNK // 4) / np.log2(x[::4])  # results of all sizes
             made = np.empty_like(x)
             function(x, y, made)
             found, place, special = error(name, made, REFERENCES[name](x.astype(np.float64), y.astype(np.float64)))
@@ -225,7 +226,7 @@ little alone, the ratios were taken in one run.
 DTYPES: dict[str, type[np.floating[Any]]] = {"float32": np.float32, "float64": np.float64}
 SECTIONS = {
     "float32": """Against float64. The inputs of a function of one argument are all bit patterns, or as many as stated, evenly spaced.
-Pairs are random: of any bits, half of pow's near 1.""",
+Pairs are random: of any bits; half of pow's bases are near 1, and half of their powers of any size.""",
     "float64": """Against mpmath, at random numbers: a quarter are of any bits, the others where the function is neither constant nor infinite.
 The angles of sin, cos and tan stay below 2**30: larger ones are reduced in float32 only.""",
 }

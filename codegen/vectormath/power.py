@@ -80,7 +80,7 @@ def _log2_parts(b: Builder, e: Operand, f: Operand) -> tuple[Value, Value]:
     inverse = b.div(number(1.0, f), divisor)
     s = b.mul(f, inverse)
     s_low = b.mul(b.fma(b.unary("neg", s), lost, left_over(b, f, s, divisor)), inverse)
-    z = b.mul(s, s)
+    z = b.fma(b.mul(s, number(3.0, f)), s_low, b.mul(s, s))  # s z is the cube of both parts
     high, low = _TWO_LOG2E
     first = b.mul(s, number(high, f))
     rest = b.fma(s, number(low, f), product_error(b, s, number(high, f), first))
