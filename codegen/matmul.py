@@ -118,7 +118,6 @@ def _walk(region: Graph, value: Value, places: Mapping[Value, int], leading: Seq
 class Product:
     row_axis, column_axis = -2, -1  # of the result: what a tile's rows run along, and what its vectors do
     right_transposed = False
-    edge_rows = HELD_ROWS // 2  # of the tiles that cover what whole tiles leave of a count that is not known
 
     def __init__(self, node: Node, target: Target, capacity: int) -> None:
         region = node.regions[0]
@@ -180,6 +179,11 @@ class Product:
         """`together`: vectors that a tile must have in a row, if not 0."""
         most_rows = 16 if self.m.known else HELD_ROWS
         return choose_tile(m, n, self.lanes, self.target, vectors=together, most_rows=most_rows)
+
+    @property
+    def edge_rows(self) -> int:
+        """Rows of the tiles that cover what whole tiles leave of a count that is not known."""
+        return HELD_ROWS // 2
 
     @property
     def epilogue_cost(self) -> int:

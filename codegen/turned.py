@@ -87,10 +87,13 @@ class Turned(Product):
                 ) -> list[tuple[Operand, ...]]:
         b, lanes = self.builder, self.lanes
         zero = Constant(0.0, vector(self.kind, lanes))
-        name, step, start, mask = "scratch", index_constant(lanes), self.panel_at(i), None
+        mask: Operand | None = None
+        step: Operand = index_constant(lanes)
         if self.transposed:
             name, step, start = self.buffers[self.a].name, self.lda_step, b.arithmetic("add", self.a_start, i)
             mask = b.first(left or index_constant(rows), lanes) if left or rows < lanes else None
+        else:
+            name, start = "scratch", self.panel_at(i)
         starts = self.right_rows(j, masks)
         loop = b.open_loop(index_constant(0), self.k_extent, 1, (zero,) * len(starts))
         with b.inside(loop.block):
