@@ -118,7 +118,10 @@ class Evaluator:
             self.mode_seen = True
             return self.training
         if name in self.counters:
-            return self.counters[name]
+            counter = self.counters[name]
+            if isinstance(counter, Computed) and not self.emitter.root.builder.made(counter.value):
+                raise self.fault(frame, "E0404", f"a starting value cannot depend on `{name}`, which counts as training goes on", span)
+            return counter
         raise self.fault(frame, "E0301", f"`{name}` is known in optimizers and schedules only", span)
 
     def unknown(self, frame: Frame, name: str, span: Span) -> Fault:
