@@ -9,6 +9,7 @@ degree 10), so one comparison of a truncation bound with half an ulp fixes the d
     log2   log2((1+s)/(1-s)) = (2/log(2)) s + s^3 g(s^2), f32 for pow, s^2 <= 0.0295:  2 s^3 134^-4/11 = 3e-12
     exp2   2^r = 1 + r g(r), f32,         |r| <= 1/2:  r (log(2)/4)^6/6!/2^-1 = 4e-9
     atanh  log((1+s)/(1-s)) = 2s + s^3 g(s^2), f64, s^2 <= 0.0295:  s^3 134^-7 = 5e-18
+    atanh tail  log((1+s)/(1-s)) = 2s + 2/3 s^3 + s^5 g(s^2), f64 for pow, s^2 <= 0.0295:  s^5 134^-7/8 = 2e-20
     sin    sin(r) = r + r^3 g(r^2),       |r| <= pi/4
     cos    cos(r) = 1 - r^2/2 + r^4 g(r^2), |r| <= pi/4
     asin   asin(x) = x + x^3 g(x^2),      x^2 <= 1/4:  x^3 13.9^-7 = 1e-9 (f32), x^3 13.9^-15 = 1e-18 (f64)
@@ -34,6 +35,7 @@ DEGREES = {
     "log2": (3, None),
     "exp2": (5, None),
     "atanh": (None, 6),
+    "atanh tail": (None, 6),
     "sin": (2, 5),
     "cos": (2, 5),
     "asin": (6, 14),
@@ -63,6 +65,8 @@ def main() -> None:
         "exp2": (lambda r: mp.expm1(r * mp.log(2)) / r, -mp.mpf(1) / 2, mp.mpf(1) / 2),
         "atanh": (lambda z: (2 * mp.atanh(mp.sqrt(z)) - 2 * mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0),
                   (3 - 2 * root)**2),
+        "atanh tail": (lambda z: (2 * mp.atanh(mp.sqrt(z)) - 2 * mp.sqrt(z) - 2 * mp.sqrt(z) ** 3 / 3) / mp.sqrt(z) ** 5, mp.mpf(0),
+                       (3 - 2 * root)**2),
         "sin": (lambda z: (mp.sin(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0), (mp.pi / 4) ** 2),
         "asin": (lambda z: (mp.asin(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0), mp.mpf(1) / 4),
         "atan": (lambda z: (mp.atan(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0), (root - 1) ** 2),

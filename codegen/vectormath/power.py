@@ -28,6 +28,7 @@ __all__ = ["power"]
 
 # 2 / log(2) in two parts.
 _TWO_LOG2E = (2.885390043258667, 3.851925982253235e-08)
+_TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
 # 2**x rounds to 0 below, to infinity above.
 _RANGE2 = (-151.0, 129.0)
 
@@ -72,26 +73,6 @@ def _raised(b: Builder, high: Operand, low: Operand, y: Operand) -> Value:
     return b.compute("scale", b.fma(r, polynomial(b, r, "exp2"), number(1.0, r)), n, type=y.type)
 
 
-def _log2_parts(b: Builder, e: Operand, f: Operand) -> tuple[Value, Value]:
-    """e + log2(1 + f) for f32 as a sum of two numbers: log2((1 + s) / (1 - s)) with s = f / (2 + f) in two parts."""
-    two = number(2.0, f)
-    divisor = b.add(f, two)
-    lost = b.sub(f, b.sub(divisor, two))
-    inverse = b.div(number(1.0, f), divisor)
-    s = b.mul(f, inverse)
-    s_low = b.mul(b.fma(b.unary("neg", s), lost, left_over(b, f, s, divisor)), inverse)
-    z = b.fma(b.mul(s, number(3.0, f)), s_low, b.mul(s, s))  # s z is the cube of both parts
-    high, low = _TWO_LOG2E
-    first = b.mul(s, number(high, f))
-    rest = b.fma(s, number(low, f), product_error(b, s, number(high, f), first))
-    rest = b.fma(s_low, number(high, f), rest)
-    rest = b.fma(b.mul(s, z), polynomial(b, z, "log2"), rest)
-    total = b.add(e, first)
-    rest = b.add(b.add(b.sub(e, total), first), rest)
-    top = b.add(total, rest)
-    return top, b.add(b.sub(total, top), rest)
-
-
 def _with_edges(b: Builder, x: Operand, y: Operand, result: Value) -> Value:
     """From |x| ** y: the sign, and the cases in which C has a say."""
     size = b.unary("abs", x)
@@ -111,21 +92,50 @@ def _with_edges(b: Builder, x: Operand, y: Operand, result: Value) -> Value:
     return b.select(b.compare("eq", y, 0.0), one, result)
 
 
+def _log2_parts(b: Builder, e: Operand, f: Operand) -> tuple[Value, Value]:
+    """e + log2(1 + f) for f32 as a sum of two numbers: log2((1 + s) / (1 - s)) = 2 / log(2) s + s**3 g(s**2)."""
+    s, s_low = _half_way(b, f)
+    z = b.fma(b.mul(s, number(3.0, f)), s_low, b.mul(s, s))  # s z is the cube of both parts
+    high, low = _TWO_LOG2E
+    first = b.mul(s, number(high, f))
+    rest = b.fma(s, number(low, f), product_error(b, s, number(high, f), first))
+    rest = b.fma(s_low, number(high, f), rest)
+    return _sum(b, e, first, b.fma(b.mul(s, z), polynomial(b, z, "log2"), rest))
+
+
 def _log_parts(b: Builder, e: Operand, f: Operand) -> tuple[Value, Value]:
-    """e log(2) + log(1 + f) for f64 as a sum of two numbers, with some ten bits more than one."""
-    high, low = LOG2["f64"]
-    half = number(0.5, f)
-    half_square = b.mul(b.mul(f, f), half)
-    fh = b.mul(f, half)
-    lost = product_error(b, fh, f, half_square)
-    s = b.div(f, b.add(f, number(2.0, f)))
+    """e log(2) + log(1 + f) for f64: log((1 + s) / (1 - s)) = 2 s + 2/3 s**3 + s**5 h(s**2), the cube in two parts too, as the result
+    is multiplied by up to 745: ten bits more than f64 has are right."""
+    s, s_low = _half_way(b, f)
+    two = number(2.0, f)
     z = b.mul(s, s)
-    rest = b.mul(s, b.add(half_square, b.mul(z, polynomial(b, z, "atanh"))))
-    whole = b.mul(e, number(high, f))
-    total, carried = two_sum(b, whole, f)
-    total, carried_again = two_sum(b, total, b.unary("neg", half_square))
-    low_part = b.sub(b.add(carried, carried_again), lost)
-    low_part = b.add(low_part, b.fma(e, number(low, f), rest))
-    top = b.add(total, low_part)
-    bottom = b.add(b.sub(total, top), low_part)
-    return top, bottom
+    z_low = b.fma(b.mul(s, two), s_low, product_error(b, s, s, z))
+    cube = b.mul(s, z)
+    cube_low = b.fma(s_low, z, b.fma(s, z_low, product_error(b, s, z, cube)))
+    high, low = _TWO_THIRDS
+    third = b.mul(cube, number(high, f))
+    rest = b.fma(cube, number(low, f), product_error(b, cube, number(high, f), third))
+    rest = b.fma(cube_low, number(high, f), rest)
+    rest = b.fma(b.mul(cube, z), polynomial(b, z, "atanh tail"), rest)
+    log_high, log_low = LOG2["f64"]
+    rest = b.add(b.fma(s_low, two, rest), b.mul(e, number(log_low, f)))
+    first, lost = two_sum(b, b.mul(s, two), third)
+    return _sum(b, b.mul(e, number(log_high, f)), first, b.add(rest, lost))
+
+
+def _half_way(b: Builder, f: Operand) -> tuple[Value, Value]:
+    """s = f / (2 + f) in two parts: (1 + s) / (1 - s) = 1 + f."""
+    two = number(2.0, f)
+    divisor = b.add(f, two)
+    lost = b.sub(f, b.sub(divisor, two))
+    inverse = b.div(number(1.0, f), divisor)
+    s = b.mul(f, inverse)
+    return s, b.mul(b.fma(b.unary("neg", s), lost, left_over(b, f, s, divisor)), inverse)
+
+
+def _sum(b: Builder, e: Operand, first: Operand, rest: Operand) -> tuple[Value, Value]:
+    """The sum of three numbers in two parts; e is 0 or larger than `first`, which is larger than `rest`."""
+    total = b.add(e, first)
+    rest = b.add(b.add(b.sub(e, total), first), rest)
+    top = b.add(total, rest)
+    return top, b.add(b.sub(total, top), rest)
