@@ -272,6 +272,8 @@ class Statements(Expressions):
         name = self.expect("name", "after `output`", "Write `output name = value`.")
         value = self.expression() if self.accept("=") else None
         span = self.since(start)
+        if value is None and self.token.text in ("(", ","):
+            raise self.unreadable(f"an output has a name, and a line of its own; found {described(self.token)}", hint="Write `output name = value`.")
         self.end_of_line(f"`output {name.text}`" if value is None else "the value")
         return ast.Output(span, name.text, value)
 
@@ -290,7 +292,7 @@ class Statements(Expressions):
         """`metric accuracy = ...`, `metric f1 = a / b total`."""
         start = self.advance()
         name = self.expect("name", "after `metric`", "Write `metric name = value`.")
-        self.expect("=", f"after `metric {name.text}`")
+        self.expect("=", f"after `metric {name.text}`", "Write `metric name = value`.")
         value = self.expression()
         total = self.accept_word("total")
         span = self.since(start)

@@ -46,6 +46,9 @@ FOREIGN = {
 # What other libraries have as functions, and how it is said here.
 PHRASES = {"linspace": "arange(n) / (n - 1)", "len": "shape(x)[0]", "range": "0..n"}
 
+# What Python has under the name of a reduction, of several arguments element by element.
+OF_TWO = {"max": "maximum", "min": "minimum"}
+
 # What other languages have as attributes and methods.
 ATTRIBUTES = {"T": "transpose({0}, [1, 0])", "mT": "transpose({0}, [0, 2, 1])", "size": "shape({0})", "view": "reshape({0}, ...)", "dim": "ndim({0})"}
 
@@ -93,7 +96,7 @@ def meant_attribute(name: str, known: Container[str]) -> str | None:
     owner, _, last = name.rpartition(".")
     if owner in known:
         return ATTRIBUTES[last].format(owner) if last in ATTRIBUTES else f"{last}({owner})" if last in known else None
-    return last if last in known else None
+    return last if last in known else FOREIGN.get(last)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

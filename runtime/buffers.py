@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tapeless.runtime.errors import UserError
 from tapeless.runtime.manifest import Block, Slot
 
 Bytes = npt.NDArray[np.uint8]
@@ -52,6 +53,9 @@ class Views(Mapping[str, Array]):
 
 
 def block(description: Block) -> tuple[Bytes, Views]:
-    """Memory for a block, zeroed, and all its slots by name."""
-    memory = aligned(description.bytes)
+    """Memory for a block, zeroed, and all its slots by name. Raises UserError where there is not so much."""
+    try:
+        memory = aligned(description.bytes)
+    except MemoryError:
+        raise UserError(f"there is no memory for the {description.bytes:,} bytes of the parameters and what goes with them") from None
     return memory, Views(memory, description.slots)

@@ -216,11 +216,11 @@ class Program:
         """
         self.set_vector(vector)
         loss = self._differentiate(inputs, targets)
-        return loss, np.concatenate([view.ravel() for view in self._gradients.values()]).astype(np.float64)
+        return loss, _flat(self._gradients.values())
 
     def vector(self) -> npt.NDArray[np.float64]:
         """All trainable parameters, one after the other, as one flat vector."""
-        return np.concatenate([view.ravel() for view in self.trainable()]).astype(np.float64)
+        return _flat(self.trainable())
 
     def set_vector(self, vector: npt.ArrayLike) -> None:
         """Sets all trainable parameters from one flat vector."""
@@ -340,6 +340,11 @@ class Program:
         manifest = self.manifest
         count = sum(slot.size for slot in manifest.state.with_role("param"))
         return f"<program {manifest.model}: {count:,} parameters, {manifest.dtype}, batches of {manifest.capacity}>"
+
+
+def _flat(views: Iterable[Array]) -> npt.NDArray[np.float64]:
+    """All numbers, one after the other; none at all for a model without parameters."""
+    return np.concatenate([np.empty(0), *(view.ravel() for view in views)])
 
 
 def averages(entry: Entry, sums: Iterable[float], rows: int) -> dict[str, float]:

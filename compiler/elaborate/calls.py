@@ -45,7 +45,7 @@ class Calls(Evaluator):
         function = self.evaluate(frame, syntax.function)
         is_root = frame.root is syntax
         if not isinstance(function, (Builtin, Defined, Instance)):
-            hint = "A product needs its `*`." if isinstance(function, (Computed, int, float)) else None
+            hint = "A product needs its `*`." if isinstance(function, (Computed, int, float)) and frame.override is None else None
             raise self.fault(frame, "E0303", f"{describe(function)} is not a function", syntax.function.span, hint=hint)
         values = self.evaluate_all(frame, [argument.value for argument in syntax.arguments])
         if isinstance(function, Builtin) and function.variadic:

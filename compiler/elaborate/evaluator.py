@@ -292,7 +292,7 @@ class Evaluator:
         value = self.evaluate(frame, syntax)
         if isinstance(value, Computed):
             raise self.fault(frame, "E0405", "this condition depends on data, so both branches would be needed", syntax.span,
-                             self.sides(frame, (syntax, value)), self.differs(frame, syntax) or "Choose element by element with `where(condition, a, b)`.")  # fmt: skip
+                             self.sides(frame, (syntax, value)), self.differs(frame, syntax) or self.elsewise(frame))  # fmt: skip
         if not isinstance(value, bool):
             raise self.fault(frame, "E0401", f"a condition is needed here, not {describe(value)}", syntax.span)
         return value
@@ -329,15 +329,18 @@ class Evaluator:
         value = self.evaluate(frame, item)
         if isinstance(value, Computed) and value.rank == 0 and value.dtype is not DType.I32:
             return self.whole(frame, item, "an index is a whole number known when compiling, or an int tensor")
-        return value if isinstance(value, Computed) else self.whole(frame, item, "an index is a whole number known when compiling, or an int tensor")
+        if isinstance(value, Computed):
+            return value
+        hint = "`expand_dims(x, 1)` is x with a new axis 1." if value is None else None
+        return self.whole(frame, item, "an index is a whole number known when compiling, or an int tensor", hint)
 
-    def whole(self, frame: Frame, syntax: ast.Expression, rule: str) -> int:
+    def whole(self, frame: Frame, syntax: ast.Expression, rule: str, hint: str | None = None) -> int:
         """A whole number known when compiling."""
         value = self.evaluate(frame, syntax)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if type(value) is not int:
-            raise self.fault(frame, "E0404", f"{rule}, not {describe(value)}", syntax.span)
+            raise self.fault(frame, "E0404", f"{rule}, not {describe(value)}", syntax.span, hint=hint or self.differs(frame, syntax))
         return value
 
     def list_index(self, frame: Frame, syntax: ast.Index, value: tuple[Any, ...], items: list[Any]) -> Any:
@@ -383,6 +386,10 @@ class Evaluator:
 
     def call(self, frame: Frame, syntax: ast.Call) -> Any:
         raise AssertionError("calls belong to `calls`")
+
+    def elsewise(self, frame: Frame) -> str | None:
+        """What to write in the place of a condition that depends on data, in the user's own text."""
+        return None if frame.override is not None else "Choose element by element with `where(condition, a, b)`."
 
     def differs(self, frame: Frame, syntax: ast.Syntax) -> str | None:
         """A hint where something known when compiling would differ from turn to turn of a `repeat`."""

@@ -65,3 +65,17 @@ def test_it_builds(tmp_path):
         assert built.predict(X).shape == (4, 2)
         with pytest.raises(UserError, match="built without `train_step`"):
             built.fit(X)
+
+
+def test_a_model_without_parameters_has_an_empty_vector() -> None:
+    program = tapeless.load("model Sum:\n    input x: [batch, 3]\n    loss mean(x)\n").compile(threads=1)
+    assert program.vector().shape == (0,)
+    program.set_vector([])
+    loss, flat = program.value_and_grad([], [[1.0, 2.0, 3.0]])
+    assert loss == 2 and flat.shape == (0,)
+
+
+def test_parameters_larger_than_any_memory_are_a_message() -> None:
+    program = tapeless.load("model Vast:\n    input x: [batch]\n    param W: [1000000, 1000000] = 0\n    output y = x + W[0, 0]\n").compile(threads=1)
+    with pytest.raises(tapeless.UserError, match=r"there is no memory for the [0-9,]+ bytes of the parameters"):
+        program.predict([1.0])

@@ -12,6 +12,7 @@ from tapeless.compiler.diagnostics import Label
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import AllBut, Builtin, Computed, Fault, describe
+from tapeless.compiler.suggest import OF_TWO
 from tapeless.ir.graph import Span
 from tapeless.ir.types import Rows
 
@@ -87,7 +88,9 @@ class CallSite:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if type(value) is not int:
-            raise self.fault("E0404", f"`{parameter}` of `{self.name}` must be a whole number known when compiling, not {describe(value)}", parameter)
+            hint = f"The {self.name} of two tensors is `{OF_TWO[self.name]}`." if parameter == "axis" and self.name in OF_TWO else None
+            raise self.fault("E0404", f"`{parameter}` of `{self.name}` must be a whole number known when compiling, not {describe(value)}",
+                             parameter, hint=hint)  # fmt: skip
         return value
 
     def flag(self, parameter: str, value: Any) -> bool:
