@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tapeless.compiler.elaborate.functions.reductions import place
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.functions.shaping import shape_of
 from tapeless.compiler.elaborate.values import Computed
@@ -52,3 +53,13 @@ def normal(call: CallSite, loc: Any = 0, scale: Any = 1, size: Any = None) -> An
 def bernoulli(call: CallSite, p: Any = 0.5, size: Any = None) -> Any:
     """Booleans that are true with probability `p`."""
     return call.emit.binary("<", _uniform(call, _shape(call, size)), call.number("p", p))
+
+
+@builtin("random.categorical")
+def categorical(call: CallSite, logits: Any) -> Any:
+    """Places along the last axis, each with the probability that softmax gives it: of the largest of the scores with noise added
+    (Gumbel 1954)."""
+    emit = call.emit
+    scores = emit.as_real(call.tensor("logits", logits))
+    waits = emit.pointwise("neg", emit.pointwise("log", emit.binary("-", 1, _uniform(call, scores.shape))))
+    return place(call, emit.binary("-", scores, emit.pointwise("log", waits)), -1)

@@ -124,16 +124,16 @@ def logsumexp(call: CallSite, x: Any, axis: Any = -1, keepdims: Any = False) -> 
 @builtin("argmax")
 def argmax(call: CallSite, x: Any, axis: Any = -1) -> Any:
     """The place of the largest element along an axis, the first of equal ones."""
-    return _place(call, call.emit.as_real(call.tensor("x", x)), axis)
+    return place(call, call.emit.as_real(call.tensor("x", x)), axis)
 
 
 @builtin("argmin")
 def argmin(call: CallSite, x: Any, axis: Any = -1) -> Any:
     """The place of the smallest element along an axis, the first of equal ones."""
-    return _place(call, call.emit.pointwise("neg", call.emit.as_real(call.tensor("x", x))), axis)
+    return place(call, call.emit.pointwise("neg", call.emit.as_real(call.tensor("x", x))), axis)
 
 
-def _place(call: CallSite, tensor: Computed, axis: Any) -> Computed:
+def place(call: CallSite, tensor: Computed, axis: Any) -> Computed:
     along = call.axis("axis", axis, tensor)
     size = tensor.shape[along]
     return Computed(call.emit.emit("argmax", tensor.value, axis=along), None if isinstance(size, Rows) else size)
