@@ -64,6 +64,8 @@ def continuation(
     said = np.asarray(beginnings, np.int32)
     if said.ndim != 2 or not said.size:
         raise DataError(f"beginnings are rows of one character or more, not an array of shape {list(said.shape)}")
+    if not temperature >= 0:
+        raise DataError(f"a temperature is 0 or more, not {temperature}")
     generator, places = np.random.default_rng(seed), program.places
     carry, unread = None, said[:, -places:] if places else said
     for _ in range(length):

@@ -80,6 +80,9 @@ def test_alphabets(trained: tuple[Path, Path], tmp_path: Path, capfd: pytest.Cap
         code, out, err = called(capfd, *sample, *arguments)
         assert (code, out) == (2, "") and message in err
 
+    code, _, err = called(capfd, *sample, "--temperature", "nan", "--prompt", "a")
+    assert code == 2 and "a temperature is 0 or more, not nan" in err
+
     program = tapeless.load(path).compile(cache=False)
     program.load(weights)
     assert program.alphabet == CYCLE
