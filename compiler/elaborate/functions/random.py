@@ -62,4 +62,6 @@ def categorical(call: CallSite, logits: Any) -> Any:
     emit = call.emit
     scores = emit.as_real(call.tensor("logits", logits))
     waits = emit.pointwise("neg", emit.pointwise("log", emit.binary("-", 1, _uniform(call, scores.shape))))
-    return place(call, emit.binary("-", scores, emit.pointwise("log", waits)), -1)
+    # A draw of 0 would wait no time at all, and win whatever its score.
+    waits = emit.pointwise("maximum", waits, 2.0**-25)
+    return place(call, emit.pointwise("sub", scores, emit.pointwise("log", waits)), -1)
