@@ -10,26 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tapeless.codegen.builder import Builder, index_constant
-from tapeless.codegen.loops import Constant, Function, Operand, vector
+from tapeless.codegen.loops import Constant, Operand, vector
 from tapeless.codegen.matmul import Product, Tile
 from tapeless.codegen.transposition import exchange
-from tapeless.codegen.turned import Turned
-from tapeless.ir.graph import Node
-from tapeless.ir.target import Target
 
-__all__ = ["lower_matmul"]
-
-
-def lower_matmul(node: Node, target: Target, capacity: int) -> Function:
-    """A kernel of the matmul family."""
-    (product,) = (inner for inner in node.regions[0].nodes if inner.op == "matmul")
-    if product.attrs["transpose_b"]:
-        return Turned(node, target, capacity).function()
-    rows, columns = product.result.type.shape[-2:]
-    if columns != 1 or rows == 1 or target.lanes(product.result.type.dtype.bytes) == 1:
-        return Product(node, target, capacity).function()
-    kind = TransposedColumn if product.attrs["transpose_a"] else Column
-    return kind(node, target, capacity).function()
+__all__ = ["Column", "TransposedColumn"]
 
 
 class TransposedColumn(Product):

@@ -43,9 +43,9 @@ def packed_operands(graph: Graph, again: bool = False) -> Graph:
     """Puts operands in memory as products and indexing want them.
 
     The right operand of a product that would be read column by column is transposed ahead of it, unless the product is
-    better made the other way round (see `_turned`); what costs nothing to
-    compute, and so has no place in memory, is copied for those that read it at places of their own; so are weights
-    whose rows would crowd a product's cache (see `leading`).
+    better made the other way round (see `_turned`); what costs nothing to compute, and so has no place in memory, is
+    copied for those that read it at places of their own; so are weights whose rows would crowd a product's cache (see
+    `leading`).
     """
     builder = Builder(graph.name)
     seen = inputs_of(builder, graph)

@@ -6,6 +6,7 @@ operations do with views that treat them in ways of their own is told by `compil
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,7 @@ from tapeless.ir.types import Dim, DType, Tensor
 Leave = Callable[[Value], None]
 
 
-class Stepper:
+class Stepper(ABC):
     """Emits one graph, or the body of a loop, for one place."""
 
     def __init__(self, causality: Causality, builder: Builder, position: Value) -> None:
@@ -31,17 +32,17 @@ class Stepper:
 
     # -- what the graph around a body provides
 
+    @abstractmethod
     def leaf(self, value: Value, view: Axes) -> Value:
         """An input of the graph."""
-        raise NotImplementedError
 
+    @abstractmethod
     def carry(self, name: str, type: Tensor) -> tuple[Value, Leave]:
         """A new carry: what the place before has left, and the function that says what this one leaves."""
-        raise NotImplementedError
 
+    @abstractmethod
     def limited(self) -> None:
         """Notes that places beyond the length of the sequence have no meaning."""
-        raise NotImplementedError
 
     # -- values
 
@@ -248,8 +249,7 @@ class Turn(Stepper):
         outside = dict(zip((port.value for port in self.body.inputs), self.node.operands, strict=True))[value]
         indices = {part.mark for part in marks(view).values()}
         if indices <= {self.position}:
-            around = tuple(tuple(Part(part.size, self.outer.position if part.mark else None) for part in axis) for axis in view)
-            return self.capture(self.outer.at(outside, around))
+            return self.capture(self.outer.at(outside, self.outer.marked(view)))
         return self.chosen(self.leaf(value, here), here, view)
 
     def limited(self) -> None:
@@ -268,11 +268,11 @@ class Turn(Stepper):
         made = [self.at(port.value, view) for port, view in zip(self.body.outputs, views, strict=True)]
         for k, value in enumerate([*made, *(after for _, _, after in self.caches_here)]):
             self.builder.output(f"r{k}", value, "result")
-        starts = [outer.at(value, self.outside(view)) for value, view in zip(self.node.operands, carried, strict=False)]
+        starts = [outer.at(value, outer.marked(view)) for value, view in zip(self.node.operands, carried, strict=False)]
         walked = self.node.operands[self.first : self.second]
         turns = plain((length,))
         inner = [self.here(port.value) for port in self.body.inputs[self.first : self.second]]
-        sequences = [outer.at(value, (*turns, *self.outside(view))) for value, view in zip(walked, inner, strict=True)]
+        sequences = [outer.at(value, (*turns, *outer.marked(view))) for value, view in zip(walked, inner, strict=True)]
         carries = [outer.carry(name, before.type.with_shape((length, *before.type.shape))) for name, before, _ in self.caches_here]
         ports = {port.value: port for port in self.builder.graph().inputs}
         order = [*self.inputs.values(), *(before for _, before, _ in self.caches_here), *self.captured.values()]
@@ -284,6 +284,3 @@ class Turn(Stepper):
         for (_, leave), value in zip(carries, results[len(self.node.results) :], strict=True):
             leave(value)
         return results[: len(self.node.results)]
-
-    def outside(self, view: Axes) -> Axes:
-        return tuple(tuple(Part(part.size, self.outer.position) if part.mark is not None else part for part in axis) for axis in view)

@@ -129,9 +129,9 @@ def test_parts_cover_everything():
 @pytest.mark.parametrize("shape", ((64, 256, 64), (64, 512, 784), (784, 512, 64), (60, 96, 70), (84, 64, 10)))
 def test_no_spills(shape):
     m, n, k = shape
-    for transpose_a in (False, True):
-        for dtype in (DType.F32, DType.F64):
-            function = lower_kernel(product(m, n, k, dtype=dtype, transpose_a=transpose_a, epilogue=relu), HOST, 1)
+    for dtype in (DType.F32, DType.F64):
+        for a, b in ((False, False), (True, False), (False, True)):
+            function = lower_kernel(product(m, n, k, dtype=dtype, transpose_a=a, transpose_b=b, epilogue=relu), HOST, 1)
             text = native.assembly(llvm.module_text([llvm.function_text(function, HOST)], HOST), HOST)
             spills = re.findall(r"zmm\d+, -?\d*\(%rsp\)|-?\d*\(%rsp\), %zmm\d+", text)
             assert not spills

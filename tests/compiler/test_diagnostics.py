@@ -1,8 +1,6 @@
-"""Wrong programs and what is said about them: each file holds a program, a line of `=`, and the expected text.
+"""Wrong programs and what is said about them (see `golden`); the mended ones must compile.
 
-Most have a third part after another such line: the program with the hints followed, which must compile.
-
-`python tests/compiler/test_diagnostics.py --update` writes what is said now; read the difference before committing it.
+`python -m tests.compiler.test_diagnostics --update` writes what is said now; read the difference before committing it.
 """
 
 from __future__ import annotations
@@ -16,19 +14,10 @@ from tapeless.compiler.codes import TITLES
 from tapeless.compiler.diagnostics import ProgramErrors
 from tapeless.compiler.model import load
 
-FOLDER = Path(__file__).parent / "diagnostics"
-CASES = sorted(FOLDER.glob("*.txt"))
-BAR = "=" * 80
+from .golden import cases, parts, update
 
-
-def split(text: str) -> tuple[str, str, str]:
-    """Program, expectation, and the mended program or nothing."""
-    program, _, rest = text.partition(BAR + "\n")
-    expected, _, mended = rest.partition(BAR + "\n")
-    return program, expected, mended
-
-
-MENDED = [path for path in CASES if split(path.read_text(encoding="utf-8"))[2]]
+CASES = cases("diagnostics")
+MENDED = [path for path in CASES if parts(path)[2]]
 
 
 def said(program: str) -> str:
@@ -42,14 +31,14 @@ def said(program: str) -> str:
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_message(path: Path) -> None:
-    program, expected, _ = split(path.read_text(encoding="utf-8"))
+    program, expected, _ = parts(path)
     assert said(program) == expected
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_place_and_width(path: Path) -> None:
     """Every diagnostic has a place inside the program, a known code, and lines that fit a terminal."""
-    program, _, _ = split(path.read_text(encoding="utf-8"))
+    program, _, _ = parts(path)
     with pytest.raises(ProgramErrors) as caught:
         load(program, "model.tl")
     for diagnostic in caught.value.diagnostics:
@@ -62,7 +51,7 @@ def test_place_and_width(path: Path) -> None:
 @pytest.mark.parametrize("path", MENDED, ids=lambda path: path.stem)
 def test_mended(path: Path) -> None:
     """What the message suggests, done to the program, leaves no fault."""
-    _, _, mended = split(path.read_text(encoding="utf-8"))
+    _, _, mended = parts(path)
     load(mended, "model.tl")
 
 
@@ -71,6 +60,4 @@ def test_there_are_enough() -> None:
 
 
 if __name__ == "__main__" and "--update" in sys.argv:
-    for path in CASES:
-        program, _, mended = split(path.read_text(encoding="utf-8"))
-        path.write_text(program + BAR + "\n" + said(program) + (BAR + "\n" + mended if mended else ""), encoding="utf-8")
+    update(CASES, said)

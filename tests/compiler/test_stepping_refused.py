@@ -1,6 +1,6 @@
-"""Models that cannot go place by place and what is said about them: files as those of `test_diagnostics`.
+"""Models that cannot go place by place and what is said about them (see `golden`); the mended ones can.
 
-`python tests/compiler/test_stepping_refused.py --update` writes what is said now; read the difference before committing it.
+`python -m tests.compiler.test_stepping_refused --update` writes what is said now; read the difference before committing it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,9 @@ from tapeless.compiler.causality import LooksAhead
 from tapeless.compiler.diagnostics import ProgramErrors
 from tapeless.compiler.model import load
 
-FOLDER = Path(__file__).parent / "stepping"
-CASES = sorted(FOLDER.glob("*.txt"))
-BAR = "=" * 80
+from .golden import cases, parts, update
 
-
-def split(text: str) -> tuple[str, str, str]:
-    """Program, expectation, and the mended program or nothing."""
-    program, _, rest = text.partition(BAR + "\n")
-    expected, _, mended = rest.partition(BAR + "\n")
-    return program, expected, mended
+CASES = cases("stepping")
 
 
 def said(program: str) -> str:
@@ -40,7 +33,7 @@ def said(program: str) -> str:
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_message(path: Path) -> None:
-    program, expected, mended = split(path.read_text(encoding="utf-8"))
+    program, expected, mended = parts(path)
     assert said(program) == expected
     if mended:
         assert said(mended) == "nothing\n"
@@ -48,11 +41,9 @@ def test_message(path: Path) -> None:
 
 def test_a_graph_of_training_still_names_what_it_lacks() -> None:
     """The other entries of such a model are as they were."""
-    model = load(split((FOLDER / "bidirectional.txt").read_text(encoding="utf-8"))[0], "model.tl")
+    model = load(parts(next(path for path in CASES if path.stem == "bidirectional"))[0], "model.tl")
     assert entries.predict(model).outputs
 
 
 if __name__ == "__main__" and "--update" in sys.argv:
-    for path in CASES:
-        program, _, mended = split(path.read_text(encoding="utf-8"))
-        path.write_text(program + BAR + "\n" + said(program) + (BAR + "\n" + mended if mended else ""), encoding="utf-8")
+    update(CASES, said)

@@ -77,6 +77,7 @@ def check_passes(graph: Graph, inputs: Mapping[str, Any], rows: int, tolerance: 
         verify(graph)
         assert text.read(text.write(graph)) == graph
         after = run(graph, inputs, rows=rows)
+        assert after.keys() == before.keys()
         for key, value in before.items():
             np.testing.assert_allclose(after[key], value, **tolerance, err_msg=f"{step.name}: {key}")
     return before

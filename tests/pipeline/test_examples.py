@@ -11,7 +11,6 @@ import pytest
 import tapeless
 from tapeless.compiler import entries
 from tapeless.compiler.model import Model, load
-from tapeless.compiler.passes import PASSES
 from tapeless.ir import text
 from tapeless.ir.graph import Graph
 from tapeless.ir.interpreter import run
@@ -19,6 +18,7 @@ from tapeless.ir.types import DType
 from tapeless.ir.verifier import verify
 
 from ..compiler.examples import EXAMPLES, name_of, sizes_of
+from .harness import check_passes
 
 ROWS = 11
 
@@ -69,17 +69,8 @@ CASES = [
 @pytest.mark.parametrize(("path", "entry"), CASES)
 def test_passes_keep_values_and_text_round_trips(path: Path, entry: str) -> None:
     graph = entries.ENTRIES[entry](model_of(path))
-    inputs = inputs_of(path, graph)
     verify(graph)
-    reference = run(graph, inputs, rows=ROWS)
-    for step in PASSES:
-        graph = step.apply(graph)
-        verify(graph)
-        assert text.read(text.write(graph)) == graph
-        after = run(graph, inputs, rows=ROWS)
-        assert after.keys() == reference.keys()
-        for key, value in reference.items():
-            np.testing.assert_allclose(after[key], value, rtol=1e-9, atol=1e-12, err_msg=f"{step.name}: {key}")
+    check_passes(graph, inputs_of(path, graph), ROWS, {"rtol": 1e-9, "atol": 1e-12})
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
