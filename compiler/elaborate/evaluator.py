@@ -394,7 +394,7 @@ class Evaluator:
     def differs(self, frame: Frame, syntax: ast.Syntax) -> str | None:
         """A hint where something known when compiling would differ from turn to turn of a `repeat`."""
         bindings = [frame.names.get(part.name) for part in ast.walk(syntax) if isinstance(part, ast.Name)]
-        if any(binding is not None and binding.kind == "turn" for binding in bindings):
+        if any(binding is not None and binding.kind == "turn" and isinstance(binding.value, Computed) for binding in bindings):
             return "The turns of `repeat` are one piece of code. Turns that differ are written with `for`."
         return None
 
