@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tapeless.model import Model
     from tapeless.runtime.program import Group, Program
 
+_IMPORTS = "tapeless.imports"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -22,7 +23,21 @@ def model_arguments(function: Command) -> Command:
     """MODEL.tl and its sizes: `tapeless train digits.tl hidden=256`."""
     function = click.argument("sizes", nargs=-1, metavar="[SIZE=NUMBER]...")(function)
     function = click.argument("file", metavar="MODEL.tl", type=click.Path(path_type=Path))(function)
+    # Not handed to each command: only `load_model` asks for it.
+    function = click.option(
+        "--imports",
+        type=click.Choice(["anywhere", "beside"]),
+        default="anywhere",
+        show_default=True,
+        expose_value=False,
+        callback=_remembered,
+        help="Whence the text may import: for texts of strangers, only from their own folder.",
+    )(function)
     return click.option("--model", metavar="NAME", help="Which model, where the file has several.")(function)
+
+
+def _remembered(context: click.Context, option: click.Parameter, value: str) -> None:
+    context.meta[_IMPORTS] = value
 
 
 def compilation_options(function: Command) -> Command:
@@ -70,10 +85,10 @@ def load_model(file: Path, sizes: tuple[str, ...], model: str | None, freeze: tu
             equals = ""
         if not equals or not name.isidentifier():
             raise UserError(f"{size!r} is not a size; sizes are given as NAME=NUMBER, for example hidden=256")
-    for name in ("model", "freeze"):
+    for name in ("model", "freeze", "imports"):
         if name in numbers:
             raise UserError(f"`{name}` is not a size")
-    return load(file, model=model, freeze=freeze, **numbers)
+    return load(file, model=model, freeze=freeze, imports=click.get_current_context().meta[_IMPORTS], **numbers)
 
 
 def compile_model(

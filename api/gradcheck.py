@@ -70,7 +70,7 @@ def _functions(model: Model) -> Iterator[Comparison]:
         return
     rng = np.random.default_rng(0)
     data = {_input(one, p): rng.uniform(-SPREAD, SPREAD, POINTS) for one in stated for p in one.parameters}
-    program = Model(model.text + _probe(stated), model.file, _PROBE, {}).compile(dtype="float64", batch=POINTS)
+    program = Model(model.text + _probe(stated), model.file, _PROBE, {}, (), model.imports).compile(dtype="float64", batch=POINTS)
     here = _by_name(program, data)
     for one in stated:
         for parameter in one.parameters:

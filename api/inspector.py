@@ -135,12 +135,11 @@ class Inspection:
 
 
 class _Sources:
-    """Lines of the model's file and of the standard library, by file and number."""
+    """Lines of the model's files and of the standard library, by file and number."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        source = pipeline.model.source
-        self.main = source.file
-        self._lines = {source.file: source.text.splitlines()}
+        self.main = pipeline.model.source.file
+        self._lines: dict[str, tuple[str, ...]] = {source.file: source.lines for source in pipeline.model.sources}
         self.derived: dict[tuple[str, int], str] = {}  # remarks on derivatives, by file and line
 
     def heading(self, span: Span) -> str:
@@ -151,11 +150,10 @@ class _Sources:
         remark = self.derived.get((span.file, span.line))
         return f"# {place} | {text}" + (f"  -- derivative{remark}" if remark else "")
 
-    def _of(self, file: str) -> list[str]:
+    def _of(self, file: str) -> tuple[str, ...]:
         if file not in self._lines:
-            standard = stage_folders()["tapeless.compiler"] / "std" / Path(file).name
-            path = Path(file) if Path(file).is_file() else standard
-            self._lines[file] = path.read_text("utf-8").splitlines() if path.is_file() else []
+            path = stage_folders()["tapeless.compiler"] / "std" / Path(file).name
+            self._lines[file] = tuple(path.read_text("utf-8").splitlines()) if path.is_file() else ()
         return self._lines[file]
 
 

@@ -6,7 +6,6 @@ Nothing here imports the compiler until it is needed: a program that has been co
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from os import PathLike
@@ -19,27 +18,36 @@ from tapeless.runtime.image import Image, pack
 from tapeless.runtime.program import GROUPS, Group, Program
 
 if TYPE_CHECKING:
+    from tapeless.compiler.files import Files, Reach
     from tapeless.inspector import Inspection
     from tapeless.pipeline import Pipeline
 
+MOST_BYTES = 1_000_000  # of a text
 DTYPES = {"float32": "f32", "float64": "f64"}
-_IMPORT = re.compile(r'^[ \t]*import[ \t]+"([^"\n]+)"', re.MULTILINE)
 
 
 def load(
-    source: str | PathLike[str], *, model: str | None = None, freeze: str | Sequence[str] = (), **sizes: int | float
+    source: str | PathLike[str],
+    *,
+    model: str | None = None,
+    freeze: str | Sequence[str] = (),
+    imports: Reach = "anywhere",
+    **sizes: int | float,
 ) -> Model:
     """A model from a file, or from the text itself if `source` has more than one line.
 
     `sizes` override the model's own arguments and free dimensions; `model` chooses among several in one file. `freeze`:
-    patterns of the names of parameters that training leaves alone, such as `"encoder.*"`, besides those the text says.
+    patterns of the names of parameters that training leaves alone, such as `"encoder.*"`, besides those the text says. `imports="beside"` keeps
+    what the text imports to its own folder (for a text without a file: the current one), for texts of strangers.
     """
+    if imports not in ("anywhere", "beside"):
+        raise UserError(f'texts are imported from "anywhere" or from "beside" the model, not from {imports!r}')
     patterns = (freeze,) if isinstance(freeze, str) else tuple(freeze)
     if isinstance(source, str) and "\n" in source:
-        return Model(source, "<text>", model, sizes, patterns)
+        return Model(source, "<text>", model, sizes, patterns, imports)
     path = Path(source)
     try:
-        return Model(path.read_bytes().decode("utf-8"), str(path), model, sizes, patterns)
+        return Model(_text(path), str(path), model, sizes, patterns, imports)
     except FileNotFoundError:
         near = [str(other) for other in sorted(path.parent.glob("*.tl"))[:5]] if path.parent.is_dir() else []
         raise UserError(f"there is no file {path}" + (f"; there is {', '.join(near)}" if near else "")) from None
@@ -49,17 +57,29 @@ def load(
         raise UserError(f"{path} can't be read: {error.strerror}") from None
 
 
+def _text(path: Path) -> str:
+    """The text of a model's own file, which may be a pipe."""
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{path} is no model: a text has at most {MOST_BYTES:,} bytes")
+    return content.decode("utf-8")
+
+
 class Model:
     """One model of one file."""
 
     def __init__(
-        self, text: str, file: str, model: str | None, sizes: Mapping[str, int | float], freeze: Sequence[str] = ()
-    ) -> None:
+        self, text: str, file: str, model: str | None, sizes: Mapping[str, int | float], freeze: Sequence[str] = (),
+        imports: Reach = "anywhere", files: Files | None = None,
+    ) -> None:  # fmt: skip
         self.text = text
         self.file = file
         self.name = model
         self.sizes = dict(sizes)
         self.freeze = tuple(freeze)
+        self.imports = imports
+        self._files = files
         self._pipelines: dict[str, Pipeline] = {}
 
     def compile(
@@ -88,7 +108,7 @@ class Model:
             return self
         shapes = {name: tuple(getattr(array, "shape", ())) for name, array in data.items()}
         found = dimensions.sizes(declared.free() - self.sizes.keys(), declared.data, shapes)
-        return Model(self.text, self.file, self.name, {**self.sizes, **found}, self.freeze)
+        return Model(self.text, self.file, self.name, {**self.sizes, **found}, self.freeze, self.imports, self.files)
 
     def build(
         self,
@@ -123,38 +143,28 @@ class Model:
             from tapeless.ir.types import DType
             from tapeless.pipeline import Pipeline
 
-            self._pipelines[short] = Pipeline(self.text, self.file, self.name, self.sizes, DType(short), self.freeze)
+            self._pipelines[short] = Pipeline(self.files, self.name, self.sizes, DType(short), self.freeze)
         return self._pipelines[short]
+
+    @property
+    def files(self) -> Files:
+        """The text and those that it imports, read when first asked for: what is compiled is what the cache is asked for."""
+        if self._files is None:
+            from tapeless.compiler.diagnostics import Source
+            from tapeless.compiler.files import files
+
+            self._files = files(Source(self.file, self.text), self.imports)
+        return self._files
 
     @cached_property
     def identity(self) -> dict[str, object]:
-        """What, of this model, decides the bytes of its programs: its text, those it imports, its sizes."""
+        """What, of this model, decides the bytes of its programs: its files, its sizes."""
         return {
-            "text": self.text,
-            "file": self.file,
-            "imports": self._imports(),
+            "files": [(source.file, source.text) for source in self.files.sources],
             "model": self.name,
             "sizes": self.sizes,
             "freeze": self.freeze,
         }
-
-    def _imports(self) -> dict[str, str]:
-        """The texts of all files imported, directly or not, by path. A file that can't be read counts as empty: the
-        compiler will say so."""
-        texts: dict[str, str] = {}
-        pending = [(Path(self.file).parent, self.text)]
-        while pending:
-            folder, text = pending.pop()
-            for name in _IMPORT.findall(text):
-                path = folder / name
-                if str(path) in texts:
-                    continue
-                try:
-                    texts[str(path)] = path.read_text("utf-8")
-                except (OSError, UnicodeDecodeError):
-                    texts[str(path)] = ""
-                pending.append((path.parent, texts[str(path)]))
-        return texts
 
     def __repr__(self) -> str:
         return f"<model {self.name or 'of'} {self.file}>"

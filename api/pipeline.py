@@ -13,8 +13,9 @@ from tapeless.codegen.image import Image, compile_image
 from tapeless.compiler import entries, fusion, parser, passes, unparse
 from tapeless.compiler import model as front
 from tapeless.compiler.causality import LooksAhead
-from tapeless.compiler.diagnostics import ProgramErrors, Source, render_all
+from tapeless.compiler.diagnostics import ProgramErrors, render_all
 from tapeless.compiler.differentiate import DifferentiationError, diagnostic
+from tapeless.compiler.files import Files
 from tapeless.compiler.model import Model
 from tapeless.ir.graph import Graph
 from tapeless.ir.target import TARGETS, Target, named
@@ -33,9 +34,9 @@ class SourceError(UserError):
 class Pipeline:
     """One model in one precision on its way through the stages."""
 
-    def __init__(self, text: str, file: str, model: str | None, sizes: Mapping[str, int | float], dtype: DType,
+    def __init__(self, files: Files, model: str | None, sizes: Mapping[str, int | float], dtype: DType,
                  freeze: Sequence[str] = ()) -> None:  # fmt: skip
-        self._text, self._file, self._name = text, file, model
+        self._files, self._name = files, model
         self._sizes, self._dtype, self._freeze = dict(sizes), dtype, tuple(freeze)
         self._entries: dict[str, Graph] = {}
         self._simplified: dict[str, Graph] = {}
@@ -44,11 +45,11 @@ class Pipeline:
 
     def fresh(self) -> Pipeline:
         """The same model with no stage made yet."""
-        return Pipeline(self._text, self._file, self._name, self._sizes, self._dtype, self._freeze)
+        return Pipeline(self._files, self._name, self._sizes, self._dtype, self._freeze)
 
     def syntax(self) -> str:
         """The syntax tree as text. Raises SourceError."""
-        source = Source(self._file, self._text)
+        source = self._files.sources[0]
         tree, faults = parser.parse(source)
         if faults:
             errors = ProgramErrors(faults, {source.file: source})
@@ -59,7 +60,7 @@ class Pipeline:
     def model(self) -> front.Model:
         """The checked model. Raises SourceError."""
         try:
-            return front.load(self._text, self._file, sizes=self._sizes, dtype=self._dtype, model=self._name, freeze=self._freeze)
+            return front.elaborated(self._files, self._sizes, self._dtype, self._name, self._freeze)
         except ProgramErrors as errors:
             raise SourceError(str(errors), errors) from errors
 

@@ -12,6 +12,7 @@ from tapeless.compiler.elaborate.program import Program
 from tapeless.compiler.elaborate.resolve import resolve
 from tapeless.compiler.elaborate.training import Plan, Training
 from tapeless.compiler.elaborate.values import TooLarge
+from tapeless.compiler.files import Files, Reach, files
 from tapeless.compiler.suggest import nearest
 from tapeless.ir.graph import Graph, Span
 from tapeless.ir.types import DType, Tensor
@@ -71,29 +72,35 @@ class Model:
 
 
 def load(text: str, file: str = "model.tl", *, sizes: Mapping[str, int | float] | None = None, dtype: DType = DType.F32,
-         model: str | None = None, freeze: Sequence[str] = ()) -> Model:  # fmt: skip
-    """Read a program and elaborate one of its models (`model`, or the only one).
+         model: str | None = None, freeze: Sequence[str] = (), reach: Reach = "anywhere") -> Model:  # fmt: skip
+    """Read a program, what it imports from within `reach`, and elaborate one of its models (`model`, or the only one).
 
     `sizes` override the model's own arguments and give free dimensions their size; `freeze` are patterns of the names of parameters
     that training leaves alone, besides those that the text says. Raises ProgramErrors with every fault found.
     """
-    sources: dict[str, Source] = {}
+    return elaborated(files(Source(file, text), reach), sizes or {}, dtype, model, freeze)
+
+
+def elaborated(files: Files, sizes: Mapping[str, int | float], dtype: DType, model: str | None, freeze: Sequence[str]) -> Model:
+    """As `load`, of files that have been read."""
+    sources = {source.file: source for source in files.sources}
     found: list[Diagnostic] = []
-    source = Source(file, text)
     try:
-        return _load(source, dict(sizes or {}), dtype, model, freeze, sources, found)
+        return _elaborated(files, dict(sizes), dtype, model, freeze, sources, found)
     except TooLarge as fault:
         found.append(Diagnostic("E0106", str(fault), fault.span))
         raise ProgramErrors(found, sources) from None
     except RecursionError:
         message = "this program nests expressions, blocks and calls too deeply"
-        found.append(Diagnostic("E0106", message, Span(file, 1, 1, 1, 2), hint="Give inner parts names on lines of their own."))
+        head = Span(files.sources[0].file, 1, 1, 1, 2)
+        found.append(Diagnostic("E0106", message, head, hint="Give inner parts names on lines of their own."))
         raise ProgramErrors(found, sources) from None
 
 
-def _load(source: Source, sizes: dict[str, int | float], dtype: DType, model: str | None, freeze: Sequence[str], sources: dict[str, Source],
-          found: list[Diagnostic]) -> Model:  # fmt: skip
-    module = read_module(source, found.append, sources)
+def _elaborated(files: Files, sizes: dict[str, int | float], dtype: DType, model: str | None, freeze: Sequence[str],
+                sources: dict[str, Source], found: list[Diagnostic]) -> Model:  # fmt: skip
+    source = files.sources[0]
+    module = read_module(files, found.append)
     definition = _chosen(module, model, found)
     resolve(module, sizes, found.append)
     if definition is None:
@@ -132,7 +139,7 @@ def _load(source: Source, sizes: dict[str, int | float], dtype: DType, model: st
         init=init,
         update=update,
         settings=_settings(plan),
-        sources=tuple(sources.values()),
+        sources=files.sources,
         warnings=tuple(fault for fault in found if fault.severity == "warning"),
         derived=derived,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label, Source
 from tapeless.compiler.elaborate.values import Defined
+from tapeless.compiler.files import MOST_BYTES, Files
 from tapeless.compiler.parser import parse
 from tapeless.compiler.suggest import nearest
 from tapeless.ir.graph import Span
@@ -21,11 +22,12 @@ _DEFINED = re.compile(r"^(?:fn|layer|optimizer) +([A-Za-z_]\w*)", re.MULTILINE)
 
 @dataclass(eq=False)
 class Module:
-    """One file's declarations and, under their names, what it defines or imports."""
+    """One file's declarations and, under their names, what it defines (`own`) or imports too (`names`)."""
 
     source: Source
     standard: bool = False
     tree: ast.File | None = None
+    own: dict[str, Defined] = field(default_factory=dict)
     names: dict[str, Defined] = field(default_factory=dict)
     models: dict[str, ast.Definition] = field(default_factory=dict)
     trains: list[ast.Train] = field(default_factory=list)
@@ -78,33 +80,27 @@ def standard_text(name: str) -> str | None:
     return "\n".join(lines[start:end]).rstrip() + "\n"
 
 
-def read_module(source: Source, report: Callable[[Diagnostic], None], sources: dict[str, Source]) -> Module:
-    """Parse a file and what it imports; every fault is reported."""
-    return _read(source, report, sources, {})
+def read_module(files: Files, report: Callable[[Diagnostic], None]) -> Module:
+    """The module of a model's own file, each of its files parsed once; every fault is reported."""
+    modules = {source.file: _read(source, report) for source in files.sources}
+    for module in modules.values():
+        _link(module, files, modules, report)
+    return modules[files.sources[0].file]
 
 
-def _read(source: Source, report: Callable[[Diagnostic], None], sources: dict[str, Source], known: dict[str, Module]) -> Module:
-    sources[source.file] = source
+def _read(source: Source, report: Callable[[Diagnostic], None]) -> Module:
+    """One file by itself."""
     tree, faults = parse(source)
     for fault in faults:
         report(fault)
-    module = known[source.file] = Module(source, tree=tree)
+    module = Module(source, tree=tree)
     spans: dict[str, Span] = {}
     for declaration in tree.declarations:
         if isinstance(declaration, ast.Broken):
             module.broken.update(declaration.names)
         elif isinstance(declaration, ast.Train):
             module.trains.append(declaration)
-        elif isinstance(declaration, ast.Import):
-            imported = _imported(declaration, source, report, sources, known)
-            if imported is None:
-                module.incomplete = True
-            else:
-                module.broken |= imported.broken
-                module.incomplete |= imported.incomplete
-                for name, defined in imported.names.items():
-                    module.names.setdefault(name, defined)
-        else:
+        elif isinstance(declaration, ast.Definition):
             name = declaration.name
             if name in spans:
                 first = Label(f"`{name}`", "is here too", spans[name], "first declared")
@@ -114,32 +110,50 @@ def _read(source: Source, report: Callable[[Diagnostic], None], sources: dict[st
             if declaration.kind == "model":
                 module.models[name] = declaration
             else:
-                module.names[name] = Defined(declaration, module)
+                module.own[name] = module.names[name] = Defined(declaration, module)
     return module
 
 
-def _imported(declaration: ast.Import, source: Source, report: Callable[[Diagnostic], None], sources: dict[str, Source],
-              known: dict[str, Module]) -> Module | None:  # fmt: skip
-    if not declaration.path.strip():
-        report(Diagnostic("E0111", "an import names a file", declaration.span, hint='Write `import "other.tl"`.'))
-        return None
-    path = Path(source.file).parent / declaration.path
-    file = str(path)
-    if file in known:
-        return known[file]
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, ValueError) as fault:
-        reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else "it is not a text in UTF-8"
-        near = nearest(path.name, _beside(path)) if isinstance(fault, FileNotFoundError) else None
-        hint = f'Did you mean `import "{Path(declaration.path).with_name(near)}"`?' if near else None
-        report(Diagnostic("E0111", f"`{declaration.path}` cannot be read: {reason}", declaration.span, hint=hint))
-        return None
-    return _read(Source(file, text), report, sources, known)
+def _link(module: Module, files: Files, modules: Mapping[str, Module], report: Callable[[Diagnostic], None]) -> None:
+    """Gives a module the names that its imports define, and theirs in turn: files may import each other."""
+    seen: set[str] = set()
+    pending = [module]
+    while pending:
+        other = pending.pop()
+        if other.source.file in seen:
+            continue
+        seen.add(other.source.file)
+        module.broken |= other.broken
+        for name, defined in other.own.items():
+            module.names.setdefault(name, defined)
+        found = []
+        for declaration in other.tree.declarations if other.tree else ():
+            if isinstance(declaration, ast.Import):
+                source = files.imported(other.source.file, declaration.path)
+                module.incomplete |= source is None
+                if source is not None:
+                    found.append(modules[source.file])
+                elif other is module:
+                    report(_missing(declaration, module.source))
+        pending += reversed(found)
 
 
-def _beside(path: Path) -> Iterator[str]:
+def _missing(declaration: ast.Import, source: Source) -> Diagnostic:
+    """Says the same of a file that is not there and of one that may not be read: a text can't ask what files there are."""
+    path = declaration.path
+    if not path.strip():
+        return Diagnostic("E0111", "an import names a file", declaration.span, hint='Write `import "other.tl"`.')
+    message = f"`{path}` cannot be imported: there is no such file, or none that may be read"
+    near = nearest(path, _beside(source.file)) if Path(path).name == path else None
+    hint = f'Did you mean `import "{near}"`?' if near else (
+        f"Imports are regular files in UTF-8 whose names end in `.tl`, of at most {MOST_BYTES // 1_000_000} MB each; with `--imports beside` they "
+        "lie in the folder of the model.")  # fmt: skip
+    return Diagnostic("E0111", message, declaration.span, hint=hint)
+
+
+def _beside(file: str) -> Iterator[str]:
+    """The texts in the folder of a file."""
     try:
-        yield from sorted(other.name for other in path.parent.glob("*.tl"))
+        yield from sorted(other.name for other in Path(file).parent.glob("*.tl"))
     except OSError:
         return

@@ -73,3 +73,24 @@ def test_an_entry_that_is_no_image_is_compiled_again(tmp_path):
             Cache(tmp_path).put(path.stem, content)
         assert list(model.compile(cache=tmp_path).predict([1, 2])) == [2, 4]
         assert Cache(tmp_path).get(paths[0].stem) != content
+
+
+@pytest.mark.parametrize("line", ['import "lib.tl"', "import 'lib.tl'", "import  'deep.tl' # and on"])
+def test_a_changed_import_is_another_program(tmp_path, line):
+    (tmp_path / "m.tl").write_text(f"{line}\nmodel M:\n    input x: [batch]\n    output y = f(x)\n")
+    (tmp_path / "deep.tl").write_text("import 'lib.tl'")
+    for factor in (2, 3):
+        (tmp_path / "lib.tl").write_text(f"fn f(x) = x * {factor}\n")
+        program = tapeless.load(tmp_path / "m.tl").compile(cache=tmp_path / "cache")
+        assert list(program.predict([1, 2])) == [factor, 2 * factor]
+
+
+def test_what_is_looked_up_is_what_is_compiled(tmp_path):
+    """A file that changes between the two makes no wrong entry."""
+    (tmp_path / "m.tl").write_text("import 'lib.tl'\nmodel M:\n    input x: [batch]\n    output y = f(x)\n")
+    (tmp_path / "lib.tl").write_text("fn f(x) = x * 2\n")
+    model = tapeless.load(tmp_path / "m.tl")
+    assert model.identity
+    (tmp_path / "lib.tl").write_text("fn f(x) = x * 3\n")
+    assert list(model.compile(cache=tmp_path / "cache").predict([1])) == [2]
+    assert list(tapeless.load(tmp_path / "m.tl").compile(cache=tmp_path / "cache").predict([1])) == [3]
