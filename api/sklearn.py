@@ -162,7 +162,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _compiled(self, seed: int) -> Program:
-        model: Model = load(self._source(), model=self.name, freeze=(), **self._sizes)
+        model: Model = load(self._source(), model=self.name, freeze=(), imports="anywhere", **self._sizes)
         return model.compile(batch=self.batch, seed=seed, dtype=self.dtype, threads=self.threads, cache=self.cache)
 
     def _find_data(self, program: Program) -> None:
