@@ -163,6 +163,12 @@ class Builder:
     # Memory
 
     def load(self, buffer: str, kind: str, index: Operand, lanes: int = 1, mask: Operand | None = None) -> Value:
+        """Consecutive elements; lanes that the mask leaves out are 0. Where a vector has one lane, a mask is a branch."""
+        if mask is not None and lanes == 1:
+            there: list[Instruction] = []
+            with self.inside(there):
+                value = self.load(buffer, kind, index)
+            return self.conditional(mask, there, (value,), (), (Constant(0, value.type),))[0]
         result = self.fresh(vector(kind, lanes))
         self.block.append(Load(buffer, index, mask, result))
         return result
@@ -173,6 +179,12 @@ class Builder:
         return result
 
     def store(self, buffer: str, index: Operand, value: Operand, mask: Operand | None = None) -> None:
+        if mask is not None and value.type.lanes == 1:
+            there: list[Instruction] = []
+            with self.inside(there):
+                self.store(buffer, index, value)
+            self.conditional(mask, there)
+            return
         self.block.append(Store(buffer, index, value, mask))
 
     def scatter(self, buffer: str, index: Operand, offsets: Operand, value: Operand,

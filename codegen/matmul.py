@@ -247,7 +247,8 @@ class Product:
         first, last = self.rows_range
         right, left = height * self.width, height * self.width + length * self.width
         self.packed = _Packed(first, right, left if self.packs_left else None)
-        self.packed_elements = length * self.width + (rows * length + self.lanes if self.packs_left else 0)
+        # The last tile's surplus rows are read from what lies behind it.
+        self.packed_elements = length * self.width + (rows * length + self.edge_rows if self.packs_left else 0)
         if self.packs_left:
             self.pack_left(first, last)
         self.columns(start, stop)
@@ -255,21 +256,25 @@ class Product:
 
     def pack_left(self, first: Operand, last: Operand) -> None:
         """The block of A, a few tiles at a time: all that a line holds is taken at once."""
-        b, height = self.builder, self.tile.rows
-        whole = b.first(index_constant(height), self.lanes)
+        b, height, lanes = self.builder, self.tile.rows, self.lanes
         group = b.open_loop(first, last, PACKED_TILES * height)
         with b.inside(group.block):
-            tiles: list[tuple[Operand, Operand, Operand]] = []
+            pieces: list[tuple[Operand, Operand, Operand, Operand | None]] = []
             for tile in range(PACKED_TILES):
                 i = b.arithmetic("add", group.variable, index_constant(tile * height))
                 left = b.arithmetic("min", b.arithmetic("sub", last, i), index_constant(height))
-                tiles.append((b.first(left, self.lanes), b.arithmetic("add", self.a_start, i), self.left_tile(i)))
+                source, into = b.arithmetic("add", self.a_start, i), self.left_tile(i)
+                for row in range(0, height, lanes):     # a tile may have more rows than a vector has elements
+                    here = b.first(b.arithmetic("sub", left, index_constant(row)), lanes)
+                    whole = b.first(index_constant(height - row), lanes) if height - row < lanes else None
+                    shift = index_constant(row)
+                    pieces.append((b.arithmetic("add", source, shift), b.arithmetic("add", into, shift), here, whole))
             steps = b.open_loop(index_constant(0), self.k_extent, 1)
             with b.inside(steps.block):
-                row = b.arithmetic("mul", steps.variable, self.lda_step)
+                row_start = b.arithmetic("mul", steps.variable, self.lda_step)
                 step = b.arithmetic("mul", steps.variable, index_constant(height))
-                for here, source, into in tiles:
-                    value = b.load(self.buffers[self.a].name, self.kind, b.arithmetic("add", row, source), self.lanes, here)
+                for source, into, here, whole in pieces:
+                    value = b.load(self.buffers[self.a].name, self.kind, b.arithmetic("add", row_start, source), lanes, here)
                     b.store("scratch", b.arithmetic("add", step, into), value, whole)
             b.close_loop(steps)
         b.close_loop(group)

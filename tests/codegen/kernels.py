@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,10 +13,22 @@ from tapeless.codegen.loops import Function
 from tapeless.codegen.lower import lower_kernel
 from tapeless.ir.graph import Builder, Graph, Node, Port, Value
 from tapeless.ir.interpreter import run as reference_run
-from tapeless.ir.target import Target, host
+from tapeless.ir.target import TARGETS, Target, host
 from tapeless.ir.types import DType, Tensor
 
 HOST = host()
+SCALAR = replace(TARGETS["x86-64"], name="x86-64-scalar", vector_bytes=0)
+WIDTHS: dict[int, Target] = {
+    target.lanes(4): target
+    for target in (SCALAR, *(TARGETS[name] for name in ("x86-64", "x86-64-v3", "x86-64-v4")))
+    if HOST.triple.startswith("x86_64") and target.vector_bytes <= HOST.vector_bytes
+} or {HOST.lanes(4): HOST}
+"""A target for each count of elements of f32 in a vector, whose code runs here: of 1, 4, 8 and 16 on an x86-64 with AVX-512.
+A vector has half as many elements of f64."""
+
+
+POISON = 0xFF
+"""The byte that memory begins as where nothing may be read that was not written: all bits set are a NaN in both dtypes."""
 
 
 def kernel(family: str, build: Callable[[Builder], None], *, leading: Sequence[int] | None = None, name: str = "k",
@@ -71,13 +84,14 @@ class Compiled:
         self.entry = self.loaded.function(function.name, *types)
 
     def __call__(self, memory: Sequence[np.ndarray], rows: int) -> None:
-        pointers = [array.ctypes.data for array in memory]
+        pointers, scratch, size = [array.ctypes.data for array in memory], None, 0
         for buffer in self.function.buffers[len(memory):]:
-            scratch = np.zeros(buffer.bytes * self.function.parts + 64, np.uint8)
+            size = buffer.bytes * self.function.parts
+            scratch = np.full(size + 64, POISON, np.uint8)
             pointers.append(scratch.ctypes.data)
-            self._scratch = scratch
         for part in range(self.function.parts):
             self.entry(*pointers, rows, part)
+        assert scratch is None or (scratch[size:] == POISON).all(), "a kernel wrote past its scratch"
 
 
 def run_compiled(node: Node, arrays: Mapping[str, np.ndarray], rows: int, *, capacity: int | None = None,
@@ -105,11 +119,11 @@ def expected(node: Node, arrays: Mapping[str, np.ndarray], rows: int) -> dict[st
 
 
 def check(node: Node, rows: int, *, seed: int = 0, capacity: int | None = None, tolerance: float = 0.0,
-          ranges: Mapping[str, tuple[float, float]] | None = None, target: Target = HOST) -> None:
+          ranges: Mapping[str, tuple[float, float]] | None = None, target: Target = HOST, compiled: Compiled | None = None) -> None:
     """Machine code against the reference interpreter, within the element type's rounding."""
     region = node.regions[0]
     arrays = arrays_for(region, rows, seed, ranges)
-    made = run_compiled(node, arrays, rows, capacity=capacity, target=target)
+    made = run_compiled(node, arrays, rows, capacity=capacity, target=target, compiled=compiled)
     for port in region.outputs:
         wanted = expected(node, arrays, rows)[port.key]
         dtype = port.value.type.dtype
@@ -126,5 +140,5 @@ def tensor(*shape: object, dtype: DType = DType.F32) -> Tensor:
     return Tensor(dtype, tuple(shape))  # type: ignore[arg-type]
 
 
-__all__ = ["HOST", "Compiled", "Port", "arrays_for", "check", "expected", "kernel", "node_of", "padded",
+__all__ = ["HOST", "POISON", "WIDTHS", "Compiled", "Port", "arrays_for", "check", "expected", "kernel", "node_of", "padded",
            "run_compiled", "tensor"]
