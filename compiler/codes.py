@@ -62,6 +62,7 @@ TITLES: dict[str, str] = {
     "E0508": "an unknown size or model argument",
     "E0509": "a model without data",
     "E0510": "a parameter without a starting value",
+    "E0511": "a loss that no parameter reaches",
     # Training.
     "E0601": "a setting with an impossible value",
     "E0602": "a pattern that matches no parameter",
@@ -71,7 +72,7 @@ TITLES: dict[str, str] = {
     # Derivatives.
     "E0701": "a derivative of the wrong shape",
     "E0702": "a derivative by what has no name, or of a number",
-    "E0703": "a derivative of an integer or a comparison",
+    "E0703": "a derivative of an integer",
     "E0704": "a function's own derivative that does not fit",
     # Loops.
     "E0801": "a scan over what is no axis",

@@ -33,5 +33,5 @@ def diagnostic(error: DifferentiationError) -> Diagnostic:
         "E0703",
         f"the loss depends on a parameter through this step, which has no derivative: {error.reason}",
         error.node.span,
-        hint="Choose with `where(c, a, b)`, whose derivative is that of the side chosen.",
+        hint="`softmax` is large where `argmax` is, and has a derivative; `stop_gradient` counts as constant.",
     )

@@ -118,7 +118,7 @@ def _elaborated(files: Files, sizes: dict[str, int | float], dtype: DType, model
     trainer.freeze(freeze)
     update = trainer.update()
     if not any(fault.severity == "error" for fault in found):
-        program.warn_idle(training)
+        program.check_influence(training)
     if section is not None and not program.losses and not any(fault.severity == "error" for fault in found):
         assigned = [line.span for line in definition.body if isinstance(line, ast.Assign) and line.targets[0].name == "loss"]
         program.report(Diagnostic("E0503", f"model `{definition.name}` has a train section but no loss", assigned[0] if assigned else definition.head,

@@ -6,10 +6,11 @@ repairs no shapes. It serves whole programs (`compiler.differentiate`) and the b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from tapeless.ir.graph import Builder, Graph, Node, Value
 from tapeless.ir.ops.registry import OPERATIONS, JointDerivative, NoDerivative
+from tapeless.ir.types import DType
 
 
 class DifferentiationError(Exception):
@@ -43,23 +44,50 @@ def sweep(
                 continue
             if not value.type.dtype.is_float:
                 maker = graph.producers.get(value, node)
-                raise DifferentiationError(maker, "an integer or a comparison has no derivative")
+                raise DifferentiationError(maker, "an integer has no derivative")
             known = adjoints.get(value)
             adjoints[value] = gradient if known is None else builder.emit("add", known, gradient)
     builder.span, builder.prefix = None, ""
     for value in wanted:
-        if value not in adjoints:
+        if value not in adjoints and value.type.dtype.is_float:
             adjoints[value] = builder.full(0.0, seen[value])
     return adjoints
 
 
 def moving(graph: Graph, sources: Iterable[Value]) -> set[Value]:
-    """Values that depend on a source, other than through a stopped gradient."""
+    """Values that depend on a source, other than through a stopped gradient or a comparison, whose derivative is zero."""
     found = set(sources)
     for node in graph.nodes:
-        if node.op != "stop_gradient" and any(value in found for value in node.operands):
-            found.update(node.results)
+        found.update(moved(node, found))
     return found
+
+
+def moved(node: Node, moving: Set[Value]) -> Sequence[Value]:
+    """The results of a node that move where some of its operands do. Booleans jump, and have the derivative zero; whether an
+    integer that a loop makes comes from such jumps alone is told by the loop's body."""
+    if node.op == "stop_gradient" or moving.isdisjoint(node.operands):
+        return ()
+    kept = [value for value in node.results if value.type.dtype is not DType.BOOL]
+    if "carries" not in node.attrs or all(value.type.dtype.is_float for value in kept):
+        return kept
+    (body,), carries = node.regions, node.attrs["carries"]
+    taken = [port.value for port, operand in zip(body.inputs, node.operands, strict=True) if operand in moving]
+    inside = moving_in_loop(body, carries, taken)[1]
+    leaving = {result for result, port in zip(node.results, body.outputs, strict=True) if port.value in inside}
+    entering = {result for result, port in zip(node.results, body.inputs[:carries], strict=False) if port.value in taken}
+    return [value for value in kept if value in leaving or value in entering]
+
+
+def moving_in_loop(body: Graph, carries: int, sources: Iterable[Value]) -> tuple[set[Value], set[Value]]:
+    """Of a loop's body, the inputs that move: the sources, and the carries that come to depend on them; and all that moves."""
+    wanted = set(sources)
+    while True:
+        reached = moving(body, wanted)
+        pairs = zip(body.inputs[:carries], body.outputs[:carries], strict=True)
+        fresh = {entering.value for entering, leaving in pairs if leaving.value in reached} - wanted
+        if not fresh:
+            return wanted, reached
+        wanted |= fresh
 
 
 def _produced(

@@ -12,10 +12,10 @@ outside of the loop; what has no such form is carried and added up step by step,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tapeless.ir.adjoints import moving, sweep
+from tapeless.ir.adjoints import moving_in_loop, sweep
 from tapeless.ir.graph import Builder, Graph, Node, Port, Value
 from tapeless.ir.ops.registry import OPERATIONS
 from tapeless.ir.types import product
@@ -62,14 +62,15 @@ def reverse_scan(
     (body,), carries, sequences = node.regions, node.attrs["carries"], node.attrs["sequences"]
     ins, outs = [port.value for port in body.inputs], [port.value for port in body.outputs]
     read = body.ancestors(outs)
-    wanted = _wanted(body, carries, [v for v, matters in zip(ins, active, strict=True) if matters and v in read and v.type.dtype.is_float])
+    wanted, _ = moving_in_loop(body, carries, [v for v, matters in zip(ins, active, strict=True) if matters and v in read])
+    real = {value for value in wanted if value.type.dtype.is_float}
     state = _Reverse(node, Builder("reverse"))
     seeds: dict[Value, Value] = {}
 
     def seed(value: Value, adjoint: Value) -> None:
         seeds[value] = state.region.emit("add", seeds[value], adjoint) if value in seeds else adjoint
 
-    backward = [k for k in range(carries) if ins[k] in wanted]
+    backward = [k for k in range(carries) if ins[k] in real]
     entering = {k: state.region.input(f"d_{outs[k].name}", outs[k].type, "operand") for k in backward}
     for k, value in entering.items():
         seed(outs[k], value)
@@ -82,11 +83,11 @@ def reverse_scan(
     found = sweep(state.region, body, state.seen, seeds, [v for v in ins if v in wanted])
     for k in backward:
         state.carried.append((entering[k], adjoints[k], found[ins[k]]))
-    elements = [k for k in range(carries, carries + sequences) if ins[k] in wanted]
+    elements = [k for k in range(carries, carries + sequences) if ins[k] in real]
     for k in elements:
         state.stack(found[ins[k]])
     made = state.region.graph()
-    totals = {k: _total(state, made, found[ins[k]]) for k in range(carries + sequences, len(ins)) if ins[k] in wanted}
+    totals = {k: _total(state, made, found[ins[k]]) for k in range(carries + sequences, len(ins)) if ins[k] in real}
     outside = _emit(builder, state)
     return [
         outside.last[entering[k]] if k in entering
@@ -95,21 +96,6 @@ def reverse_scan(
         else None
         for k in range(len(ins))
     ]  # fmt: skip
-
-
-def _wanted(body: Graph, carries: int, sources: Iterable[Value]) -> set[Value]:
-    """The inputs of the body whose adjoints are wanted: the sources, and the carries that come to depend on them."""
-    wanted = set(sources)
-    while True:
-        reached = moving(body, wanted)
-        fresh = {
-            entering.value
-            for entering, leaving in zip(body.inputs[:carries], body.outputs[:carries], strict=True)
-            if leaving.value in reached and entering.value.type.dtype.is_float
-        } - wanted
-        if not fresh:
-            return wanted
-        wanted |= fresh
 
 
 def _bring_primals(state: _Reverse, body: Graph) -> None:

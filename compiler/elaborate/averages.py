@@ -57,19 +57,6 @@ def _scaled(emitter: Emitter, value: Computed, scale: Operand) -> Computed:
     return value if scale == 1 else emitter.as_real(emitter.binary("*", value, scale))
 
 
-# Constant in steps, or by declaration: their derivative is zero (almost) everywhere.
-_FLAT = frozenset({"floor", "ceil", "trunc", "round", "sign", "stop_gradient", "argmax", "argsort"})
-
-
-def moving(graph: Graph, loss: Value) -> set[Value]:
-    """The values whose small changes the loss can feel."""
-    found = {loss}
-    for node in reversed(graph.nodes):
-        if node.op not in _FLAT and any(value in found for value in node.results):
-            found.update(value for value in node.operands if value.type.dtype.is_float)
-    return found
-
-
 def _dependent(graph: Graph) -> set[Value]:
     """The values that vary with the batch."""
     dependent = {port.value for port in graph.inputs if port.role == "data"}

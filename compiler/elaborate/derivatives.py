@@ -15,6 +15,7 @@ from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.record import BEFORE
 from tapeless.compiler.passes.rewriter import FREE, Rewriter, computation, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
+from tapeless.ir.adjoints import moved
 from tapeless.ir.graph import Graph, Node, Value
 from tapeless.ir.types import Rows
 
@@ -57,10 +58,19 @@ class Derivatives:
         return self.emitter.reduced.get(x, x)
 
     def between(self, y: Value, x: Value) -> Between:
-        """What lies between x and y. A stopped gradient ends the way."""
+        """What lies between x and y. A stopped gradient ends the way, and so does a comparison."""
+        y, x = self.emitter.own(y), self.root(self.emitter.own(x))
+        moving, nodes = {x}, []
+        for node in self.leading(y, x):
+            if fresh := moved(node, moving):
+                moving.update(fresh)
+                nodes.append(node)
+        return Between(tuple(nodes) if y in moving else (), frozenset(moving))
+
+    def leading(self, y: Value, x: Value) -> list[Node]:
+        """The nodes that y is made by, as far back as x was made, in order."""
         record = self.record
         record.update()
-        y, x = self.emitter.own(y), self.root(self.emitter.own(x))
         first = record.places.get(x, BEFORE)
         found: set[int] = set()
         pending = [y]
@@ -70,13 +80,12 @@ class Derivatives:
             if value != x and place > first and place not in found:
                 found.add(place)
                 pending += record.builder.nodes[place].operands
-        moving, nodes = {x}, []
-        for place in sorted(found):
-            node = record.builder.nodes[place]
-            if node.op != "stop_gradient" and any(value in moving for value in node.operands):
-                moving.update(node.results)
-                nodes.append(node)
-        return Between(tuple(nodes) if y in moving else (), frozenset(moving))
+        return [record.builder.nodes[place] for place in sorted(found)]
+
+    def jumps(self, y: Value, x: Value) -> bool:
+        """Whether y, which does not move with x, depends on it by comparisons."""
+        y, x = self.emitter.own(y), self.root(self.emitter.own(x))
+        return any(x in node.operands for node in self.leading(y, x) if node.op != "stop_gradient")
 
     def leads_around(self, y: Value, x: Value) -> bool:
         """In a loop's body, whether y depends on x also by what is computed outside of the body."""

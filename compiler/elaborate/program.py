@@ -6,9 +6,10 @@ from typing import Any
 
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label
-from tapeless.compiler.elaborate.averages import decomposed, is_average, meeting, moving
+from tapeless.compiler.elaborate.averages import decomposed, is_average, meeting
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.evaluator import CONSTANTS
+from tapeless.compiler.elaborate.influence import felt
 from tapeless.compiler.elaborate.modules import Module
 from tapeless.compiler.elaborate.parameters import COUNTERS, Stored
 from tapeless.compiler.elaborate.scope import Frame
@@ -103,19 +104,26 @@ class Program(Statements):
             for slot, (value, span) in self.stores.items():
                 emitter.output(slot, value, "state", span)
 
-    def warn_idle(self, graph: Graph) -> None:
-        """Parameters that the optimizer is to change, and that the loss cannot feel."""
+    def check_influence(self, graph: Graph) -> None:
+        """Parameters that the optimizer is to change, and that the loss cannot feel; a fault where it can feel none at all."""
         losses = [port.value for port in graph.outputs if port.role == "loss" and port.label == "loss"]
         if not losses:
             return
-        felt, used = moving(graph, losses[0]), graph.ancestors(losses)
-        for port in graph.inputs:
-            stored = self.slots.get(port.label)
-            if port.role != "param" or port.value in felt or stored is None or stored.frozen:
-                continue
-            why = "every path from it to the loss has derivative zero" if port.value in used else "the loss does not depend on it"
+        reached, used = felt(graph, losses), graph.ancestors(losses)
+        trained = [port for port in graph.inputs if port.role == "param" and port.label in self.slots and not self.slots[port.label].frozen]
+        idle = [port for port in trained if port.value not in reached]
+        why = {port.label: "every path from it to the loss has derivative zero" if port.value in used else "the loss does not depend on it"
+               for port in idle}  # fmt: skip
+        frozen = any(stored.role == "param" and stored.frozen for stored in self.slots.values())
+        if idle and len(idle) == len(trained) and not frozen:
+            shown = [Label(f"`{port.label}`", why[port.label], self.slots[port.label].span) for port in idle[:4]]
+            others = [Label("", f"and {len(idle) - 4} more parameters")] if len(idle) > 4 else []
+            self.report(Diagnostic("E0511", "no parameter reaches the loss, so training would change nothing", self.losses[0].span, (*shown, *others),
+                                   "Compute the loss from what they make, by a way that has a derivative."))
+            return
+        for port in idle:
             hint = "Say `frozen param`, or `freeze` it, if that is meant."
-            self.report(Diagnostic("W0102", f"`{port.label}` never changes: {why}", stored.span, hint=hint))
+            self.report(Diagnostic("W0102", f"`{port.label}` never changes: {why[port.label]}", self.slots[port.label].span, hint=hint))
 
     def totals(self, emitter: Emitter, name: str, value: Value, span: Span) -> None:
         """Output ports for what a loss or metric is made of, if quotients of sums over all batches are among it."""

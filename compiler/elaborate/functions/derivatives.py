@@ -14,7 +14,7 @@ from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.functions.shaping import reshaped, unit
 from tapeless.compiler.elaborate.values import Computed, describe
 from tapeless.ir.graph import Value
-from tapeless.ir.types import Dim, Rows
+from tapeless.ir.types import Dim, DType, Rows
 
 if TYPE_CHECKING:
     from tapeless.compiler.elaborate.derivatives import Derivatives
@@ -103,7 +103,8 @@ def _derived(call: CallSite, y: Computed, x: Computed, rule: Callable[[Derivativ
                          hint="Take the derivative after the scan, or by a name of the step.")  # fmt: skip
     way = found.between(y.value, x.value)
     if not way.nodes and found.root(x.value) != y.value:
-        _warn(call, "W0103", f"{_text(call, 'y')} does not depend on {_text(call, 'x')}, so this derivative is zero")
+        why = "depends only by comparisons on" if found.jumps(y.value, x.value) else "does not depend on"
+        _warn(call, "W0103", f"{_text(call, 'y')} {why} {_text(call, 'x')}, so this derivative is zero")
         return Computed(call.emit.builder.full(0.0, like.value))
     if _has_rows(y) and _has_rows(x) and way.mixes_rows:
         message = f"rows of {_text(call, 'y')} depend on other rows of {_text(call, 'x')}, and their derivatives are added up here"
@@ -126,6 +127,8 @@ def _function(call: CallSite, y: Any) -> Computed:
     """What is differentiated: a real tensor."""
     if not isinstance(y, Computed):
         raise call.fault("E0702", f"`{call.name}` differentiates what is computed from data or parameters, not {describe(y)}", "y")
+    if y.dtype is DType.BOOL:  # a number, 0 or 1
+        return call.emit.as_real(y)
     if not y.dtype.is_float:
         raise call.fault("E0703", f"{_text(call, 'y')} is {describe(y)}, which has no derivative", "y", call.label("y", y),
                          "Only real numbers have one.")  # fmt: skip
