@@ -48,7 +48,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize(("section", "spelling"), [row[:2] for row in ROWS])
 def test_every_spelling_compiles(section: str, spelling: str) -> None:
-    load(PROGRAMS.get(section, f"model M:{DATA}    r = {{}}\n    loss mean(r)\n").format(spelling))
+    load(PROGRAMS.get(section, f"model M:{DATA}    r = {{}}\n    loss mean(r) + sum(A)\n").format(spelling))
 
 
 def test_every_test_is_there() -> None:
