@@ -54,11 +54,6 @@ class Data(Protocol):
     def bound(self) -> int | None: ...
 
 
-class Source(Protocol):
-    @property
-    def text(self) -> str: ...
-
-
 class Program(Protocol):
     """What an image tells of the program it was made from."""
 
@@ -67,7 +62,7 @@ class Program(Protocol):
     @property
     def dtype(self) -> DType: ...
     @property
-    def source(self) -> Source: ...
+    def identity(self) -> Mapping[str, Any]: ...
     @property
     def slots(self) -> Sequence[Slot]: ...
     @property
@@ -144,7 +139,7 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
         "data": [{**_tensor(d.name, d.type), "role": d.role, "bound": d.bound} for d in program.data],
         "entries": described,
         "settings": asdict(program.settings),
-        "source": program.source.text,
+        "program": program.identity,
     }
     return Image(manifest, module_text([*bodies, BARRIER, *drivers], target), target, schedules, dict(kernels.named))
 

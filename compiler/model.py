@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, ProgramErrors, Source
@@ -13,6 +15,7 @@ from tapeless.compiler.elaborate.resolve import resolve
 from tapeless.compiler.elaborate.training import Plan, Training
 from tapeless.compiler.elaborate.values import TooLarge
 from tapeless.compiler.files import Files, Reach, files
+from tapeless.compiler.identity import identity
 from tapeless.compiler.suggest import nearest
 from tapeless.ir.graph import Graph, Span
 from tapeless.ir.types import DType, Tensor
@@ -69,6 +72,12 @@ class Model:
     sources: tuple[Source, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
     derived: Mapping[Span, tuple[int, int]] = field(default_factory=dict)  # of `grad` and its kin: see Emitter
+    sizes: Mapping[str, int | float] = field(default_factory=dict)  # its arguments and free dimensions, as far as they are numbers
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """What a checkpoint records of the program that it is of."""
+        return identity(self)
 
 
 def load(text: str, file: str = "model.tl", *, sizes: Mapping[str, int | float] | None = None, dtype: DType = DType.F32,
@@ -142,6 +151,7 @@ def _elaborated(files: Files, sizes: dict[str, int | float], dtype: DType, model
         sources=files.sources,
         warnings=tuple(fault for fault in found if fault.severity == "warning"),
         derived=derived,
+        sizes=sizes | {name: value for name, value in program.arguments.items() if type(value) in (int, float)},
     )
 
 

@@ -57,7 +57,7 @@ def load(path: str | Path, columns: Mapping[str, Sequence[str]] | None = None) -
         if kind == ".csv":
             return _load_csv(path, columns)
         if kind == ".safetensors":
-            return checkpoint.read(path)[0]
+            return checkpoint.mapped(path)
     except UserError:
         raise
     except Exception as error:  # NumPy raises BadZipFile, ValueError, OSError, EOFError... for broken files

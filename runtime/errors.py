@@ -3,11 +3,25 @@
 The command line prints these as messages and ends with exit code 2; a traceback is never what a user gets for them.
 """
 
+MOST_MESSAGE = 20_000  # characters: nobody reads more
+
+
+def printable(text: str) -> str:
+    """A text without characters that a terminal would obey, or that would show it in another order than it has."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
 
 class UserError(Exception):
-    """Something the user gave can't be used; the message says what, where, and what to try."""
+    """Something the user gave can't be used; the message says what, where, and what to try.
+
+    What it quotes may come from anybody's file, so it is made printable here, and no longer than anybody reads.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        text = printable(message)
+        super().__init__(text if len(text) <= MOST_MESSAGE else text[:MOST_MESSAGE].rstrip() + "\n... and more")
 
 
 class DataError(UserError, ValueError):

@@ -153,6 +153,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Manifest:
+    """`identity` says what the program is, for checkpoints: see `belonging.Record`."""
+
     model: str
     dtype: np.dtype[Any]
     capacity: int
@@ -160,7 +162,7 @@ class Manifest:
     gradients: Block
     entries: Mapping[str, Entry]
     settings: Settings
-    source: str
+    identity: Mapping[str, Any]
     target: Mapping[str, Any] = field(default_factory=dict)
     data: tuple[TensorSpec, ...] = ()  # all inputs and targets of the model; an entry may need fewer
 
@@ -177,7 +179,7 @@ class Manifest:
             gradients=_block(value.get("gradients", {"bytes": 0, "slots": []})),
             entries={name: _entry(name, entry) for name, entry in value["entries"].items()},
             settings=Settings(**{k: v for k, v in value.get("settings", {}).items() if k in known}),
-            source=value.get("source", ""),
+            identity=value["program"],
             target=value.get("target", {}),
             data=tuple(_tensor(t, "input") for t in value.get("data", ())),
         )

@@ -35,6 +35,11 @@ def shuffle(program: Program, rows: Order, order: Order, epoch: int) -> None:
     np.take(rows, places, out=order)
 
 
+def held_rows(count: int, validation: float) -> int:
+    """How many of the rows are held out."""
+    return max(round(validation * count), 1) if validation else 0
+
+
 def split(program: Program, count: int, validation: float) -> tuple[Order | None, Order]:
     """The rows that are held out (None if none are) and those to train on, both ascending."""
     if not 0 <= validation < 1:
@@ -44,7 +49,7 @@ def split(program: Program, count: int, validation: float) -> tuple[Order | None
     rows = np.arange(count, dtype=np.int32)
     if validation == 0:
         return None, rows
-    held = max(round(validation * count), 1)
+    held = held_rows(count, validation)
     if held >= count:
         raise DataError(f"{count} row is too few to hold some out for validation; set validation to 0")
     mixed = np.empty_like(rows)

@@ -5,7 +5,6 @@ Machine code is asked for in groups of entries, each when it is first needed, an
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,14 +12,26 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tapeless.runtime import arguments, buffers, checkpoint, confusion, data, resumption, sampling, training
+from tapeless.runtime import (
+    arguments,
+    belonging,
+    buffers,
+    checkpoint,
+    confusion,
+    data,
+    restoring,
+    resumption,
+    sampling,
+    training,
+)
 from tapeless.runtime.buffers import Array, Views
 from tapeless.runtime.call import Call, Memory
 from tapeless.runtime.context import seed_words
 from tapeless.runtime.data import Data, Examples
-from tapeless.runtime.errors import CheckpointError, DataError, UserError
+from tapeless.runtime.errors import DataError, UserError
 from tapeless.runtime.image import Image
 from tapeless.runtime.manifest import Entry, Manifest
+from tapeless.runtime.restoring import Checkpoint
 from tapeless.runtime.run import Options, Run
 from tapeless.runtime.staging import call_over
 from tapeless.runtime.stepping import Carry, Stepper
@@ -270,7 +281,7 @@ class Program:
     def save(self, path: str | Path) -> None:
         """Writes everything the program keeps into a safetensors file, whole or not at all: parameters, state of layers
         and optimizer, hyper-parameters, counters and, after `fit`, where the run stands, so that it can be resumed."""
-        metadata = {"format": "2", "model": self.manifest.model, "program": self.digest}
+        metadata = {"format": "3", "program": belonging.record(self.manifest).to_json()}
         if self.alphabet is not None:
             metadata["alphabet"] = self.alphabet
         if self.progress is not None:
@@ -284,57 +295,41 @@ class Program:
         called, by their names; the others stay as they are.
         """
         if only is None:
-            self._take(path, whole=False)
+            self._take(restoring.read(path, self.manifest))
             return
-        tensors, _ = checkpoint.read(path)
-        views, patterns = self.state, (only,) if isinstance(only, str) else tuple(only)
-        checkpoint.restore_some(path, tensors, views, self.manifest.state, patterns)
+        tensors = restoring.read_some(path, self.manifest, (only,) if isinstance(only, str) else tuple(only))
+        for name, tensor in tensors.items():
+            self.state[name][...] = tensor
         self.progress = None
 
     def resume(self, path: str | Path) -> list[str]:
         """Takes over a checkpoint as a whole, to continue its run; remarks about it. `fit(..., resume=path)` calls
         this. CheckpointError if it is not one of this very program, or holds no run."""
-        metadata = self._take(path, whole=True)
-        if self.progress is None:
-            raise CheckpointError(f"{path} holds weights but no training run to resume; it can be used as weights")
-        if metadata.get("image") != self.image("train").digest:
-            return [
+        image = self.image("train")
+        found = restoring.read_run(path, self.manifest, image.manifest.entries["train_step"])
+        assert found.progress is not None and found.record is not None
+        anew = belonging.anew(found.record, self.manifest.settings)
+        self._take(found)
+        notes = [f"`{name}` is {value:g}, as the text says now" for name, value in (*found.changed.items(), *anew.items()) if value is not None]
+        for name, value in found.changed.items():
+            self.state[name][...] = value
+        found.progress.go_on(**anew)
+        if found.image != image.digest and not found.changed:  # these are in the code that starts a program
+            notes.append(
                 "the checkpoint was written by other machine code (another processor or version); training continues "
                 "from it, but not to the same last bit"
-            ]
-        return []
-
-    def _take(self, path: str | Path, whole: bool) -> dict[str, str]:
-        tensors, metadata = checkpoint.read(path)
-        same = metadata.get("program") == self.digest
-        if whole and not same and "program" in metadata:
-            raise CheckpointError(
-                f"{path} was written by another program: the model's text, sizes or precision differ. "
-                "Its weights alone can be used (`--weights`, `Program.load`)"
             )
+        return notes
+
+    def _take(self, found: Checkpoint) -> None:
         self._allocated()
-        if not self._initialised and not self._covered(tensors):
+        if not self._initialised and not all(slot.name in found.tensors for slot in self.manifest.state.slots):
             self.memory()
         assert self._views is not None
-        progress = resumption.restored(metadata, tensors) if same else None
-        checkpoint.restore(path, tensors, self._views, self.manifest.state, whole)
-        self.progress, self._initialised = progress, True
-        self.alphabet = metadata.get("alphabet", self.alphabet)
-        return metadata
-
-    def _covered(self, tensors: Mapping[str, Array]) -> bool:
-        """Whether a file holds every slot, so that the program need not be initialised before."""
-        return all(
-            slot.name in tensors and tensors[slot.name].shape == slot.shape for slot in self.manifest.state.slots
-        )
-
-    @property
-    def digest(self) -> str:
-        """A digest of what the program is: the model's text, its precision, and all that it keeps."""
-        manifest = self.manifest
-        slots = [f"{slot.name} {slot.dtype} {slot.shape} {slot.role}" for slot in manifest.state.slots]
-        whole = "\0".join([manifest.source, manifest.model, str(manifest.dtype), *slots])
-        return hashlib.sha256(whole.encode()).hexdigest()
+        for name, tensor in found.tensors.items():
+            self._views[name][...] = tensor
+        self.progress, self._initialised = found.progress, True
+        self.alphabet = found.alphabet if found.alphabet is not None else self.alphabet
 
     def __repr__(self) -> str:
         manifest = self.manifest

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tapeless.runtime.belonging import ANEW
 from tapeless.runtime.data import Examples, native
-from tapeless.runtime.errors import CheckpointError, DataError, UserError
+from tapeless.runtime.errors import DataError, UserError
 from tapeless.runtime.manifest import Settings, TensorSpec
 from tapeless.runtime.stopping import Best
 
@@ -49,12 +50,11 @@ class Progress:
         plain = {k: v for k, v in vars(self).items() if k not in ("settings", "best", "last")}
         return json.dumps({**plain, "settings": asdict(self.settings), "best": best})
 
-    @staticmethod
-    def from_json(text: str) -> Progress:
-        value = json.loads(text)
-        settings = Settings(**value.pop("settings"))
-        best = value.pop("best")
-        return Progress(settings=settings, best=None if best is None else Best(**best), **value)
+    def go_on(self, **settings: Any) -> None:
+        """Takes over settings that may be given anew while a run goes on."""
+        self.settings = replace(self.settings, **settings)
+        if self.best is not None:
+            self.best.patience = self.settings.patience or self.settings.epochs + 1
 
 
 def contents(state: Mapping[str, Array], progress: Progress | None) -> dict[str, Array]:
@@ -85,21 +85,6 @@ def wake(state: Mapping[str, Array], progress: Progress) -> None:
         progress.last = None
 
 
-def restored(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> Progress | None:
-    """The record in a checkpoint that has been read; None if it has none. CheckpointError if it is damaged."""
-    if "training" not in metadata:
-        return None
-    try:
-        progress = Progress.from_json(metadata["training"])
-        if progress.best is not None and progress.best.epoch:
-            names = [name.removeprefix(LAST) for name in tensors if name.startswith(LAST)]
-            progress.last = {name: tensors[LAST + name] for name in names}
-            progress.best.weights = {name: tensors[name].copy() for name in names}
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"the record of the training run in the checkpoint can't be read: {error}") from error
-    return progress
-
-
 def fingerprint(specs: Sequence[TensorSpec], examples: Examples) -> str:
     """A digest of the number of rows and of a sample of them, as the program sees them, to notice other data."""
     digest = hashlib.sha256(str(examples.rows).encode())
@@ -127,6 +112,4 @@ def continued(progress: Progress, given: Settings, asked: Mapping[str, Any], dat
                 f"training can't be resumed with {name} {getattr(given, name)}: it was begun with "
                 f"{getattr(progress.settings, name)}"
             )
-    progress.settings = replace(progress.settings, **{k: asked[k] for k in ("epochs", "patience") if k in asked})
-    if progress.best is not None:
-        progress.best.patience = progress.settings.patience or progress.settings.epochs + 1
+    progress.go_on(**{name: asked[name] for name in ANEW if name in asked})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tapeless.runtime import checkpoint, resumption
+from tapeless.runtime import checkpoint, claims, resumption
 from tapeless.runtime.context import NOT_FINITE
 from tapeless.runtime.data import Data, Examples
 from tapeless.runtime.errors import CheckpointError, TrainingStopped, UserError
@@ -117,6 +117,7 @@ class Training:
         else:
             if own != known.own_validation:
                 raise UserError("training can't be resumed without the validation data that it was begun with")
+            claims.fits(known, self.entry)
             resumption.continued(known, settings, asked, data)
             found = known
         program.progress = found
@@ -128,7 +129,10 @@ class Training:
         resumption.wake(state, progress)
         per_epoch = -(-len(self.train) // self.batch)
         if "steps" in state:
-            state["steps"][...] = int(state["step"]) - progress.steps + self.settings.epochs * per_epoch
+            planned = int(state["step"]) - progress.steps + self.settings.epochs * per_epoch
+            if planned > claims.MOST:
+                raise UserError(f"a run makes at most {claims.MOST:,} steps; {self.settings.epochs} epochs would be {planned:,}")
+            state["steps"][...] = planned
         if progress.position:
             shuffle(self.program, self.train, self.order, int(state["epoch"]))
             self.call.sums[:] = progress.sums
