@@ -1,7 +1,8 @@
 """Compiled programs on disk: found by everything that decides their bytes, and never a reason to fail.
 
 Knows neither what it stores nor how that is made. An entry that is corrupt, or a folder that can't be written, means
-that the program is compiled again.
+that the program is compiled again. An entry is run, so it counts only where nobody else can have written it; else it is
+as if there were no cache, with one warning.
 """
 
 from __future__ import annotations
@@ -9,19 +10,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import platform
 import re
 import sys
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tapeless.runtime.checkpoint import write_atomically
+from tapeless.guarded_folder import GuardedFolder, Unsafe
+from tapeless.runtime.errors import printable
 
 LIMIT = 256 << 20  # bytes in all; a program of the digits' size takes some 100 kB
-_DIGEST = hashlib.sha256().digest_size
+SUFFIX = ".image"
+_SIZE = hashlib.sha256().digest_size
 
 
 class Cache:
@@ -29,6 +32,7 @@ class Cache:
 
     def __init__(self, folder: Path | None = None, limit: int = LIMIT) -> None:
         self._folder = folder
+        self._usual = folder is None
         self._limit = limit
 
     @property
@@ -40,49 +44,69 @@ class Cache:
         return self._folder
 
     def get(self, key: str) -> bytes | None:
-        """The content stored under `key`, if it is there and whole."""
+        """The content stored under `key`, if it is there, whole, and this user's own."""
         try:
-            path = self._path(key)
-            stored = path.read_bytes()
-            content = stored[_DIGEST:]
-            if hashlib.sha256(content).digest() != stored[:_DIGEST]:
-                path.unlink(missing_ok=True)
-                return None
-            os.utime(path)  # marks the entry as used
-            return content
+            with GuardedFolder(self.folder) as folder:
+                stored = folder.read(f"{key}{SUFFIX}", self._limit)
+                content = stored[_SIZE:]
+                if _digest(key, content) == stored[:_SIZE]:
+                    return content
+                folder.remove(f"{key}{SUFFIX}")
+        except Unsafe as reason:
+            _warn(reason)
         except (OSError, RuntimeError):  # platformdirs and Path.home raise RuntimeError where there is no home
-            return None
+            pass
+        return None
 
     def put(self, key: str, content: bytes) -> None:
         """Stores content under `key`, or does nothing where that is impossible."""
-        with contextlib.suppress(OSError, RuntimeError):
-            path = self._path(key)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, hashlib.sha256(content).digest() + content)
-            self._bound(path)
+        try:
+            with GuardedFolder(self.folder, make=True) as folder:
+                if self._usual:
+                    folder.hide()
+                folder.clear_away()
+                if len(content) + _SIZE <= self._limit:
+                    folder.write(f"{key}{SUFFIX}", _digest(key, content) + content)
+                    self._bound(folder, f"{key}{SUFFIX}")
+        except Unsafe as reason:
+            _warn(reason)
+        except (OSError, RuntimeError):
+            pass
 
     def clear(self) -> None:
-        with contextlib.suppress(OSError, RuntimeError):
-            for path in self.folder.glob("*.image"):
-                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, RuntimeError, Unsafe), GuardedFolder(self.folder) as folder:
+            for name, _ in list(folder.files(SUFFIX)):
+                folder.remove(name)
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.image"
-
-    def _bound(self, newest: Path) -> None:
+    def _bound(self, folder: GuardedFolder, newest: str) -> None:
         """Removes the entries that were not used for longest until the rest fits."""
-        entries = []
-        for path in self.folder.glob("*.image"):
-            with contextlib.suppress(OSError):  # another process may remove it first
-                status = path.stat()
-                entries.append((status.st_mtime_ns, status.st_size, path))
+        entries = sorted((status.st_mtime_ns, status.st_size, name) for name, status in folder.files(SUFFIX))
         total = sum(size for _, size, _ in entries)
-        for _, size, path in sorted(entries):
+        for _, size, name in entries:
             if total <= self._limit:
                 return
-            if path != newest:
-                path.unlink(missing_ok=True)
+            if name != newest:
+                folder.remove(name)
                 total -= size
+
+
+def _digest(key: str, content: bytes) -> bytes:
+    """By which a damaged entry is noticed, and one that was put under another's name."""
+    return hashlib.sha256(f"{key}\0".encode() + content).digest()
+
+
+def _warn(reason: Unsafe) -> None:
+    """Says once in a process that there is no cache, and why."""
+    if not _warned:
+        _warned.append(reason)
+        warnings.warn(
+            f"compiled programs are not taken from the cache, nor kept there: {printable(str(reason))}. It should be your own, and "
+            "writable for you alone (`chmod -R go-w`); XDG_CACHE_HOME or TAPELESS_CACHE names another place",
+            stacklevel=2,
+        )
+
+
+_warned: list[Unsafe] = []
 
 
 class NoCache(Cache):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import click
@@ -22,6 +23,7 @@ STAGES = (
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and ends the process."""
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         code = commands.main(arguments, prog_name="tapeless", standalone_mode=False)
         sys.stdout.flush()

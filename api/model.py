@@ -181,7 +181,7 @@ class _Compiled:
         stored = self._store.get(key)
         if stored is not None:
             # What is whole but no image was put there by something else: it is compiled again and replaced.
-            with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RuntimeError):
+            with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError):
                 return Image.from_bytes(stored)
         from tapeless.pipeline import target_named
 

@@ -82,14 +82,15 @@ def _clear_away(path: Path) -> None:
             if not (name.startswith(_prefix(path)) and name.endswith(SUFFIX)):
                 continue
             process = name.removeprefix(_prefix(path)).split(".")[0]
-            if process.isdigit() and not _alive(int(process)):
+            if process.isdigit() and not alive(int(process)):
                 (path.parent / name).unlink(missing_ok=True)
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
+    """Whether there is a process of that number on this machine."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True  # it belongs to someone else

@@ -55,15 +55,9 @@ class Image:
     def from_object(manifest: Mapping[str, Any], code: bytes) -> Image:
         """Links an object file for this machine into memory."""
         description = Manifest.from_json(manifest)
-        builder = _linker()
-        binding, jit, counter = builder["binding"], builder["jit"], builder["count"]
-        builder["count"] = counter + 1
-        library = binding.JITLibraryBuilder().add_object_img(code)
-        for entry in description.entries.values():
-            library = library.export_symbol(entry.symbol)
-        tracker = library.link(jit, f"{description.model}.{counter}")
-        addresses = {name: tracker[entry.symbol] for name, entry in description.entries.items()}
-        return Image(description, addresses, (tracker, jit), hashlib.sha256(code).hexdigest())
+        linked = _Linked(code, [entry.symbol for entry in description.entries.values()])
+        addresses = {name: linked.addresses[entry.symbol] for name, entry in description.entries.items()}
+        return Image(description, addresses, linked, hashlib.sha256(code).hexdigest())
 
     @staticmethod
     def from_library(path: str | Path) -> Image:
@@ -83,11 +77,28 @@ class Image:
         return Image(manifest, addresses, library, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
+class _Linked:
+    """An object file in memory, with a linker of its own: one that several shared would never forget the names of what is gone."""
+
+    def __init__(self, code: bytes, symbols: list[str]) -> None:
+        binding = _binding()
+        self._jit = binding.create_lljit_compiler()
+        library = binding.JITLibraryBuilder().add_object_img(code)
+        for symbol in symbols:
+            library = library.export_symbol(symbol)
+        self._tracker = library.link(self._jit, "program")
+        self.addresses = {symbol: self._tracker[symbol] for symbol in symbols}
+
+    def __del__(self) -> None:
+        for owned in ("_tracker", "_jit"):  # in this order; neither is there if linking failed
+            if hasattr(self, owned):
+                getattr(self, owned).close()
+
+
 @cache
-def _linker() -> dict[str, Any]:
-    """One linker for the process, made when the first image is loaded; a library's name can't be used twice in it."""
+def _binding() -> Any:
     import llvmlite.binding as binding
 
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    return {"binding": binding, "jit": binding.create_lljit_compiler(), "count": 0}
+    return binding
