@@ -63,6 +63,7 @@ TITLES: dict[str, str] = {
     "E0509": "a model without data",
     "E0510": "a parameter without a starting value",
     "E0511": "a loss that no parameter reaches",
+    "E0512": "a loss over one class",
     # Training.
     "E0601": "a setting with an impossible value",
     "E0602": "a pattern that matches no parameter",
@@ -97,4 +98,8 @@ TITLES: dict[str, str] = {
     "W0103": "a derivative that is zero, because nothing leads there",
     "W0104": "a derivative that adds up over rows",
     "W0105": "an output whose rows depend on each other",
+    "W0106": "probabilities where scores are wanted",
+    "W0107": "a loop without turns",
+    "W0108": "a rate below zero",
+    "W0109": "an axis where a bound may be meant",
 }

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Label
-from tapeless.compiler.elaborate import functions
+from tapeless.compiler.diagnostics import Diagnostic, Label
+from tapeless.compiler.elaborate import functions, scores
 from tapeless.compiler.elaborate.emission import dims_product
 from tapeless.compiler.elaborate.evaluator import Evaluator
 from tapeless.compiler.elaborate.functions import CallSite
@@ -68,7 +68,8 @@ class Calls(Evaluator):
         """Run a built-in function."""
         if function.run.__module__ != functions.pointwise.__name__:
             self.elementwise(frame, f"`{function.name}`", (value for value, _ in bound.values()), span)
-        site = CallSite(self, frame, function.name, span, {name: argument.value for name, (_, argument) in bound.items()})
+        site = CallSite(self, frame, function.name, span, {name: argument.value for name, (_, argument) in bound.items()},
+                        frozenset(argument.name for _, argument in bound.values() if argument.name))  # fmt: skip
         keyed = {name: value for name, (value, _) in bound.items()}
 
         def labels() -> list[Label]:
@@ -156,6 +157,8 @@ class Calls(Evaluator):
                              [Label(f"`{function.definition.name}`", "ends without `return`", function.definition.head)])  # fmt: skip
         if callee.result is POISON:
             raise Poisoned
+        if function.definition.name in scores.SQUASHING and isinstance(callee.result, Computed):
+            emitter.squashed[callee.result.value] = function.definition.name
         if function.definition.derivatives:
             return with_derivative(self, callee, function.definition, callee.result)
         return callee.result
@@ -191,7 +194,27 @@ class Calls(Evaluator):
             callee.where = join(frame.where, callee.segment)
         for parameter in definition.parameters:
             self.bind_parameter(frame, callee, parameter, bound.get(parameter.name))
+        if module.standard:
+            self.check_scores(frame, callee, definition, bound)
         return callee
+
+    def check_scores(self, frame: Frame, callee: Frame, definition: ast.Definition, given: Mapping[str, tuple[Any, ast.Argument]]) -> None:
+        """A loss of the standard library must be given scores of several classes, and should be given scores and no probabilities."""
+        for parameter in definition.parameters:
+            if parameter.name not in given:
+                continue
+            argument = given[parameter.name][1]
+            value = callee.names[parameter.name].value
+            if scores.of_one_class(definition.name, parameter, value):
+                raise self.fault(frame, "E0512", f"`{definition.name}` over one class is always 0", argument.span,
+                                 [self.side(frame, argument.value, value)],
+                                 "A single yes-or-no score goes to `binary_cross_entropy`; else the model needs one score for each class.")  # fmt: skip
+            if frame.override is None and (found := scores.unfit(self.emitter, parameter, callee.names)):
+                made, instead = found
+                side = self.side(frame, argument.value, value)
+                label = Label(side.subject, f"has been through `{made}`", side.span, side.relation)
+                hint = f"Give it what `{made}` is given."
+                self.report(Diagnostic("W0106", f"`{definition.name}` {instead}", self.shown(frame, argument.span), (label,), hint))
 
     def bind_parameter(self, frame: Frame, callee: Frame, parameter: ast.Parameter, given: tuple[Any, ast.Argument] | None) -> None:
         """One argument, or its default, as a name of the called body."""

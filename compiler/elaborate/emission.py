@@ -53,6 +53,7 @@ class Emitter:
         self.reduced: dict[Value, Value] = {}
         self.averaged: dict[Value, tuple[Dim, ...]] = {}  # of a variance, the sizes of the axes it was taken over
         self.totals: dict[Value, tuple[Value, Value]] = {}  # of a quotient of sums over the batch, numerator and denominator
+        self.squashed: dict[Value, str] = {}  # results of `softmax` and its kin: see `scores`
         self.indexed: set[Value] = set()  # the values of a line with index variables: an axis for each variable of it
         self.count = 0
         self.derived: dict[Span, tuple[int, int]] = {}  # of derivatives, by place: operations asked for, operations written

@@ -192,12 +192,22 @@ class Statements(Repeats):
             raise self.fault(frame, "E0401", f"the state `{known.subject}` needs a tensor, not {describe(value)}", span)
         shape = known.value.shape
         tensor = self.emitter.as_real(value)
+        if frame.kind == "optimizer" and tensor.shape != shape:
+            raise self.fault(frame, "E0213", f"{describe(tensor)} cannot become `{known.subject}`, which is {shape_text(shape)}", span,
+                             hint=self.single_number(known, tensor))  # fmt: skip
         if tensor.shape != shape and self.emitter.meet([tensor.shape, shape]) != shape:
             raise self.fault(frame, "E0213", f"`{known.subject}` is {shape_text(shape)} and cannot become {shape_text(tensor.shape)}", span)
         tensor = self.emitter.broadcast(tensor, shape)
         if frame.kind == "optimizer":
             return tensor
         return Computed(self.emitter.emit("stop_gradient", tensor.value))
+
+    def single_number(self, known: Binding, tensor: Computed) -> str | None:
+        """What to write where an optimizer's rule would spread one number over a whole parameter or state."""
+        if tensor.rank:
+            return None
+        name = known.subject
+        return f"A state that is one number is declared so: `state {name}: [] = 0`." if known.kind == "state" else f"Each element changes by itself: `{name} = {name} - ...`."
 
     def use(self, frame: Frame, syntax: ast.Use) -> None:
         """`use encoder = Dense(units = 64)`."""
@@ -250,6 +260,9 @@ class Statements(Repeats):
             if type(bound) is not int:
                 raise self.fault(frame, "E0404", f"a range goes from one whole number to another, not {describe(bound)}", part.span, hint=self.differs(frame, part))
         start, stop = bounds
+        if stop <= start and frame.override is None:
+            word = "repeat" if syntax.stacked else "for"
+            self.report(Diagnostic("W0107", f"this `{word}` has no turns: it goes from {start} to {stop}, which it leaves out", syntax.span))
         if syntax.stacked and stop - start > 1:
             self.repeat(frame, syntax, range(start, stop))
             return

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tapeless.compiler import ast
+from tapeless.compiler.diagnostics import Diagnostic
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.modules import standard
 from tapeless.compiler.elaborate.parameters import COUNTER, Stored
@@ -23,6 +24,9 @@ from tapeless.ir.stacking import turn_names
 from tapeless.ir.types import DType, Tensor
 
 NAMES = ("optimizer", "except", "clip_norm", "clip_value", "gradient_noise", "epochs", "batch", "validation", "stop_early", "freeze")
+
+# Hyper-parameters that are not meant to be below zero, and whether they say how far a step goes.
+RATES = {"lr": True, "peak": True, "decay": False}
 
 
 @dataclass
@@ -342,9 +346,17 @@ class Training:
                 return self.single(frame, result, syntax)
         self.counts()
         value = program.evaluate(frame, syntax)
+        self.negative(label, value, program.shown(frame, syntax.span))
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return self.hyper(label, value, program.shown(frame, syntax.span))
         return self.single(frame, value, syntax)
+
+    def negative(self, label: str, value: Any, span: Span) -> None:
+        """A rate below zero makes the loss larger, which is hardly meant."""
+        name = label.rpartition(".")[2]
+        if name in RATES and isinstance(value, (int, float)) and value < 0:
+            uphill = "training would make the loss larger" if RATES[name] else "parameters would grow without end"
+            self.program.report(Diagnostic("W0108", f"`{name}` is below zero ({value:g}): {uphill}", span))
 
     def counts(self) -> None:
         """The planned number of steps, for schedules that ask."""
@@ -457,6 +469,7 @@ class Training:
         self.emitter.where = join(stored.name, argument.name)
         self.counts()
         value = self.single(self.frame, program.evaluate(self.frame, argument.value), argument.value)
+        self.negative(argument.name, value, argument.span)
         frame.names[argument.name] = Binding(value, argument.name, argument.span, "given", "argument")
 
 

@@ -7,12 +7,15 @@ from typing import Any
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import AllBut, Computed, describe
+from tapeless.compiler.suggest import OF_TWO
 from tapeless.ir.types import Rows
 
 
 def _enter(name: str) -> None:
     def run(call: CallSite, x: Any, axis: Any = None, keepdims: Any = False) -> Any:
         tensor = call.tensor("x", x)
+        if name in OF_TWO:
+            call.bound_meant("axis", axis, OF_TWO[name])
         return call.emit.reduce(name, tensor, call.axes("axis", axis, tensor), call.flag("keepdims", keepdims))
 
     builtin(name)(run)

@@ -8,7 +8,7 @@ from inspect import CO_VARARGS
 from typing import TYPE_CHECKING, Any
 
 from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Label
+from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import AllBut, Builtin, Computed, Fault, describe
@@ -53,6 +53,7 @@ class CallSite:
     name: str
     span: Span
     written: dict[str, ast.Expression]
+    named: frozenset[str] = frozenset()  # arguments that were given by name
 
     @property
     def emit(self) -> Emitter:
@@ -93,6 +94,16 @@ class CallSite:
                              parameter, hint=hint)  # fmt: skip
         return value
 
+    def bound_meant(self, parameter: str, value: Any, of_two: str) -> None:
+        """Warn of an axis that is given by its place and not by name: `max(a, 0)` reads as if 0 were a bound."""
+        syntax = self.written.get(parameter)
+        if syntax is None or parameter in self.named or self.frame.override is not None or isinstance(value, AllBut):
+            return
+        text = self.frame.module.source.slice(syntax.span)
+        self.evaluator.report(Diagnostic(
+            "W0109", f"`{text}` is the axis along which `{self.name}` is taken", self.span,
+            hint=f"The {self.name} of two values is `{of_two}(..., {text})`; an axis that is meant is written `axis = {text}`."))
+
     def flag(self, parameter: str, value: Any) -> bool:
         """An argument that must be true or false."""
         if not isinstance(value, bool):
@@ -106,6 +117,8 @@ class CallSite:
             axes = "one axis" if x.rank == 1 else f"{x.rank} axes"
             last = f"The last axis is {x.rank - 1}, or -1." if x.rank else None
             what = f"a tensor of {axes}" if x.rank else "a single number"
+            if self.name in OF_TWO and parameter in self.written and parameter not in self.named:
+                last = f"The {self.name} of two values is `{OF_TWO[self.name]}`."
             raise self.fault("E0206", f"there is no axis {axis} in {what}", parameter if parameter in self.written else of,
                              self.label(of, x), last)  # fmt: skip
         return axis % x.rank
