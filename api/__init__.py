@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tapeless.model import Model, load
-    from tapeless.runtime.errors import CheckpointError, DataError, TrainingStopped, UserError
+    from tapeless.runtime.errors import CheckpointError, DataError, ModelWarning, TrainingStopped, UserError
     from tapeless.runtime.program import Program
     from tapeless.runtime.run import Callback, Options, Run
 
@@ -25,6 +25,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "Model",
+    "ModelWarning",
     "Options",
     "Program",
     "Run",
@@ -42,6 +43,7 @@ _HOMES = {
     "Run": "tapeless.runtime.run",
     "CheckpointError": "tapeless.runtime.errors",
     "DataError": "tapeless.runtime.errors",
+    "ModelWarning": "tapeless.runtime.errors",
     "TrainingStopped": "tapeless.runtime.errors",
     "UserError": "tapeless.runtime.errors",
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from tapeless import command_language, command_running, command_sampling
-from tapeless.command_options import data_options, load_model, model_arguments, read_arrays, write_text
+from tapeless.command_options import data_options, load_model, model_arguments, read_arrays, warnings_told, write_text
 from tapeless.runtime.errors import UserError
 
 STAGES = (
@@ -164,7 +164,9 @@ def build(
     out: Path,
 ) -> None:  # fmt: skip
     """Writes the program as a library with a C header."""
-    for path in load_model(file, sizes, model).build(out, target=target, batch=batch, dtype=dtype):
+    with warnings_told():
+        written = load_model(file, sizes, model).build(out, target=target, batch=batch, dtype=dtype)
+    for path in written:
         click.echo(f"{path}  {path.stat().st_size:,} bytes")
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tapeless.runtime.errors import UserError
+from tapeless.runtime.errors import ModelWarning, UserError
 
 if TYPE_CHECKING:
     from tapeless.model import Model
@@ -91,6 +93,23 @@ def load_model(file: Path, sizes: tuple[str, ...], model: str | None, freeze: tu
     return load(file, model=model, freeze=freeze, imports=click.get_current_context().meta[_IMPORTS], **numbers)
 
 
+@contextlib.contextmanager
+def warnings_told(tell: bool = True) -> Iterator[None]:
+    """Warnings about a model's text go to standard error as they are; or nowhere, where they were told before: in training."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always" if tell else "ignore", ModelWarning)
+        plain = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
+            if issubclass(category, ModelWarning):
+                click.echo(f"{message}\n", err=True)
+            else:
+                plain(message, category, *place, **rest)
+
+        warnings.showwarning = show
+        yield
+
+
 def compile_model(
     model: Model,
     dtype: str,
@@ -105,7 +124,8 @@ def compile_model(
     cache: bool | str = False if no_cache else os.environ.get("TAPELESS_CACHE", True)
 
     def compiled(model: Model) -> Program:
-        return model.compile(batch=batch, seed=seed, dtype=dtype, threads=threads, cache=cache)
+        with warnings_told(group in ("train", "gradients")):
+            return model.compile(batch=batch, seed=seed, dtype=dtype, threads=threads, cache=cache)
 
     program = compiled(model)
     try:

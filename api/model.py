@@ -6,6 +6,8 @@ Nothing here imports the compiler until it is needed: a program that has been co
 from __future__ import annotations
 
 import contextlib
+import json
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from os import PathLike
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tapeless import cache as disk
-from tapeless.runtime.errors import UserError
+from tapeless.runtime.errors import ModelWarning, UserError
 from tapeless.runtime.image import Image, pack
 from tapeless.runtime.program import GROUPS, Group, Program
 
@@ -94,8 +96,11 @@ class Model:
 
         `batch` is the number of rows of a training step (None: as the model says); every other call takes any number
         of rows. `threads`: see Program. `cache`: whether compiled programs are kept on disk, or the folder for them.
+
+        What the text allows and hardly means is told as ModelWarning. Its faults are told when the program is first used.
         """
         store = disk.Cache(None if cache is True else Path(cache)) if cache else disk.NoCache()
+        self._tell(_dtype(dtype), store)
         return Program(_Compiled(self, _dtype(dtype), store), seed, threads, batch)
 
     def sized_for(self, data: Mapping[str, Any]) -> Model:
@@ -121,6 +126,7 @@ class Model:
         has a compiler and the target is its own. The paths of what was written."""
         from tapeless.build import build
 
+        self._tell(_dtype(dtype), disk.NoCache())
         return build(self.pipeline(dtype), Path(folder), target, batch)
 
     def inspect(self, dtype: str = "float32", batch: int | None = None, target: str | None = None) -> Inspection:
@@ -134,7 +140,26 @@ class Model:
         pipeline = self.pipeline("float32")
         if any(port.role == "loss" for port in pipeline.model.forward[True].outputs):
             pipeline.entry("train_step")
-        return pipeline.warnings()
+        return "\n\n".join(pipeline.warnings())
+
+    def _tell(self, dtype: str, store: disk.Cache) -> None:
+        """Warn the caller's caller of what is allowed in the text but hardly meant."""
+        for text in self._remarks(dtype, store):
+            warnings.warn(text, ModelWarning, stacklevel=3)
+
+    def _remarks(self, dtype: str, store: disk.Cache) -> Sequence[str]:
+        """The warnings about the text, kept beside the programs made of it, so that those need no compiler. None of a text that is
+        faulty, or whose sizes are not known yet."""
+        with contextlib.suppress(UserError):
+            key = disk.key(**self.identity, dtype=dtype, entries=("warnings",), capacity=None)
+            with contextlib.suppress(ValueError):
+                stored: object = json.loads(store.get(key) or b"")
+                if isinstance(stored, list) and all(isinstance(text, str) for text in stored):
+                    return stored
+            found = self.pipeline(next(name for name, short in DTYPES.items() if short == dtype)).warnings()
+            store.put(key, json.dumps(found).encode())
+            return found
+        return ()
 
     def pipeline(self, dtype: str) -> Pipeline:
         """The stages of the compilation in one precision, made once."""

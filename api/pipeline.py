@@ -13,7 +13,7 @@ from tapeless.codegen.image import Image, compile_image
 from tapeless.compiler import entries, fusion, parser, passes, unparse
 from tapeless.compiler import model as front
 from tapeless.compiler.causality import LooksAhead
-from tapeless.compiler.diagnostics import ProgramErrors, render_all
+from tapeless.compiler.diagnostics import ProgramErrors, render
 from tapeless.compiler.differentiate import DifferentiationError, diagnostic
 from tapeless.compiler.files import Files
 from tapeless.compiler.model import Model
@@ -64,9 +64,10 @@ class Pipeline:
         except ProgramErrors as errors:
             raise SourceError(str(errors), errors) from errors
 
-    def warnings(self) -> str:
-        """What is allowed in the model but hardly meant, as text; empty if there is nothing."""
-        return render_all(self.model.warnings, {source.file: source for source in self.model.sources})
+    def warnings(self) -> list[str]:
+        """What is allowed in the model but hardly meant, each as text. Raises SourceError."""
+        sources = {source.file: source for source in self.model.sources}
+        return [render(warning, sources) for warning in self.model.warnings]
 
     def available(self) -> tuple[str, ...]:
         """The entry points that the model has: one without a loss has none for training."""

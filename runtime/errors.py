@@ -38,3 +38,7 @@ class TrainingStopped(UserError):
     def __init__(self, message: str, step: int) -> None:
         super().__init__(message)
         self.step = step
+
+
+class ModelWarning(UserWarning):
+    """Something in a model's text is allowed and hardly meant."""

@@ -52,6 +52,8 @@ class Training:
             checkpoint.check_writable(options.save)
         notes = self._resumed()
         self.image = program.image("train")
+        if not self.image.manifest.gradients.slots and not self.image.manifest.state.with_role("state"):
+            raise UserError(f"the model {self.image.manifest.model} has no parameter that training changes, so there is nothing to train")
         self.entry = self.image.manifest.entries["train_step"]
         self.batch = self.image.manifest.capacity
         self.names = list(dict.fromkeys(result.name for result in self.entry.results))
