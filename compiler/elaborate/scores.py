@@ -30,12 +30,12 @@ _PRIMITIVE = {"sigmoid": "sigmoid"}  # operations that squash, by the name of th
 
 def squashed_by(emitter: Emitter, value: Value) -> str | None:
     """The function that has made probabilities, or their logarithms, of what a value is a view of."""
-    emitter.record.update()
+    producers = {made: node for node in emitter.builder.nodes for made in node.results}
     seen: Value | None = value
     while seen is not None:
         if seen in emitter.squashed:
             return emitter.squashed[seen]
-        node = emitter.record.producer(seen)
+        node = producers.get(seen)
         if node is None:
             return None
         if node.op in _PRIMITIVE:
