@@ -125,6 +125,8 @@ WRITTEN: Mapping[str, Written] = {
     "sub": _infix("-", SUM),
     "mul": _product,
     "div": _infix("/", PRODUCT),
+    "floor_divide": _infix("//", PRODUCT),
+    "remainder": _infix("%", PRODUCT),
     "pow": _infix("**", POWER),
     "lt": _infix("<", RELATION),
     "le": _infix("<=", RELATION),

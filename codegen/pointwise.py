@@ -84,33 +84,6 @@ def _trunc(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
     return with_sign(b, b.unary("floor", b.unary("abs", x)), x)
 
 
-def _remainder(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
-    """x - y floor(x / y), with the sign of y; in f64 for both types: exact where the quotient is below 2**53, and 0 beyond."""
-    x, y = (b.convert(operand, "f64") for operand in operands)
-    quotient = b.div(x, y)
-    whole = b.unary("floor", quotient)
-    rest = b.fma(b.unary("neg", whole), y, x)
-    # The quotient may have been rounded up to an integer: then the rest lies on the wrong side of zero.
-    wrong = b.compare("lt", b.mul(rest, y), 0.0)
-    rest = b.select(wrong, b.add(rest, y), rest)
-    known = b.bits("and", b.compare("lt", b.unary("abs", x), math.inf), b.compare("ne", y, 0.0))
-    large = b.bits("and", known, b.compare("le", Constant(2.0**53, x.type), b.unary("abs", quotient)))
-    rest = b.select(large, Constant(0.0, x.type), rest)
-    rest = b.select(b.compare("eq", b.unary("abs", y), math.inf), _by_infinity(b, x, y), rest)
-    return b.convert(with_sign_at_zero(b, rest, y), kind)
-
-
-def _by_infinity(b: Builder, x: Operand, y: Operand) -> Operand:
-    """x where its sign is y's, else y; NaN for an infinite x."""
-    other = b.compare("lt", b.mul(b.select(b.compare("eq", x, 0.0), y, x), y), 0.0)
-    infinite = b.compare("eq", b.unary("abs", x), math.inf)
-    return b.select(infinite, Constant(math.nan, x.type), b.select(other, y, x))
-
-
-def with_sign_at_zero(b: Builder, value: Operand, like: Operand) -> Operand:
-    return b.select(b.compare("eq", value, 0.0), with_sign(b, Constant(0.0, value.type), like), value)
-
-
 POINTWISE: dict[str, Rule] = {
     **{op: _plain(op) for op in ("add", "sub", "mul", "div", "neg", "sqrt", "floor", "abs")},
     **{op: _comparison(op) for op in ("lt", "le", "eq", "ne")},
@@ -118,7 +91,6 @@ POINTWISE: dict[str, Rule] = {
     **{op: _pair(op) for op in PAIRS},
     "ceil": _ceil,
     "trunc": _trunc,
-    "remainder": _remainder,
     "maximum": lambda b, operands, kind: maximum(b, *operands),
     "minimum": lambda b, operands, kind: minimum(b, *operands),
     "square": lambda b, operands, kind: b.mul(operands[0], operands[0]),
@@ -134,7 +106,7 @@ POINTWISE: dict[str, Rule] = {
 
 COST = {"exp": 20, "expm1": 24, "log": 28, "log1p": 36, "tanh": 30, "sigmoid": 24, "softplus": 60, "erf": 60, "sin": 60, "cos": 60,
         "tan": 64, "exp2": 20, "log2": 30, "sinh": 56, "cosh": 30, "asin": 80, "acos": 80, "atan": 90, "atan2": 120,
-        "erfc": 240, "cbrt": 160, "lgamma": 400, "polygamma": 320, "rsqrt": 8, "remainder": 40, "pow": 90, "random_uniform": 150, "div": 4, "sqrt": 4, "maximum": 2, "minimum": 2, "sign": 4}
+        "erfc": 240, "cbrt": 160, "lgamma": 400, "polygamma": 320, "rsqrt": 8, "remainder": 40, "floor_divide": 60, "pow": 90, "random_uniform": 150, "div": 4, "sqrt": 4, "maximum": 2, "minimum": 2, "sign": 4}
 """Instructions for one vector, where they are more than one: for choosing parts and unrolling, not for timing."""
 
 

@@ -31,7 +31,7 @@ def lower_recurrence(node: Node, target: Target, capacity: int) -> Function:
 
     def line(row: Operand, column: Operand, mask: Operand | None) -> None:
         starts = [b.arithmetic("add", b.arithmetic("mul", row, lines.pitch), column) for lines in (*sources, into)]
-        begin = Constant(1.0 if inner.op == "cumprod" else 0.0, type)
+        begin = Constant((float if type.is_float else int)(inner.op == "cumprod"), type)
         loop = b.open_loop(index_constant(0), into.extent, 1, (begin,))
         with b.inside(loop.block):
             k: Operand = loop.variable

@@ -16,6 +16,12 @@ from tapeless.codegen.pointwise import maximum, minimum
 __all__ = ["Accumulator", "accumulator_of"]
 
 
+_IDENTITIES: dict[str, dict[str, float | int]] = {
+    "f": {"sum": 0.0, "prod": 1.0, "max": -math.inf, "min": math.inf, "argmax": -math.inf},
+    "i": {"sum": 0, "prod": 1, "max": -(2**31), "min": 2**31 - 1, "argmax": -(2**31)},
+}
+
+
 class Accumulator:
     """A sum, a product, a maximum or a minimum over `vectors` accumulators of a type."""
 
@@ -32,7 +38,7 @@ class Accumulator:
 
     @property
     def identity(self) -> Constant:
-        return Constant({"sum": 0.0, "prod": 1.0, "max": -math.inf, "min": math.inf}[self.op], self.type)
+        return Constant(_IDENTITIES[self.type.kind[0]][self.op], self.type)
 
     def initial(self) -> tuple[Operand, ...]:
         return (self.identity,) * self.vectors
@@ -73,10 +79,6 @@ class _ArgMax(Accumulator):
     @property
     def width(self) -> int:
         return 2 * self.vectors
-
-    @property
-    def identity(self) -> Constant:
-        return Constant(-math.inf, self.type)
 
     def initial(self) -> tuple[Operand, ...]:
         return (self.identity,) * self.vectors + (Constant(0, self.type.of("i32")),) * self.vectors

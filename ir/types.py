@@ -40,6 +40,10 @@ class DType(enum.Enum):
         return self in (DType.F32, DType.F64)
 
     @property
+    def is_number(self) -> bool:
+        return self is not DType.BOOL
+
+    @property
     def is_integer(self) -> bool:
         return self in (DType.I32, DType.U32)
 

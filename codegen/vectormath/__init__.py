@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Operand, Value
+from tapeless.codegen.vectormath.division import floor_divide, remainder
 from tapeless.codegen.vectormath.error import erf, erfc
 from tapeless.codegen.vectormath.exponential import exp, exp2, expm1, log, log1p, log2, sigmoid, softplus, tanh
 from tapeless.codegen.vectormath.gamma import lgamma, polygamma
@@ -22,4 +23,6 @@ FUNCTIONS: dict[str, Callable[[Builder, Operand], Value]] = {
     "sigmoid": sigmoid, "softplus": softplus, "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos,
     "atan": atan, "sinh": sinh, "cosh": cosh, "erf": erf, "erfc": erfc, "rsqrt": rsqrt, "cbrt": cbrt, "lgamma": lgamma,
 }
-PAIRS: dict[str, Callable[[Builder, Operand, Operand], Value]] = {"pow": power, "atan2": atan2}
+PAIRS: dict[str, Callable[[Builder, Operand, Operand], Operand]] = {
+    "pow": power, "atan2": atan2, "remainder": remainder, "floor_divide": floor_divide,
+}

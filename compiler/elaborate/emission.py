@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tapeless.compiler.elaborate.bounds import bound_after, bound_of, power_bound
 from tapeless.compiler.elaborate.record import Record
 from tapeless.compiler.elaborate.values import Computed, TooLarge, describe, shape_text
 from tapeless.ir.graph import Builder, Graph, Node, Port, Span, Value
@@ -33,10 +34,13 @@ _FOLDED: dict[str, Callable[..., Any]] = {
     "%": operator.mod, "**": lambda x, y: float(x) ** y if abs(y) > 64 else x**y, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
     "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
-_ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow"}
+_ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floor_divide", "%": "remainder"}
 # `>` and `>=` are `<` and `<=` with the sides exchanged.
 _COMPARISONS = {"<": ("lt", False), "<=": ("le", False), ">": ("lt", True), ">=": ("le", True), "==": ("eq", False), "!=": ("ne", False)}
+_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_LEAST, _GREATEST = -(2**31), 2**31 - 1  # of an int
 NODES = 20_000  # in one graph: a second of reading alone, and far beyond what unrolled code is good for
+_OF_INTEGERS = ("sum", "prod", "max", "min")
 _LARGEST_CHAIN = 16  # x ** 16 is four squarings; beyond, `pow` is as good
 
 
@@ -173,7 +177,9 @@ class Emitter:
             return operand if dtype is None or operand.dtype is dtype else self.cast(operand, dtype)
         if isinstance(operand, Rows):
             return Computed(self.once("count", shape=(operand,), dtype=self.real))
-        return Computed(self.constant(operand, dtype or self.real))
+        if dtype is DType.I32 and not _LEAST <= operand <= _GREATEST:
+            raise Mismatch("E0406", f"`{operand}` is too large for an int, which has 32 bits", "Calculate with reals: `real(k)`.")
+        return Computed(self.constant(operand, dtype or self.real), bound_of(operand))
 
     def as_real(self, operand: Operand) -> Computed:
         """An operand as a real tensor."""
@@ -259,7 +265,8 @@ class Emitter:
     def pointwise(self, op: str, *operands: Operand, dtype: DType | None = None) -> Computed:
         """A pointwise operation on operands that broadcast."""
         kind = dtype or self.common(operands)
-        return Computed(self.emit(op, *self.aligned(operands, kind)))
+        made = self.emit(op, *self.aligned(operands, kind))
+        return Computed(made, bound_after(op, operands) if made.type.dtype is DType.I32 else None)
 
     # --- Operators
 
@@ -273,22 +280,21 @@ class Emitter:
             if size is not None:
                 return size
         if symbol in _COMPARISONS:
+            symbol, left, right = _in_whole_numbers(symbol, left, right)
             op, exchanged = _COMPARISONS[symbol]
             if exchanged:
                 left, right = right, left
             return self.pointwise(op, left, right)
         if symbol == "**":
             return self.power(left, right)
-        if symbol in ("//", "%"):
-            quotient = self.pointwise("floor", self.pointwise("div", left, right, dtype=self.real))
-            if symbol == "//":
-                return quotient
-            return self.pointwise("sub", left, self.pointwise("mul", quotient, right), dtype=self.real)
         dtype = self.real if symbol == "/" else self.common((left, right))
         return self.pointwise(_ARITHMETIC[symbol], left, right, dtype=dtype)
 
     def power(self, base: Operand, exponent: Operand) -> Computed:
-        """`base ** exponent`; small whole exponents become products, which hold for negative bases and cost less."""
+        """`base ** exponent`; small whole exponents become products, which hold for negative bases and cost less. Of an int it is an int
+        where the exponent is a whole number."""
+        if type(exponent) is int and exponent >= 0 and self.common((base,)) is DType.I32:
+            return self.whole_power(self.computed(base, DType.I32), exponent)
         if isinstance(exponent, (int, float)) and float(exponent).is_integer() and 0 < abs(exponent) <= _LARGEST_CHAIN:
             x = self.as_real(base)
             result = self._repeated(x, abs(int(exponent)))
@@ -301,8 +307,14 @@ class Emitter:
         if times == 1:
             return x
         half = self._repeated(x, times // 2)
-        squared = self.pointwise("square", half)
+        squared = self.pointwise("square", half) if x.dtype.is_float else self.pointwise("mul", half, half)
         return self.pointwise("mul", squared, x) if times % 2 else squared
+
+    def whole_power(self, x: Computed, times: int) -> Computed:
+        """An int multiplied by itself; like all arithmetic of ints, it wraps around."""
+        if times == 0:
+            return self.broadcast(Computed(self.constant(1, DType.I32), 2), x.shape)
+        return Computed(self._repeated(x, times).value, power_bound(x, times))
 
     def negative(self, operand: Operand) -> Operand:
         """`-x`."""
@@ -359,10 +371,10 @@ class Emitter:
         return Computed(self.emit("reshape", product.value, shape=(*lead, b.shape[-1])))
 
     def reduce(self, op: str, operand: Computed, axes: Sequence[int], keepdims: bool = False) -> Computed:
-        """A reduction of a real tensor over axes; none to reduce leaves the tensor as it is."""
-        x = self.as_real(operand)
+        """A reduction over axes; none to reduce leaves the tensor as it is. Of ints it is an int where it is one of theirs."""
+        x = operand if operand.dtype is DType.I32 and op in _OF_INTEGERS else self.as_real(operand)
         axes = tuple(sorted(axes))
-        result = Computed(self.emit(op, x.value, axes=axes)) if axes else x
+        result = Computed(self.emit(op, x.value, axes=axes), x.bound if op in ("max", "min") else None) if axes else x
         return self.keep(result, x.shape, axes) if keepdims else result
 
     def keep(self, reduced: Computed, shape: Sequence[Dim], axes: Sequence[int]) -> Computed:
@@ -419,6 +431,29 @@ def fold(symbol: str, left: Any, right: Any) -> Any:
     if isinstance(result, int) and abs(result) > 2**53:
         raise Mismatch("E0406", f"`{left} {symbol} {right}` is too large")
     return result
+
+
+def _in_whole_numbers(symbol: str, left: Operand, right: Operand) -> tuple[str, Operand, Operand]:
+    """A comparison of an int tensor with a number that is no int, as one with an int: an int as a real may have been rounded."""
+    if isinstance(left, (int, float)) and isinstance(right, Computed):
+        turned = _TURNED.get(symbol, symbol)
+        found = _in_whole_numbers(turned, right, left)
+        return found if found[2] is not left else (symbol, left, right)
+    if not isinstance(left, Computed) or left.dtype is not DType.I32 or not isinstance(right, (int, float)):
+        return symbol, left, right
+    if not math.isfinite(right) or (isinstance(right, int) and _LEAST <= right <= _GREATEST):
+        return symbol, left, right
+    if symbol in ("==", "!=") and right == math.floor(right) and _LEAST <= right <= _GREATEST:
+        return symbol, left, int(right)
+    always = ("<=", left, _GREATEST)
+    never = ("<", left, _LEAST)
+    if symbol in ("==", "!="):
+        return never if symbol == "==" else always
+    if symbol in ("<", "<="):
+        most = math.ceil(right) - 1 if symbol == "<" else math.floor(right)
+        return always if most >= _GREATEST else never if most < _LEAST else ("<=", left, most)
+    least = math.floor(right) + 1 if symbol == ">" else math.ceil(right)
+    return always if least <= _LEAST else never if least > _GREATEST else (">=", left, least)
 
 
 def _size(symbol: str, left: Operand, right: Operand) -> Rows | bool | None:

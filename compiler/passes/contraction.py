@@ -81,7 +81,7 @@ def _factor_out(b: Rewriter, node: Node) -> Value | None:
 
 def contracted(b: Builder, left: Factor, right: Factor, shape: Sequence[Dim], summed: tuple[int, ...]) -> Value | None:
     """The product of matrices that a sum of products is, over the axes `summed` of a tensor of this shape; None where none pays."""
-    if not summed or not set(summed) <= set(left.axes) & set(right.axes):
+    if not summed or not set(summed) <= set(left.axes) & set(right.axes) or not left.value.type.dtype.is_float:
         return None
     every = [k for k in range(len(shape)) if k not in summed]
     kept = [k for k in every if k in left.axes or k in right.axes]  # along the others the result is stretched

@@ -286,7 +286,7 @@ def _pick_of_pointwise(b: Rewriter, node: Node) -> Value | None:
     inner = b.made_by(x, *MOVABLE)
     if inner and any(b.made_by(value, "matmul") for value in inner.operands):
         return None  # a product's epilogue is stored anyway: index it there
-    if inner is None or b.depth > DEEPEST_PICK or not all(value.type.dtype.is_float for value in inner.operands):
+    if inner is None or b.depth > DEEPEST_PICK or not all(value.type.dtype.is_number for value in inner.operands):
         return None
     return b.emit(inner.op, *(b.emit("pick", value, index) for value in inner.operands), **dict(inner.attrs))
 

@@ -19,7 +19,7 @@ _INDEX = Tensor(DType.I32, (5,))
 def _pick_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
     expect_count("pick", operands, 2)
     x, index = operands
-    expect(x.rank >= 1 and x.dtype.is_float and index.dtype is DType.I32, f"`pick` from {x} by {index}")
+    expect(x.rank >= 1 and x.dtype.is_number and index.dtype is DType.I32, f"`pick` from {x} by {index}")
     expect(
         index.shape == x.shape[:-1],
         f"`pick` needs one index for each row: {x} has the rows {x.shape[:-1]}, the index is {index}",
@@ -55,6 +55,7 @@ declare(
         (
             Sample((Tensor(DType.F64, (5, 4)), _INDEX)),
             Sample((Tensor(DType.F64, (Rows(), 4)), Tensor(DType.I32, (Rows(),)))),
+            Sample((Tensor(DType.I32, (5, 4)), _INDEX)),
         ),
     )
 )

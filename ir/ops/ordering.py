@@ -31,12 +31,14 @@ if TYPE_CHECKING:
 def _argsort_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
     expect_count("argsort", operands, 1)
     (x,), axis = operands, attrs["axis"]
-    expect(x.dtype.is_float and 0 <= axis < x.rank, f"`argsort` of {x} along axis {axis}")
+    expect(x.dtype.is_number and 0 <= axis < x.rank, f"`argsort` of {x} along axis {axis}")
     return (x.with_dtype(DType.I32),)
 
 
 def _argsort_reference(run: Run, operands: Sequence[Array]) -> Array:
-    x = -operands[0] if run.attrs["descending"] else operands[0]
+    (x,) = operands
+    if run.attrs["descending"]:
+        x = -x if x.dtype.kind == "f" else ~x  # which no integer overflows
     return np.argsort(x, axis=run.attrs["axis"], kind="stable").astype(run.dtype)
 
 
@@ -52,6 +54,7 @@ declare(
             Sample((Tensor(DType.F64, (7, 3)),), {"axis": 0, "descending": True}),
             Sample((Tensor(DType.F64, (Rows(), 5)),), {"axis": 1, "descending": True}),
             Sample((Tensor(DType.F64, (Rows(),)),), {"axis": 0, "descending": False}),
+            Sample((Tensor(DType.I32, (3, 7)),), {"axis": 1, "descending": True}),
         ),
         flops=60,
         attributes=("axis", "descending"),
@@ -62,7 +65,7 @@ declare(
 
 def _along(name: str, x: Tensor, index: Tensor, axis: int) -> None:
     expect(
-        x.dtype.is_float and index.dtype is DType.I32 and x.rank == index.rank and 0 <= axis < x.rank,
+        x.dtype.is_number and index.dtype is DType.I32 and x.rank == index.rank and 0 <= axis < x.rank,
         f"`{name}` of {x} by {index} along axis {axis}",
     )
     same = all(x.shape[k] == index.shape[k] for k in range(x.rank) if k != axis)
@@ -99,6 +102,7 @@ declare(
             Sample((Tensor(DType.F64, (3, 6)), _INDEX), {"axis": 1}),
             Sample((Tensor(DType.F64, (5, 4)), _INDEX), {"axis": 0}),
             Sample((Tensor(DType.F64, (Rows(), 6, 2)), Tensor(DType.I32, (Rows(), 3, 2))), {"axis": 1}),
+            Sample((Tensor(DType.I32, (3, 6)), _INDEX), {"axis": 1}),
         ),
         attributes=("axis",),
         kernel="along",

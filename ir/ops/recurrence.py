@@ -27,7 +27,8 @@ def _rule(name: str, count: int) -> Any:
         expect_count(name, operands, count)
         first = operands[0]
         expect(all(o == first for o in operands), f"`{name}` needs equal types: {', '.join(map(str, operands))}")
-        expect(first.dtype.is_float and 0 <= attrs["axis"] < first.rank, f"`{name}` of {first} along {attrs['axis']}")
+        expect(first.dtype.is_float or (first.dtype.is_integer and name != "linear_scan"), f"`{name}` does not take {first}")
+        expect(0 <= attrs["axis"] < first.rank, f"`{name}` of {first} along {attrs['axis']}")
         return (first,)
 
     return rule
@@ -85,11 +86,11 @@ def _restored(run: Run, x: Array) -> Array:
 
 
 def _cumsum(run: Run, operands: Sequence[Array]) -> Array:
-    return _restored(run, np.cumsum(_ordered(run, operands[0]), axis=0))
+    return _restored(run, np.cumsum(_ordered(run, operands[0]), axis=0, dtype=operands[0].dtype))
 
 
 def _cumprod(run: Run, operands: Sequence[Array]) -> Array:
-    return _restored(run, np.cumprod(_ordered(run, operands[0]), axis=0))
+    return _restored(run, np.cumprod(_ordered(run, operands[0]), axis=0, dtype=operands[0].dtype))
 
 
 def _linear_scan(run: Run, operands: Sequence[Array]) -> Array:
@@ -106,6 +107,7 @@ def _samples(count: int) -> tuple[Sample, ...]:
         Sample((Tensor(DType.F64, (3, 4)),) * count, {"axis": 0, "reverse": True}),
         Sample((Tensor(DType.F64, (Rows(), 3, 5)),) * count, {"axis": 1, "reverse": False}),
         Sample((Tensor(DType.F64, (Rows(), 4)),) * count, {"axis": 1, "reverse": True}),
+        *((Sample((Tensor(DType.I32, (3, 4)),), {"axis": 1, "reverse": False}),) if count == 1 else ()),
     )
 
 

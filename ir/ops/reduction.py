@@ -44,11 +44,11 @@ def spread(builder: Builder, value: Value, like: Value, axes: Sequence[int]) -> 
     return builder.broadcast_to(value, like.type.shape, _kept(like.type, axes))
 
 
-def _rule(name: str) -> Any:
+def _rule(name: str, integers: bool) -> Any:
     def rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
         expect_count(name, operands, 1)
         (operand,), axes = operands, tuple(attrs["axes"])
-        expect(operand.dtype.is_float, f"`{name}` does not take {operand}")
+        expect(operand.dtype.is_float or (integers and operand.dtype.is_integer), f"`{name}` does not take {operand}")
         expect(
             list(axes) == sorted(set(axes)) and all(0 <= k < operand.rank for k in axes),
             f"`{name}` of {operand} over axes {axes}",
@@ -59,12 +59,13 @@ def _rule(name: str) -> Any:
 
 
 def _reduction(
-    name: str, function: Callable[[Array, tuple[int, ...]], Array], derivative: Any, flops: float = 1.0
+    name: str, function: Callable[[Array, tuple[int, ...]], Array], derivative: Any, flops: float = 1.0, integers: bool = True
 ) -> None:
     def reference(run: Run, operands: Sequence[Array]) -> Array:
         return np.asarray(function(operands[0], tuple(run.attrs["axes"]))).astype(run.dtype, copy=False)
 
-    declare(Operation(name, "reduction", _rule(name), derivative, reference, _SAMPLES, flops, ("axes",)))
+    samples = (*_SAMPLES, Sample((Tensor(DType.I32, (3, 4)),), {"axes": (1,)})) if integers else _SAMPLES
+    declare(Operation(name, "reduction", _rule(name, integers), derivative, reference, samples, flops, ("axes",)))
 
 
 def _sum_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
@@ -119,17 +120,25 @@ def logsumexp(x: Array, axes: tuple[int, ...]) -> Array:
     return np.asarray(np.log(np.sum(np.exp(x - shift), axis=axes)) + np.squeeze(shift, axis=axes))
 
 
-_reduction("sum", lambda x, axes: np.sum(x, axis=axes), _sum_derivative)
-_reduction("prod", lambda x, axes: np.prod(x, axis=axes), _prod_derivative)
-_reduction("max", lambda x, axes: np.max(x, axis=axes, initial=-np.inf), _extremum_derivative)
-_reduction("min", lambda x, axes: np.min(x, axis=axes, initial=np.inf), _extremum_derivative)
-_reduction("logsumexp", logsumexp, _logsumexp_derivative, flops=22)
+def _bound(x: Array, least: bool) -> float | int:
+    """What the extremum over nothing is: the last value that any other one replaces."""
+    if x.dtype.kind == "f":
+        return np.inf if least else -np.inf
+    limits = np.iinfo(x.dtype)
+    return int(limits.max if least else limits.min)
+
+
+_reduction("sum", lambda x, axes: np.sum(x, axis=axes, dtype=x.dtype), _sum_derivative)
+_reduction("prod", lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype), _prod_derivative)
+_reduction("max", lambda x, axes: np.max(x, axis=axes, initial=_bound(x, False)), _extremum_derivative)
+_reduction("min", lambda x, axes: np.min(x, axis=axes, initial=_bound(x, True)), _extremum_derivative)
+_reduction("logsumexp", logsumexp, _logsumexp_derivative, flops=22, integers=False)
 
 
 def _argmax_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
     expect_count("argmax", operands, 1)
     operand, axis = operands[0], attrs["axis"]
-    expect(operand.dtype.is_float and 0 <= axis < operand.rank, f"`argmax` of {operand} along axis {axis}")
+    expect(operand.dtype.is_number and 0 <= axis < operand.rank, f"`argmax` of {operand} along axis {axis}")
     return (Tensor(DType.I32, tuple(operand.shape[k] for k in _kept(operand, (axis,)))),)
 
 
@@ -146,7 +155,11 @@ declare(
         _argmax_rule,
         NoDerivative("the place of a maximum is an integer: it has no derivative"),
         _argmax_reference,
-        (Sample((Tensor(DType.F64, (3, 4)),), {"axis": 1}), Sample((Tensor(DType.F64, (3, 4)),), {"axis": 0})),
+        (
+            Sample((Tensor(DType.F64, (3, 4)),), {"axis": 1}),
+            Sample((Tensor(DType.F64, (3, 4)),), {"axis": 0}),
+            Sample((Tensor(DType.I32, (3, 4)),), {"axis": 1}),
+        ),
         attributes=("axis",),
     )
 )

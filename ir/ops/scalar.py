@@ -72,7 +72,7 @@ def _is_float(dtype: DType) -> bool:
 
 
 def _is_number(dtype: DType) -> bool:
-    return dtype is not DType.BOOL
+    return dtype.is_number
 
 
 def _is_bool(dtype: DType) -> bool:
@@ -127,7 +127,7 @@ def _scalar(
             _same(name, count, kinds),
             _chain_rule(formula, stated),
             _by_numpy(function),
-            (Sample((_F,) * count, low=low, high=high),),
+            (Sample((_F,) * count, low=low, high=high), *((Sample((_I,) * count),) if kinds is _is_number else ())),
             flops,
             formula=formula,
         )
@@ -147,6 +147,11 @@ def _erf(x: Array) -> Array:
 
 def _erfc(x: Array) -> Array:
     return np.asarray([math.erfc(value) for value in np.ravel(x)], np.float64).reshape(np.shape(x))
+
+
+def _by_double(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Floats in double precision, of which the result is rounded once; integers as they are (division by zero gives 0)."""
+    return lambda *operands: function(*(x.astype(np.float64) if x.dtype.kind == "f" else x for x in operands))
 
 
 def _softplus(x: Array) -> Array:
@@ -205,7 +210,8 @@ _scalar("sign", "sign(x)", np.sign, stated=("0",), kinds=_is_number)
 _scalar("floor", "floor(x)", np.floor, stated=("0",))
 _scalar("ceil", "ceiling(x)", np.ceil, stated=("0",))
 _scalar("trunc", "sign(x) * floor(Abs(x))", np.trunc, stated=("0",))
-_scalar("remainder", "x - y * floor(x / y)", np.remainder, stated=("1", "-floor(x / y)"), flops=12, low=0.5)
+_scalar("floor_divide", "floor(x / y)", _by_double(np.floor_divide), stated=("0", "0"), kinds=_is_number, flops=12, low=0.5)
+_scalar("remainder", "x - y * floor(x / y)", _by_double(np.remainder), stated=("1", "-floor_divide(x, y)"), kinds=_is_number, flops=12, low=0.5)
 _scalar("round", "round(x)", np.round, stated=("0",))
 
 

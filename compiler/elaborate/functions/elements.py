@@ -18,6 +18,10 @@ from tapeless.compiler.elaborate.values import Computed
 from tapeless.ir.graph import Value
 from tapeless.ir.types import Dim, DType, Rows
 
+# What a reduction over nothing is.
+_NEUTRAL: dict[str, Any] = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "max": float("-inf"), "min": float("inf")}
+_WHOLE_NEUTRAL: dict[str, Any] = {"sum": 0, "prod": 1, "max": -(2**31), "min": 2**31 - 1}
+
 
 @dataclass(frozen=True)
 class Elements:
@@ -67,8 +71,9 @@ class Elements:
             if isinstance(size, Rows):
                 places = [Computed(emit.emit("iota", axis=k, shape=x.shape, dtype=DType.I32)) for k in (p, q)]
                 own = emit.pointwise("eq", *places)
-                real = emit.as_real(x)
-                x = emit.reduce("sum", Computed(emit.emit("select", own.value, real.value, emit.broadcast(emit.as_real(0.0), x.shape).value)), (q,))
+                x = x if x.dtype is DType.I32 else emit.as_real(x)
+                none = emit.broadcast(emit.computed(0, x.dtype), x.shape)
+                x = Computed(emit.reduce("sum", Computed(emit.emit("select", own.value, x.value, none.value)), (q,)).value, x.bound)
                 axes = [name for k, name in enumerate(axes) if k != q]
                 continue
             order = (*(k for k in range(x.rank) if k not in pair), p, q)
@@ -109,13 +114,9 @@ class Elements:
         if ranked != list(range(len(others))):
             x = Computed(emit.emit("transpose", x.value, perm=(*ranked, len(others))), x.bound)
         at = tuple(every.index(others[k]) for k in ranked)
-        real = emit.as_real(x)
-        table = self.stretched(real, (*shape, total), (*at, len(every)))
+        table = self.stretched(x if x.dtype is DType.I32 else emit.as_real(x), (*shape, total), (*at, len(every)))
         rows = self.stretched(narrow, shape, tuple(every.index(variable) for variable in owned))
-        found = Computed(emit.emit("pick", table, rows))
-        if x.dtype is DType.I32:
-            found = Computed(emit.cast(found, DType.I32).value, x.bound)
-        return self.spread(found, every)
+        return self.spread(Computed(emit.emit("pick", table, rows), x.bound if x.dtype is DType.I32 else None), every)
 
     def stretched(self, x: Computed, shape: tuple[Dim, ...], axes: tuple[int, ...]) -> Value:
         """A tensor over more axes than its own."""
@@ -139,13 +140,15 @@ class Elements:
     def reduced(self, operator: str, variables: Sequence[Variable], body: Any, condition: Any) -> Computed:
         """A reduction over the axes of some variables, where a condition holds."""
         emit = self.emit
-        x = emit.as_real(body)
+        whole = operator != "mean" and emit.common((body,)) is DType.I32 and not isinstance(body, bool)
+        whole = whole and not (isinstance(body, Computed) and body.dtype is DType.BOOL)
+        x = emit.computed(body, DType.I32) if whole else emit.as_real(body)
         count: Any = None
-        neutral = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "max": float("-inf"), "min": float("inf")}[operator]
+        neutral = (_WHOLE_NEUTRAL if whole else _NEUTRAL)[operator]
         if condition is not None:
             chosen = emit.truth(condition)
             shape = emit.meet([x.shape, chosen.shape])
-            parts = [emit.broadcast(part, shape).value for part in (chosen, x, emit.as_real(neutral))]
+            parts = [emit.broadcast(part, shape).value for part in (chosen, x, emit.computed(neutral, x.dtype))]
             x = Computed(emit.emit("select", *parts))
             if operator == "mean":
                 count = self.reduced("sum", variables, emit.as_real(chosen), None)
@@ -169,9 +172,9 @@ class Elements:
             x = self.over(operator, x, walked)
         for size in idle:
             if operator == "sum":
-                x = emit.as_real(emit.binary("*", x, emit.size((size,))))
+                x = emit.computed(emit.binary("*", x, emit.size((size,))))
             elif operator == "prod":
-                x = emit.as_real(emit.power(x, size if isinstance(size, int) else Computed(emit.once("count", shape=(size,), dtype=emit.real))))
+                x = emit.computed(emit.power(x, size if isinstance(size, int) else Computed(emit.once("count", shape=(size,), dtype=emit.real))))
         return x
 
     def finished(self, value: Any) -> Computed:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Label
+from tapeless.compiler.elaborate.bounds import bound_of
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.functions.shaping import gather
@@ -125,7 +126,7 @@ def _parts(call: CallSite, tensors: tuple[Any, ...]) -> list[Computed]:
     if all(isinstance(value, Computed) and value.dtype is DType.BOOL for value in tensors):
         dtype = DType.BOOL
     made = [call.emit.computed(value, dtype) for value in tensors]
-    bounds = [value.bound if isinstance(value, Computed) else value + 1 if type(value) is int and value >= 0 else None for value in tensors]
+    bounds = [bound_of(value) for value in tensors]
     bound = max((one for one in bounds if one is not None), default=None) if None not in bounds else None
     return [Computed(value.value, bound) for value in made]
 
@@ -299,7 +300,8 @@ def _widths(call: CallSite, value: Any, x: Computed) -> list[tuple[int, int]]:
 
 def _running(name: str, what: str) -> None:
     def run(call: CallSite, x: Any, axis: Any = -1) -> Computed:
-        tensor = call.emit.as_real(call.tensor("x", x))
+        tensor = call.tensor("x", x)
+        tensor = tensor if tensor.dtype is DType.I32 else call.emit.as_real(tensor)
         place = call.axis("axis", axis, tensor)
         rows_stay(call, tensor, (place,), f"`{name}` along axis 0 would make one depend on those before it")
         return Computed(call.emit.emit(name, tensor.value, axis=place, reverse=False))

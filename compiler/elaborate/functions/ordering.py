@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from tapeless.compiler.elaborate.bounds import UNBOUNDED
 from tapeless.compiler.elaborate.functions.movement import along, parted, rows_stay
+from tapeless.compiler.elaborate.functions.reductions import number
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import Computed, describe, shape_text
 from tapeless.ir.types import DType
 
 
 def _places(call: CallSite, x: Any, axis: Any, descending: Any) -> tuple[Computed, int, Computed]:
-    """A real tensor, an axis of it that is not the batch, and where its elements go when sorted."""
-    tensor = call.emit.as_real(call.tensor("x", x))
+    """A tensor of numbers, an axis of it that is not the batch, and where its elements go when sorted."""
+    tensor = number(call, x)
     place = call.axis("axis", axis, tensor)
     rows_stay(call, tensor, (place,), f"`{call.name}` along axis 0 would put them in another order")
     size = tensor.shape[place]
@@ -31,7 +33,7 @@ def argsort(call: CallSite, x: Any, axis: Any = -1, descending: Any = False) -> 
 def sort(call: CallSite, x: Any, axis: Any = -1, descending: Any = False) -> Computed:
     """The elements along an axis in order."""
     tensor, place, order = _places(call, x, axis, descending)
-    return Computed(call.emit.emit("take_along", tensor.value, order.value, axis=place))
+    return Computed(call.emit.emit("take_along", tensor.value, order.value, axis=place), tensor.bound)
 
 
 @builtin("topk")
@@ -43,13 +45,13 @@ def topk(call: CallSite, x: Any, k: Any, axis: Any = -1) -> tuple[Computed, Comp
     if not 1 <= count <= size:
         raise call.fault("E0213", f"an axis of {size} has no {count} largest elements", "k", call.label("x", tensor))
     first = parted(call.emit, order, along(order, place, (0, count, 1)))
-    return Computed(call.emit.emit("take_along", tensor.value, first.value, axis=place)), first
+    return Computed(call.emit.emit("take_along", tensor.value, first.value, axis=place), tensor.bound), first
 
 
 @builtin("take_along_axis")
 def take_along_axis(call: CallSite, x: Any, indices: Any, axis: Any = -1) -> Computed:
     """The elements at computed places along an axis; the other axes of both tensors go together."""
-    tensor = call.emit.as_real(call.tensor("x", x))
+    tensor = number(call, x)
     if not isinstance(indices, Computed) or indices.dtype is not DType.I32:
         raise call.fault("E0401", f"an index is made of ints, not {describe(indices)}", "indices", call.label("indices", indices))
     place = call.axis("axis", axis, tensor)
@@ -61,8 +63,8 @@ def take_along_axis(call: CallSite, x: Any, indices: Any, axis: Any = -1) -> Com
         message = f"`take_along_axis` needs equal sizes but for axis {place}: {shape_text(tensor.shape)} and {shape_text(indices.shape)}"
         raise call.fault("E0213", message, None, labels)
     size = tensor.shape[place]
-    if indices.bound is None:
+    if indices.bound in (None, UNBOUNDED):
         raise call.fault("E0402", "an integer that indexes needs a bound", "indices", labels, f"Declare it with one: `int[batch, k] < {size}`.")
-    if isinstance(size, int) and indices.bound > size:
+    if isinstance(size, int) and isinstance(indices.bound, int) and indices.bound > size:
         raise call.fault("E0403", f"the index can be as large as {indices.bound - 1}, but the axis has {size} places", "indices", labels)
-    return Computed(call.emit.emit("take_along", tensor.value, indices.value, axis=place))
+    return Computed(call.emit.emit("take_along", tensor.value, indices.value, axis=place), tensor.bound)

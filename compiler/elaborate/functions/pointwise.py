@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from tapeless.compiler.elaborate.bounds import bound_after
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import Computed
 from tapeless.ir.types import DType, Rows
@@ -108,23 +109,12 @@ def polygamma(call: CallSite, n: Any, x: Any) -> Any:
     return Computed(call.emit.emit("polygamma", call.emit.as_real(call.tensor("x", x)).value, order=order))
 
 
-def _bound(value: Any) -> int | None:
-    """What an int stays below, where that is known."""
-    return value.bound if isinstance(value, Computed) else value + 1 if type(value) is int and value >= 0 else None
-
-
 def _extremum(name: str, fold: Callable[..., Any]) -> None:
     def run(call: CallSite, x: Any, y: Any) -> Any:
         left, right = call.number("x", x), call.number("y", y)
         if not isinstance(left, (Computed, Rows)) and not isinstance(right, (Computed, Rows)):
             return fold(left, right)
-        made = call.emit.pointwise(name, left, right)
-        bounds = [_bound(value) for value in (left, right)]
-        if name == "minimum" and not made.dtype.is_float:
-            known = [bound for bound in bounds if bound is not None]
-            return Computed(made.value, min(known, default=None))
-        known = [bound for bound in bounds if bound is not None]
-        return Computed(made.value, builtins_max(known)) if name == "maximum" and len(known) == 2 else made
+        return call.emit.pointwise(name, left, right)
 
     builtin(name)(run)
 
@@ -143,7 +133,8 @@ def where(call: CallSite, condition: Any, x: Any, y: Any) -> Any:
     dtype = emit.common((call.number("x", x), call.number("y", y)))
     branches = [emit.computed(value, dtype) for value in (x, y)]
     shape = emit.meet([truth.shape, *(branch.shape for branch in branches)])
-    return Computed(emit.emit("select", *(emit.broadcast(value, shape).value for value in (truth, *branches))))
+    made = emit.emit("select", *(emit.broadcast(value, shape).value for value in (truth, *branches)))
+    return Computed(made, bound_after("select", (x, y)) if dtype is DType.I32 else None)
 
 
 @builtin("clip")

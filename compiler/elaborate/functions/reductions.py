@@ -8,7 +8,7 @@ from tapeless.compiler.elaborate.emission import Emitter, Mismatch
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import AllBut, Computed, describe
 from tapeless.compiler.suggest import OF_TWO
-from tapeless.ir.types import Rows
+from tapeless.ir.types import DType, Rows
 
 
 def _enter(name: str) -> None:
@@ -28,7 +28,7 @@ for _name in ("sum", "max", "min"):
 @builtin("prod")
 def prod(call: CallSite, x: Any, axis: Any = None, keepdims: Any = False) -> Any:
     """The product of all elements, or over axes."""
-    tensor = call.emit.as_real(call.tensor("x", x))
+    tensor = number(call, x)
     axes = call.axes("axis", axis, tensor)
     if any(isinstance(tensor.shape[k], Rows) for k in axes):
         hint = f"Name other axes: `prod(x, axis = {tensor.rank - 1})`." if tensor.rank > 1 else "Sum the logarithms: `exp(sum(log(x)))`."
@@ -42,7 +42,7 @@ def prod(call: CallSite, x: Any, axis: Any = None, keepdims: Any = False) -> Any
 def averaged(call: CallSite, tensor: Computed, axes: tuple[int, ...], keepdims: bool) -> Computed:
     """The sum over axes divided by the number of elements summed."""
     emit = call.emit
-    total = emit.reduce("sum", tensor, axes)
+    total = emit.reduce("sum", emit.as_real(tensor), axes)
     count = emit.size([tensor.shape[axis] for axis in axes])
     mean = emit.pointwise("div", total, count) if count != 1 else total
     return emit.keep(mean, tensor.shape, axes) if keepdims else mean
@@ -127,13 +127,21 @@ def logsumexp(call: CallSite, x: Any, axis: Any = -1, keepdims: Any = False) -> 
 @builtin("argmax")
 def argmax(call: CallSite, x: Any, axis: Any = -1) -> Any:
     """The place of the largest element along an axis, the first of equal ones."""
-    return place(call, call.emit.as_real(call.tensor("x", x)), axis)
+    return place(call, number(call, x), axis)
+
+
+def number(call: CallSite, x: Any) -> Computed:
+    """A tensor of reals or of ints; booleans count as 0 and 1."""
+    tensor = call.tensor("x", x)
+    return tensor if tensor.dtype is DType.I32 else call.emit.as_real(tensor)
 
 
 @builtin("argmin")
 def argmin(call: CallSite, x: Any, axis: Any = -1) -> Any:
     """The place of the smallest element along an axis, the first of equal ones."""
-    return place(call, call.emit.pointwise("neg", call.emit.as_real(call.tensor("x", x))), axis)
+    tensor = number(call, x)
+    turned = call.emit.pointwise("neg", tensor) if tensor.dtype.is_float else call.emit.pointwise("sub", -1, tensor)  # no int overflows
+    return place(call, turned, axis)
 
 
 def place(call: CallSite, tensor: Computed, axis: Any) -> Computed:

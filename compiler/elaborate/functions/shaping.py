@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tapeless.compiler.diagnostics import Label
+from tapeless.compiler.elaborate.bounds import UNBOUNDED
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch, dims_product
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import Computed, Hole, describe, shape_text
@@ -107,7 +108,7 @@ def squeeze(call: CallSite, x: Any, axis: Any = None) -> Any:
 
 def _filled(call: CallSite, value: Any, shape: Any) -> Computed:
     sizes = () if shape == () else shape_of(call, "shape", shape)
-    filling = call.emit.as_real(value)
+    filling = value if isinstance(value, Computed) and value.dtype is DType.I32 else call.emit.as_real(value)
     if filling.rank and call.emit.meet([filling.shape, sizes]) != sizes:
         raise call.fault("E0201", f"{shape_text(filling.shape)} does not fill the shape {shape_text(sizes)}", "fill_value", call.label("fill_value", filling))
     return call.emit.broadcast(filling, sizes)
@@ -169,7 +170,8 @@ def reshaped(emit: Emitter, x: Computed, shape: tuple[Dim, ...]) -> Computed:
 @builtin("pick")
 def pick(call: CallSite, x: Any, index: Any) -> Computed:
     """The element of each row of `x` (its last axis) at that row's index."""
-    scores = call.emit.as_real(call.tensor("x", x))
+    scores = call.tensor("x", x)
+    scores = scores if scores.dtype is DType.I32 else call.emit.as_real(scores)
     places = _integers(call, "index", index)
     labels: list[Label] = [*call.label("x", scores), *call.label("index", places)]
     if not scores.rank or places.shape != scores.shape[:-1]:
@@ -180,7 +182,7 @@ def pick(call: CallSite, x: Any, index: Any) -> Computed:
         raise call.fault("E0210", f"labels of shape {shape_text(places.shape)} do not fit scores of shape {shape_text(scores.shape)}",
                          None, labels, hint)  # fmt: skip
     _bounded(call, "index", places, scores.shape[-1], "the last axis")
-    return Computed(call.emit.emit("pick", scores.value, places.value))
+    return Computed(call.emit.emit("pick", scores.value, places.value), scores.bound)
 
 
 def gather(emit: Emitter, table: Computed, index: Computed) -> Computed:
@@ -200,7 +202,7 @@ def indexes(index: Computed, rows: Dim) -> None:
         raise Mismatch("E0401", f"an index is made of ints, not {describe(index)}")
     if isinstance(rows, Rows):
         raise Mismatch("E0214", "the rows of `batch` stay together: an index would take some of them")
-    if index.bound is None:
+    if index.bound is None or index.bound == UNBOUNDED:
         raise Mismatch("E0402", "an integer that indexes needs a bound", f"Declare it with one, as in `input tokens: int[batch] < {rows}`.")
     if index.bound > rows:
         raise Mismatch("E0403", f"the index can be as large as {index.bound - 1}, but the axis has {rows} places")
@@ -215,7 +217,7 @@ def _integers(call: CallSite, parameter: str, value: Any) -> Computed:
 
 def _bounded(call: CallSite, parameter: str, index: Computed, size: Dim, axis: str) -> None:
     labels = call.label(parameter, index)
-    if index.bound is None:
+    if index.bound is None or index.bound == UNBOUNDED:
         raise call.fault("E0402", "an integer that indexes needs a bound", parameter, labels, f"Declare it with one: `int[batch] < {size}`.")
     if isinstance(size, int) and index.bound > size:
         raise call.fault("E0403", f"the labels go up to {index.bound - 1}, but {axis} has the size {size}", parameter, labels,
