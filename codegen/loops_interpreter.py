@@ -47,8 +47,8 @@ def run(function: Function, buffers: Sequence[Array], rows: int, part: int = 0) 
     memory = {buffer.name: array for buffer, array in zip(function.buffers, buffers, strict=False)}
     for buffer in function.buffers:
         if buffer.name not in memory:
-            dtype = np.dtype(_DTYPE[buffer.kind])
-            memory[buffer.name] = np.zeros(buffer.bytes // dtype.itemsize, dtype)
+            # Scratch holds nothing: all bits set are a NaN, which spoils what reads one that was not written.
+            memory[buffer.name] = np.full(buffer.bytes, 0xFF, np.uint8).view(_DTYPE[buffer.kind])
     values: dict[str, Array] = {"rows": np.array([rows], np.int64), "part": np.array([part], np.int64)}
     with np.errstate(all="ignore"):
         _Machine(memory, values).block(function.body)

@@ -3,12 +3,14 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tapeless.runtime.image import Image
 from tapeless.runtime.program import Program
 
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 
 
@@ -58,13 +60,18 @@ assert program.predict(x).shape == (200, 10)
 
 
 def test_the_c_program_prints_the_losses_of_the_in_process_one(tmp_path):
-    from pathlib import Path
-
-    script = Path(__file__).parent.parent.parent / "examples" / "c" / "run.sh"
+    """The example's program as it is, but that its gradients and workspace begin as NaN."""
+    example = shutil.copytree(EXAMPLES / "c", tmp_path / "c")
+    (tmp_path / "digits").symlink_to(EXAMPLES / "digits")
+    program = (example / "train.c").read_text()
+    memory = "    digits_memory memory = {state, gradients, workspace};\n"
+    assert memory in program
+    poison = "    memset(gradients, 0xFF, sizeof gradients), memset(workspace, 0xFF, sizeof workspace);\n"
+    (example / "train.c").write_text("#include <string.h>\n" + program.replace(memory, memory + poison))
     folder = Path(sys.executable).parent
     environment = {"PATH": f"{folder}:/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(
-        ["sh", script, tmp_path / "out"], capture_output=True, text=True, env=environment, check=False
+        ["sh", example / "run.sh", tmp_path / "out"], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("identical, digit for digit, to training in process\n")

@@ -20,10 +20,12 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 
 MAIN = """
 #include <stdio.h>
+#include <string.h>
 #include "line.h"
 static _Alignas(64) char state[LINE_STATE_BYTES], gradients[LINE_GRADIENT_BYTES], workspace[LINE_WORKSPACE_BYTES];
 int main(void) {
     line_memory memory = {state, gradients, workspace};
+    memset(gradients, 0xFF, sizeof gradients), memset(workspace, 0xFF, sizeof workspace); /* NaN */
     float x[22], t[22], y[22];
     int32_t order[22], epoch;
     double results[LINE_RESULTS];
@@ -104,10 +106,11 @@ model Names:
 BOTH = f"""
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "many.h"
 #include "names.h"
 static void *block(size_t bytes) {{
-    char *start = (char *)malloc(bytes + 64);
+    char *start = (char *)memset(malloc(bytes + 64), 0xFF, bytes + 64); /* NaN */
     return start + (64 - (uintptr_t)start % 64) % 64;
 }}
 int main(void) {{

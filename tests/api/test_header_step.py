@@ -40,12 +40,13 @@ MAIN = """
 static _Alignas(64) char state[{upper}_STATE_BYTES], gradients[{upper}_GRADIENT_BYTES], workspace[{upper}_WORKSPACE_BYTES];
 int main(void) {{
     {name}_memory memory = {{state, gradients, workspace}};
+    memset(gradients, 0xFF, sizeof gradients), memset(workspace, 0xFF, sizeof workspace); /* NaN */
     size_t bytes = {name}_carry_bytes({rows});
     char *carry = aligned_alloc(64, bytes), *next = aligned_alloc(64, bytes), *other;
     int32_t text[{rows} * {upper}_STEP_TEXT_SIZE];
     float probs[{rows} * {upper}_STEP_PROBS_SIZE];
     {name}_init(memory, 3);
-    memset(carry, 0, bytes);
+    memset(carry, 0, bytes), memset(next, 0xFF, bytes);
     for (int k = 0; k < 7; k++) {{
         for (int row = 0; row < {rows}; row++) text[row] = (3 * k + row) % 7;
         int status = {name}_step(memory, {rows}, carry, next, text, probs);

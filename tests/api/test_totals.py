@@ -30,10 +30,12 @@ train Share:
 """
 MAIN = """
 #include <stdio.h>
+#include <string.h>
 #include "share.h"
 static _Alignas(64) char state[SHARE_STATE_BYTES], gradients[SHARE_GRADIENT_BYTES], workspace[SHARE_WORKSPACE_BYTES];
 int main(void) {
     share_memory memory = {state, gradients, workspace};
+    memset(gradients, 0xFF, sizeof gradients), memset(workspace, 0xFF, sizeof workspace); /* NaN */
     float x[160];
     int32_t y[40];
     double results[SHARE_RESULTS];
