@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +28,21 @@ WIDTHS: dict[int, Target] = {
 A vector has half as many elements of f64."""
 
 
+
+class Vectors:
+    """The targets of kernels for which a test names none: each of WIDTHS in turn, so that a test of many sizes meets all."""
+
+    def __init__(self) -> None:
+        self.begin(WIDTHS.values())
+
+    def begin(self, targets: Iterable[Target]) -> None:
+        self.turn = itertools.cycle(targets)
+
+    def __call__(self) -> Target:
+        return next(self.turn)
+
+
+VECTORS = Vectors()
 POISON = 0xFF
 """The byte that memory begins as where nothing may be read that was not written: all bits set are a NaN in both dtypes."""
 
@@ -95,9 +111,11 @@ class Compiled:
 
 
 def run_compiled(node: Node, arrays: Mapping[str, np.ndarray], rows: int, *, capacity: int | None = None,
-                 target: Target = HOST, compiled: Compiled | None = None) -> dict[str, np.ndarray]:
+                 target: Target | None = None, compiled: Compiled | None = None) -> dict[str, np.ndarray]:
     region, leading = node.regions[0], node.attrs["leading"]
-    compiled = compiled or Compiled(lower_kernel(node, target, max(1, capacity or rows)), target)
+    if compiled is None:
+        target = target or VECTORS()
+        compiled = Compiled(lower_kernel(node, target, max(1, capacity or rows)), target)
     memory = [padded(arrays[port.key], ld) for port, ld in zip(region.inputs, leading, strict=False)]
     results: list[np.ndarray] = []
     for port, ld in zip(region.outputs, leading[len(region.inputs):], strict=True):
@@ -119,7 +137,7 @@ def expected(node: Node, arrays: Mapping[str, np.ndarray], rows: int) -> dict[st
 
 
 def check(node: Node, rows: int, *, seed: int = 0, capacity: int | None = None, tolerance: float = 0.0,
-          ranges: Mapping[str, tuple[float, float]] | None = None, target: Target = HOST, compiled: Compiled | None = None) -> None:
+          ranges: Mapping[str, tuple[float, float]] | None = None, target: Target | None = None, compiled: Compiled | None = None) -> None:
     """Machine code against the reference interpreter, within the element type's rounding."""
     region = node.regions[0]
     arrays = arrays_for(region, rows, seed, ranges)
@@ -140,5 +158,5 @@ def tensor(*shape: object, dtype: DType = DType.F32) -> Tensor:
     return Tensor(dtype, tuple(shape))  # type: ignore[arg-type]
 
 
-__all__ = ["HOST", "POISON", "WIDTHS", "Compiled", "Port", "arrays_for", "check", "expected", "kernel", "node_of", "padded",
+__all__ = ["HOST", "POISON", "VECTORS", "WIDTHS", "Compiled", "Port", "Vectors", "arrays_for", "check", "expected", "kernel", "node_of", "padded",
            "run_compiled", "tensor"]

@@ -10,11 +10,11 @@ import pytest
 from tapeless.codegen import llvm, native
 from tapeless.codegen.lower import lower_kernel
 from tapeless.ir.graph import Builder
-from tapeless.ir.target import TARGETS
 from tapeless.ir.types import DType, Rows, Tensor
 
 from .kernels import HOST, Compiled, arrays_for, check, kernel, run_compiled, tensor
 
+pytestmark = pytest.mark.usefixtures("vectors")
 BATCH = Rows()
 LETTERS = {"b": BATCH}
 
@@ -103,10 +103,11 @@ def test_a_matrix_by_itself():
         check(kernel("matmul", build), 1)
 
 
-def test_rows_do_not_depend_on_their_count():
+def test_rows_do_not_depend_on_their_count(vectors):
     for dtype, flip in ((DType.F32, False), (DType.F64, False), (DType.F32, True)):
         node = product(BATCH, 70, 45, dtype=dtype, epilogue=swish, transpose_b=flip)
-        compiled = Compiled(lower_kernel(node, HOST, 64))
+        target = vectors()
+        compiled = Compiled(lower_kernel(node, target, 64), target)
         arrays = arrays_for(node.regions[0], 64)
         whole = run_compiled(node, arrays, 64, compiled=compiled)
         for rows in (1, 2, 5, 7, 8, 30, 63):
@@ -137,15 +138,6 @@ def test_no_spills(shape):
             assert not spills
 
 
-@pytest.mark.parametrize("target", ("x86-64-v3", "x86-64"))
-@pytest.mark.skipif(not HOST.triple.startswith("x86_64"), reason="runs code for other x86-64 machines")
-def test_narrower_vectors(target):
-    for dtype in (DType.F32, DType.F64):
-        for m, n, k, epilogue in ((BATCH, 21, 9, swish), (13, BATCH, 9, relu), (24, 32, 5, dropped), (9, 1, 7, masked)):
-            node = product(m, n, k, dtype=dtype, epilogue=epilogue)
-            check(node, 5, capacity=8, target=TARGETS[target])
-
-
 @pytest.mark.parametrize("flip", (False, True))
 def test_stacks_of_products(flip):
     """Axes before the last two: one product for each of their places, epilogue included."""
@@ -164,7 +156,7 @@ def test_stacks_of_products(flip):
 
 @pytest.mark.parametrize("chain", (5, 1000))
 @pytest.mark.parametrize("flip", (False, True))
-def test_blocks_of_rows(flip, chain, monkeypatch):
+def test_blocks_of_rows(flip, chain, monkeypatch, vectors):
     """A left operand beyond the cache is taken in blocks of rows, packed, or a long chain in steps: the same bits as all
     at once."""
     from tapeless.codegen import matmul
@@ -178,13 +170,13 @@ def test_blocks_of_rows(flip, chain, monkeypatch):
 
         node = kernel("matmul", build)
         for rows in (1, 50):
-            arrays = arrays_for(node.regions[0], rows)
-            whole = run_compiled(node, arrays, rows, capacity=64)["r"]
+            arrays, target = arrays_for(node.regions[0], rows), vectors()
+            whole = run_compiled(node, arrays, rows, capacity=64, target=target)["r"]
             with monkeypatch.context() as patch:
                 patch.setattr(matmul, "LARGE_OPERAND", 0)
                 patch.setattr(matmul, "PACKED_ROWS", 24)
                 patch.setattr(matmul, "PARTIAL_ROWS", 24)
                 patch.setattr(matmul, "CHAIN_BLOCK", 5)
                 patch.setattr(matmul, "LONG_CHAIN", chain)
-                check(node, rows, capacity=64)
-                assert run_compiled(node, arrays, rows, capacity=64)["r"].tobytes() == whole.tobytes()
+                check(node, rows, capacity=64, target=target)
+                assert run_compiled(node, arrays, rows, capacity=64, target=target)["r"].tobytes() == whole.tobytes()

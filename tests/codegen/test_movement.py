@@ -9,6 +9,7 @@ from tapeless.ir.types import DType, Rows, Tensor
 
 from .kernels import check, kernel
 
+pytestmark = pytest.mark.usefixtures("vectors")
 BATCH = Rows()
 SIZES = (0, 1, 3, 7, 17, 64, 65, 129)
 

@@ -11,6 +11,7 @@ from tapeless.ir.types import DType, Rows, Tensor
 
 from .kernels import arrays_for, check, kernel, run_compiled
 
+pytestmark = pytest.mark.usefixtures("vectors")
 BATCH = Rows()
 SIZES = (0, 1, 3, 7, 17, 64, 65, 129)
 KINDS = pytest.mark.parametrize("dtype", (DType.F32, DType.F64), ids=str)

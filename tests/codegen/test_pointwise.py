@@ -14,6 +14,7 @@ from tapeless.ir.types import DType, Tensor
 
 from .kernels import kernel, run_compiled
 
+pytestmark = pytest.mark.usefixtures("vectors")
 SIZES = (0, 1, 3, 7, 17, 64, 65, 129)
 POINTWISE = [(name, k) for name, op in OPERATIONS.items() if op.family == "pointwise" for k in range(len(op.samples))]
 KINDS = pytest.mark.parametrize("dtype", (DType.F32, DType.F64), ids=str)

@@ -12,6 +12,7 @@ from tapeless.ir.types import DType, Rows, Tensor
 
 from .kernels import kernel, run_compiled
 
+pytestmark = pytest.mark.usefixtures("vectors")
 BATCH = Rows()
 EPS = float(np.finfo(np.float32).eps)
 
