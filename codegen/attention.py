@@ -138,12 +138,12 @@ def _accumulate(x: Blocks, left: Matrix, length: int, tile: str, into: Matrix, i
         with b.inside(over.block):
             base = b.arithmetic("add", x.at(into.start, (over.variable, into.step)), first)
             places = [x.at(base, (v, lanes)) for v in range(x.vectors)]
-            known: list[Operand] = [x.load_keys(into.buffer, place, mask) for place, mask in zip(places, masks, strict=True)]
+            known: list[Operand] = [b.load(into.buffer, x.kind, place, lanes, mask) for place, mask in zip(places, masks, strict=True)]
             for r, start in enumerate(starts):
                 element = b.splat(b.load(left.buffer, x.kind, b.arithmetic("add", start, over.variable)), lanes)
                 known = [b.fma(element, held[r][v], value) for v, value in enumerate(known)]
             for place, value, mask in zip(places, known, masks, strict=True):
-                x.store_keys(into.buffer, place, value, mask)
+                b.store(into.buffer, place, value, mask)
         b.close_loop(over)
 
 
@@ -157,7 +157,7 @@ def _transpose(x: Blocks, source: Matrix, rows: int, columns: int, into: Matrix)
         with b.inside(inner.block):
             mask = b.first(b.arithmetic("sub", index_constant(rows), inner.variable), lanes) if rows % lanes else None
             place = b.arithmetic("add", x.at(source.start, (inner.variable, source.step)), outer.variable)
-            value = b.gather(source.buffer, x.kind, place, offsets, mask) if lanes > 1 else b.load(source.buffer, x.kind, place, 1, mask)
+            value = b.gather(source.buffer, x.kind, place, offsets, mask) if lanes > 1 else b.load(source.buffer, x.kind, place)
             b.store(into.buffer, b.arithmetic("add", x.at(into.start, (outer.variable, into.step)), inner.variable), value, mask)
         b.close_loop(inner)
     b.close_loop(outer)

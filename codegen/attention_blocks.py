@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tapeless.codegen.builder import index_constant
 from tapeless.codegen.grouping import part_range, parts_for
 from tapeless.codegen.lines import Single, product
-from tapeless.codegen.loops import Buffer, Constant, Function, Instruction, Operand, vector
+from tapeless.codegen.loops import Buffer, Constant, Function, Operand, vector
 from tapeless.codegen.pointwise import maximum
 from tapeless.codegen.reduce import accumulator_of
 from tapeless.codegen.vectormath import FUNCTIONS
@@ -164,7 +164,7 @@ class Blocks:
             over = b.open_loop(index_constant(0), index_constant(length), 1, (Constant(0.0, self.type),) * (self.rows * vectors))
             with b.inside(over.block):
                 base = b.arithmetic("add", self.at(right.start, (over.variable, right.step)), first)
-                columns = [self.load_keys(right.buffer, self.at(base, (v, self.lanes)), mask) for v, mask in enumerate(masks)]
+                columns = [b.load(right.buffer, self.kind, self.at(base, (v, self.lanes)), self.lanes, mask) for v, mask in enumerate(masks)]
                 yields = []
                 for r, row in enumerate(rows):
                     element = b.splat(b.load(left.buffer, self.kind, b.arithmetic("add", row, over.variable)), self.lanes)
@@ -178,28 +178,6 @@ class Blocks:
         """Of the vectors of a tile at key `first`, the lanes that are keys."""
         left = self.b.arithmetic("sub", index_constant(self.m), first)
         return [self.b.first(self.b.arithmetic("sub", left, index_constant(v * self.lanes)), self.lanes) for v in range(self.vectors)]
-
-    def load_keys(self, buffer: str, place: Operand, mask: Operand) -> Operand:
-        """A vector, zeros where there is no key; without vectors, a number if there is one."""
-        b = self.b
-        if self.lanes > 1:
-            return b.load(buffer, self.kind, place, self.lanes, mask)
-        there: list[Instruction] = []
-        with b.inside(there):
-            value = b.load(buffer, self.kind, place)
-        (found,) = b.conditional(mask, there, (value,), (), (Constant(0.0, self.type),))
-        return found
-
-    def store_keys(self, buffer: str, place: Operand, value: Operand, mask: Operand) -> None:
-        """What `load_keys` loads."""
-        b = self.b
-        if self.lanes > 1:
-            b.store(buffer, place, value, mask)
-            return
-        there: list[Instruction] = []
-        with b.inside(there):
-            b.store(buffer, place, value)
-        b.conditional(mask, there)
 
     def row_places(self, name: str, row: Operand) -> list[Operand]:
         """The vectors of a row of the block."""

@@ -35,7 +35,7 @@ def lower_cholesky(node: Node, target: Target, capacity: int) -> Function:
         i = rows.variable
         clear = b.open_loop(index_constant(0), n, lanes)
         with b.inside(clear.block):
-            mask = b.first(b.arithmetic("sub", n, clear.variable), lanes)
+            mask = b.first(b.arithmetic("sub", n, clear.variable), lanes) if lanes > 1 else None
             b.store(into, place(i, clear.variable, to_row), Constant(0.0, vector(kind, lanes)), mask)
         b.close_loop(clear)
         columns = b.open_loop(index_constant(0), b.arithmetic("add", i, index_constant(1)), 1)
@@ -45,7 +45,7 @@ def lower_cholesky(node: Node, target: Target, capacity: int) -> Function:
             inner = b.open_loop(index_constant(0), j, lanes, total.initial())
             with b.inside(inner.block):
                 k = inner.variable
-                mask = b.first(b.arithmetic("sub", j, k), lanes)
+                mask = b.first(b.arithmetic("sub", j, k), lanes) if lanes > 1 else None
                 left, right = (b.load(into, kind, place(row, k, to_row), lanes, mask) for row in (i, j))
                 yields = (b.fma(left, right, inner.parameters[0]),)
             known = total.across(b.close_loop(inner, yields))

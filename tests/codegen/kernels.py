@@ -158,5 +158,5 @@ def tensor(*shape: object, dtype: DType = DType.F32) -> Tensor:
     return Tensor(dtype, tuple(shape))  # type: ignore[arg-type]
 
 
-__all__ = ["HOST", "POISON", "VECTORS", "WIDTHS", "Compiled", "Port", "Vectors", "arrays_for", "check", "expected", "kernel", "node_of", "padded",
+__all__ = ["HOST", "POISON", "SCALAR", "VECTORS", "WIDTHS", "Compiled", "Port", "Vectors", "arrays_for", "check", "expected", "kernel", "node_of", "padded",
            "run_compiled", "tensor"]

@@ -13,7 +13,7 @@ from tapeless.compiler.passes import PASSES, fuse, simplify
 from tapeless.ir import text
 from tapeless.ir.graph import STATE_ROLES, Graph
 from tapeless.ir.interpreter import run
-from tapeless.ir.target import host
+from tapeless.ir.target import Target, host
 from tapeless.ir.types import DType, Tensor
 from tapeless.ir.verifier import verify
 from tapeless.runtime.buffers import block
@@ -84,13 +84,13 @@ def check_passes(graph: Graph, inputs: Mapping[str, Any], rows: int, tolerance: 
 
 
 def run_native(
-    program: Program, graph: Graph, inputs: Mapping[str, Any], rows: int, capacity: int, threads: int = 1
+    program: Program, graph: Graph, inputs: Mapping[str, Any], rows: int, capacity: int, threads: int = 1, target: Target | None = None
 ) -> dict[str, np.ndarray]:
-    """Compile a graph as an entry, run it once over `rows` rows and return its outputs by key.
+    """Compile a graph as an entry, for this machine if not told otherwise, run it once over `rows` rows and return its outputs by key.
 
     Losses and metrics come as means over rows, gradients and state from their blocks.
     """
-    made = compile_image(program, {"entry": fuse(simplify(graph))}, host(), capacity)
+    made = compile_image(program, {"entry": fuse(simplify(graph))}, target or host(), capacity)
     image = Image.from_object(made.manifest, made.code)
     state, slots = block(image.manifest.state)
     gradients, grads = block(image.manifest.gradients)
