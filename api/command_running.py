@@ -18,12 +18,11 @@ from tapeless.command_options import (
     read_arrays,
     weights_option,
 )
-from tapeless.runtime.errors import UserError
+from tapeless.runtime.errors import INTERRUPTED, TERMINATED, UserError
 
 if TYPE_CHECKING:
     from tapeless.runtime.run import Run
 
-INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
 _STARTED = time.perf_counter()
 
 
@@ -70,7 +69,7 @@ def train(
 ) -> int | None:  # fmt: skip
     """Trains a model and saves its weights. What is not given is as the model's `train` section says.
 
-    Ctrl-C ends training after the current step and saves; the exit code is then 130.
+    Ctrl-C ends training after the current step and saves; the exit code is then 130. So does SIGTERM, with 143.
     """
     out = out or resume
     if resume is not None and (weights is not None or parts):
@@ -97,29 +96,35 @@ def train(
             raise UserError(f"{part!r}: what to load is given as PATTERN=FILE, for example 'encoder.*=pretrained.safetensors'")
         program.load(source, only=pattern)
     before = time.perf_counter() - _STARTED
-    run = program.fit(
-        data, epochs=epochs, validation=validation, patience=patience, save=out, every=every, resume=resume or False,
-        log=None if out is None else out.with_suffix(".jsonl"), max_steps=max_steps, progress=False if quiet else None,
-    )  # fmt: skip
+    ended = None
+    try:
+        run = program.fit(
+            data, epochs=epochs, validation=validation, patience=patience, save=out, every=every, resume=resume or False,
+            log=None if out is None else out.with_suffix(".jsonl"), max_steps=max_steps, progress=False if quiet else None,
+        )  # fmt: skip
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if program.run is None or not program.run.interrupted:
+            raise
+        run, ended = program.run, INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
     for note in run.notes:
         click.echo(f"note: {note}", err=True)
-    written = [f"weights in {out}" if out else "the weights were not saved; `--out weights.safetensors` saves them"]
+    written = [f"weights in {out}" if run.saved else f"{out} is as it was saved last" if out else "the weights were not saved; `--out weights.safetensors` saves them"]
     if plot and out is not None and run.epochs:
         picture = out.with_suffix(".png")
         curves.draw(run, picture)
         written.append(f"learning curves in {picture}")
     if not quiet:
-        _report(run, before, written, out is not None)
-    return INTERRUPTED if run.interrupted else None
+        _report(run, before, written)
+    return ended
 
 
 def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
-def _report(run: Run, before: float, written: list[str], saved: bool) -> None:
+def _report(run: Run, before: float, written: list[str]) -> None:
     if run.interrupted:
-        click.echo(f"interrupted in epoch {run.epochs + 1}" + ("; --resume continues" if saved else ""), err=True)
+        click.echo(f"interrupted in epoch {run.epochs + 1}" + ("; --resume continues" if run.saved else ""), err=True)
     first = f", the first step {before + run.first_step:.2f} s after the start" if run.first_step else ""
     click.echo(f"{_count(run.epochs, 'epoch')}, {_count(run.steps, 'step')} in {run.seconds:.2f} s{first}")
     if run.epochs:

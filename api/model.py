@@ -18,6 +18,7 @@ from tapeless import cache as disk
 from tapeless.runtime.errors import ModelWarning, UserError
 from tapeless.runtime.image import Image, pack
 from tapeless.runtime.program import GROUPS, Group, Program
+from tapeless.runtime.turns import BUILDING
 
 if TYPE_CHECKING:
     from tapeless.compiler.files import Files, Reach
@@ -127,7 +128,8 @@ class Model:
         from tapeless.build import build
 
         self._tell(_dtype(dtype), disk.NoCache())
-        return build(self.pipeline(dtype), Path(folder), target, batch)
+        with BUILDING:
+            return build(self.pipeline(dtype), Path(folder), target, batch)
 
     def inspect(self, dtype: str = "float32", batch: int | None = None, target: str | None = None) -> Inspection:
         """Every stage of the compilation as text, down to the machine code of a target (None: this machine)."""
@@ -137,10 +139,11 @@ class Model:
 
     def check(self) -> str:
         """The warnings about the text, empty if there are none. Raises SourceError with all faults, if it has any."""
-        pipeline = self.pipeline("float32")
-        if any(port.role == "loss" for port in pipeline.model.forward[True].outputs):
-            pipeline.entry("train_step")
-        return "\n\n".join(pipeline.warnings())
+        with BUILDING:
+            pipeline = self.pipeline("float32")
+            if any(port.role == "loss" for port in pipeline.model.forward[True].outputs):
+                pipeline.entry("train_step")
+            return "\n\n".join(pipeline.warnings())
 
     def _tell(self, dtype: str, store: disk.Cache) -> None:
         """Warn the caller's caller of what is allowed in the text but hardly meant."""
@@ -150,7 +153,7 @@ class Model:
     def _remarks(self, dtype: str, store: disk.Cache) -> Sequence[str]:
         """The warnings about the text, kept beside the programs made of it, so that those need no compiler. None of a text that is
         faulty, or whose sizes are not known yet."""
-        with contextlib.suppress(UserError):
+        with BUILDING, contextlib.suppress(UserError):
             key = disk.key(**self.identity, dtype=dtype, entries=("warnings",), capacity=None)
             with contextlib.suppress(ValueError):
                 stored: object = json.loads(store.get(key) or b"")
@@ -202,6 +205,10 @@ class _Compiled:
         self._model, self._dtype, self._store = model, dtype, store
 
     def __call__(self, group: Group, capacity: int | None) -> Image:
+        with BUILDING:  # whoever waits for another thread's compilation finds it in the cache
+            return self._image(group, capacity)
+
+    def _image(self, group: Group, capacity: int | None) -> Image:
         key = disk.key(**self._model.identity, dtype=self._dtype, entries=GROUPS[group], capacity=capacity)
         stored = self._store.get(key)
         if stored is not None:

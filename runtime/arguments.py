@@ -32,6 +32,11 @@ def threads(value: object) -> int | None:
     return None if value is None else whole("threads", value, 1, MOST_THREADS)
 
 
+def says_yes(answer: object) -> bool:
+    """Whether an answer is True, be it Python's or NumPy's; no other value counts, however true."""
+    return answer is True or (str(getattr(answer, "dtype", "")) == "bool" and getattr(answer, "shape", None) == () and bool(answer))
+
+
 def known(given: Iterable[str], names: Iterable[str]) -> None:
     """UserError, with the nearest name, if an option is none of those there are."""
     names = list(names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,12 +16,14 @@ from tapeless.runtime.image import Image
 
 
 class Memory:
-    """What a program's calls share: the state, the gradients, and a workspace that grows to what the largest needs."""
+    """What a program's calls share: the state, the gradients, and a workspace that grows to what the largest needs.
+
+    They all write to it, so one runs at a time: a program sees to that, see `turns`.
+    """
 
     def __init__(self, state: Bytes, gradients: Bytes) -> None:
         self.state = state
         self.gradients = gradients
-        self.lock = threading.Lock()  # one call at a time: they all write to the same memory
         self._workspace = aligned(0)
 
     def workspace(self, count: int) -> Bytes:
@@ -77,12 +78,11 @@ class Call:
 
     def run(self, begin: int, end: int) -> int:
         """Runs examples [begin, end); the position up to which they were done, `end` unless `status` is not OK."""
-        with self._memory.lock:
-            self._context.workspace = address(self._memory.workspace(self._workspace_bytes))
-            self._context.begin, self._context.end = begin, end
-            self._context.status, self._context.done = abi.OK, begin
-            self._barrier[:] = 0
-            self._team.call(self._function, self._context)
+        self._context.workspace = address(self._memory.workspace(self._workspace_bytes))
+        self._context.begin, self._context.end = begin, end
+        self._context.status, self._context.done = abi.OK, begin
+        self._barrier[:] = 0
+        self._team.call(self._function, self._context)
         return int(self._context.done)
 
     @property

@@ -3,6 +3,8 @@
 The command line prints these as messages and ends with exit code 2; a traceback is never what a user gets for them.
 """
 
+INTERRUPTED = 128 + 2  # what a shell reports for a process that Ctrl-C ended
+TERMINATED = 128 + 15  # and SIGTERM
 MOST_MESSAGE = 20_000  # characters: nobody reads more
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from tapeless.runtime.errors import UserError
 from tapeless.runtime.manifest import Manifest
+from tapeless.runtime.turns import BUILDING
 
 MAGIC = b"TAPELESS"
 
@@ -55,7 +56,8 @@ class Image:
     def from_object(manifest: Mapping[str, Any], code: bytes) -> Image:
         """Links an object file for this machine into memory."""
         description = Manifest.from_json(manifest)
-        linked = _Linked(code, [entry.symbol for entry in description.entries.values()])
+        with BUILDING:
+            linked = _Linked(code, [entry.symbol for entry in description.entries.values()])
         addresses = {name: linked.addresses[entry.symbol] for name, entry in description.entries.items()}
         return Image(description, addresses, linked, hashlib.sha256(code).hexdigest())
 

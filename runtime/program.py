@@ -35,6 +35,7 @@ from tapeless.runtime.restoring import Checkpoint
 from tapeless.runtime.run import Options, Run
 from tapeless.runtime.staging import call_over
 from tapeless.runtime.stepping import Carry, Stepper
+from tapeless.runtime.turns import Turns, alone
 
 Group = Literal["start", "predict", "step", "evaluate", "gradients", "apply", "train"]
 GROUPS: dict[Group, tuple[str, ...]] = {
@@ -58,9 +59,13 @@ class Program:
     Weights start from `seed`. `threads` is how many native threads run a call (None: as many as there are processors
     if the program is large enough to gain); results are the same bytes for any number. `batch` is the number of rows of
     a training step (None: as the model's `train` section says).
+
+    Methods may be called from any thread: one is served at a time, and beside a `fit` between two of its steps, with the weights
+    as they are then. The views are memory itself: what another thread trains changes while they are read.
     """
 
     def __init__(self, images: Images, seed: int = 0, threads: int | None = None, batch: int | None = None) -> None:
+        self.turns = Turns()
         self._source = images
         self._images: dict[tuple[Group, int | None], Image] = {}
         self._seed = seed_words(seed)
@@ -72,10 +77,12 @@ class Program:
         self.batch = arguments.rows_of_a_batch(batch)
         self.threads = arguments.threads(threads)
         self.progress: resumption.Progress | None = None  # where the last run stands
+        self.run: Run | None = None  # what the last `fit` did, however it ended
         self.alphabet: str | None = None  # the characters that a model of text calls 0, 1, ...; kept with the weights
 
     # -- machine code and memory, made when first needed
 
+    @alone
     def image(self, group: Group, capacity: int | None = None) -> Image:
         """The machine code of a group of entries, for at least `capacity` rows in a batch."""
         capacity = capacity or self.batch
@@ -88,17 +95,20 @@ class Program:
             self._images[key] = image
         return self._images[key]
 
+    @alone
     def having(self, entry: str) -> Image:
         """Machine code that has an entry: what is there already, else the smallest group with it."""
         groups = [group for group, names in GROUPS.items() if entry in names]
         return self.image(next((group for group in groups if (group, self.batch) in self._images), groups[0]))
 
     @property
+    @alone
     def manifest(self) -> Manifest:
         if not self._images:
             self.image("start")
         return next(iter(self._images.values())).manifest
 
+    @alone
     def memory(self) -> Memory:
         """The state and the rest, initialised from the seed unless weights have been loaded."""
         memory = self._allocated()
@@ -114,6 +124,7 @@ class Program:
             self._memory = Memory(state, gradients)
         return self._memory
 
+    @alone
     def _slots(self, *roles: str) -> Views:
         memory = self.memory()
         if roles not in self._by_roles:
@@ -136,8 +147,10 @@ class Program:
         """The optimizer's numbers, such as `Adam.lr`; a change holds from the next step on."""
         return self._slots("hyper")
 
+    @alone
     def reset(self, seed: int) -> None:
         """Starts again from fresh weights."""
+        self.turns.require_rest("reset")
         self._seed, self._initialised, self.progress = seed_words(seed), False, None
 
     # -- running
@@ -155,13 +168,17 @@ class Program:
         An array `alphabet` of characters among the inputs is kept with the weights, for `tapeless sample`.
         """
         arguments.known(options, Options.__dataclass_fields__)
-        self.alphabet = sampling.alphabet_among(inputs) or self.alphabet
-        return training.fit(self, inputs, targets, Options(**options))
+        chosen = Options(**options)
+        with self.turns.training():
+            self.alphabet = sampling.alphabet_among(inputs) or self.alphabet
+            return training.fit(self, inputs, targets, chosen)
 
+    @alone
     def evaluate(self, inputs: Data, targets: Data = None) -> dict[str, float]:
         """The loss and the metrics over all the examples, each batch weighed by its rows."""
         return self.evaluate_examples(self._bound(self.having("evaluate"), "evaluate", inputs, targets))
 
+    @alone
     def evaluate_examples(self, examples: Examples, order: Array | None = None) -> dict[str, float]:
         """As `evaluate`, on checked data; with `order`, on those rows alone."""
         image = self.having("evaluate")
@@ -170,6 +187,7 @@ class Program:
         call.run(0, rows)
         return averages(image.manifest.entries["evaluate"], call.sums, rows)
 
+    @alone
     def predict(self, inputs: Data) -> Array | dict[str, Array]:
         """The model's outputs for any number of rows: an array, or a dict by name if the model has several."""
         image = self.image("predict")
@@ -181,6 +199,7 @@ class Program:
             return outputs[0]
         return {spec.name: output for spec, output in zip(entry.outputs, outputs, strict=True)}
 
+    @alone
     def step(self, inputs: Data, carry: Carry | None = None) -> tuple[Array | dict[str, Array], Carry]:
         """The outputs at one place of a sequence, from its data and what the places before have left, and what it leaves itself.
 
@@ -203,6 +222,7 @@ class Program:
         """How many steps a sequence has at most; None where it may go on for ever."""
         return self.image("step", 1).manifest.entries["step"].places
 
+    @alone
     def confusion(self, inputs: Data, targets: Data = None) -> npt.NDArray[np.int64] | None:
         """For a classifier, how often a row of the class of its row was predicted to be of the class of its column;
         None if the program is none: it has one target, labels below a bound, and one output of as many scores."""
@@ -213,11 +233,13 @@ class Program:
         """What `predict` gives, in order."""
         return tuple(spec.name for spec in self.image("predict").manifest.entries["predict"].outputs)
 
+    @alone
     def gradients(self, inputs: Data, targets: Data = None) -> dict[str, Array]:
         """The gradient of the loss for these examples, taken as one batch: arrays by the parameters' names."""
         self._differentiate(inputs, targets)
         return {name: view.copy() for name, view in self._gradients.items()}
 
+    @alone
     def value_and_grad(
         self, vector: npt.ArrayLike, inputs: Data, targets: Data = None
     ) -> tuple[float, npt.NDArray[np.float64]]:
@@ -229,12 +251,15 @@ class Program:
         loss = self._differentiate(inputs, targets)
         return loss, _flat(self._gradients.values())
 
+    @alone
     def vector(self) -> npt.NDArray[np.float64]:
         """All trainable parameters, one after the other, as one flat vector."""
         return _flat(self.trainable())
 
+    @alone
     def set_vector(self, vector: npt.ArrayLike) -> None:
         """Sets all trainable parameters from one flat vector."""
+        self.turns.require_rest("set_vector", callbacks=True)
         flat = np.asarray(vector)
         views = self.trainable()
         count = sum(view.size for view in views)
@@ -245,8 +270,10 @@ class Program:
             view[...] = flat[start : start + view.size].reshape(view.shape)
             start += view.size
 
+    @alone
     def apply(self, gradients: Mapping[str, npt.ArrayLike]) -> None:
         """One step of the optimizer with the given gradients, all of them, by the parameters' names."""
+        self.turns.require_rest("apply", callbacks=True)
         image, memory = self.image("apply"), self.memory()
         for name, view in self._gradients.items():
             if name not in gradients:
@@ -281,19 +308,27 @@ class Program:
     def save(self, path: str | Path) -> None:
         """Writes everything the program keeps into a safetensors file, whole or not at all: parameters, state of layers
         and optimizer, hyper-parameters, counters and, after `fit`, where the run stands, so that it can be resumed."""
+        checkpoint.save(path, *self._contents())  # beside a run that goes on: writing takes longer than copying
+
+    @alone
+    def _contents(self) -> tuple[dict[str, Array], dict[str, str]]:
+        """What a checkpoint holds, at this moment between two steps: tensors of its own, and metadata."""
         metadata = {"format": "3", "program": belonging.record(self.manifest).to_json()}
         if self.alphabet is not None:
             metadata["alphabet"] = self.alphabet
         if self.progress is not None:
             metadata |= {"training": self.progress.to_json(), "image": self.image("train").digest}
-        checkpoint.save(path, resumption.contents(self.state, self.progress), metadata)
+        tensors = resumption.contents(self.state, self.progress)
+        return {name: np.array(tensor) for name, tensor in tensors.items()}, metadata
 
+    @alone
     def load(self, path: str | Path, only: str | Iterable[str] | None = None) -> None:
         """Takes over the weights, and all else that fits, from a file that `save` wrote.
 
         `only`: patterns of names, such as `"encoder.*"`: of any safetensors file, the parameters and states of layers so
         called, by their names; the others stay as they are.
         """
+        self.turns.require_rest("load", callbacks=True)
         if only is None:
             self._take(restoring.read(path, self.manifest))
             return
@@ -302,9 +337,11 @@ class Program:
             self.state[name][...] = tensor
         self.progress = None
 
+    @alone
     def resume(self, path: str | Path) -> list[str]:
         """Takes over a checkpoint as a whole, to continue its run; remarks about it. `fit(..., resume=path)` calls
         this. CheckpointError if it is not one of this very program, or holds no run."""
+        self.turns.require_rest("resume", callbacks=True)
         image = self.image("train")
         found = restoring.read_run(path, self.manifest, image.manifest.entries["train_step"])
         assert found.progress is not None and found.record is not None

@@ -76,7 +76,8 @@ class Run:
     """What a call of `fit` did. `curves` has a number for each epoch: `loss`, `accuracy`, `validation_loss`, ...
 
     `epochs` and `steps` count from the beginning of the run, before it was resumed; `seconds` are those of this call.
-    `interrupted` says that Ctrl-C ended it; `notes` are remarks for the person who called.
+    `interrupted` says that Ctrl-C or a SIGTERM ended it: `fit` then raises what they do, and `program.run` is the run. `saved`
+    is the file that holds its end; `notes` are remarks for the person who called.
     """
 
     curves: dict[str, list[float]] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class Run:
     first_step: float | None = None
     best_epoch: int | None = None
     interrupted: bool = False
+    saved: Path | None = None
     notes: list[str] = field(default_factory=list)
     program: Program | None = field(default=None, repr=False, compare=False)
 

@@ -128,12 +128,11 @@ class Stepper:
             *(address(array) for array in examples.arrays), *(old + offset for offset in offsets),
             *(address(array) for array in outputs), *(new + offset for offset in offsets),
         ]  # fmt: skip
-        with self._memory.lock:
-            context.pointers[:] = pointers
-            context.workspace = address(self._memory.workspace(entry.workspace))
-            context.begin, context.status = 0, abi.OK
-            self._barrier[:] = 0
-            self._team.call(self._function, context)
+        context.pointers[:] = pointers
+        context.workspace = address(self._memory.workspace(entry.workspace))
+        context.begin, context.status = 0, abi.OK
+        self._barrier[:] = 0
+        self._team.call(self._function, context)
         return outputs, after
 
     def _prepare(self, rows: int) -> tuple[Layout, ctypes.Structure, Carry]:

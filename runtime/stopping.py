@@ -1,18 +1,22 @@
-"""When training ends before its epochs are over: early stopping, and Ctrl-C."""
+"""When training ends before its epochs are over: early stopping, Ctrl-C, and SIGTERM."""
 
 from __future__ import annotations
 
 import math
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any
 
 import numpy.typing as npt
 
-from tapeless.runtime.errors import UserError
+from tapeless.runtime.errors import TERMINATED, UserError
 from tapeless.runtime.manifest import Settings
+
+USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
 @dataclass
@@ -47,30 +51,51 @@ def watched(settings: Settings, names: list[str], held: bool) -> Best | None:
 
 
 class Interrupts:
-    """Ctrl-C as a wish that the training loop asks for between chunks of steps, where all is in order.
+    """Ctrl-C, and a SIGTERM, as a wish that the training loop asks for between chunks of steps, where all is in order.
 
-    A second Ctrl-C is a KeyboardInterrupt at once. Outside the main thread, and where the process handles the signal
-    in its own way, nothing is changed.
+    A second one is raised at once, though within `held` only at its end. Outside the main thread, and where the process handles
+    a signal in its own way, nothing is changed.
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        self._installed = False
+        self.asked: int | None = None  # the signal that came first
+        self._urgent = self._holding = False
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
-        usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if usual and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self._handle)
-            self._installed = True
+        if threading.current_thread() is threading.main_thread():
+            for number, usual in USUAL.items():
+                if signal.getsignal(number) is usual:
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, before in self._before.items():
+            if signal.getsignal(number) == self._handle:  # else the caller has set another one meanwhile
+                signal.signal(number, before)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While something is done that is done whole, or not at all."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+        if self._urgent:
+            self._urgent = False
+            raise self.wish()
+
+    def wish(self) -> BaseException:
+        """What the first signal would have raised had nobody waited."""
+        return SystemExit(TERMINATED) if self.asked == signal.SIGTERM else KeyboardInterrupt()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
+        if self.asked is None:
+            self.asked = number
+        elif self._holding:
+            self._urgent = True
+        else:
+            raise self.wish()

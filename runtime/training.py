@@ -2,18 +2,22 @@
 
 Python sees chunks of at most some fifty milliseconds, never steps: Ctrl-C and progress work, and cost nothing. Between
 two chunks a run is described in full by the program's state and its `Progress`, so it can be stopped, saved and resumed
-after any of them.
+after any of them, and other threads have their turn with the program.
 """
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tapeless.runtime import checkpoint, claims, resumption
+from tapeless.runtime import arguments, checkpoint, claims, resumption
 from tapeless.runtime.context import NOT_FINITE
 from tapeless.runtime.data import Data, Examples
 from tapeless.runtime.errors import CheckpointError, TrainingStopped, UserError
@@ -36,9 +40,14 @@ CHUNK_SECONDS = 0.04  # below 50 ms even when one chunk runs a quarter longer th
 def fit(program: Program, inputs: Data, targets: Data, options: Options) -> Run:
     """Trains until the epochs are over, early stopping ends it, or Ctrl-C does; see `Program.fit`.
 
-    Raises TrainingStopped if the loss stops being finite; the weights are then those before the failing step.
+    Raises TrainingStopped if the loss stops being finite; the weights are then those before the failing step. Ctrl-C and
+    SIGTERM are raised, as KeyboardInterrupt and SystemExit, once the step at hand is done and saved.
     """
-    return Training(program, inputs, targets, options).run()
+    program.run = None
+    with program.turns.entry, program.turns.hold:
+        training = Training(program, inputs, targets, options)
+    program.run = training.so_far
+    return training.run()
 
 
 class Training:
@@ -73,7 +82,7 @@ class Training:
         self._plan()
         self.so_far = Run(self.progress.curves, self.progress.epochs, self.progress.steps, notes=notes, program=program)
         self.log = JsonLines(options.log) if options.log is not None else None
-        self.stopped = False
+        self.stopped = self.progress_lost = False
         self.chunk = self.batch
         self.kept = np.empty_like(program.memory().state)  # the state as it was before the current chunk
         self.guarded = self._finite()  # weights that were set to infinity on purpose are left alone
@@ -142,37 +151,67 @@ class Training:
     # -- the loop
 
     def run(self) -> Run:
+        run = self.so_far
+        failure: TrainingStopped | None = None
+        with Interrupts() as self.interrupts:
+            try:
+                self._loop()
+            except TrainingStopped as error:
+                failure = error
+            except KeyboardInterrupt:
+                if self.interrupts.asked is not None:  # for the second time
+                    raise
+                self.interrupts.asked = signal.SIGINT  # it came by another way: a callback raised it
+            finally:
+                self._rest()
+            self._save()
+            run.interrupted = self.interrupts.asked is not None
+        if failure is not None:
+            raise failure
+        if run.interrupted:
+            raise self.interrupts.wish()
+        return run
+
+    def _loop(self) -> None:
         options, progress, run = self.options, self.progress, self.so_far
         if self.log is not None:
             self.log.begin(run)
         self.timetable.begin(progress.epochs, progress.steps)
-        self.report = reporter(options.progress, self.settings.epochs, len(self.train))
-        self.report.resumed(progress.epochs, progress.position)
-        failure: TrainingStopped | None = None
-        try:
-            with Interrupts() as self.interrupts, self.report:
-                while not self._over():
+        with reporter(options.progress, self.settings.epochs, len(self.train)) as self.report:
+            self.report.resumed(progress.epochs, progress.position)
+            while not self._over() and self.interrupts.asked is None:
+                with self._turn():
                     self._chunk()
-                    if progress.position == len(self.train):
-                        self._end_epoch()
-                    self._save_if_due()
-                    if self.interrupts.asked:
-                        break
-            run.interrupted = self.interrupts.asked
-        except TrainingStopped as error:
-            failure = error
-        except BaseException:
-            self.program.progress = None  # it ended at no known place
-            raise
-        resumption.rest(self.program.state, progress)
-        if progress.best is not None and progress.best.epoch:
-            run.best_epoch = progress.best.epoch
-        run.seconds = time.perf_counter() - self.begin
-        if options.save is not None:
-            self.program.save(options.save)
-        if failure is not None:
-            raise failure
-        return run
+                    values = self._end_epoch() if progress.position == len(self.train) else None
+                if values is not None:
+                    self._tell(values)
+                self._save_if_due()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """While nothing else uses the program, and no Ctrl-C is raised: what is done here is done whole."""
+        turns = self.program.turns
+        with turns.entry:
+            pass  # whoever stands there goes first
+        with turns.hold, self.interrupts.held():
+            try:
+                yield
+            except TrainingStopped:
+                raise
+            except BaseException:
+                self.progress_lost = True  # it ended at no known place
+                raise
+
+    def _rest(self) -> None:
+        """Leaves the program as it is to be used, however the loop ended, and the record of the run with it."""
+        progress, run = self.progress, self.so_far
+        with self.program.turns.hold, self.interrupts.held():
+            self.program.progress = None if self.progress_lost else progress
+            resumption.rest(self.program.state, progress)
+            if progress.best is not None and progress.best.epoch:
+                run.best_epoch = progress.best.epoch
+            run.interrupted = self.interrupts.asked is not None
+            run.seconds = time.perf_counter() - self.begin
 
     def _over(self) -> bool:
         progress, most = self.progress, self.options.max_steps
@@ -213,8 +252,8 @@ class Training:
         if count == self.chunk or fitting < self.chunk:
             self.chunk = max(fitting // batch, 1) * batch
 
-    def _end_epoch(self) -> None:
-        """Measures and records the epoch, keeps the weights if they are the best so far, calls the callbacks."""
+    def _end_epoch(self) -> dict[str, float]:
+        """Measures and records the epoch, keeps the weights if they are the best so far; its numbers."""
         progress, run, state = self.progress, self.so_far, self.program.state
         state["epoch"][...] += 1
         values = self.entry.averages(progress.sums, len(self.train))
@@ -228,15 +267,31 @@ class Training:
             best.value, best.epoch = value, run.epochs
             slots = self.program.manifest.state.with_role("param", "state")
             best.weights = {slot.name: state[slot.name].copy() for slot in slots}
+        return values
+
+    def _tell(self, values: dict[str, float]) -> None:
+        """The log and the callbacks of the epoch that has ended."""
+        run = self.so_far
         self.report.epoch(run.epochs, values)
         if self.log is not None:
             self.log.on_epoch(run)
         called = [callback.on_epoch for callback in self.options.callbacks]
+        for function in [*([self.options.on_epoch] if self.options.on_epoch else []), *called]:
+            self.stopped = arguments.says_yes(function(run)) or self.stopped
+        self.program.progress = self.progress  # whatever a callback has loaded or applied, the run goes on from there
+
+    def _save(self) -> None:
+        """The checkpoint of the run's end. Where Ctrl-C was pressed, that it can't be written is no reason to go on."""
+        path, run = self.options.save, self.so_far
+        if path is None:
+            return
         try:
-            for function in [*([self.options.on_epoch] if self.options.on_epoch else []), *called]:
-                self.stopped = function(run) is True or self.stopped
-        except KeyboardInterrupt:
-            self.interrupts.asked = True
+            self.program.save(path)
+            run.saved = Path(path)
+        except CheckpointError as error:
+            if not run.interrupted:
+                raise
+            run.notes.append(f"the end of the run was not saved: {error}")
 
     def _save_if_due(self) -> None:
         """A checkpoint on the way. That it can't be written, because the disk is full, does not end training."""

@@ -124,8 +124,11 @@ def test_ctrl_c_within_an_epoch_is_a_place_like_any(made, whole, tmp_path, monke
         return done
 
     monkeypatch.setattr(Call, "run", run_and_interrupt)
-    run = make().fit(image, label, save=path)
-    assert run.interrupted and run.epochs == 0 and 1 < run.steps < 17
+    program = make()
+    with pytest.raises(KeyboardInterrupt):
+        program.fit(image, label, save=path)
+    run = program.run
+    assert run.interrupted and run.saved == path and run.epochs == 0 and 1 < run.steps < 17
     run = make().fit(image, label, save=path, resume=path)
     assert not run.interrupted and path.read_bytes() == whole[0]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -218,22 +221,118 @@ def test_a_checkpoint_on_the_way_that_can_not_be_written_is_left_out(made, whole
     assert path.read_bytes() == whole[0]
 
 
-def test_a_second_ctrl_c_ends_at_once(made):
-    from tapeless.runtime.stopping import Interrupts
+def test_sigterm_saves_and_ends_like_ctrl_c(made, whole, tmp_path):
+    make, image, label = made
+    path, program = tmp_path / "w.safetensors", make()
 
-    with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt):
+    def terminate(run):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        program.fit(image, label, save=path, on_epoch=terminate)
+    assert ended.value.code == 143 and program.run.interrupted and program.run.epochs == 1
+    make().fit(image, label, save=path, resume=path)
+    assert path.read_bytes() == whole[0]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_second_ctrl_c_ends_at_once_between_two_steps(made, whole, tmp_path):
+    make, image, label = made
+    path, program, after = tmp_path / "w.safetensors", make(), []
+
+    def twice(run):
+        if run.epochs == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            after.append("the first is a wish")
+            os.kill(os.getpid(), signal.SIGINT)
+            after.append("never reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        program.fit(image, label, save=path, every="1 epoch", on_epoch=twice)
+    assert after == ["the first is a wish"] and program.run.interrupted and program.run.saved is None
+    program.fit(image, label, resume=True, save=path)
+    assert path.read_bytes() == whole[0]
+
+
+def test_a_second_ctrl_c_waits_for_what_is_done_whole(made, whole, tmp_path, monkeypatch):
+    make, image, label = made
+    path, program, native, calls = tmp_path / "w.safetensors", make(), Call.run, []
+
+    def run_and_interrupt_twice(call, begin, end):
+        done = native(call, begin, end)
+        if call.sums.size == 2 and not calls:
+            calls.append(done)
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return done
+
+    monkeypatch.setattr(Call, "run", run_and_interrupt_twice)
+    with pytest.raises(KeyboardInterrupt):
+        program.fit(image, label, save=path)
+    assert not path.exists() and program.run.steps >= 1
+    program.fit(image, label, resume=True, save=path)
+    assert path.read_bytes() == whole[0]
+
+
+def test_ctrl_c_while_the_end_is_saved_waits_and_is_raised(made, whole, tmp_path, monkeypatch):
+    make, image, label = made
+    path, program, native = tmp_path / "w.safetensors", make(), tapeless.Program.save
+
+    def save_and_interrupt(program, path):
         os.kill(os.getpid(), signal.SIGINT)
-        assert interrupts.asked
+        native(program, path)
+
+    monkeypatch.setattr(tapeless.Program, "save", save_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        program.fit(image, label, save=path)
+    assert path.read_bytes() == whole[0] and program.run.interrupted and program.run.saved == path
+
+
+def test_ctrl_c_ends_a_loop_of_seeds(made):
+    make, image, label = made
+    tried = []
+
+    def press(run):
         os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        for seed in range(3):
+            tried.append(seed)
+            make(seed).fit(image, label, on_epoch=press)
+    assert tried == [0]
+
+
+def test_handlers_of_the_callers_own_are_left_alone(made):
+    make, image, label = made
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        run = make().fit(image, label, epochs=2, on_epoch=lambda run: os.kill(os.getpid(), signal.SIGINT))
+        own = signal.signal(signal.SIGINT, before)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIGINT] * 2 and run.epochs == 2 and not run.interrupted and own is not before
+
+
+def test_what_a_callback_raises_leaves_a_run_to_resume(made, whole, tmp_path):
     make, image, label = made
 
     def leave(run):
-        raise SystemExit
+        if run.epochs == 3:
+            raise SystemExit
 
     program = make()
     with pytest.raises(SystemExit):
         program.fit(image, label, on_epoch=leave)
-    assert program.progress is None
+    assert not program.run.interrupted
+    program.fit(image, label, resume=True, save=tmp_path / "w.safetensors")
+    assert (tmp_path / "w.safetensors").read_bytes() == whole[0]
+
+
+@pytest.mark.parametrize("yes", (True, np.True_, np.array(True)))
+def test_a_callback_ends_training_with_true_of_any_kind(made, yes):
+    make, image, label = made
+    assert make().fit(image, label, on_epoch=lambda run: yes).epochs == 1
 
 
 def test_a_damaged_file_is_noticed(made, tmp_path):

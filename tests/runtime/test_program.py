@@ -136,8 +136,10 @@ def test_interrupting_ends_cleanly(program):
     def stop(run):
         raise KeyboardInterrupt
 
-    run = program.fit(X, T, on_epoch=stop)
-    assert run.interrupted and run.epochs == 1
+    with pytest.raises(KeyboardInterrupt):
+        program.fit(X, T, on_epoch=stop)
+    assert program.run.interrupted and program.run.epochs == 1 and program.run.saved is None
+    assert program.fit(X, T, resume=True).epochs == 60
 
 
 @pytest.mark.parametrize(
