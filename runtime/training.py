@@ -271,14 +271,18 @@ class Training:
 
     def _tell(self, values: dict[str, float]) -> None:
         """The log and the callbacks of the epoch that has ended."""
-        run = self.so_far
+        run, state = self.so_far, self.program.state
         self.report.epoch(run.epochs, values)
         if self.log is not None:
             self.log.on_epoch(run)
+        counters = {slot.name: state[slot.name].copy() for slot in self.program.manifest.state.with_role("counter")}
         called = [callback.on_epoch for callback in self.options.callbacks]
         for function in [*([self.options.on_epoch] if self.options.on_epoch else []), *called]:
             self.stopped = arguments.says_yes(function(run)) or self.stopped
-        self.program.progress = self.progress  # whatever a callback has loaded or applied, the run goes on from there
+        # Whatever a callback has loaded or applied, the run goes on from there, but its counters are its own.
+        self.program.progress = self.progress
+        for name, value in counters.items():
+            state[name][...] = value
 
     def _save(self) -> None:
         """The checkpoint of the run's end. Where Ctrl-C was pressed, that it can't be written is no reason to go on."""
