@@ -442,6 +442,7 @@ def made_by(statement: ast.Statement) -> list[str]:
             pending += [*item.then, *item.otherwise]
         elif isinstance(item, (ast.For, ast.Scan)):
             pending += item.body
+            names += [carry.name for carry in item.carries] if isinstance(item, ast.Scan) else []
         elif isinstance(item, ast.Broken):
             names += item.names
     return names

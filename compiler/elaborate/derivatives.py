@@ -7,7 +7,7 @@ x and y; what the graph holds already is used and not made again. Knows nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tapeless.compiler.differentiate import differentiate
@@ -47,11 +47,32 @@ class Between:
 
 
 class Derivatives:
-    """Derivatives within one emitter's graph."""
+    """Derivatives of what one emitter's graph holds, written into that graph or into the body of a loop within it.
 
-    def __init__(self, emitter: Emitter) -> None:
+    Values are asked for as they are called where they were made; a question leaves every graph as it is.
+    """
+
+    def __init__(self, emitter: Emitter, into: Emitter | None = None) -> None:
         self.emitter = emitter
+        self.into = into or emitter
         self.record = emitter.record
+
+    @classmethod
+    def of(cls, y: Value, into: Emitter, held: Sequence[Value]) -> Derivatives:
+        """Derivatives of y, which may have been made around the loop whose body is being written: then they are written there,
+        too, if what is held constant is known there, so that they can be differentiated again."""
+        home, around = into, into.around()
+        while around is not None and not home.builder.made(y):
+            home = around[0]
+            around = home.around()
+        if any(home.term(value) is None for value in held):
+            return cls(home, into)
+        home.span, home.where = into.span, into.where
+        return cls(home)
+
+    def term(self, value: Value) -> Value:
+        """A value as it is called in the graph; one that has never come into it is its own name."""
+        return self.emitter.term(value) or value
 
     def root(self, x: Value) -> Value:
         """The value through which all uses of x go: a reduction that kept its axes is also used without them."""
@@ -59,7 +80,7 @@ class Derivatives:
 
     def between(self, y: Value, x: Value) -> Between:
         """What lies between x and y. A stopped gradient ends the way, and so does a comparison."""
-        y, x = self.emitter.own(y), self.root(self.emitter.own(x))
+        y, x = self.term(y), self.root(self.term(x))
         moving, nodes = {x}, []
         for node in self.leading(y, x):
             if fresh := moved(node, moving):
@@ -84,28 +105,27 @@ class Derivatives:
 
     def jumps(self, y: Value, x: Value) -> bool:
         """Whether y, which does not move with x, depends on it by comparisons."""
-        y, x = self.emitter.own(y), self.root(self.emitter.own(x))
+        y, x = self.term(y), self.root(self.term(x))
         return any(x in node.operands for node in self.leading(y, x) if node.op != "stop_gradient")
 
     def leads_around(self, y: Value, x: Value) -> bool:
         """In a loop's body, whether y depends on x also by what is computed outside of the body."""
         around = self.emitter.around()
-        if around is None:
+        if around is None or around[0].term(x) is None:
             return False
         outer, taken = around
         beyond = Derivatives(outer)
-        own = self.emitter.own(x)
+        own, y = self.term(x), self.term(y)
         return any(
             inner != own
-            and (outside == x or beyond.between(outside, x).nodes or beyond.leads_around(outside, x))
+            and (beyond.term(outside) == beyond.term(x) or beyond.between(outside, x).nodes or beyond.leads_around(outside, x))
             and (inner == y or self.between(y, inner).nodes)
             for inner, outside in taken.items()
         )
 
     def gradient(self, y: Value, x: Value, seed: Value | None = None) -> Value:
         """The gradient of sum(y * seed) by x, `seed` held constant; of sum(y) without one. Raises DifferentiationError."""
-        y, x = self.emitter.own(y), self.emitter.own(x)
-        part = self.part(y, x, {} if seed is None else {_SEED: self.emitter.own(seed)})
+        part = self.part(y, x, {} if seed is None else {_SEED: seed})
         return self.written(_gradient(part, _X, None if seed is None else _SEED), x)
 
     def directional(self, y: Value, x: Value, direction: Value) -> Value:
@@ -114,19 +134,19 @@ class Derivatives:
         It is the gradient by u of the sum of direction * (the gradient by x of sum(u * y)): that is linear in u, so its value
         does not depend on u (J. Townsend, A new trick for calculating Jacobian vector products, 2017).
         """
-        y, x, direction = (self.emitter.own(value) for value in (y, x, direction))
-        root = self.root(x)
-        if root is not x:
-            direction = self.emitter.emit("reshape", direction, shape=root.type.shape)
-        part = self.part(y, x, {_SEED: self.emitter.builder.full(0.0, y), _DIRECTION: direction})
+        root = self.root(self.term(x))
+        if root.type != x.type:
+            direction = self.into.emit("reshape", direction, shape=root.type.shape)
+        part = self.part(y, x, {_SEED: self.into.builder.full(0.0, y), _DIRECTION: direction})
         return self.written(_gradient(_gradient(part, _X, _SEED), _SEED, _DIRECTION), y)
 
     def part(self, y: Value, x: Value, held: Mapping[str, Value]) -> Part:
         """The part between x and y as a graph of its own, in stable form; x and what is held constant are inputs."""
         found = self.between(y, x)
         builder = Rewriter("part", self.emitter.real, RULES)
-        bindings = {_X: self.root(x), **held}
-        seen = {self.root(x): builder.input(_X, self.root(x).type, "operand")}
+        y, root = self.term(y), self.root(self.term(x))
+        bindings = {_X: root, **held}
+        seen = {root: builder.input(_X, root.type, "operand")}
         for label, value in held.items():
             builder.input(label, value.type, "operand")
         for value in (value for node in found.nodes for value in node.operands if value not in found.moving):
@@ -150,21 +170,30 @@ class Derivatives:
         return [node, *reversed(chain)] if node is not None and node.op == "constant" else []
 
     def written(self, part: Part, like: Value) -> Value:
-        """Write a part's nodes into the emitter's graph, but for those that are there already; its result, shaped `like`."""
-        record, written = self.record, 0
+        """Write a part's nodes into the graph, but for those that are made already; its result, shaped `like`."""
+        written, into = 0, self.into
         seen = {port.value: part.bindings[port.label] for port in part.graph.inputs}
         for node in part.graph.nodes:
             operands = tuple(seen[value] for value in node.operands)
-            record.update()
-            known = record.made.get(computation(node.op, operands, node.attrs, node.regions))
-            seen.update(zip(node.results, known or self.emitter.copied(node, operands), strict=True))
+            known = self.known(node, operands)
+            seen.update(zip(node.results, known or into.copied(node, operands), strict=True))
             written += not known and node.op not in FREE
-        if self.emitter.span is not None:
-            derived = self.emitter.root.derived
-            before = derived.get(self.emitter.span, (0, 0))
-            derived[self.emitter.span] = (before[0] + part.asked, before[1] + written)
+        if into.span is not None:
+            derived = into.root.derived
+            before = derived.get(into.span, (0, 0))
+            derived[into.span] = (before[0] + part.asked, before[1] + written)
         made = seen[part.graph.outputs[0].value]
-        return made if made.type.shape == like.type.shape else self.emitter.emit("reshape", made, shape=like.type.shape)
+        return made if made.type.shape == like.type.shape else into.emit("reshape", made, shape=like.type.shape)
+
+    def known(self, node: Node, operands: Sequence[Value]) -> tuple[Value, ...] | None:
+        """What a node on these operands has given already, here or where it is to be written."""
+        for emitter in dict.fromkeys((self.emitter, self.into)):
+            emitter.record.update()
+            here = tuple(emitter.term(value) or value for value in operands)
+            made = emitter.record.made.get(computation(node.op, here, node.attrs, node.regions))
+            if made:
+                return made
+        return None
 
 
 def _gradient(part: Part, by: str, weight: str | None) -> Part:

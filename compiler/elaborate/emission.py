@@ -77,8 +77,12 @@ class Emitter:
         return self
 
     def own(self, value: Value) -> Value:
-        """A value in the terms of this emitter's graph."""
+        """A value in the terms of this emitter's graph, which takes it in if it has to."""
         return value
+
+    def term(self, value: Value) -> Value | None:
+        """A value in the terms of this emitter's graph; None if the graph does not hold it."""
+        return value if self.builder.made(value) else None
 
     # --- Nodes
 

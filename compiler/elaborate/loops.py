@@ -39,6 +39,9 @@ class BodyEmitter(Emitter):
             self.captured[value] = self.builder.input(value.name, outside.type, "operand")
         return self.captured[value]
 
+    def term(self, value: Value) -> Value | None:
+        return value if self.builder.made(value) else self.captured.get(value)
+
     def carry(self, name: str, type: Tensor) -> Value:
         """An input of the body that the step before made."""
         value = self.builder.input(name, type, "operand")

@@ -42,7 +42,7 @@ class Repeats(Scans):
             if frame.returned:
                 raise self.fault(frame, "E0108", "`return` cannot stand in a `repeat`", syntax.span, hint="Return after it.")
             after = {name: self.alike(frame, syntax, name, start, names[name]) for name, start in starts.items()}
-            fresh = {name: frame.names[name] for name in made if name not in starts and isinstance(frame.names[name].value, Computed)}
+            fresh = {name: frame.names[name] for name in made if name in frame.names and name not in starts and isinstance(frame.names[name].value, Computed)}
             fresh = {name: binding for name, binding in fresh.items() if binding.kind not in CARRIED}
             kept = dict(frame.names)
         outer.span, outer.where = self.shown(frame, syntax.span), frame.where

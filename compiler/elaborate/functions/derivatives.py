@@ -40,7 +40,7 @@ def vjp(call: CallSite, y: Any, x: Any, v: Any) -> Computed:
     """The gradient of `sum(v * y)` by `x`, `v` held constant: v times the Jacobian."""
     result, by = _function(call, y), _variable(call, x)
     weight = _like(call, "v", v, result, "y")
-    return _derived(call, result, by, lambda found: found.gradient(result.value, by.value, weight), by)
+    return _derived(call, result, by, lambda found: found.gradient(result.value, by.value, weight), by, weight)
 
 
 @builtin("jvp")
@@ -48,7 +48,7 @@ def jvp(call: CallSite, y: Any, x: Any, v: Any) -> Computed:
     """How `y` changes as `x` moves along `v`: the Jacobian times v."""
     result, by = _function(call, y), _variable(call, x)
     direction = _like(call, "v", v, by, "x")
-    return _derived(call, result, by, lambda found: found.directional(result.value, by.value, direction), result)
+    return _derived(call, result, by, lambda found: found.directional(result.value, by.value, direction), result, direction)
 
 
 @builtin("hvp")
@@ -57,10 +57,10 @@ def hvp(call: CallSite, y: Any, x: Any, v: Any) -> Computed:
     by = _variable(call, x)
     slope = grad(call, y, x)
     direction = _like(call, "v", v, by, "x")
-    found = _derivatives(call)
+    found = _derivatives(call, slope, direction)
     if not found.between(slope.value, by.value).nodes:  # a straight line has no second derivative, and that is no oversight
         return Computed(call.emit.builder.full(0.0, by.value))
-    return _derived(call, slope, by, lambda found: found.gradient(slope.value, by.value, direction), by)
+    return _derived(call, slope, by, lambda found: found.gradient(slope.value, by.value, direction), by, direction)
 
 
 @builtin("jacobian")
@@ -87,22 +87,22 @@ def jacobian(call: CallSite, y: Any, x: Any) -> Computed:
     def column(place: int) -> Computed:
         mask = emit.broadcast(unit(emit, _beyond_rows(varied), place), varied.shape).value
         if backward:
-            return _derived(call, result, by, lambda found: found.gradient(result.value, by.value, mask), like)
-        return _derived(call, result, by, lambda found: found.directional(result.value, by.value, mask), like)
+            return _derived(call, result, by, lambda found: found.gradient(result.value, by.value, mask), like, mask)
+        return _derived(call, result, by, lambda found: found.directional(result.value, by.value, mask), like, mask)
 
     shape = result.shape + (_beyond_rows(by) if _has_rows(result) else by.shape)
     axis = (1 if _has_rows(result) else 0) if backward else like.rank
     return reshaped(emit, stacked(emit, [column(place) for place in range(count)], axis), shape)
 
 
-def _derived(call: CallSite, y: Computed, x: Computed, rule: Callable[[Derivatives], Value], like: Computed) -> Computed:
-    """Apply a rule, with a warning where its result means little."""
-    found = _derivatives(call)
+def _derived(call: CallSite, y: Computed, x: Computed, rule: Callable[[Derivatives], Value], like: Computed, *held: Value) -> Computed:
+    """Apply a rule that holds some values constant, with a warning where its result means little."""
+    found = _derivatives(call, y, *held)
     if found.leads_around(y.value, x.value):
         raise call.fault("E0702", f"{_text(call, 'y')} depends on {_text(call, 'x')} by what is computed outside of this `scan`, too", "x",
                          hint="Take the derivative after the scan, or by a name of the step.")  # fmt: skip
     way = found.between(y.value, x.value)
-    if not way.nodes and found.root(x.value) != y.value:
+    if not way.nodes and found.root(found.term(x.value)) != found.term(y.value):
         why = "depends only by comparisons on" if found.jumps(y.value, x.value) else "does not depend on"
         _warn(call, "W0103", f"{_text(call, 'y')} {why} {_text(call, 'x')}, so this derivative is zero")
         return Computed(call.emit.builder.full(0.0, like.value))
@@ -116,11 +116,11 @@ def _derived(call: CallSite, y: Computed, x: Computed, rule: Callable[[Derivativ
         raise call.fault("E0703", f"{_text(call, 'y')} has no derivative by {_text(call, 'x')}", None, labels) from None
 
 
-def _derivatives(call: CallSite) -> Derivatives:
+def _derivatives(call: CallSite, y: Computed, *held: Value) -> Derivatives:
     """Imported here: the passes come along, and networkx with them, which a model without derivatives never needs."""
     from tapeless.compiler.elaborate.derivatives import Derivatives
 
-    return Derivatives(call.emit)
+    return Derivatives.of(y.value, call.emit, held)
 
 
 def _function(call: CallSite, y: Any) -> Computed:
