@@ -10,7 +10,7 @@ j be summed over. What masks are is read off their numbers, so it does not matte
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -56,11 +56,13 @@ class LooksAhead(Exception):
 
 @dataclass(frozen=True)
 class Fact:
-    """What is known of a value; see the module's docstring. `last`: it is what the end of the sequence gives."""
+    """What is known of a value; see the module's docstring. `last`: it is what the end of the sequence gives. `lag`: what stands
+    at a place of it is known so many places earlier already, because zeros or other values stand before the sequence."""
 
     axes: Axes
     beyond: Mapping[tuple[Site, Site], State] = field(default_factory=dict)
     last: bool = False
+    lag: int = 0
 
     @property
     def moves(self) -> bool:
@@ -117,7 +119,8 @@ class Causality:
         for label, axis in axes.items():
             if label < 0:
                 self.check_reduced(node, facts, found, label, axis, made)
-        return Fact(made, self.settled(node, facts, found, made))
+        along = len(marks(made)) == 1 and min(axes) >= 0
+        return Fact(made, self.settled(node, facts, found, made), lag=min(fact.lag for fact in facts if fact.moves) if along else 0)
 
     def places_of_masks(self, node: Node, facts: Sequence[Fact], found: Access, axes: Mapping[int, Axis]) -> dict[int, Axis]:
         """Axes of the result that are places because a mask says so: of `tril(ones([t, t])) @ x` the first is."""
@@ -301,12 +304,12 @@ def _reshape(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]
     if made is None:
         raise LooksAhead("this reshape cuts the places of the sequence into groups", node)
     moved = dict(zip(marks(facts[0].axes), marks(made), strict=True))
-    return [Fact(made, {(moved[i], moved[j]): state for (i, j), state in facts[0].beyond.items()})]
+    return [Fact(made, {(moved[i], moved[j]): state for (i, j), state in facts[0].beyond.items()}, lag=facts[0].lag)]
 
 
 def _slice(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
     """A stretch from the first place on keeps its places; the first one and the last one alone are no sequence any more."""
-    axes, last, cut = list(facts[0].axes), False, False
+    axes, last, cut, lag = list(facts[0].axes), False, False, facts[0].lag
     shape = node.operands[0].type.shape
     for k, (start, size, step) in enumerate(zip(*(node.attrs[part] for part in ("start", "size", "step")), strict=True)):
         if not is_marked(axes[k]):
@@ -319,11 +322,11 @@ def _slice(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
                 axes[k] = ()
             elif size == 1 and start == of.length - 1:
                 axes[k], last = (), True
-            elif step == 1 and start == 0:
-                axes[k] = (Part(size, True),)
+            elif step == 1 and start <= lag:
+                axes[k], lag = (Part(size, True),), lag - start
             else:
                 raise LooksAhead("this reverses the sequence" if step < 0 else "this reads later places of the sequence", node)
-    return [Fact(tuple(axes), {} if cut else facts[0].beyond, last)]
+    return [Fact(tuple(axes), {} if cut else facts[0].beyond, last, lag if any(map(is_marked, axes)) else 0)]
 
 
 def _pad(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
@@ -333,21 +336,39 @@ def _pad(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
         return [of.alike(node, facts)]
     if not is_whole(fact.axes[axis]) or node.attrs["step"] != 1 or len(marks(fact.axes)) > 1:
         raise LooksAhead("this puts zeros between the places of the sequence", node)
-    return [Fact(tuple((Part(node.attrs["size"], True),) if k == axis else parts for k, parts in enumerate(fact.axes)))]
+    padded = tuple((Part(node.attrs["size"], True),) if k == axis else parts for k, parts in enumerate(fact.axes))
+    return [Fact(padded, lag=fact.lag + node.attrs["start"])]
 
 
 def _windows(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
-    """Windows that end at their place: of what zeros stand before, as many as a window reaches back."""
+    """Windows that end at their place: as many values stand before the sequence as a window reaches back. One of a single place
+    is a view of that."""
     axis, (fact,) = node.attrs["axis"], facts
     if not is_marked(fact.axes[axis]):
         return [of.alike(node, facts)]
-    before, reach = of.graph.producers.get(node.operands[0]), (node.attrs["kernel"] - 1) * node.attrs["dilation"]
-    padded = before is not None and before.op == "pad" and before.attrs["axis"] == axis and before.attrs["start"] >= reach
-    if not padded or node.attrs["step"] != 1:
+    if is_view(node):
+        return _reshape(of, node, facts)
+    reach = (node.attrs["kernel"] - 1) * node.attrs["dilation"]
+    if node.attrs["step"] != 1 or fact.lag < reach or not is_whole(fact.axes[axis]):
         raise LooksAhead("these windows see later places of the sequence, or leave some out", node,
-                         "A convolution that ends at its place has all its padding before it: `padding = [[kernel - 1, 0]]`.")  # fmt: skip
+                         "A convolution that ends at its place has all its padding before it: `padding = [[dilation * (kernel - 1), 0]]`.")  # fmt: skip
     kernel = plain((node.attrs["kernel"],))
-    return [Fact((*fact.axes[:axis], (Part(node.attrs["size"], True),), *kernel, *fact.axes[axis + 1 :]))]
+    return [Fact((*fact.axes[:axis], (Part(node.attrs["size"], True),), *kernel, *fact.axes[axis + 1 :]), lag=fact.lag - reach)]
+
+
+def is_view(node: Node) -> bool:
+    """Whether windows hold one place each, of all places."""
+    return node.attrs["kernel"] == 1 and node.attrs["size"] == node.operands[0].type.shape[node.attrs["axis"]]
+
+
+def _overlap_add(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
+    """What the windows at the places before add to a place, a convolution's adjoint, never comes from a later one."""
+    axis, (fact,) = node.attrs["axis"], facts
+    if not is_marked(fact.axes[axis]) and not is_marked(fact.axes[axis + 1]):
+        return [of.alike(node, facts)]
+    if node.attrs["step"] != 1 or not is_whole(fact.axes[axis]) or len(marks(fact.axes)) > 1:
+        raise LooksAhead("this puts places between the places of the sequence", node)
+    return [Fact((*fact.axes[:axis], (Part(node.attrs["size"], True),), *fact.axes[axis + 2 :]))]
 
 
 def _concat(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
@@ -358,7 +379,8 @@ def _concat(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
     *before, fact = facts
     if any(one.moves for one in before) or not is_whole(fact.axes[axis]) or len(marks(fact.axes)) > 1:
         raise LooksAhead("this puts something behind the sequence", node)
-    return [Fact(tuple((Part(node.result.type.shape[axis], True),) if k == axis else parts for k, parts in enumerate(fact.axes)))]
+    size, front = node.result.type.shape[axis], sum(int(str(value.type.shape[axis])) for value in node.operands[:-1])
+    return [Fact(tuple((Part(size, True),) if k == axis else parts for k, parts in enumerate(fact.axes)), lag=fact.lag + front)]
 
 
 def _running(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
@@ -424,6 +446,7 @@ def _over_turns(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fa
     (body,), first, second = node.regions, node.attrs["carries"], node.attrs["carries"] + node.attrs["sequences"]
     outside = {port.value: value for port, value in zip(body.inputs[second:], node.operands[second:], strict=True)}
     outlines = {inner: of.outline(value) for inner, value in outside.items()}
+    facts = [replace(fact, lag=0) for fact in facts]
     carried = list(facts[:first])
     while True:
         walked = [Fact(fact.axes[1:]) for fact in facts[first:second]]
@@ -462,6 +485,7 @@ SPECIAL: Mapping[str, Callable[[Causality, Node, Sequence[Fact]], Sequence[Fact]
     "slice": _slice,
     "pad": _pad,
     "windows": _windows,
+    "overlap_add": _overlap_add,
     "concat": _concat,
     **dict.fromkeys(("cumsum", "cumprod", "linear_scan"), _running),
     "attention": _attention,

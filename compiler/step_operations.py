@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from tapeless.compiler.causality import is_view
 from tapeless.compiler.parts import Axes, Part, is_marked, is_whole, left, plain, regroup, shape_at
 from tapeless.ir.graph import Node, Value
 from tapeless.ir.ops.movement import whole
@@ -56,7 +57,7 @@ def _slice(of: Stepper, node: Node, value: Value, view: Axes) -> Value:
             sizes[k] = left(view[k])
         elif is_marked(own[k]):
             first = first or (not is_marked(of.causality.facts[value].axes[k]) and not of.causality.facts[value].last)
-            asked[k] = (Part(size, of.position),)
+            asked[k] = (Part(size, of.ahead(of.distance(view[k]) + starts[k]) if is_marked(view[k]) else of.position),)
             starts[k], sizes[k], steps[k] = 0, 1, 1
         elif is_whole(view[k]):
             index = of.builder.emit("mul", view[k][0].mark, of.builder.constant(steps[k], DType.I32))
@@ -82,28 +83,52 @@ def _pad(of: Stepper, node: Node, value: Value, view: Axes) -> Value:
     own = of.causality.facts[operand].axes
     if not is_marked(own[axis]):
         return of.alike(node, view)
-    made = of.at(operand, of.here(operand))
-    if start:
-        made = of.delayed(value.name, made, start, axis)
-    size = operand.type.shape[axis]
+    made = of.delayed(value, operand, axis, start, view[axis])
+    size, distance = operand.type.shape[axis], of.distance(view[axis])
     if isinstance(size, int) and start + size < node.attrs["size"]:
-        made = of.until(start + size, made, of.filled(0, made))
+        made = of.until(start + size - distance, made, of.filled(0, made))
     return of.chosen(made, of.here(value), view)
 
 
 def _windows(of: Stepper, node: Node, value: Value, view: Axes) -> Value:
     """The last places, so many as zeros were put before the sequence, and this one: what the window takes of them."""
-    axis, before = node.attrs["axis"], of.causality.graph.producers.get(node.operands[0])
-    if before is None or not is_marked(of.causality.facts[node.operands[0]].axes[axis]):
+    (operand,), axis, dilation = node.operands, node.attrs["axis"], node.attrs["dilation"]
+    if not is_marked(of.causality.facts[operand].axes[axis]):
         return of.alike(node, view)
-    made = of.at(before.operands[0], of.here(before.operands[0]))
-    if before.attrs["start"]:
-        made = of.recent(value.name, made, before.attrs["start"], axis)
-    shape, rank = made.type.shape, made.type.rank
-    size = tuple(node.attrs["kernel"] if k == axis else dim for k, dim in enumerate(shape))
-    step = tuple(node.attrs["dilation"] if k == axis else 1 for k in range(rank))
-    seen = of.builder.emit("slice", made, start=(0,) * rank, size=size, step=step, name=value.name)
-    return of.chosen(of.reshaped(seen, shape_at(of.here(value))), of.here(value), view)
+    if is_view(node):
+        return _reshape(of, node, value, view)
+    here, distance, before = of.here(value), of.distance(view[axis]), of.causality.graph.producers.get(operand)
+    reach = (node.attrs["kernel"] - 1) * dilation
+    if before is not None and before.op == "pad" and before.attrs["axis"] == axis and before.attrs["start"] >= reach and not distance:
+        now = of.at(before.operands[0], of.here(before.operands[0]))
+        made, rank = of.recent(operand, now, before.attrs["start"], axis), now.type.rank
+        size = tuple(node.attrs["kernel"] if k == axis else dim for k, dim in enumerate(now.type.shape))
+        step = tuple(dilation if k == axis else 1 for k in range(rank))
+        seen = of.builder.emit("slice", made, start=(0,) * rank, size=size, step=step, name=value.name)
+    else:
+        asked = [list(of.here(operand)) for _ in range(node.attrs["kernel"])]
+        for k, axes in enumerate(asked):
+            axes[axis] = (Part(operand.type.shape[axis], of.ahead(distance + k * dilation)),)
+        seen = of.builder.emit("concat", *(of.at(operand, tuple(axes)) for axes in asked), axis=axis, name=value.name)
+    return of.chosen(of.reshaped(seen, shape_at(here)), here, view)
+
+
+def _overlap_add(of: Stepper, node: Node, value: Value, view: Axes) -> Value:
+    """The sum of what the windows at the last places have for this one."""
+    (operand,), axis, dilation = node.operands, node.attrs["axis"], node.attrs["dilation"]
+    if not is_marked(of.causality.facts[operand].axes[axis]):
+        return of.alike(node, view)
+    now, kernel = of.at(operand, of.here(operand)), int(str(operand.type.shape[axis + 1]))
+    reach = (kernel - 1) * dilation
+    made = of.recent(value, now, reach, axis) if reach else now
+    size = tuple(1 if k in (axis, axis + 1) else dim for k, dim in enumerate(now.type.shape))
+    total = None
+    for k in range(kernel):
+        start = tuple(reach - k * dilation if j == axis else k if j == axis + 1 else 0 for j in range(len(size)))
+        part = of.builder.emit("slice", made, start=start, size=size, step=(1,) * len(size))
+        total = part if total is None else of.builder.emit("add", total, part)
+    assert total is not None
+    return of.chosen(of.reshaped(total, shape_at(of.here(value))), of.here(value), view)
 
 
 def _concat(of: Stepper, node: Node, value: Value, view: Axes) -> Value:
@@ -112,12 +137,14 @@ def _concat(of: Stepper, node: Node, value: Value, view: Axes) -> Value:
         return of.alike(node, view)
     parts = [of.at(one, plain(one.type.shape)) for one in before]
     front = parts[0] if len(parts) == 1 else of.builder.emit("concat", *parts, axis=axis)
-    made, size = of.at(operand, of.here(operand)), front.type.shape[axis]
-    if not before or not isinstance(size, int):
-        return of.chosen(made, of.here(value), view)
-    shown = tuple((Part(size, of.position),) if k == axis else parts for k, parts in enumerate(plain(front.type.shape)))
-    first = front if size == 1 else of.picked(front, plain(front.type.shape), shown)
-    return of.chosen(of.until(size, first, of.delayed(value.name, made, size, axis)), of.here(value), view)
+    size, distance = front.type.shape[axis], of.distance(view[axis])
+    assert isinstance(size, int)
+    made = of.delayed(value, operand, axis, size, view[axis])
+    if distance < size:
+        shown = tuple((Part(size, of.ahead(distance)),) if k == axis else parts for k, parts in enumerate(plain(front.type.shape)))
+        first = front if size == 1 else of.picked(front, plain(front.type.shape), shown)
+        made = of.until(size - distance, first, made)
+    return of.chosen(made, of.here(value), view)
 
 
 def _running(of: Stepper, node: Node, value: Value, view: Axes) -> Value:
@@ -196,6 +223,7 @@ SPECIAL: Mapping[str, Callable[[Stepper, Node, Value, Axes], Value]] = {
     "slice": _slice,
     "pad": _pad,
     "windows": _windows,
+    "overlap_add": _overlap_add,
     "concat": _concat,
     **dict.fromkeys(("cumsum", "cumprod", "linear_scan"), _running),
     "attention": _attention,

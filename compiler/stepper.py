@@ -13,7 +13,7 @@ from typing import Any
 
 from tapeless.compiler.access import access
 from tapeless.compiler.causality import Causality, LooksAhead
-from tapeless.compiler.parts import Axes, Part, every_part, marks, plain, shape_at, unmarked
+from tapeless.compiler.parts import Axes, Axis, Part, every_part, marks, plain, shape_at, unmarked
 from tapeless.compiler.step_operations import ALWAYS, SPECIAL
 from tapeless.ir.graph import Builder, Node, Value
 from tapeless.ir.types import Dim, DType, Tensor
@@ -27,6 +27,8 @@ class Stepper(ABC):
     def __init__(self, causality: Causality, builder: Builder, position: Value) -> None:
         self.causality, self.builder, self.position = causality, builder, position
         self.made: dict[tuple[Value, Axes], Value] = {}
+        self.indices: dict[int, Value] = {}  # of places beyond this one
+        self.buffers: dict[Value, Value] = {}
         self.caches: dict[Value, Value] = {}
         self.reshapes: dict[Value, Value] = {}  # what a reshape made to what it was made of
 
@@ -59,6 +61,18 @@ class Stepper(ABC):
 
     def marked(self, axes: Axes) -> Axes:
         return tuple(tuple(Part(part.size, self.position) if part.mark else part for part in axis) for axis in axes)
+
+    def ahead(self, distance: int) -> Value:
+        """The index of the place so far beyond this one: of a value that lags behind the sequence that much is there already."""
+        if distance == 0:
+            return self.position
+        if distance not in self.indices:
+            self.indices[distance] = self.builder.emit("add", self.position, self.builder.constant(distance, DType.I32))
+        return self.indices[distance]
+
+    def distance(self, axis: Axis) -> int:
+        """How far beyond this place the one is at which an axis is viewed."""
+        return next((distance for distance, index in self.indices.items() for part in axis if part.mark == index), 0)
 
     def at(self, value: Value, view: Axes) -> Value:
         """A value as viewed."""
@@ -203,18 +217,27 @@ class Stepper(ABC):
     def filled(self, number: int, like: Value) -> Value:
         return self.builder.broadcast_to(self.builder.constant(number, like.type.dtype), like.type.shape, ())
 
-    def delayed(self, name: str, now: Value, by: int, axis: int) -> Value:
-        """What a value was `by` places ago, zeros in the first ones."""
-        made, rank = self.recent(name, now, by, axis), now.type.rank
-        return self.builder.emit("slice", made, start=(0,) * rank, size=now.type.shape, step=(1,) * rank)
+    def delayed(self, value: Value, operand: Value, axis: int, by: int, index: Axis) -> Value:
+        """What the operand of `value` was at a place that lies `by` places before the one at the index, zeros in the first ones."""
+        distance = self.distance(index)
+        view = list(self.here(operand))
+        if distance >= by:
+            view[axis] = tuple(Part(part.size, self.ahead(distance - by)) for part in view[axis])
+            return self.at(operand, tuple(view))
+        now = self.at(operand, tuple(view))
+        made = self.recent(value, now, by, axis)
+        start = tuple(distance if k == axis else 0 for k in range(now.type.rank))
+        return self.builder.emit("slice", made, start=start, size=now.type.shape, step=(1,) * now.type.rank)
 
-    def recent(self, name: str, now: Value, before: int, axis: int) -> Value:
-        """A value at so many places before this one, zeros in the first ones, and at this one."""
-        shape = tuple(before if k == axis else dim for k, dim in enumerate(now.type.shape))
-        remembered, leave = self.carry(name, now.type.with_shape(shape))
-        made, start = self.builder.emit("concat", remembered, now, axis=axis), tuple(int(k == axis) for k in range(len(shape)))
-        leave(self.builder.emit("slice", made, start=start, size=shape, step=(1,) * len(shape)))
-        return made
+    def recent(self, value: Value, now: Value, before: int, axis: int) -> Value:
+        """What `value` is made of, at so many places before this one, zeros in the first ones, and at this one."""
+        if value not in self.buffers:
+            shape = tuple(before if k == axis else dim for k, dim in enumerate(now.type.shape))
+            remembered, leave = self.carry(value.name, now.type.with_shape(shape))
+            made, start = self.builder.emit("concat", remembered, now, axis=axis), tuple(int(k == axis) for k in range(len(shape)))
+            leave(self.builder.emit("slice", made, start=start, size=shape, step=(1,) * len(shape)))
+            self.buffers[value] = made
+        return self.buffers[value]
 
 
 class Turn(Stepper):

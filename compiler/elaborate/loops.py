@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.values import Computed
@@ -73,7 +74,8 @@ class BodyEmitter(Emitter):
         body = self.graph()
         ports = dict(zip(names, body.inputs, strict=True))
         order = [value.name for value in (*self.carries, *self.walked, *self.captured.values())]
-        body = Graph("step", tuple(ports[name] for name in order), body.nodes, body.outputs)
+        inputs = (ports[name] for name in order)
+        body = Graph("step", tuple(replace(port, label=port.value.name) for port in inputs), body.nodes, body.outputs)
         sequences = list(self.walked.values())
         shared = [self.outer.own(value) for value in self.captured]
         loop = _Loop(self.outer, body, len(starts), shared, reverse)

@@ -113,6 +113,47 @@ MODELS = {
         "h = Conv(h, 4, kernel = 2, dilation = 2, padding = [[2, 0]])", "h = DepthwiseConv(h, kernel = 2, padding = [[1, 0]])",
         "output y = transpose(h, [0, 2, 1])", "output z = transpose(avg_pool(h, 3, stride = 1, padding = [[2, 0]]), [0, 2, 1])",
     ),
+    "windows of one place": model(
+        "h = Conv(transpose(x, [0, 2, 1]), 6, kernel = 1, act = tanh)", "h = Conv(h, 6, kernel = 1, groups = 2)", "h = DepthwiseConv(h, kernel = 1)",
+        "h = ConvTranspose(h, 4, kernel = 1)", "output y = transpose(max_pool(h, 1), [0, 2, 1])", "output z = transpose(avg_pool(h, 1, padding = [[0, 0]]), [0, 2, 1])",
+        "output w = transpose(convolve(h, ones([2, 4, 1]), padding = 'same', dilation = 3), [0, 2, 1])",
+    ),
+    "windows of one place as index notation": model(
+        "param K: [5, 4, 1] ~ normal(0, 1)", "y[n, t, o] = sum[c, u] x[n, t + u, c] * K[o, c, u]", "output y",
+        "p = pad(x, [[0, 0], [2, 0], [0, 0]])", "z[n, t] = max[u: 3] p[n, t + u, 1]", "output z",
+    ),
+    "more zeros than a window reaches back": model("output y = transpose(Conv(transpose(x, [0, 2, 1]), 5, kernel = 2, padding = [[3, 0]])[:, :, :t], [0, 2, 1])"),
+    "all zeros before the first of several windows": model(
+        "h = pad(transpose(x, [0, 2, 1]), [[0, 0], [0, 0], [5, 0]])", "h = Conv(h, 5, kernel = 2, act = tanh)", "output y = transpose(Conv(h, 3, kernel = 3, dilation = 2), [0, 2, 1])"
+    ),
+    "zeros before, then work": model(
+        "h = tanh(pad(transpose(x, [0, 2, 1]), [[0, 0], [0, 0], [3, 0]]) + 1)", "h = h * arange(t + 3)", "output y = transpose(Conv(h, 3, kernel = 4), [0, 2, 1])"
+    ),
+    "other values before windows": model(
+        "param s: [1, 4, 2] ~ normal(0, 1)", "h = concat(zeros([batch, 4, 2]) + s, transpose(x, [0, 2, 1]), axis = 2)", "output y = transpose(Conv(h, 3, kernel = 3), [0, 2, 1])"
+    ),
+    "zeros are cut off again": model("h = pad(transpose(x, [0, 2, 1]), [[0, 0], [0, 0], [4, 0]])", "output y = transpose(Conv(h[:, :, 2:], 3, kernel = 3), [0, 2, 1])"),
+    "the largest so far": model("output y = transpose(max_pool(transpose(x, [0, 2, 1]), 3, stride = 1, padding = [[2, 0]]), [0, 2, 1])"),
+    "windows over places and features": model(
+        "h = reshape(x, [batch, 1, t, 4])", "h = Conv(h, 3, kernel = [2, 3], padding = [[1, 0], [1, 1]], act = tanh)",
+        "output y = transpose(max_pool(Conv(h, 2, kernel = [3, 1], dilation = [2, 1], padding = [[4, 0], 0]), [1, 2], stride = [1, 2]), [0, 2, 1, 3])",
+    ),
+    "the adjoint of windows": model("output y = transpose(ConvTranspose(transpose(x, [0, 2, 1]), 3, kernel = 3, dilation = 2)[:, :, :t], [0, 2, 1])"),
+    "wavenet": model(
+        "h = Conv(transpose(x, [0, 2, 1]), 6, kernel = 1)", "skip = 0", "for k in 0..3:",
+        "    gate = Conv(h, 12, kernel = 2, dilation = 2 ** k, padding = [[2 ** k, 0]])", "    z = tanh(gate[:, :6]) * sigmoid(gate[:, 6:])",
+        "    skip = skip + Conv(z, 8, kernel = 1)", "    h = h + Conv(z, 6, kernel = 1)",
+        "output y = transpose(Conv(relu(Conv(relu(skip), 8, kernel = 1)), 5, kernel = 1), [0, 2, 1])",
+    ),
+    "temporal convolutions": model(
+        "h = transpose(x, [0, 2, 1])", "for k in 0..3:", "    z = Conv(h, 6, kernel = 3, dilation = 2 ** k, padding = [[2 ** (k + 1), 0]], act = relu)",
+        "    z = dropout(Conv(z, 6, kernel = 3, dilation = 2 ** k, padding = [[2 ** (k + 1), 0]], act = relu), 0.1)",
+        "    h = relu(z + (Conv(h, 6, kernel = 1) if k == 0 else h))", "output y = Dense(transpose(h, [0, 2, 1]), 3)",
+    ),
+    "convolutions in repeat": model(
+        "h = Conv(transpose(x, [0, 2, 1]), 6, kernel = 1)", "repeat k in 0..3:",
+        "    h = h + Conv(Conv(h, 6, kernel = 3, padding = [[2, 0]], act = tanh), 6, kernel = 1)", "output y = transpose(h, [0, 2, 1])",
+    ),
     "statistics": model("output y = transpose(BatchNorm(transpose(x, [0, 2, 1])), [0, 2, 1])"),
     "orders at a place": model("output y = sort(x)", "v, i = topk(x, 2)", "output v", "output i"),
 }  # fmt: skip

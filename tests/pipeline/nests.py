@@ -75,10 +75,10 @@ Statement = Line | Repeat | Scan
 
 
 class Grower:
-    """Grows a program from a seed."""
+    """Grows a program from a seed: loops within loops to a depth, and so many statements in a body beside its loops."""
 
-    def __init__(self, seed: int, depth: int) -> None:
-        self.random, self.depth, self.count = random.Random(seed), depth, 0
+    def __init__(self, seed: int, depth: int, breadth: int) -> None:
+        self.random, self.depth, self.breadth, self.count = random.Random(seed), depth, breadth, 0
 
     def fresh(self, stem: str) -> str:
         self.count += 1
@@ -99,8 +99,9 @@ class Grower:
         def pick() -> str:
             return self.random.choice(names[-5:])
 
-        loops = self.random.sample(range(3), self.random.choice((1, 1, 2))) if depth < self.depth else []
-        for turn in range(3):
+        turns = range(self.breadth)
+        loops = self.random.sample(turns, self.random.choice((1, 1, min(2, self.breadth)))) if depth < self.depth else []
+        for turn in turns:
             kind = self.random.random()
             if kind < 0.4 or not own:
                 line(self.random.choice(PLAIN).format(a=pick(), b=pick()))
@@ -205,9 +206,9 @@ def _unrolled_scan(scan: Scan, steps: Mapping[str, int]) -> Iterator[str]:
     yield f"{scan.result} = 0.3 * {total} + {next(iter(scan.carries))}"
 
 
-def programs(seed: int, depth: int) -> tuple[str, str]:
+def programs(seed: int, depth: int, breadth: int) -> tuple[str, str]:
     """The same program with and without loops."""
-    body = Grower(seed, depth).body(0, list(FIRST), ["p0"], (), False)
+    body = Grower(seed, depth, breadth).body(0, list(FIRST), ["p0"], (), False)
     made = [re.match(r"\w+", line.text) if isinstance(line, Line) else None for line in body]
     loops = [s.result for s in body if isinstance(s, Scan)] + [Grower.last(s.body) for s in body if isinstance(s, Repeat)]
     terms = [*loops, *(m.group() for m in made if m)]

@@ -33,6 +33,16 @@ MODELS = {
     "transformer": ("x = LearnedPositions(x)", "h = TransformerBlock(x, 2, kv_heads = 1, causal = true)", "output y = h"),
     "rotary in repeat": ("h = x", "repeat k in 0..2:", "    h = TransformerBlock(h, 2, causal = true, rotated = true)", "output y = h"),
     "convolution": ("h = Conv(transpose(x, [0, 2, 1]), 5, kernel = 3, dilation = 2, padding = [[4, 0]])", "output y = transpose(h, [0, 2, 1])"),
+    "wavenet": (
+        "h = Conv(transpose(x, [0, 2, 1]), 6, kernel = 1)", "skip = 0", "for k in 0..3:",
+        "    gate = Conv(h, 12, kernel = 2, dilation = 2 ** k, padding = [[2 ** k, 0]])", "    z = tanh(gate[:, :6]) * sigmoid(gate[:, 6:])",
+        "    skip = skip + Conv(z, 8, kernel = 1)", "    h = h + Conv(z, 6, kernel = 1)",
+        "output y = transpose(Conv(relu(Conv(relu(skip), 8, kernel = 1)), 5, kernel = 1), [0, 2, 1])",
+    ),
+    "temporal convolutions": (
+        "h = transpose(x, [0, 2, 1])", "for k in 0..2:", "    z = Conv(h, 6, kernel = 3, dilation = 2 ** k, padding = [[2 ** (k + 1), 0]], act = relu)",
+        "    h = relu(z + (Conv(h, 6, kernel = 1) if k == 0 else h))", "h = max_pool(h, 2, stride = 1, padding = [[1, 0]])", "output y = transpose(h, [0, 2, 1])",
+    ),
     "lstm in repeat": ("h = x", "repeat k in 0..2:", "    h = h + LSTM(h, 4)", "output y = h"),
 }  # fmt: skip
 

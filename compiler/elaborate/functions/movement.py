@@ -275,8 +275,9 @@ def _inside(emit: Emitter, x: Computed, widths: Sequence[tuple[int, int]]) -> Co
             place = Computed(emit.emit("iota", axis=axis, shape=shape, dtype=DType.I32))
             dim = x.shape[axis]
             assert isinstance(dim, int)
-            here = emit.logical("logical_and", emit.binary("<=", before, place), emit.binary("<", place, before + dim))
-            found = here if found is None else emit.logical("logical_and", found, here)
+            borders = [emit.binary("<=", before, place)] * (before > 0) + [emit.binary("<", place, before + dim)] * (after > 0)
+            for here in borders:
+                found = here if found is None else emit.logical("logical_and", found, here)
     result: Computed = found
     return result
 
