@@ -358,7 +358,7 @@ def _windows(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]
 
 def is_view(node: Node) -> bool:
     """Whether windows hold one place each, of all places."""
-    return node.attrs["kernel"] == 1 and node.attrs["size"] == node.operands[0].type.shape[node.attrs["axis"]]
+    return bool(node.attrs["kernel"] == 1 and node.attrs["size"] == node.operands[0].type.shape[node.attrs["axis"]])
 
 
 def _overlap_add(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
