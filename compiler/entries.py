@@ -6,7 +6,7 @@ entries are made from them by the passes of `compiler.passes`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tapeless.compiler.differentiate import differentiate
@@ -14,7 +14,7 @@ from tapeless.compiler.passes.rewriter import FREE, Rewriter, rewritten_inside, 
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.compiler.passes.scans import merge_scans, products_outside
 from tapeless.compiler.stepping import stepped
-from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
+from tapeless.ir.graph import OUTPUT_ROLES, STATE_ROLES, Builder, Graph, Node, Port, Value
 from tapeless.ir.types import DType, Rows, Tensor
 
 if TYPE_CHECKING:
@@ -34,19 +34,22 @@ def backward(model: Model) -> Graph:
 
     Raises DifferentiationError where the loss depends on a parameter through an operation without a derivative.
     """
-    return _backward(model)[0]
+    return _backward(model, OUTPUT_ROLES)[0]
 
 
 def backward_operations(model: Model) -> tuple[int, int]:
     """How many operations the sweep back from the loss asks for, and how many are left of them when they are simplified."""
-    graph, asked = _backward(model)
+    graph, asked = _backward(model, OUTPUT_ROLES)
     forward = graph.ancestors(port.value for port in graph.outputs if port.role != "gradient")
     return asked, sum(node.op not in FREE and forward.isdisjoint(node.results) for node in graph.nodes)
 
 
-def _backward(model: Model) -> tuple[Graph, int]:
-    """The graph, and the number of operations that the sweep asked for."""
-    source = _stable(model.forward[True], model.dtype)
+def _backward(model: Model, roles: Collection[str]) -> tuple[Graph, int]:
+    """The graph beside forward outputs of some roles, and the number of operations that the sweep asked for. What no such output and
+    no gradient needs, as the Jacobian that a model gives out, is left out before any work is done on it."""
+    whole = model.forward[True]
+    needed = whole.with_outputs([port for port in whole.outputs if port.role in roles])
+    source = _stable(without_dead_code(needed), model.dtype)
     builder = Rewriter("backward", model.dtype, ALGEBRA)
     seen = _copy(builder, source)
     frozen = {slot.name for slot in model.slots if slot.frozen}
@@ -63,13 +66,12 @@ def _backward(model: Model) -> tuple[Graph, int]:
 
 def train_step(model: Model) -> Graph:
     """Forward pass, backward pass and the optimizer's update, in one graph; the counter of steps goes up by one."""
-    return _joined("train_step", model, backward(model), model.update)
+    return _joined("train_step", model, _backward(model, ("state", *SUMMED_ROLES))[0], model.update)
 
 
 def gradients(model: Model) -> Graph:
     """The gradient of the training loss by each trainable parameter, and the loss, for the step that comes next."""
-    graph = backward(model)
-    return _pruned("gradients", graph, lambda port: port.role in ("gradient", *RESULT_ROLES))
+    return _pruned("gradients", _backward(model, RESULT_ROLES)[0], lambda port: True)
 
 
 def apply(model: Model) -> Graph:

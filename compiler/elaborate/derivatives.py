@@ -126,7 +126,7 @@ class Derivatives:
     def gradient(self, y: Value, x: Value, seed: Value | None = None) -> Value:
         """The gradient of sum(y * seed) by x, `seed` held constant; of sum(y) without one. Raises DifferentiationError."""
         part = self.part(y, x, {} if seed is None else {_SEED: seed})
-        return self.written(_gradient(part, _X, None if seed is None else _SEED), x)
+        return self.written(self.derived(part, _X, None if seed is None else _SEED), x)
 
     def directional(self, y: Value, x: Value, direction: Value) -> Value:
         """The derivative of y as x moves along `direction`. Raises DifferentiationError.
@@ -138,7 +138,7 @@ class Derivatives:
         if root.type != x.type:
             direction = self.into.emit("reshape", direction, shape=root.type.shape)
         part = self.part(y, x, {_SEED: self.into.builder.full(0.0, y), _DIRECTION: direction})
-        return self.written(_gradient(_gradient(part, _X, _SEED), _SEED, _DIRECTION), y)
+        return self.written(self.derived(self.derived(part, _X, _SEED), _SEED, _DIRECTION), y)
 
     def part(self, y: Value, x: Value, held: Mapping[str, Value]) -> Part:
         """The part between x and y as a graph of its own, in stable form; x and what is held constant are inputs."""
@@ -159,6 +159,14 @@ class Derivatives:
         builder.copy_nodes(found.nodes, seen)
         builder.output("result", seen[y], "result")
         return Part(without_dead_code(builder.graph()), bindings)
+
+    def derived(self, part: Part, by: str, weight: str | None) -> Part:
+        """A part's gradient. The rows of a Jacobian, and a program in training and in evaluation, have many alike: each is found once."""
+        known, key = self.into.root.gradients, (part.graph, by, weight)
+        if key not in known:
+            known[key] = _gradient(*key)
+        graph, asked = known[key]
+        return Part(graph, part.bindings, part.asked + asked)
 
     def constant(self, value: Value) -> list[Node]:
         """The nodes that make a broadcast or reshaped constant; none for all else."""
@@ -196,9 +204,9 @@ class Derivatives:
         return None
 
 
-def _gradient(part: Part, by: str, weight: str | None) -> Part:
-    """From the graph of a result, that of the gradient of its sum, weighed by an input, by another input; simplified."""
-    graph = part.graph
+def _gradient(graph: Graph, by: str, weight: str | None) -> tuple[Graph, int]:
+    """From the graph of a result, that of the gradient of its sum, weighed by an input, by another input; simplified. And the
+    number of operations that differentiation has asked for."""
     source = Rewriter("weighed", graph.inputs[0].value.type.dtype, RULES)
     seen = {port.value: source.input(port.label, port.value.type, port.role) for port in graph.inputs}
     source.copy_nodes(graph.nodes, seen)
@@ -216,4 +224,4 @@ def _gradient(part: Part, by: str, weight: str | None) -> Part:
     before, wanted = builder.asked, graph.input(by).value
     adjoints = differentiate(builder, graph, seen, graph.outputs[0].value, [wanted])
     builder.output("result", adjoints[wanted], "result")
-    return Part(without_dead_code(builder.graph()), part.bindings, part.asked + builder.asked - before)
+    return without_dead_code(builder.graph()), builder.asked - before

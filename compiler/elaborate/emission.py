@@ -60,6 +60,7 @@ class Emitter:
         self.squashed: dict[Value, str] = {}  # results of `softmax` and its kin: see `scores`
         self.indexed: set[Value] = set()  # the values of a line with index variables: an axis for each variable of it
         self.count = 0
+        self.gradients: dict[tuple[Graph, str, str | None], tuple[Graph, int]] = {}  # of parts of the graph: see `derivatives`
         self.derived: dict[Span, tuple[int, int]] = {}  # of derivatives, by place: operations asked for, operations written
 
     def use(self, builder: Builder) -> None:

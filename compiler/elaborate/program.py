@@ -30,11 +30,13 @@ class Program(Statements):
         self.definition = definition
         self.sizes = dict(sizes)
         self.arguments: dict[str, Any] = {}
+        self.gradients: dict[tuple[Graph, str, str | None], tuple[Graph, int]] = {}
         self.dtype = real
 
     def forward(self, training: bool) -> Graph:
         """Run the model's body once, as it is in training or in evaluation. Faults are reported, not raised."""
         emitter = self.emitter = Emitter(self.definition.name, self.dtype)
+        emitter.gradients = self.gradients
         self.training = training
         self.taken, self.declared, self.ports = set(), set(), {}
         self.given, self.stores = {}, {}
