@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tapeless import cache as disk
+from tapeless.runtime import pickles
 from tapeless.runtime.errors import ModelWarning, UserError
 from tapeless.runtime.image import Image, pack
 from tapeless.runtime.program import GROUPS, Group, Program
@@ -193,6 +194,14 @@ class Model:
             "sizes": self.sizes,
             "freeze": self.freeze,
         }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the texts of all its files: a copy means the same, wherever it is and whatever becomes of them."""
+        kept = {name: value for name, value in vars(self).items() if name != "identity"}
+        return pickles.stamped({**kept, "_files": self.files, "_pipelines": {}})
+
+    def __setstate__(self, pickled: dict[str, Any]) -> None:
+        vars(self).update(pickles.opened(pickled, "a model"))
 
     def __repr__(self) -> str:
         return f"<model {self.name or 'of'} {self.file}>"

@@ -9,6 +9,7 @@ given as `sizes` are left as they are.
 
 from __future__ import annotations
 
+import contextlib
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,10 +22,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from tapeless import dimensions
 from tapeless.model import Model, load
-from tapeless.runtime import confusion
+from tapeless.runtime import confusion, pickles
 from tapeless.runtime.errors import UserError
 from tapeless.runtime.manifest import TensorSpec
-from tapeless.runtime.run import Run
 
 if TYPE_CHECKING:
     from tapeless.runtime.program import Program
@@ -120,30 +120,35 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
 
     # -- fitting
 
-    def _source(self) -> str | PathLike[str]:
-        return self._model_default if self.model is None else self.model
+    def _model(self) -> Model:
+        """The model as its file says now or, of an estimator that came out of a pickle, as it said when that was written."""
+        kept: tuple[object, Model] | None = getattr(self, "_kept", None)
+        if kept is not None and kept[0] == (self.model, self.name):
+            return kept[1]
+        return load(self._model_default if self.model is None else self.model, model=self.name)
 
     def _fit(self, X: Array, y: Array, classes: int | None) -> None:
         """Trains on checked data. `classes` is the number of them, for a classifier."""
-        self._sizes = self._all_sizes(X, y, classes)
-        program = self._compiled(self._seed())
+        base = self._fitted = self._model()
+        sizes = self._all_sizes(base, X, y, classes)
+        model = Model(base.text, base.file, self.name, sizes, (), base.imports, base.files)
+        program = model.compile(batch=self.batch, seed=self._seed(), dtype=self.dtype, threads=self.threads, cache=self.cache)
         self._find_data(program)
         for name, value in (self.hyper or {}).items():
             if name not in program.hyper:
                 raise UserError(f"the optimizer has no number {name!r}; it has {', '.join(program.hyper)}")
             program.hyper[name][...] = value
-        run = program.fit(
-            {self._input: X, self._target: y}, epochs=self.epochs, validation=self.validation, patience=self.patience,
-            monitor=self.monitor, rising=self.rising, progress=self.progress,
-        )  # fmt: skip
-        run.program = None  # pickled on its own, as weights
-        self.run_: Run = run
-        self.n_epochs_ = run.epochs
-        self._program: Program | None = program
+        try:
+            program.fit(
+                {self._input: X, self._target: y}, epochs=self.epochs, validation=self.validation, patience=self.patience,
+                monitor=self.monitor, rising=self.rising, progress=self.progress,
+            )  # fmt: skip
+        finally:  # after Ctrl-C, too, it can predict with what it has learnt
+            if (run := program.run) is not None:
+                self.run_, self.n_epochs_, self.program_ = run, run.epochs, program
 
-    def _all_sizes(self, X: Array, y: Array, classes: int | None) -> dict[str, int | float]:
+    def _all_sizes(self, base: Model, X: Array, y: Array, classes: int | None) -> dict[str, int | float]:
         """The sizes given, and those that the data decide."""
-        base = load(self._source(), model=self.name)
         declared = dimensions.declarations(base.text, base.file, self.name)
         given = dict(self.sizes or {})
         if declared is None:  # compiling says what is wrong
@@ -160,10 +165,6 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
-
-    def _compiled(self, seed: int) -> Program:
-        model: Model = load(self._source(), model=self.name, freeze=(), imports="anywhere", **self._sizes)
-        return model.compile(batch=self.batch, seed=seed, dtype=self.dtype, threads=self.threads, cache=self.cache)
 
     def _find_data(self, program: Program) -> None:
         """Names the one input, the one target and the output to predict with. UserError if the model is not so."""
@@ -185,17 +186,6 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
 
     # -- predicting
 
-    @property
-    def program_(self) -> Program:
-        """The trained program; made again, with its weights, after unpickling."""
-        check_is_fitted(self)
-        if self._program is None:
-            program = self._compiled(0)
-            for name, view in program.state.items():
-                view[...] = self._weights[name]
-            self._program = program
-        return self._program
-
     def _predicted(self, X: npt.ArrayLike) -> Array:
         check_is_fitted(self)
         result = self.program_.predict({self._input: self._checked(X)})
@@ -204,12 +194,23 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     def _checked(self, X: npt.ArrayLike) -> Array:
         return np.asarray(validate_data(self, X, reset=False, dtype=[np.float64, np.float32]))
 
+    # -- copies and pickles: they keep the texts of the model, and mean the same wherever they are
+
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        if state.get("_program") is not None:
-            state["_weights"] = {name: np.array(view) for name, view in state["_program"].state.items()}
-            state["_program"] = None
-        return state
+        with contextlib.suppress(UserError):  # a file that can't be read is told where it is needed
+            model = self._fitted if hasattr(self, "_fitted") else self._model()
+            state["_kept"] = ((self.model, self.name), model)
+        return pickles.stamped(state)
+
+    def __setstate__(self, pickled: dict[str, Any]) -> None:
+        super().__setstate__(pickles.opened(pickled, "an estimator"))
+
+    def __sklearn_clone__(self) -> Self:
+        made = super().__sklearn_clone__()
+        if hasattr(self, "_kept"):
+            made._kept = self._kept
+        return made  # type: ignore[no-any-return]
 
 
 class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
@@ -259,7 +260,7 @@ class Regressor(RegressorMixin, _Estimator):  # type: ignore[misc]
 
     def _as_declared(self, y: Array) -> Array:
         """One column, where the target is declared as a table."""
-        base = load(self._source(), model=self.name)
+        base = self._model()
         declared = dimensions.declarations(base.text, base.file, self.name)
         tables = declared is not None and any(len(i.dims) == 2 for i in declared.data if i.role == "target")
         return y[:, np.newaxis] if tables else y

@@ -81,6 +81,9 @@ class ProgramErrors(Exception):
         self.sources: dict[str, Source] = dict(sources)
         super().__init__(self.render())
 
+    def __reduce__(self) -> tuple[type[ProgramErrors], tuple[tuple[Diagnostic, ...], dict[str, Source]]]:
+        return type(self), (self.diagnostics, self.sources)
+
     def render(self, colour: bool = False) -> str:
         """Every diagnostic's text, one blank line between two."""
         return render_all(self.diagnostics, self.sources, colour)

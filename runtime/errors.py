@@ -3,6 +3,8 @@
 The command line prints these as messages and ends with exit code 2; a traceback is never what a user gets for them.
 """
 
+from __future__ import annotations
+
 INTERRUPTED = 128 + 2  # what a shell reports for a process that Ctrl-C ended
 TERMINATED = 128 + 15  # and SIGTERM
 MOST_MESSAGE = 20_000  # characters: nobody reads more
@@ -40,6 +42,9 @@ class TrainingStopped(UserError):
     def __init__(self, message: str, step: int) -> None:
         super().__init__(message)
         self.step = step
+
+    def __reduce__(self) -> tuple[type[TrainingStopped], tuple[str, int]]:
+        return type(self), (str(self), self.step)  # a worker process hands its faults over as pickles
 
 
 class ModelWarning(UserWarning):

@@ -5,7 +5,9 @@ Machine code is asked for in groups of entries, each when it is first needed, an
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,7 @@ from tapeless.runtime import (
     checkpoint,
     confusion,
     data,
+    pickles,
     restoring,
     resumption,
     sampling,
@@ -65,20 +68,58 @@ class Program:
     """
 
     def __init__(self, images: Images, seed: int = 0, threads: int | None = None, batch: int | None = None) -> None:
-        self.turns = Turns()
         self._source = images
-        self._images: dict[tuple[Group, int | None], Image] = {}
         self._seed = seed_words(seed)
-        self._memory: Memory | None = None
-        self._views: Views | None = None
-        self._by_roles: dict[tuple[str, ...], Views] = {}
-        self._initialised = False
-        self._steppers: dict[int, Stepper] = {}  # by the rows that they were compiled for
+        self._begin()
         self.batch = arguments.rows_of_a_batch(batch)
         self.threads = arguments.threads(threads)
         self.progress: resumption.Progress | None = None  # where the last run stands
         self.run: Run | None = None  # what the last `fit` did, however it ended
         self.alphabet: str | None = None  # the characters that a model of text calls 0, 1, ...; kept with the weights
+
+    def _begin(self) -> None:
+        """What no copy of a program has from another: locks, machine code and memory, made when first needed."""
+        self.turns = Turns()
+        self._images: dict[tuple[Group, int | None], Image] = {}
+        self._memory: Memory | None = None
+        self._views: Views | None = None
+        self._by_roles: dict[tuple[str, ...], Views] = {}
+        self._steppers: dict[int, Stepper] = {}  # by the rows that they were compiled for
+        self._initialised = False
+        self._restored: dict[str, Array] | None = None  # what memory is to hold when there is some, in place of starting values
+
+    # -- copies and pickles: the model's text and all that the program keeps, as it is between two steps
+
+    @alone
+    def __getstate__(self) -> dict[str, Any]:
+        fixed = {"source": self._source, "seed": self._seed, "batch": self.batch, "threads": self.threads, "alphabet": self.alphabet}
+        run = None if self.run is None else replace(self.run, program=None)
+        state = self._restored if not self._initialised else {name: view.copy() for name, view in self.state.items()}
+        return pickles.stamped({**fixed, "state": state, "progress": copy.deepcopy(self.progress), "run": copy.deepcopy(run)})
+
+    def __setstate__(self, pickled: dict[str, Any]) -> None:
+        found = pickles.opened(pickled, "a program")
+        self._source, self._seed = found["source"], found["seed"]
+        self._begin()
+        self.batch, self.threads, self.alphabet = found["batch"], found["threads"], found["alphabet"]
+        self.progress, self.run, self._restored = found["progress"], found["run"], found["state"]
+        if self.run is not None:
+            self.run.program = self
+
+    @alone
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        made = memo[id(self)] = type(self).__new__(type(self))
+        made.__setstate__(self.__getstate__())
+        made._images = dict(self._images)  # machine code is as good for both
+        return made
+
+    def _restore(self, memory: Memory, kept: Mapping[str, Array]) -> None:
+        """Fills memory with what a copy or a pickle has brought. UserError if this program keeps something else."""
+        slots = self.manifest.state.slots
+        if {slot.name: slot.shape for slot in slots} != {name: array.shape for name, array in kept.items()}:
+            raise UserError("this pickle of a program holds other parameters and state than its text asks for now: it is of another state of the package")
+        for name, view in Views(memory.state, slots).items():
+            view[...] = kept[name]
 
     # -- machine code and memory, made when first needed
 
@@ -113,8 +154,11 @@ class Program:
         """The state and the rest, initialised from the seed unless weights have been loaded."""
         memory = self._allocated()
         if not self._initialised:
-            Call(self.having("init"), "init", memory, 1, seed=self._seed).run(0, 0)
-            self._initialised = True
+            if self._restored is None:
+                Call(self.having("init"), "init", memory, 1, seed=self._seed).run(0, 0)
+            else:
+                self._restore(memory, self._restored)
+            self._initialised, self._restored = True, None
         return memory
 
     def _allocated(self) -> Memory:
@@ -151,7 +195,7 @@ class Program:
     def reset(self, seed: int) -> None:
         """Starts again from fresh weights."""
         self.turns.require_rest("reset")
-        self._seed, self._initialised, self.progress = seed_words(seed), False, None
+        self._seed, self._initialised, self._restored, self.progress = seed_words(seed), False, None, None
 
     # -- running
 
@@ -365,7 +409,7 @@ class Program:
         assert self._views is not None
         for name, tensor in found.tensors.items():
             self._views[name][...] = tensor
-        self.progress, self._initialised = found.progress, True
+        self.progress, self._initialised, self._restored = found.progress, True, None
         self.alphabet = found.alphabet if found.alphabet is not None else self.alphabet
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ A step may take microseconds, so what does not change from one to the next is ke
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -84,6 +84,9 @@ class Carry(Mapping[str, Array]):
             made[spec.name][...] = by_row.reshape(made[spec.name].shape)
         return Carry(layout, memory, self.position)
 
+    def __reduce__(self) -> tuple[Callable[..., Carry], tuple[Layout, bytes, int]]:
+        return _carry, (self.layout, self.memory.tobytes(), self.position)
+
     def __getitem__(self, name: str) -> Array:
         return self._arrays[name]
 
@@ -95,6 +98,13 @@ class Carry(Mapping[str, Array]):
 
     def __repr__(self) -> str:
         return f"<carry of {self.rows} rows at place {self.position}: {', '.join(self)}>"
+
+
+def _carry(layout: Layout, content: bytes, position: int) -> Carry:
+    """A carry out of a pickle: in memory that native code can read."""
+    memory = aligned(len(content), zeroed=False)
+    memory[:] = np.frombuffer(content, np.uint8)
+    return Carry(layout, memory, position)
 
 
 class Stepper:
