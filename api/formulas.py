@@ -160,6 +160,7 @@ WRITTEN: Mapping[str, Written] = {
     "max": _reduction,
     "min": _reduction,
     "logsumexp": _reduction,
+    "norm": _reduction,
 }
 HIDDEN = frozenset({"broadcast", "constant", "iota", "count"})
 

@@ -70,7 +70,7 @@ ACCESS: Mapping[str, Callable[[Node], Access]] = {
     "with_derivative": _same,
     "broadcast": lambda node: Access((tuple(node.attrs["axes"]),)),
     "transpose": lambda node: Access((tuple(node.attrs["perm"].index(k) for k in range(node.result.type.rank)),)),
-    **dict.fromkeys(("sum", "prod", "max", "min", "logsumexp", "argmax"), _reduced),
+    **dict.fromkeys(("sum", "prod", "max", "min", "logsumexp", "norm", "argmax"), _reduced),
     "matmul": _matmul,
     "gather": _gather,
     "pick": lambda node: Access(((*range(node.result.type.rank), None), tuple(range(node.result.type.rank)))),

@@ -13,7 +13,7 @@ from tapeless.codegen.vectormath.gamma import lgamma, polygamma
 from tapeless.codegen.vectormath.hyperbolic import cosh, sinh
 from tapeless.codegen.vectormath.inverse import acos, asin, atan, atan2
 from tapeless.codegen.vectormath.power import power
-from tapeless.codegen.vectormath.roots import cbrt, rsqrt
+from tapeless.codegen.vectormath.roots import cbrt, hypot, rsqrt
 from tapeless.codegen.vectormath.trigonometric import cos, sin, tan
 
 __all__ = ["FUNCTIONS", "PAIRS", "polygamma", "power"]
@@ -24,5 +24,5 @@ FUNCTIONS: dict[str, Callable[[Builder, Operand], Value]] = {
     "atan": atan, "sinh": sinh, "cosh": cosh, "erf": erf, "erfc": erfc, "rsqrt": rsqrt, "cbrt": cbrt, "lgamma": lgamma,
 }
 PAIRS: dict[str, Callable[[Builder, Operand, Operand], Operand]] = {
-    "pow": power, "atan2": atan2, "remainder": remainder, "floor_divide": floor_divide,
+    "pow": power, "hypot": hypot, "atan2": atan2, "remainder": remainder, "floor_divide": floor_divide,
 }

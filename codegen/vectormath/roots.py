@@ -1,21 +1,41 @@
-"""The reciprocal square root and the cube root, as loop IR."""
+"""The reciprocal square root, the cube root and the root of two squares' sum, as loop IR."""
 
 from __future__ import annotations
 
 from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Operand, Value
-from tapeless.codegen.vectormath.exponential import exp, log, number, with_sign
+from tapeless.codegen.vectormath.exponential import exp, keep_max, log, number, with_sign
 
-__all__ = ["cbrt", "rsqrt"]
+__all__ = ["cbrt", "hypot", "rsqrt"]
 
 # Below TINY, cubes would lose bits to underflow: such numbers are taken 2**180 times, their roots 2**-60 times.
 _TINY, _UP, _DOWN = 2.0**-900, 2.0**180, 2.0**-60
+# The greater of two numbers is squared as it is between the first two; else it is taken times the others first. The least number's square
+# is then far from underflow: (2**-149 2**100)**2 and (2**-1074 2**700)**2.
+_SQUARED = {"f32": (2.0**-40, 2.0**60, 2.0**100, 2.0**-70), "f64": (2.0**-400, 2.0**500, 2.0**700, 2.0**-600)}
 # The bits of a power -1/3, as a number, are this less a third of the bits of its base: 4/3 (127 - 0.035) 2**23.
 _INVERSE_CBRT = 4 / 3 * (127 - 0.035) * 2.0**23
 
 
 def rsqrt(b: Builder, x: Operand) -> Value:
     return b.div(number(1.0, x), b.unary("sqrt", x))
+
+
+def hypot(b: Builder, x: Operand, y: Operand) -> Value:
+    """sqrt(x**2 + y**2), whose squares neither overflow nor vanish; infinite where either number is."""
+    low, high, up, down = _SQUARED[x.type.kind]
+    across, along = b.unary("abs", x), b.unary("abs", y)
+    most, one = keep_max(b, across, along), number(1.0, x)
+
+    def chosen(if_large: float, if_small: float) -> Value:
+        return b.select(b.compare("lt", number(high, x), most), number(if_large, x),
+                        b.select(b.compare("lt", most, low), number(if_small, x), one))
+
+    scale = chosen(down, up)
+    across, along = b.mul(across, scale), b.mul(along, scale)
+    root = b.mul(b.unary("sqrt", b.fma(across, across, b.mul(along, along))), chosen(1 / down, 1 / up))
+    endless = b.bits("or", b.compare("eq", across, float("inf")), b.compare("eq", along, float("inf")))
+    return b.select(endless, number(float("inf"), x), root)
 
 
 def cbrt(b: Builder, x: Operand) -> Value:

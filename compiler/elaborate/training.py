@@ -387,11 +387,7 @@ class Training:
         if self.plan.clip_norm is not None and result:
             bound = self.clip_bound("clip_norm", self.plan.clip_norm)
             emitter.where = "norm"
-            squares = [emitter.reduce("sum", emitter.pointwise("square", gradient), range(gradient.rank)) for gradient in result.values()]
-            total = squares[0]
-            for square in squares[1:]:
-                total = emitter.pointwise("add", total, square)
-            norm = emitter.pointwise("sqrt", total)
+            norm = Computed(emitter.emit("global_norm", *(gradient.value for gradient in result.values())))
             emitter.claim(norm, "norm")
             # bound / max(norm, bound) is exactly 1 where nothing needs clipping.
             scale = emitter.pointwise("div", bound, emitter.pointwise("maximum", norm, bound))

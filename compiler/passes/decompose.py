@@ -1,6 +1,6 @@
 """Decomposition: operations that exist for readers and for derivatives become what kernels are made of.
 
-`logsumexp(x)` becomes its shifted form, `exp(x - logsumexp(x))` (the softmax) becomes the shifted exponentials over
+`logsumexp(x)` becomes its shifted form, a norm the root of one of three sums of squares, `exp(x - logsumexp(x))` (the softmax) becomes the shifted exponentials over
 their sum, so that each exponential is computed once; a division by one number becomes a product; a concatenation becomes a choice
 among its parts; overlapping windows are lined up and summed; stopped gradients and stated derivatives have done their work and go.
 Valid graph in, valid graph out, same values up to rounding.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from tapeless.compiler.passes.rewriter import Rewriter, Rule
 from tapeless.ir.graph import Builder, Node, Value
+from tapeless.ir.ops.norm import root_of_squares
 from tapeless.ir.ops.reduction import spread
 from tapeless.ir.types import DType
 
@@ -26,6 +27,11 @@ def _shifted(b: Rewriter, x: Value, axes: tuple[int, ...]) -> tuple[Value, Value
 def _logsumexp(b: Rewriter, node: Node) -> Value | None:
     shift, _, total = _shifted(b, node.operands[0], tuple(node.attrs["axes"]))
     return b.emit("add", shift, b.emit("log", total))
+
+
+def _norm(b: Rewriter, node: Node) -> Value | None:
+    every = [node.attrs.get("axes", tuple(range(x.type.rank))) for x in node.operands]
+    return root_of_squares(b, node.operands, every)
 
 
 def _softmax(b: Rewriter, node: Node) -> Value | None:
@@ -122,6 +128,7 @@ def _overlap_add(b: Rewriter, node: Node) -> Value | None:
 
 DECOMPOSE: tuple[Rule, ...] = (
     Rule("logsumexp", ("logsumexp",), _logsumexp, lambda b, x, y, r, k: b.emit("logsumexp", x, axes=(1,))),
+    Rule("norm", ("norm", "global_norm"), _norm, lambda b, x, y, r, k: b.emit("norm", x, axes=(1,))),
     Rule(
         "softmax of logsumexp",
         ("exp",),

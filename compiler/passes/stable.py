@@ -103,26 +103,40 @@ def _square_below_one(b: Rewriter, node: Node) -> Value | None:
     return b.emit("mul", two, b.emit("exp", b.emit("sub", x, b.emit("softplus", b.emit("mul", two, x)))))
 
 
-def _root_of_squares(b: Rewriter, value: Value) -> Node | None:
-    """The sum of squares that a value is the root of, also by the library's `norm`, which guards the slope at 0; reshapes aside."""
-    value = _reshaped(b, value)
-    guarded = b.made_by(value, "select")
-    root = b.made_by(guarded.operands[1] if guarded and b.number(guarded.operands[2]) == 0.0 else value, "sqrt")
-    total = _reshaped(b, root.operands[0]) if root else value
-    inner = b.made_by(total, "select") if guarded else None
-    return b.made_by(_reshaped(b, inner.operands[1] if inner else total), "sum") if root else None
+def _root_of_squares(b: Rewriter, node: Node) -> Value | None:
+    """sqrt(sum(x**2)) = norm(x) and sqrt(x**2 + y**2) = hypot(x, y), also of a number for y**2: no square overflows or vanishes, and
+    there is a slope at the origin. Reshapes aside."""
+    (under,) = node.operands
+    total = b.made_by(_reshaped(b, under), "sum")
+    square = total and b.made_by(total.operands[0], "square")
+    if total and square:
+        made = b.emit("norm", square.operands[0], axes=total.attrs["axes"])
+        return made if made.type == under.type else b.emit("reshape", made, shape=under.type.shape)
+    both = b.made_by(under, "add")
+    if both is None:
+        return None
+    sides = [_side(b, value) for value in both.operands]
+    known = [side for side in sides if side is not None]
+    return b.emit("hypot", *known) if len(known) == 2 and any(b.made_by(value, "square") for value in both.operands) else None
+
+
+def _side(b: Rewriter, value: Value) -> Value | None:
+    """What a value is the square of."""
+    square, number = b.made_by(value, "square"), b.number(value)
+    if square:
+        return square.operands[0]
+    return b.full(math.sqrt(number), value) if number is not None and number >= 0 else None
 
 
 def _unit_vector(b: Rewriter, node: Node) -> Value | None:
     """x / norm(x) of x over its largest size, so that no square overflows, nor all of them vanish. The value does not change with the
     scale, so nothing is lost by leaving it out of the derivative."""
     x, spread = node.operands[0], b.made_by(node.operands[1], "broadcast")
-    total = spread and _root_of_squares(b, spread.operands[0])
-    square = total and b.made_by(total.operands[0], "square")
-    if not (spread and total and square) or square.operands[0] != x:
+    length = spread and b.made_by(_reshaped(b, spread.operands[0]), "norm")
+    if not (spread and length) or length.operands[0] != x:
         return None
-    axes, kept = total.attrs["axes"], tuple(spread.attrs["axes"])
-    if kept != tuple(k for k in range(x.type.rank) if k not in axes) or spread.operands[0].type.shape != total.result.type.shape:
+    axes, kept = length.attrs["axes"], tuple(spread.attrs["axes"])
+    if kept != tuple(k for k in range(x.type.rank) if k not in axes) or spread.operands[0].type.shape != length.result.type.shape:
         return None
     scaled = b.made_by(x, "div")
     scale = scaled and b.made_by(scaled.operands[1], "broadcast")
@@ -130,7 +144,7 @@ def _unit_vector(b: Rewriter, node: Node) -> Value | None:
         return None
     largest = b.emit("stop_gradient", b.emit("max", b.emit("abs", x), axes=axes))
     y = b.emit("div", x, b.broadcast_to(largest, x.type.shape, kept))
-    norm = b.emit("sqrt", b.emit("sum", b.emit("square", y), axes=axes))
+    norm = b.emit("norm", y, axes=axes)
     return b.emit("div", y, b.broadcast_to(norm, x.type.shape, kept))
 
 
@@ -189,12 +203,16 @@ STABLE: tuple[Rule, ...] = (
         lambda b, x, y, r, k: b.emit("sqrt", b.emit("sub", b.full(1.0, x), b.emit("square", b.emit("tanh", x)))),
     ),
     Rule(
+        "root of a sum of squares",
+        ("sqrt",),
+        _root_of_squares,
+        lambda b, x, y, r, k: b.emit("sqrt", b.emit("add", b.emit("square", x), b.emit("square", y))),
+    ),
+    Rule(
         "unit vector",
         ("div",),
         _unit_vector,
-        lambda b, x, y, r, k: b.emit(
-            "div", x, b.broadcast_to(b.emit("sqrt", b.emit("sum", b.emit("square", x), axes=(1,))), x.type.shape, (0,))
-        ),
+        lambda b, x, y, r, k: b.emit("div", x, b.broadcast_to(b.emit("norm", x, axes=(1,)), x.type.shape, (0,))),
     ),
     Rule(
         "variance",

@@ -171,6 +171,13 @@ _scalar(
     flops=25,
     low=0.5,
 )
+_scalar(
+    "hypot",
+    "sqrt(x ** 2 + y ** 2)",
+    np.hypot,
+    stated=("Piecewise((x / out, 0 < out), (0, True))", "Piecewise((y / out, 0 < out), (0, True))"),
+    flops=8,
+)
 _scalar("square", "x ** 2", np.square)
 _scalar("reciprocal", "1 / x", np.reciprocal, stated=("-out ** 2",), flops=4, low=0.5)
 _scalar("sqrt", "sqrt(x)", np.sqrt, stated=("0.5 / out",), flops=4, low=0.5)

@@ -100,6 +100,15 @@ def lgamma(call: CallSite, x: Any) -> Any:
     return call.emit.pointwise("lgamma", call.tensor("x", x), dtype=call.emit.real)
 
 
+@builtin("hypot")
+def hypot(call: CallSite, x: Any, y: Any) -> Any:
+    """The root of x ** 2 + y ** 2, where neither square overflows or vanishes; its slope at the origin is 0."""
+    left, right = call.number("x", x), call.number("y", y)
+    if isinstance(left, (int, float)) and isinstance(right, (int, float)):
+        return math.hypot(left, right)
+    return call.emit.pointwise("hypot", left, right, dtype=call.emit.real)
+
+
 @builtin("polygamma")
 def polygamma(call: CallSite, n: Any, x: Any) -> Any:
     """The derivative of order n + 1 of the gamma function's logarithm; digamma is the one of n = 0."""

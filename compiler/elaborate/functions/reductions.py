@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch
@@ -69,6 +70,30 @@ def var(call: CallSite, x: Any, axis: Any = None, keepdims: Any = False) -> Any:
     variance = averaged(call, deviations(call, tensor, axes)[1], axes, call.flag("keepdims", keepdims))
     call.emit.averaged[variance.value] = tuple(tensor.shape[axis] for axis in axes)
     return variance
+
+
+@builtin("std")
+def std(call: CallSite, x: Any, axis: Any = None, ddof: Any = 0, keepdims: Any = False) -> Any:
+    """The standard deviation: the length of the distances from the mean by the root of their count, less `ddof`."""
+    emit = call.emit
+    tensor = emit.as_real(call.tensor("x", x))
+    axes = call.axes("axis", axis, tensor)
+    distances = emit.pointwise("sub", tensor, averaged(call, tensor, axes, True))
+    length = emit.reduce("norm", distances, axes, call.flag("keepdims", keepdims))
+    count = emit.size([tensor.shape[k] for k in axes])
+    less = call.whole("ddof", ddof)
+    if less:
+        count = max(count - less, 1) if isinstance(count, int) else emit.pointwise("maximum", emit.binary("-", count, less), 1, dtype=emit.real)
+    root = math.sqrt(count) if isinstance(count, int) else emit.pointwise("sqrt", count)
+    return emit.binary("/", length, root)
+
+
+@builtin("euclidean_norm")
+def euclidean_norm(call: CallSite, x: Any, axis: Any = None, keepdims: Any = False) -> Any:
+    """The root of the sum of squares, where no square overflows or vanishes; its slope at the origin is 0."""
+    tensor = call.tensor("x", x)
+    axes, kept = call.axes("axis", axis, tensor), call.flag("keepdims", keepdims)
+    return call.emit.reduce("norm", tensor, axes, kept) if axes else call.emit.pointwise("abs", tensor, dtype=call.emit.real)
 
 
 @builtin("moments")
