@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -80,7 +81,7 @@ def load_model(file: Path, sizes: tuple[str, ...], model: str | None, freeze: tu
 
     numbers: dict[str, int | float] = {}
     for size in sizes:
-        name, equals, text = size.partition("=")
+        name, equals, text = unicodedata.normalize("NFKC", size).partition("=")
         try:
             numbers[name] = int(text) if text.lstrip("+-").isdigit() else float(text)
         except ValueError:

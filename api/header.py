@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from tapeless.ir.linkage import ascii_name
 from tapeless.runtime.manifest import Entry, Manifest, TensorSpec
 
 C_TYPES = {"float32": "float", "float64": "double", "int32": "int32_t", "uint32": "uint32_t", "bool": "uint8_t"}
@@ -17,7 +18,7 @@ C_TYPES = {"float32": "float", "float64": "double", "int32": "int32_t", "uint32"
 
 def identifier(name: str) -> str:
     """A model's name as C writes it: `DigitsNet` is `digits_net`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"\W", "_", name)).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"\W", "_", ascii_name(name))).lower()
 
 
 def header(manifest: Manifest) -> str:
@@ -384,7 +385,7 @@ _TAKEN = frozenset(_WORDS.split())
 def _plain(name: str) -> str:
     """A tensor's name as an argument in C. Names in capitals, in which macros are written, and those of types such as
     `int32_t` gain an underscore."""
-    plain = re.sub(r"\W", "_", name)
+    plain = re.sub(r"\W", "_", ascii_name(name))
     return f"{plain}_" if plain.isupper() or plain.endswith("_t") else plain
 
 
@@ -397,4 +398,4 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _macro(name: str) -> str:
-    return re.sub(r"\W", "_", name).upper()
+    return re.sub(r"\W", "_", ascii_name(name)).upper()

@@ -34,6 +34,9 @@ CONTROL = (
 CONSTANTS = ("true", "false", "batch", "training", "step", "steps", "pi", "inf")
 SETTINGS = ("except", "clip_norm", "clip_value", "gradient_noise", "epochs", "validation", "stop_early", "freeze")
 
+# Names are those of Python, in any script; marks that belong to letters are no word characters of a regular expression.
+NAME = r"[A-Za-z_\u0080-\U0010ffff][\w\u0080-\U0010ffff]*"
+
 
 class TapelessLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
     """Programs of the Tapeless language."""
@@ -46,9 +49,9 @@ class TapelessLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
         "root": [
             (r"#.*", Comment.Single),
             (r"\s+", Whitespace),
-            (r"(fn)(\s+)(\w+)", bygroups(Keyword.Declaration, Whitespace, Name.Function)),
+            (rf"(fn)(\s+)({NAME})", bygroups(Keyword.Declaration, Whitespace, Name.Function)),
             (
-                r"(layer|model|optimizer|train)(\s+)(\w+)(?=\s*[(:])",
+                rf"(layer|model|optimizer|train)(\s+)({NAME})(?=\s*[(:])",
                 bygroups(Keyword.Declaration, Whitespace, Name.Class),
             ),
             (words(DECLARATIONS, prefix=r"\b", suffix=r"\b"), Keyword.Declaration),
@@ -63,8 +66,8 @@ class TapelessLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
             (r"(?:\d[\d_]*(?:\.(?!\.)\d*)?|\.\d+)(?:[eE][+-]?\d+)?", Number),
             (r"'[^'\n]*'|\"[^\"\n]*\"", String),
             (r"\b(int|bool)(?=\s*[\[<])", Keyword.Type),
-            (r"\w+(?=\s*\()", Name.Function),
-            (r"[A-Za-z_]\w*", Name),
+            (rf"{NAME}(?=\s*\()", Name.Function),
+            (NAME, Name),
             (r"\*\*|\.\.\.|\.\.|<=|>=|==|!=|//|[-+*/@%<>=~]", Operator),
             (r"[()\[\]{},:.]", Punctuation),
             (r".", Text),

@@ -19,6 +19,7 @@ from tapeless.codegen.lower import lower_kernel
 from tapeless.codegen.memory import Layout, layout
 from tapeless.codegen.schedule import Scheduled, schedule
 from tapeless.ir.graph import Graph, Node, Span
+from tapeless.ir.linkage import ascii_name
 from tapeless.ir.stacking import turn_names
 from tapeless.ir.target import Target
 from tapeless.ir.types import DType, Rows, Tensor
@@ -109,7 +110,7 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
         inputs = [data[label] for label in data if label in types]
         outputs = [port for port in graph.outputs if port.role == "output"]
         carries = [port for port in graph.inputs if port.role == "carry"]
-        symbol = f"tl_{program.name.lower()}_{name}"  # `digits_...` is the C header's plain functions
+        symbol = f"tl_{ascii_name(program.name.lower())}_{name}"  # `digits_...` is the C header's plain functions
         keys = [port.key for port in carries]
         made = driver(symbol, scheduled, [*(d.name for d in inputs), *keys], [*(port.key for port in outputs), *keys], capacity)
         drivers.append(made.text)
@@ -156,7 +157,7 @@ class _Kernels:
         key = structure(node)
         if key not in self.functions:
             function = lower_kernel(node, self._target, self._capacity)
-            base = name = f"{node.attrs['family']}.{node.attrs['name']}"
+            base = name = ascii_name(f"{node.attrs['family']}.{node.attrs['name']}")
             while name in self.named:
                 name = f"{base}.{len(self.named)}"
             function = replace(function, name=name)

@@ -300,11 +300,11 @@ class If(Syntax):
 
 @dataclass(frozen=True, slots=True)
 class For(Syntax):
-    """`for k in 0..depth:`; with `stacked` written `repeat`."""
+    """`for k in 0..depth:`, or `for width in [64, 32]:`, whose `start` is the list; with `stacked` written `repeat`."""
 
     name: str
     start: Expression
-    stop: Expression
+    stop: Expression | None
     body: tuple[Statement, ...]
     stacked: bool
 

@@ -6,6 +6,7 @@ place that finds the fault; the shape of the message belongs here.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -145,4 +146,11 @@ def _marked(text: str, span: Span) -> tuple[str, str]:
         tail = "..." if cut + 140 < len(text) else ""
         start, end = start - cut + len(head), min(end - cut, 140) + len(head)
         text, end = head + shown + tail, max(end, start + 1)
-    return text, " " * start + "^" * (end - start)
+    return text, " " * _width(text[:start]) + "^" * max(_width(text[start:end].ljust(end - start)), 1)
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal a text takes: letters of some scripts take two, marks upon letters none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)

@@ -7,6 +7,7 @@ goes on. Knows nothing of the grammar but which brackets match and that a line i
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import NamedTuple
 
 from tapeless.compiler.diagnostics import Diagnostic, Source
@@ -56,11 +57,29 @@ _TOKEN = re.compile(
     r"|(?P<operator>" + "|".join(re.escape(operator) for operator in _OPERATORS) + r")"
 )
 _NUMBER = re.compile(r"(?:\d+(?:_\d+)*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+_SPACE = re.compile(r"\s")
 _CLOSING = {")": "(", "]": "[", "}": "{"}
 _MEANT = {
     "−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "“": '"', "”": '"', "‘": "'", "’": "'", "≤": "<=", "≥": ">=", "≠": "!=",
-    ";": "a new line", "&": "and", "|": "or", "!": "not", "^": "**",
+    ";": "a new line", "&": "and", "|": "or", "!": "not", "^": "**", "⋅": "*", "∗": "*", "²": "** 2", "³": "** 3", "√": "sqrt(x)", "∑": "sum[i] x[i]",
+    "∞": "inf", "→": "->", "∂": "grad(y, x)",
 }  # fmt: skip
+
+
+def word(text: str, start: int) -> str:
+    """The name that begins at a place, in any script, as Python has names; nothing where none does."""
+    end = start
+    while end < len(text) and (text[end] if end == start else f"a{text[end]}").isidentifier():
+        end += 1
+    return text[start:end]
+
+
+def meaningless(text: str, start: int) -> str:
+    """The characters from a place on that begin nothing; one fault is enough for them."""
+    end = start + 1
+    while end < len(text) and text[end] not in "'\"" and not _TOKEN.match(text, end) and not text[end].isidentifier() and not _SPACE.match(text[end]):
+        end += 1
+    return text[start:end]
 
 
 def lex(source: Source) -> Lexed:
@@ -124,6 +143,11 @@ def lex(source: Source) -> Lexed:
         while position < length:
             match = _TOKEN.match(text, position)
             column = position + 1
+            after = position if match is None else match.end()
+            if (match is None or match.lastgroup == "name") and not text[after : after + 1].isascii() and (name := word(text, position)):
+                position += len(name)
+                append(Token("name", unicodedata.normalize("NFKC", name), number, column, position + 1))
+                continue
             if match is None:
                 character = text[position]
                 position += 1
@@ -132,17 +156,13 @@ def lex(source: Source) -> Lexed:
                           f"Close it with {character}.")  # fmt: skip
                     append(Token("string", text[position:], number, column, length + 1))
                     break
-                meant = _MEANT.get(character)
-                run = position
-                while run < length and text[run] == character:
-                    run += 1
-                shown = repr(character) if not character.isprintable() else f"`{character}`"
-                if not character.isascii() and character.isalpha():
-                    hint: str | None = "Names are made of the letters a to z, A to Z, digits and _."
-                else:
-                    hint = f"Did you mean {meant if meant == 'a new line' else f'`{meant}`'}?" if meant else None
-                fault("E0104", f"{shown} has no meaning here", number, column, run + 1, hint)
-                position = run
+                run = meaningless(text, column - 1)
+                alike = set(run) == {character}
+                shown = character if alike else run
+                meant = _MEANT.get(character) if alike else None
+                hint = f"Did you mean {meant if meant == 'a new line' else f'`{meant}`'}?" if meant else None
+                fault("E0104", f"{f'`{shown}`' if shown.isprintable() else repr(shown)} has no meaning here", number, column, column + len(run), hint)
+                position = column - 1 + len(run)
                 continue
             kind = match.lastgroup
             piece = match.group()

@@ -346,13 +346,14 @@ class Statements(Expressions):
         return ast.If(span, condition, then, otherwise)
 
     def for_(self) -> ast.For:
-        """`for k in 0..depth:`, `repeat k in 0..depth:`."""
+        """`for k in 0..depth:`, `for width in [64, 32]:`, `repeat k in 0..depth:`."""
         start = self.advance()
         name = self.expect("name", f"after `{start.text}`")
         self.expect("in", f"after `{start.text} {name.text}`")
         first = self.expression()
-        self.expect("..", "in the range", f"A range is written `0..n`, as in `{start.text} {name.text} in 0..n:`.")
-        stop = self.expression()
+        if self.token.kind not in ("..", ":"):
+            self.expect("..", "in the range", f"A range is written `0..n`, as in `{start.text} {name.text} in 0..n:`.")
+        stop = self.expression() if self.accept("..") else None
         span = self.since(start)
         body = self.block_after_colon(f"`{start.text}`")
         return ast.For(span, name.text, first, stop, body, start.text == "repeat")

@@ -80,10 +80,10 @@ _TOKEN = re.compile(
     r"""\s*(?:
       (?P<comment>\#.*)
     | (?P<span>![^\n#]+:\d+:\d+-\d+:\d+)
-    | (?P<value>%[\w.'~-]+)
+    | (?P<value>%[\w.'~\u0080-\U0010ffff-]+)
     | (?P<string>"(?:[^"\\]|\\.)*")
     | (?P<number>-?(?:inf|nan)\b|-?\d+\.?\d*(?:[eE][+-]?\d+)?)
-    | (?P<word>[A-Za-z_][\w.'~$-]*)
+    | (?P<word>[A-Za-z_\u0080-\U0010ffff][\w.'~$\u0080-\U0010ffff-]*)
     | (?P<mark>[{}\[\]():=,*])
     )""",
     re.VERBOSE,

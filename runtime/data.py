@@ -7,6 +7,7 @@ finite numbers. The messages name the row and say what was expected.
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +126,7 @@ def by_name(
         wanted = [spec.name for spec in specs if spec.role == role]
         wanted = wanted or [spec.name for spec in declared if spec.role == role][:1]
         if isinstance(value, Mapping):
-            given.update(value)
+            given.update((unicodedata.normalize("NFKC", str(name)), array) for name, array in value.items())  # as in texts
         elif value is not None:
             if len(wanted) != 1:
                 raise DataError(

@@ -240,6 +240,9 @@ class Calls(Evaluator):
         """Match an argument with its declared shape, binding the sizes that it names. Faults are the caller's, at the argument."""
         if isinstance(value, (int, float, Rows)) and not isinstance(value, bool):
             value = self.emitter.computed(value)
+        elif isinstance(value, tuple):
+            listed = value
+            value = self.guarded(frame, span, lambda: self.emitter.vector(listed), lambda: [label])
         items = pattern.items
         written = "[" + ", ".join(_pattern_text(item) for item in items) + "]"
         declared = Label(callee.name, f"takes {written}", parameter.span)

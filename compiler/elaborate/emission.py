@@ -17,7 +17,7 @@ from tapeless.compiler.elaborate.values import Computed, TooLarge, describe, sha
 from tapeless.ir.graph import Builder, Graph, Node, Port, Span, Value
 from tapeless.ir.types import Dim, DType, Rows, Tensor
 
-Operand = Computed | int | float | bool | Rows
+Operand = Computed | int | float | bool | Rows | tuple[Any, ...]
 
 
 class Mismatch(Exception):
@@ -29,7 +29,7 @@ class Mismatch(Exception):
         self.hint = hint
 
 
-_FOLDED: dict[str, Callable[..., Any]] = {
+FOLDED: dict[str, Callable[..., Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
     "%": operator.mod, "**": lambda x, y: float(x) ** y if abs(y) > 64 else x**y, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
     "==": operator.eq, "!=": operator.ne,
@@ -178,6 +178,8 @@ class Emitter:
 
     def computed(self, operand: Operand, dtype: DType | None = None) -> Computed:
         """An operand as a tensor; a number becomes a constant of the given kind (real unless told), a size its count."""
+        if isinstance(operand, tuple):
+            operand = self.vector(operand, dtype)
         if isinstance(operand, Computed):
             return operand if dtype is None or operand.dtype is dtype else self.cast(operand, dtype)
         if isinstance(operand, Rows):
@@ -185,6 +187,32 @@ class Emitter:
         if dtype is DType.I32 and not _LEAST <= operand <= _GREATEST:
             raise Mismatch("E0406", f"`{operand}` is too large for an int, which has 32 bits", "Calculate with reals: `real(k)`.")
         return Computed(self.constant(operand, dtype or self.real), bound_of(operand))
+
+    def vector(self, items: tuple[Any, ...], dtype: DType | None = None) -> Computed:
+        """A list of numbers as a tensor; lists in it are the rows of a matrix. Raises Mismatch."""
+        for item in items:
+            if isinstance(item, Computed) and item.rank:
+                raise Mismatch("E0401", f"a vector is made of numbers, and this list holds {describe(item)}", "`stack(a, b, axis = 1)` puts tensors side by side.")
+            if not isinstance(item, (Computed, int, float, Rows, tuple)):
+                raise Mismatch("E0401", f"a vector is made of numbers, and this list holds {describe(item)}")
+        if not items:
+            raise Mismatch("E0401", "a tensor is needed here, and an empty list is none")
+        kind = dtype or self.kind_of(items)
+        if kind is DType.I32 and any(type(item) is int and abs(item) >= 2**31 for item in items):
+            kind = self.real
+        parts = [self.computed(item, kind) for item in items]
+        shapes = [part.shape for part in parts]
+        if other := next((shape for shape in shapes if shape != shapes[0]), None):
+            raise Mismatch("E0213", f"the rows of a matrix have one length: {shape_text(shapes[0])} and {shape_text(other)}")
+        lifted = [self.emit("reshape", part.value, shape=(1, *part.shape)) for part in parts]
+        bounds = [part.bound for part in parts if part.bound is not None]
+        bound = max(bounds) if kind is DType.I32 and len(bounds) == len(parts) else None
+        return Computed(self.emit("concat", *lifted, axis=0) if len(lifted) > 1 else lifted[0], bound)
+
+    def kind_of(self, items: Sequence[Any]) -> DType:
+        """The kind in which the items of a list meet; that of booleans alone is bool."""
+        kinds = {self.kind_of(item) if isinstance(item, tuple) else DType.BOOL if _is_bool(item) else self.common((item,)) for item in items}
+        return kinds.pop() if len(kinds) == 1 else self.real if self.real in kinds else DType.I32
 
     def as_real(self, operand: Operand) -> Computed:
         """An operand as a real tensor."""
@@ -200,6 +228,8 @@ class Emitter:
         """The kind in which operands meet: real if any is, else int (booleans count as 0 and 1)."""
         for operand in operands:
             if isinstance(operand, (float, Rows)) or (isinstance(operand, Computed) and operand.dtype.is_float):
+                return self.real
+            if isinstance(operand, tuple) and self.kind_of(operand) is self.real:
                 return self.real
         return at_least or DType.I32
 
@@ -323,11 +353,7 @@ class Emitter:
 
     def negative(self, operand: Operand) -> Operand:
         """`-x`."""
-        if isinstance(operand, Computed):
-            return self.pointwise("neg", operand)
-        if isinstance(operand, Rows):
-            return self.pointwise("neg", operand)
-        return -operand
+        return self.pointwise("neg", operand) if isinstance(operand, (Computed, Rows, tuple)) else -operand
 
     def logical(self, op: str, *operands: Operand) -> Operand:
         """`logical_and`, `logical_or`, `logical_not` of booleans."""
@@ -338,6 +364,8 @@ class Emitter:
 
     def truth(self, operand: Operand) -> Computed:
         """An operand that must be boolean. Raises Mismatch."""
+        if isinstance(operand, tuple):
+            operand = self.vector(operand)
         if isinstance(operand, bool):
             return Computed(self.constant(operand, DType.BOOL))
         if isinstance(operand, Computed) and operand.dtype is DType.BOOL:
@@ -426,7 +454,7 @@ def dims_product(dims: Sequence[Dim]) -> Dim:
 def fold(symbol: str, left: Any, right: Any) -> Any:
     """An operator between two numbers known when compiling. Raises Mismatch where there is no result."""
     try:
-        result = _FOLDED[symbol](left, right)
+        result = FOLDED[symbol](left, right)
     except ZeroDivisionError:
         raise Mismatch("E0406", f"`{left} {symbol} {right}` divides by zero") from None
     except (OverflowError, ValueError):
@@ -459,6 +487,19 @@ def _in_whole_numbers(symbol: str, left: Operand, right: Operand) -> tuple[str, 
         return always if most >= _GREATEST else never if most < _LEAST else ("<=", left, most)
     least = math.floor(right) + 1 if symbol == ">" else math.ceil(right)
     return always if least <= _LEAST else never if least > _GREATEST else (">=", left, least)
+
+
+def _is_bool(item: Any) -> bool:
+    return isinstance(item, bool) or (isinstance(item, Computed) and item.dtype is DType.BOOL)
+
+
+def fold_list(symbol: str, left: Any, right: Any) -> tuple[Any, ...]:
+    """An operator between two lists of numbers known when compiling, item by item, or between one and a number. Raises Mismatch."""
+    if isinstance(left, tuple) and isinstance(right, tuple) and len(left) != len(right):
+        raise Mismatch("E0201", f"`{symbol}` goes item by item, and these lists have {len(left)} and {len(right)}")
+    pairs = ([(one, right) for one in left] if not isinstance(right, tuple)
+             else [(left, one) for one in right] if not isinstance(left, tuple) else list(zip(left, right, strict=True)))  # fmt: skip
+    return tuple(fold_list(symbol, a, b) if isinstance(a, tuple) or isinstance(b, tuple) else fold(symbol, a, b) for a, b in pairs)
 
 
 def _size(symbol: str, left: Operand, right: Operand) -> Rows | bool | None:

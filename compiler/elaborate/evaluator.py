@@ -9,7 +9,7 @@ from typing import Any
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
-from tapeless.compiler.elaborate.emission import Emitter, Mismatch
+from tapeless.compiler.elaborate.emission import FOLDED, Emitter, Mismatch, fold_list
 from tapeless.compiler.elaborate.indexing import Line
 from tapeless.compiler.elaborate.modules import standard, standard_names
 from tapeless.compiler.elaborate.scope import Frame
@@ -22,6 +22,7 @@ from tapeless.compiler.elaborate.values import (
     Poison,
     Poisoned,
     describe,
+    is_numbers,
     shape_text,
 )
 from tapeless.compiler.suggest import hint_for
@@ -178,8 +179,15 @@ class Evaluator:
             if isinstance(value, bool):
                 return not value
             return self.guarded(frame, syntax.span, lambda: self.emitter.logical("logical_not", value))
+        if is_numbers(value) and isinstance(value, tuple):
+            return self.guarded(frame, syntax.span, lambda: fold_list("*", -1, value))
+        value = self.tensor_of(frame, syntax.operand, value)
         self.numeric(frame, syntax.operand, value, "`-`")
         return self.guarded(frame, syntax.span, lambda: self.emitter.negative(value))
+
+    def tensor_of(self, frame: Frame, syntax: ast.Expression, value: Any) -> Any:
+        """A value where a tensor is wanted: a list is a vector there."""
+        return self.guarded(frame, syntax.span, lambda: self.emitter.vector(value)) if isinstance(value, tuple) else value
 
     def numeric(self, frame: Frame, syntax: ast.Expression, value: Any, user: str) -> Any:
         """The value, which must be a number or a tensor."""
@@ -199,8 +207,14 @@ class Evaluator:
             return (left == right) is (operator == "==")
         if operator == "+" and isinstance(left, tuple) and isinstance(right, tuple):
             return left + right
-        if operator == "*" and isinstance(left, tuple) and type(right) is int:
-            return left * right
+        if operator == "*" and isinstance(left, tuple) and len(left) == 1 and type(right) is int:
+            return left * right  # `[1] * n` is a list of n ones; a longer list is a vector
+        if isinstance(left, tuple) or isinstance(right, tuple):
+            if operator in ("==", "!=") and isinstance(left, tuple) and isinstance(right, tuple):
+                return (left == right) is (operator == "==")
+            if operator in FOLDED and is_numbers(left) and is_numbers(right):
+                return self.guarded(frame, syntax.span, lambda: fold_list(operator, left, right), labels)
+            left, right = (self.tensor_of(frame, part, value) for part, value in ((syntax.left, left), (syntax.right, right)))
         self.numeric(frame, syntax.left, left, f"`{operator}`")
         self.numeric(frame, syntax.right, right, f"`{operator}`")
         if operator == "@":
@@ -311,16 +325,17 @@ class Evaluator:
         if not isinstance(value, (Computed, tuple)):
             raise self.fault(frame, "E0401", f"only tensors and lists have an index, not {describe(value)}", syntax.value.span)
         items = [self.place(frame, item) for item in syntax.items]
-        if isinstance(value, tuple):
+        if isinstance(value, tuple) and not any(isinstance(item, Computed | tuple) for item in items) and len(items) == 1:
             return self.list_index(frame, syntax, value, items)
+        value = self.tensor_of(frame, syntax.value, value)
         source = frame.module.source
         written = [source.slice(item.span) for item in syntax.items]
         tensors = [(part, item) for part, item in zip(syntax.items, items, strict=True) if isinstance(item, Computed)]
         labels = self.sides(frame, (syntax.value, value), *tensors)  # type: ignore[arg-type]
         return self.guarded(frame, syntax.span, lambda: functions.indexed(self.emitter, value, items, written), lambda: labels)
 
-    def place(self, frame: Frame, item: ast.Expression | ast.Slice | ast.Ellipsis) -> slice | int | Computed | None:
-        """One part of an index: Python's slice, a whole number, an int tensor, or None for `...`."""
+    def place(self, frame: Frame, item: ast.Expression | ast.Slice | ast.Ellipsis) -> slice | int | Computed | tuple[int, ...] | None:
+        """One part of an index: Python's slice, a whole number, a list of them, an int tensor, or None for `...`."""
         if isinstance(item, ast.Ellipsis):
             return None
         if isinstance(item, ast.Slice):
@@ -329,6 +344,9 @@ class Evaluator:
         value = self.evaluate(frame, item)
         if isinstance(value, Computed) and value.rank == 0 and value.dtype is not DType.I32:
             return self.whole(frame, item, "an index is a whole number known when compiling, or an int tensor")
+        if isinstance(value, tuple) and value and all(type(one) is int for one in value):
+            return value
+        value = self.tensor_of(frame, item, value)
         if isinstance(value, Computed):
             return value
         hint = "`expand_dims(x, 1)` is x with a new axis 1." if value is None else None

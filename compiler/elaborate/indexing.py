@@ -149,7 +149,7 @@ class Line:
         """One element: its tensor, and an index for each axis."""
         if self.mentions(syntax.value):
             raise self.fault("E1006", "one element has no indices of its own", syntax, hint="Write all indices in one bracket: `x[i, j]`.")
-        value = self.evaluator.evaluate(self.frame, syntax.value)
+        value = self.evaluator.tensor_of(self.frame, syntax.value, self.evaluator.evaluate(self.frame, syntax.value))
         if not isinstance(value, Computed):
             raise self.fault("E0401", f"only tensors have elements, not {describe(value)}", syntax.value)
         side = [self.evaluator.side(self.frame, syntax.value, value)]

@@ -342,6 +342,9 @@ class Parameters(Calls):
 
     def filled(self, frame: Frame, value: Any, shape: tuple[int, ...], span: Span, label: str) -> Value:
         """A starting value stretched to its slot's shape."""
+        if isinstance(value, tuple):
+            listed = value
+            value = self.guarded(frame, span, lambda: self.emitter.vector(listed, self.init.real))
         if not isinstance(value, (Computed, int, float)):
             name = value.definition.name if isinstance(value, Defined) else value.name if isinstance(value, Builtin) else None
             hint = f"An initialiser follows `~`: `~ {name}`." if name else None

@@ -188,7 +188,7 @@ class Statements(Repeats):
 
     def updated(self, frame: Frame, known: Binding, value: Any, span: Span) -> Computed:
         """A value in the shape of the state it replaces, constant under differentiation."""
-        if not isinstance(value, (Computed, int, float, Rows)):
+        if not isinstance(value, (Computed, int, float, Rows, tuple)):
             raise self.fault(frame, "E0401", f"the state `{known.subject}` needs a tensor, not {describe(value)}", span)
         shape = known.value.shape
         tensor = self.emitter.as_real(value)
@@ -255,32 +255,52 @@ class Statements(Repeats):
 
     def for_(self, frame: Frame, syntax: ast.For) -> None:
         """`for k in 0..depth:`, each turn with parameters of its own, written out; `repeat` is one loop over them."""
-        bounds = self.evaluate_all(frame, (syntax.start, syntax.stop))
-        for bound, part in zip(bounds, (syntax.start, syntax.stop), strict=True):
-            if type(bound) is not int:
-                raise self.fault(frame, "E0404", f"a range goes from one whole number to another, not {describe(bound)}", part.span, hint=self.differs(frame, part))
-        start, stop = bounds
-        if stop <= start and frame.override is None:
+        turns = self.items_of(frame, syntax) if syntax.stop is None else self.range_of(frame, syntax, syntax.stop)
+        if not turns and frame.override is None:
             word = "repeat" if syntax.stacked else "for"
-            self.report(Diagnostic("W0107", f"this `{word}` has no turns: it goes from {start} to {stop}, which it leaves out", syntax.span))
-        if syntax.stacked and stop - start > 1:
-            self.repeat(frame, syntax, range(start, stop))
+            why = "the list is empty" if syntax.stop is None else "the range ends where it starts, or before"
+            self.report(Diagnostic("W0107", f"this `{word}` has no turns: {why}", syntax.span))
+        if isinstance(turns, range) and syntax.stacked and len(turns) > 1:
+            self.repeat(frame, syntax, turns)
             return
-        self.turns += max(stop - start, 0)
+        self.turns += len(turns)
         if self.turns > TURNS:
             message = f"this program makes more than {TURNS} turns of `for`, and each is code of its own"
             raise TooLarge(message, self.shown(frame, syntax.span))
         turn, loops, was_broken = frame.turn, self.loops, frame.broken
         try:
-            for k in range(start, stop):
-                frame.names[syntax.name] = Binding(k, syntax.name, syntax.span, "made", "turn")
-                frame.turn, self.loops = (*turn, k), (*loops, Counted(k - start, stop - start))
+            for place, item in enumerate(turns):
+                frame.names[syntax.name] = Binding(item, syntax.name, syntax.span, "made", "turn")
+                frame.turn, self.loops = (*turn, item if isinstance(turns, range) else place), (*loops, Counted(place, len(turns)))
                 frame.broken = False
                 self.run_body(frame, syntax.body)
                 if frame.returned or frame.broken:
                     break  # after a fault the next turns would say the same again
         finally:
             frame.turn, self.loops, frame.broken = turn, loops, frame.broken or was_broken
+
+    def range_of(self, frame: Frame, syntax: ast.For, stop: ast.Expression) -> range:
+        """`0..depth`."""
+        bounds = self.evaluate_all(frame, (syntax.start, stop))
+        for bound, part in zip(bounds, (syntax.start, stop), strict=True):
+            if type(bound) is not int:
+                raise self.fault(frame, "E0404", f"a range goes from one whole number to another, not {describe(bound)}", part.span, hint=self.differs(frame, part))
+        return range(*bounds)
+
+    def items_of(self, frame: Frame, syntax: ast.For) -> tuple[Any, ...]:
+        """The items of a list, whose places number the turns."""
+        value = self.evaluate(frame, syntax.start)
+        text = frame.module.source.slice(syntax.start.span)
+        word = "repeat" if syntax.stacked else "for"
+        if syntax.stacked or not isinstance(value, tuple):
+            hint = f"Write `{word} {syntax.name} in 0..{text}:`." if type(value) is int else None
+            if isinstance(value, Computed):
+                hint = "A `scan` goes along an axis of a tensor, step by step."
+            if isinstance(value, tuple):
+                hint = "The turns of `repeat` are one piece of code. Turns that differ are written with `for`."
+            goes = "a range, `0..n`" if syntax.stacked else "a range, `0..n`, or the items of a list"
+            raise self.fault(frame, "E0404", f"`{word}` goes through {goes}, not {describe(value)}", syntax.start.span, hint=hint)
+        return value
 
     # --- What a model takes and makes
 

@@ -128,6 +128,13 @@ class Poisoned(Exception):
 _KINDS = {DType.I32: "int", DType.U32: "int", DType.BOOL: "bool"}
 
 
+def is_numbers(value: Any) -> bool:
+    """A number known when compiling, or a list of such numbers and lists."""
+    if isinstance(value, tuple):
+        return bool(value) and all(is_numbers(item) for item in value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def shape_text(shape: Iterable[Dim]) -> str:
     """A shape as programs write it."""
     return "[" + ", ".join(str(dim) for dim in shape) + "]"

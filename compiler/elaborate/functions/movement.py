@@ -60,7 +60,7 @@ def sliced(part: slice, extent: Dim, written: str) -> tuple[int, Dim, int]:
     return (places[0], len(places), places.step)
 
 
-def indexed(emit: Emitter, x: Computed, items: Sequence[slice | int | Computed | None], written: Sequence[str]) -> Computed:
+def indexed(emit: Emitter, x: Computed, items: Sequence[slice | int | Computed | tuple[int, ...] | None], written: Sequence[str]) -> Computed:
     """`x[items]` as NumPy has it; None stands for `...`. Raises Mismatch."""
     if sum(item is None for item in items) > 1:
         raise Mismatch("E0212", "`...` can stand only once in an index")
@@ -75,6 +75,7 @@ def indexed(emit: Emitter, x: Computed, items: Sequence[slice | int | Computed |
     parts: list[tuple[int, Dim, int]] = []
     dropped: list[int] = []
     gathered: tuple[int, Computed] | None = None
+    lists: list[tuple[int, tuple[int, ...]]] = []
     for item, text in zip(items, written, strict=True):
         axis = len(parts)
         if item is None:
@@ -87,17 +88,41 @@ def indexed(emit: Emitter, x: Computed, items: Sequence[slice | int | Computed |
             gathered = axis, item
             parts.append((0, extent, 1))
         elif isinstance(extent, Rows):
-            raise together(f"`{text}` would take one of them", f"Axis 0 is `batch`; of axis 1 take `[:, {text}]`.")
-        elif not -extent <= item < extent:
-            last = f"The last place is {extent - 1}, or -1." if item > 0 else f"The first place is 0, or -{extent}."
-            raise Mismatch("E0212", f"index {item} is outside an axis of {extent}", last)
+            raise together(f"`{text}` would take {'some' if isinstance(item, tuple) else 'one'} of them", f"Axis 0 is `batch`; of axis 1 take `[:, {text}]`.")
+        elif isinstance(item, tuple):
+            lists.append((axis - len(dropped), tuple(inside(place, extent) for place in item)))
+            parts.append((0, extent, 1))
         else:
             dropped.append(axis)
-            parts.append((item % extent, 1, 1))
+            parts.append((inside(item, extent), 1, 1))
     parts += [(0, dim, 1) for dim in x.shape[len(parts) :]]
+    if lists and (len(lists) > 1 or gathered is not None):
+        raise Mismatch("E0906", "two lists of places in one index are not supported in this version", "Take one after the other: `x[:, [0, 2]][:, :, [1, 3]]`.")
     if gathered is None:
-        return without(emit, parted(emit, x, parts), dropped)
+        taken = without(emit, parted(emit, x, parts), dropped)
+        return chosen(emit, taken, *lists[0]) if lists else taken
     return gathered_along(emit, parted(emit, x, parts), *gathered)
+
+
+def inside(place: int, extent: int) -> int:
+    """A place counted from the front. Raises Mismatch where there is none."""
+    if not -extent <= place < extent:
+        last = f"The last place is {extent - 1}, or -1." if place > 0 else f"The first place is 0, or -{extent}."
+        raise Mismatch("E0212", f"index {place} is outside an axis of {extent}", last)
+    return place % extent
+
+
+def chosen(emit: Emitter, x: Computed, axis: int, places: Sequence[int]) -> Computed:
+    """Some places of an axis, in their order: what stands evenly apart is one slice."""
+    runs: list[list[int]] = []
+    for place in places:
+        run = runs[-1] if runs else None
+        if run and (len(run) == 1 or place - run[-1] == run[1] - run[0]) and place != run[-1]:
+            run.append(place)
+        else:
+            runs.append([place])
+    slices = [parted(emit, x, along(x, axis, (run[0], len(run), run[1] - run[0] if run[1:] else 1))) for run in runs]
+    return Computed(emit.emit("concat", *(one.value for one in slices), axis=axis), x.bound) if len(slices) > 1 else slices[0]
 
 
 def gathered_along(emit: Emitter, x: Computed, axis: int, index: Computed) -> Computed:
@@ -122,7 +147,8 @@ def _parts(call: CallSite, tensors: tuple[Any, ...]) -> list[Computed]:
         tensors = tensors[0]
     if not tensors:
         raise call.fault("E0305", f"`{call.name}` needs tensors to put together")
-    dtype = call.emit.common([call.number(str(k), value) for k, value in enumerate(tensors)])
+    tensors = tuple(call.number(str(k), value) for k, value in enumerate(tensors))
+    dtype = call.emit.common(tensors)
     if all(isinstance(value, Computed) and value.dtype is DType.BOOL for value in tensors):
         dtype = DType.BOOL
     made = [call.emit.computed(value, dtype) for value in tensors]

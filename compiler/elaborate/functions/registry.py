@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label
-from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.emission import Emitter, Mismatch
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import AllBut, Builtin, Computed, Fault, describe
 from tapeless.compiler.suggest import OF_TWO
@@ -74,15 +74,26 @@ class CallSite:
         """An argument that must be a tensor or a number."""
         if isinstance(value, Computed):
             return value
+        if isinstance(value, tuple):
+            return self.vector(parameter, value)
         if isinstance(value, (int, float, Rows)):
             return self.emit.computed(value)
         raise self.fault("E0401", f"`{self.name}` needs a tensor, not {describe(value)}", parameter)
 
     def number(self, parameter: str, value: Any) -> Any:
-        """An argument that must be a number or a tensor, left as it is."""
+        """An argument that must be a number or a tensor, left as it is; a list is a vector."""
+        if isinstance(value, tuple):
+            return self.vector(parameter, value)
         if isinstance(value, (Computed, int, float, Rows)):
             return value
         raise self.fault("E0401", f"`{self.name}` needs a number or tensor, not {describe(value)}", parameter)
+
+    def vector(self, parameter: str, value: tuple[Any, ...]) -> Computed:
+        """A list that stands where a tensor is wanted."""
+        try:
+            return self.emit.vector(value)
+        except Mismatch as mismatch:
+            raise self.fault(mismatch.code, f"`{self.name}` needs a tensor: {mismatch}", parameter, hint=mismatch.hint) from None
 
     def whole(self, parameter: str, value: Any) -> int:
         """An argument that must be a whole number known when compiling."""

@@ -209,6 +209,8 @@ def indexes(index: Computed, rows: Dim) -> None:
 
 
 def _integers(call: CallSite, parameter: str, value: Any) -> Computed:
+    if isinstance(value, tuple):
+        value = call.emit.vector(value)
     if not isinstance(value, Computed) or value.dtype is not DType.I32:
         hint = "Declare it as `int[batch] < n`." if isinstance(value, Computed) else None
         raise call.fault("E0401", f"class labels and indices are ints, not {describe(value)}", parameter, call.label(parameter, value), hint)
