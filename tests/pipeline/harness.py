@@ -59,6 +59,7 @@ class Program:
     name: str = "Test"
     source: Source = Source()
     settings: Settings = Settings()
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
 
 def program_of(graph: Graph, dtype: DType) -> Program:

@@ -1,4 +1,4 @@
-"""Random graphs through the whole pipeline: native code against the interpreter, value and gradient."""
+"""Random graphs through the whole pipeline: native code, for vectors of every width, against the interpreter, value and gradient."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from tapeless.compiler import entries
 from tapeless.ir import text
 from tapeless.ir.graph import Builder, Graph, Value
 from tapeless.ir.interpreter import run
+from tapeless.ir.target import Target
 from tapeless.ir.types import DType, Rows, Tensor
 
+from ..codegen import kernels
 from .harness import Program, check_passes, program_of, run_native
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.ir"))
@@ -312,13 +314,13 @@ def inputs_for(program: Program, rows: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def check(graph: Graph, dtype: DType, rows: int, threads: int) -> None:
+def check(graph: Graph, dtype: DType, rows: int, threads: int, target: Target | None = None) -> None:
     note(text.write(graph))
     program = program_of(graph, dtype)
     inputs = inputs_for(program, rows, 0)
     both = entries.backward(program)
     check_passes(both, inputs, rows, tolerance(dtype))
-    native = run_native(program, both, inputs, rows, capacity=max(rows, 8), threads=threads)
+    native = run_native(program, both, inputs, rows, capacity=max(rows, 8), threads=threads, target=target)
     exact = run(both, inputs, rows=rows, precision=DType.F64)
     for key, value in exact.items():
         np.testing.assert_allclose(native[key], value, **tolerance(dtype), err_msg=key)
@@ -330,18 +332,19 @@ def tolerance(dtype: DType) -> dict[str, float]:
 
 COMMON = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, print_blob=False)
 ROWS, FEW_ROWS = st.sampled_from((1, 3, 17, 65)), st.sampled_from((2, 7, 64))
+TARGETS = st.sampled_from([*kernels.WIDTHS.values()])
 
 
 @settings(COMMON, max_examples=40)
-@given(forward_graphs(DType.F64), ROWS, st.sampled_from((1, 2)))
-def test_float64(graph: Graph, rows: int, threads: int) -> None:
-    check(graph, DType.F64, rows, threads)
+@given(forward_graphs(DType.F64), ROWS, st.sampled_from((1, 2)), TARGETS)
+def test_float64(graph: Graph, rows: int, threads: int, target: Target) -> None:
+    check(graph, DType.F64, rows, threads, target)
 
 
 @settings(COMMON, max_examples=20)
-@given(forward_graphs(DType.F32), FEW_ROWS, st.sampled_from((1, 3)))
-def test_float32(graph: Graph, rows: int, threads: int) -> None:
-    check(graph, DType.F32, rows, threads)
+@given(forward_graphs(DType.F32), FEW_ROWS, st.sampled_from((1, 3)), TARGETS)
+def test_float32(graph: Graph, rows: int, threads: int, target: Target) -> None:
+    check(graph, DType.F32, rows, threads, target)
 
 
 @pytest.mark.slow
@@ -361,9 +364,9 @@ def at_length(part: int, count: int, dtype: DType, rows: st.SearchStrategy[int],
 
     @seed(part + 1)
     @settings(COMMON, max_examples=count)
-    @given(forward_graphs(dtype), rows, threads)
-    def each(graph: Graph, rows: int, threads: int) -> None:
-        check(graph, dtype, rows, threads)
+    @given(forward_graphs(dtype), rows, threads, TARGETS)
+    def each(graph: Graph, rows: int, threads: int, target: Target) -> None:
+        check(graph, dtype, rows, threads, target)
 
     each()
 
