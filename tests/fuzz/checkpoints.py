@@ -124,7 +124,7 @@ def by_record(r: random.Random, content: bytes, folder: Path) -> bytes:
         name = "training" if "training" in metadata and r.random() < 0.6 else r.choice(list(metadata))
         if name in ("training", "program") and r.random() < 0.95:
             value = json.loads(metadata[name])
-            if name == "training" and r.random() < 0.3:
+            if name == "training" and isinstance(value, dict) and r.random() < 0.3:
                 value |= {key: r.choice((*NUMBERS, *range(20))) for key in r.sample(("epochs", "steps", "position", "rows"), r.randint(1, 3)) if key in value}
             try:
                 metadata[name] = json.dumps(anywhere(r, value))

@@ -1,6 +1,7 @@
 """Cases tried in forked children, so that a crash, a hang or memory without bound is a finding like any other.
 
-A child tries one case after the other and says what it found; it may grow by `MEMORY`, and has `SECONDS` for each. A case that it does
+A child tries one case after the other and says what it found; it may grow by `MEMORY`, and has `SECONDS` of a processor's time for each,
+and more by the clock, as others may use the processors too. A case that it does
 not survive is named, and another child goes on with the next.
 """
 
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator
 
 MEMORY = 1 << 30
 SECONDS = 10.0
+BY_THE_CLOCK = 60.0
 Attempt = Callable[[int], str | None]
 """Tries the case of a number; what was wrong, or None. Whatever it raises is wrong too."""
 
@@ -41,20 +43,35 @@ def _child(attempt: Attempt, numbers: range) -> Iterator[tuple[int, str]]:
     os.close(write)
     place = numbers.start
     while True:
-        ready, _, _ = select.select([read], [], [], SECONDS)
-        message = _received(read) if ready else None
+        in_time = _heard(read, child)
+        message = _received(read) if in_time else None
         if message is None:
-            if not ready:
+            if not in_time:
                 os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             os.close(read)
             if place < numbers.stop:
-                how = f"took over {SECONDS:g} s" if not ready else f"ended the process: {_ending(status)}"
-                yield place, how
+                yield place, f"ended the process: {_ending(status)}" if in_time else f"took over {SECONDS:g} s"
             return place + 1
         place = message[0] + 1
         if message[1] is not None:
             yield message
+
+
+def _heard(read: int, child: int) -> bool:
+    """Waits for the next message, or the end, of a child; whether it comes in time."""
+    begin, used = time.monotonic(), _used(child)
+    while not select.select([read], [], [], 0.5)[0]:
+        if time.monotonic() - begin > BY_THE_CLOCK or _used(child) - used > SECONDS:
+            return False
+    return True
+
+
+def _used(child: int) -> float:
+    """Seconds of processors' time that a process has used."""
+    with open(f"/proc/{child}/stat", encoding="ascii", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _ending(status: int) -> str:
