@@ -14,7 +14,7 @@ import click
 
 from tapeless import command_language, command_running, command_sampling
 from tapeless.command_options import data_options, load_model, model_arguments, read_arrays, warnings_told, write_text
-from tapeless.runtime.errors import UserError
+from tapeless.runtime.errors import UserError, printable
 
 STAGES = (
     "ast", "forward", "backward", "update", "simplified", "fused", "scheduled", "loops", "llvm", "asm", "memory", "timing",
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:  # the disk is full, the terminal is gone
         _silence()
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"error: {where}{error.strerror or error}", err=True)
+        click.echo(printable(f"error: {where}{error.strerror or error}"), err=True)
         code = 2
     except MemoryError:
         click.echo("error: there is not enough memory", err=True)
@@ -124,7 +124,7 @@ def inspect(
         inspection = load_model(file, sizes, model).inspect(dtype, batch, target)
         text = inspection.dot(stage, entry) if dot else inspection.stage(stage, entry, source=not plain)
     if out is None:
-        click.echo(text, nl=not text.endswith("\n"))
+        click.echo(printable(text), nl=not text.endswith("\n"))
     else:
         write_text(out, text)
 
@@ -148,7 +148,7 @@ def run(
 
     results = interpreting.run_file(file, read_arrays(data_files, columns), graph, precision, rows, note=_note)
     for name, value in results.items():
-        click.echo(f"{name} {value.dtype} {list(value.shape)}: {tables.excerpt(value)}")
+        click.echo(printable(f"{name} {value.dtype} {list(value.shape)}: {tables.excerpt(value)}"))
     if out is not None:
         tables.write(out, results)
 
@@ -180,7 +180,7 @@ def std(name: str | None) -> None:
 
 
 def _note(text: str) -> None:
-    click.echo(f"note: {text}", err=True)
+    click.echo(f"note: {printable(text)}", err=True)
 
 
 if __name__ == "__main__":

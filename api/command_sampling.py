@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tapeless.command_options import compilation_options, compile_model, load_model, model_arguments, weights_option
-from tapeless.runtime.errors import UserError
+from tapeless.runtime.errors import UserError, printable
 
 
 @click.command()
@@ -42,7 +42,7 @@ def sample(
     click.echo(prompt, nl=False)
     beginning = [[characters.index(character) for character in prompt]]
     for drawn in sampling.continuation(program, beginning, length, temperature, top_k, seed):
-        click.echo(characters[drawn[0]], nl=False)
+        click.echo(printable(characters[drawn[0]]), nl=False)
     click.echo()
 
 

@@ -48,6 +48,7 @@ def load(
         raise UserError(f'texts are imported from "anywhere" or from "beside" the model, not from {imports!r}')
     patterns = (freeze,) if isinstance(freeze, str) else tuple(freeze)
     if isinstance(source, str) and "\n" in source:
+        _require_short("the text", len(source.encode("utf-8", "surrogatepass")))
         return Model(source, "<text>", model, sizes, patterns, imports)
     path = Path(source)
     try:
@@ -65,9 +66,13 @@ def _text(path: Path) -> str:
     """The text of a model's own file, which may be a pipe."""
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise UserError(f"{path} is no model: a text has at most {MOST_BYTES:,} bytes")
+    _require_short(str(path), len(content))
     return content.decode("utf-8")
+
+
+def _require_short(what: str, count: int) -> None:
+    if count > MOST_BYTES:
+        raise UserError(f"{what} is no model: a text has at most {MOST_BYTES:,} bytes")
 
 
 class Model:

@@ -93,9 +93,22 @@ class ProgramErrors(Exception):
 _COLOURS = {"error": "1;31", "warning": "1;33", "gutter": "34", "mark": "1;31", "hint": "1;36", "message": "1"}
 
 
+MOST = 100  # diagnostics shown: whoever has more wants the first
+LONGEST = 500  # characters of one part of a message
+
+
 def render_all(diagnostics: Iterable[Diagnostic], sources: Mapping[str, Source], colour: bool = False) -> str:
     """The texts of several diagnostics, one blank line between two."""
-    return "\n\n".join(render(diagnostic, sources, colour) for diagnostic in diagnostics)
+    every = list(diagnostics)
+    more = [f"... and {len(every) - MOST} more"] if len(every) > MOST else []
+    return "\n\n".join([*(render(diagnostic, sources, colour) for diagnostic in every[:MOST]), *more])
+
+
+def _shown(text: str) -> str:
+    """What may stand in a message of somebody else's text: nothing that a terminal would obey, and no more than anybody reads."""
+    if len(text) > LONGEST:
+        text = text[: LONGEST // 2] + " ... " + text[-LONGEST // 4 :]
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def render(diagnostic: Diagnostic, source: Source | Mapping[str, Source], colour: bool = False) -> str:
@@ -106,30 +119,32 @@ def render(diagnostic: Diagnostic, source: Source | Mapping[str, Source], colour
         return f"\x1b[{_COLOURS[style]}m{text}\x1b[0m" if colour else text
 
     severity = diagnostic.severity
-    out = [paint(f"{severity}[{diagnostic.code}]", severity) + paint(f": {diagnostic.message}", "message")]
+    out = [paint(f"{severity}[{diagnostic.code}]", severity) + paint(f": {_shown(diagnostic.message)}", "message")]
     span = diagnostic.span
     width = 1
     if span is not None:
         width = len(str(span.line))
-        out.append(paint(" " * (width + 1) + "-->", "gutter") + f" {span.file}:{span.line}:{span.column}")
+        out.append(paint(" " * (width + 1) + "-->", "gutter") + f" {_shown(span.file)}:{span.line}:{span.column}")
         text = sources[span.file].line(span.line) if span.file in sources else ""
         if text:
             text, mark = _marked(text, span)
+            text = _shown(text)
             out.append(paint(" " * (width + 2) + "|", "gutter"))
             out.append(paint(f" {span.line} |", "gutter") + f" {text}")
             out.append(paint(" " * (width + 2) + "|", "gutter") + " " + paint(mark, "mark"))
     bar = paint(" " * (width + 2) + "|", "gutter")
-    subjects = max((len(label.subject) for label in diagnostic.labels), default=0)
-    texts = max((len(label.text) for label in diagnostic.labels if label.subject), default=0)
-    for label in diagnostic.labels:
-        body = f"{label.subject:<{subjects}} {label.text:<{texts}}" if label.subject else label.text
+    sides = [(label, _shown(label.subject), _shown(label.text)) for label in diagnostic.labels]
+    subjects = max((len(subject) for _, subject, _ in sides), default=0)
+    texts = max((len(text) for _, subject, text in sides if subject), default=0)
+    for label, subject, text in sides:
+        body = f"{subject:<{subjects}} {text:<{texts}}" if subject else text
         if label.span is not None:
             elsewhere = span is None or label.span.file != span.file
-            place = f"in {label.span.file}:{label.span.line}" if elsewhere else f"at line {label.span.line}"
+            place = f"in {_shown(label.span.file)}:{label.span.line}" if elsewhere else f"at line {label.span.line}"
             body += f"{'    ' if label.subject else ' '}{label.relation} {place}"
         out.append(f"{bar} {body.rstrip()}")
     if diagnostic.hint:
-        out.append(paint(" hint:", "hint") + f" {diagnostic.hint}")
+        out.append(paint(" hint:", "hint") + f" {_shown(diagnostic.hint)}")
     return "\n".join(out)
 
 

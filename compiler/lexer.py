@@ -42,6 +42,7 @@ class Lexed(NamedTuple):
     damaged: set[int]
 
 
+LONGEST = 500  # characters of a name or a string
 KEYWORDS = frozenset(
     ["fn", "layer", "model", "train", "import", "if", "else", "for", "in", "return", "yield", "use", "scan", "repeat", "and", "or", "not", "true", "false"]
 )
@@ -169,6 +170,9 @@ def lex(source: Source) -> Lexed:
             position = match.end()
             if kind == "space":
                 continue
+            if kind in ("name", "string") and len(piece) > LONGEST:
+                fault("E0106", f"this {kind} is longer than {LONGEST} characters", number, column, position + 1)
+                piece = piece[:LONGEST - 1] + piece[-1]
             if kind == "name":
                 append(Token(piece if piece in KEYWORDS else "name", piece, number, column, position + 1))
             elif kind == "operator":

@@ -164,6 +164,7 @@ class Derivatives:
         """A part's gradient. The rows of a Jacobian, and a program in training and in evaluation, have many alike: each is found once."""
         known, key = self.into.root.gradients, (part.graph, by, weight)
         if key not in known:
+            self.into.count_derived(len(part.graph.nodes))
             known[key] = _gradient(*key)
         graph, asked = known[key]
         return Part(graph, part.bindings, part.asked + asked)

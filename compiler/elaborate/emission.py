@@ -39,6 +39,8 @@ _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floor_divi
 _COMPARISONS = {"<": ("lt", False), "<=": ("le", False), ">": ("lt", True), ">=": ("le", True), "==": ("eq", False), "!=": ("ne", False)}
 _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _LEAST, _GREATEST = -(2**31), 2**31 - 1  # of an int
+AXES = 32
+ELEMENTS = 10**12  # of one tensor, for each row of the data: more than any memory holds
 NODES = 20_000  # in one graph: a second of reading alone, and far beyond what unrolled code is good for
 _OF_INTEGERS = ("sum", "prod", "max", "min")
 _LARGEST_CHAIN = 16  # x ** 16 is four squarings; beyond, `pow` is as good
@@ -59,7 +61,7 @@ class Emitter:
         self.totals: dict[Value, tuple[Value, Value]] = {}  # of a quotient of sums over the batch, numerator and denominator
         self.squashed: dict[Value, str] = {}  # results of `softmax` and its kin: see `scores`
         self.indexed: set[Value] = set()  # the values of a line with index variables: an axis for each variable of it
-        self.count = 0
+        self.count = self.differentiated = 0
         self.gradients: dict[tuple[Graph, str, str | None], tuple[Graph, int]] = {}  # of parts of the graph: see `derivatives`
         self.derived: dict[Span, tuple[int, int]] = {}  # of derivatives, by place: operations asked for, operations written
 
@@ -93,6 +95,11 @@ class Emitter:
         hint = name or (f"{self.where}.{op}" if self.where else op)
         made = self.builder.emit_node(op, [self.own(value) for value in operands], attrs, regions, (hint,), self.span)[0]
         self.follow(made, operands)
+        shape = made.type.shape
+        if len(shape) > AXES:
+            raise TooLarge(f"this tensor has {len(shape)} axes; at most {AXES} are possible", self.span or Span("", 1, 1, 1, 2))
+        if math.prod(dim if isinstance(dim, int) else dim.multiple for dim in shape) > ELEMENTS:
+            raise TooLarge(f"this tensor has more than {ELEMENTS:.0e} elements", self.span or Span("", 1, 1, 1, 2))
         return made
 
     def follow(self, made: Value, operands: Sequence[Value]) -> None:
@@ -113,6 +120,12 @@ class Emitter:
         self.count_one()
         hints = [f"{self.where}.{node.op}" if self.where else node.op] * len(node.results)
         return self.builder.emit_node(node.op, [self.own(value) for value in operands], node.attrs, node.regions, hints, self.span)
+
+    def count_derived(self, nodes: int) -> None:
+        """Count the nodes of a part whose derivative is about to be found. Raises TooLarge."""
+        self.root.differentiated += nodes
+        if self.root.differentiated > NODES:
+            raise TooLarge(f"derivatives of more than {NODES} operations are written in this program", self.span or Span("", 1, 1, 1, 2))
 
     def count_one(self) -> None:
         """Count a node. Raises TooLarge."""

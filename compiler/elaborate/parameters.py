@@ -21,7 +21,7 @@ from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.functions import CallSite
 from tapeless.compiler.elaborate.loops import BodyEmitter
 from tapeless.compiler.elaborate.scope import Frame, join
-from tapeless.compiler.elaborate.values import Binding, Builtin, Computed, Defined, describe
+from tapeless.compiler.elaborate.values import Binding, Builtin, Computed, Defined, TooLarge, describe
 from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import DType, Tensor
 
@@ -30,6 +30,7 @@ FIRST_INITIAL_SITE = 1 << 30
 SEED = Tensor(DType.U32, (2,))
 COUNTER = Tensor(DType.I32)
 TURN = re.compile(r"\$(\d+)")  # in the name of a slot: a turn of the `repeat` that is the n-th of the loops run once
+TENSORS = 20_000  # parameters and states of all turns: each has a name of its own, in the program and in its files
 TURNS = re.compile(r"\.[$]?\d+(?=\.|$)")  # in names: turns of any loop
 COUNTERS = {"seed": SEED, "step": COUNTER, "steps": COUNTER, "epoch": COUNTER}
 
@@ -77,6 +78,7 @@ class Parameters(Calls):
         self.init = Emitter(name, real)
         self.seed = self.init.input("seed", SEED, "argument", None)
         self.slots: dict[str, Stored] = {}
+        self.tensors = 0  # in the slots, those of each turn of a loop counted
         self.taken: set[str] = set()
         self.declared: set[str] = set()
         self.ports: dict[str, Value] = {}
@@ -200,6 +202,9 @@ class Parameters(Calls):
              frozen: bool = False) -> None:  # fmt: skip
         """Enter a slot."""
         turns = tuple(walk.turns for walk in repeats if walk.turns is not None)
+        self.tensors += prod(map(len, turns))
+        if self.tensors > TENSORS:
+            raise TooLarge(f"this program keeps more than {TENSORS} tensors, those of each turn of a loop counted", span)
         type_ = Tensor(self.init.real, (*(len(turn) for turn in turns), *shape))
         self.slots[label] = Stored(label, type_, role, span, initial, frozen, turns)
 

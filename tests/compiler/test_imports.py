@@ -89,7 +89,7 @@ def strangers(tmp_path: Path) -> Path:
     return folder
 
 
-FORBIDDEN = ("secret.txt", "../secret.txt", "big.tl", "bytes.tl", "folder.tl", "pipe.tl", "device.tl", "link.tl", "none.tl", "\0.tl", "x" * 5000 + ".tl")
+FORBIDDEN = ("secret.txt", "../secret.txt", "big.tl", "bytes.tl", "folder.tl", "pipe.tl", "device.tl", "link.tl", "none.tl", "\0.tl", "x" * 400 + ".tl")
 OUTSIDE = ("../above.tl", "out.tl", "up/above.tl", "sub/../../above.tl")
 
 
@@ -99,7 +99,7 @@ def said(folder: Path, path: str, reach: Reach) -> str:
         load(MAIN.replace("own.tl", path), str(folder / "main.tl"), reach=reach)
     text = caught.value.render()
     assert "fn Own" not in text and len(caught.value.diagnostics) == 1
-    return text.split("\n")[0].replace(path, "*")
+    return caught.value.diagnostics[0].message.replace(path, "*")
 
 
 @pytest.mark.parametrize("reach", ["anywhere", "beside"])
@@ -107,7 +107,7 @@ def test_a_forbidden_file_looks_like_a_missing_one(strangers: Path, reach: Reach
     refused = (*FORBIDDEN, *OUTSIDE, str(strangers.parent / "above.tl")) if reach == "beside" else FORBIDDEN
     missing = said(strangers, "none.tl", reach)
     for path in refused:
-        assert said(strangers, path, reach)[:40] == missing[:40], path
+        assert said(strangers, path, reach) == missing, path
 
 
 def test_within_its_folder_a_text_imports_as_ever(strangers: Path) -> None:
