@@ -35,12 +35,16 @@ VALUES: dict[str, Callable[..., Any]] = {
     "polygamma0": mp.digamma,
     "polygamma1": lambda x: mp.polygamma(1, x),
     "pow": mp.power,
+    "hypot": mp.hypot,
+    "erfinv": mp.erfinv,
+    "ndtri": lambda p: mp.sqrt(2) * mp.erfinv(2 * p - 1),
 }
 # Where a function is neither constant nor overflowing, or has a value at all; elsewhere (-50, 50).
 BUSY = {
     "exp": (-750, 715), "exp2": (-1080, 1030), "expm1": (-40, 715), "log": (0, 4), "log2": (0, 4), "log1p": (-1, 4), "rsqrt": (0, 4),
     "sigmoid": (-750, 40), "softplus": (-750, 40), "asin": (-1, 1), "acos": (-1, 1), "sinh": (-715, 715), "cosh": (-715, 715),
     "erf": (-6, 6), "erfc": (-6, 28), "lgamma": (-30, 60), "polygamma0": (-30, 60), "polygamma1": (-30, 60),
+    "erfinv": (-1, 1), "ndtri": (0, 1),
 }  # fmt: skip
 
 
@@ -65,7 +69,7 @@ def inputs(name: str, count: int) -> tuple[Array, Array]:
     if name in ("sin", "cos", "tan"):
         x = np.where(np.abs(x) > FAR, np.fmod(x, FAR), x)
     outside = (x < low) if low in (0, -1) or name in ("lgamma", "polygamma0", "polygamma1") else np.zeros(x.shape, bool)
-    if name in ("asin", "acos"):
+    if name in ("asin", "acos", "erfinv", "ndtri"):
         outside |= x > high
     return np.where(outside, rng.uniform(low, high, x.shape), x), y
 

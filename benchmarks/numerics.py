@@ -41,6 +41,8 @@ def _special() -> dict[str, Callable[..., Array]]:
         "sigmoid": special.expit,
         "polygamma0": special.digamma,
         "polygamma1": _trigamma,
+        "erfinv": special.erfinv,
+        "ndtri": special.ndtri,
     }
 
 
@@ -59,10 +61,10 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "tanh": np.tanh, "sinh": np.sinh, "cosh": np.cosh, "sin": np.sin, "cos": np.cos, "tan": np.tan,
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "cbrt": np.cbrt, "rsqrt": lambda x: 1 / np.sqrt(x),
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
-    "atan2": np.arctan2, "pow": np.power,
+    "atan2": np.arctan2, "pow": np.power, "hypot": np.hypot,
 }  # fmt: skip
 NAMES = (*vectormath.FUNCTIONS, "polygamma0", "polygamma1")
-PAIRS = tuple(vectormath.PAIRS)
+PAIRS = tuple(name for name in vectormath.PAIRS if name not in ("remainder", "floor_divide"))  # those are exact
 ABSOLUTE = ("lgamma", "polygamma0", "polygamma1")  # relative to max(1, |f|)
 TORCH = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Constant, Operand
-from tapeless.codegen.vectormath import FUNCTIONS, PAIRS, polygamma
+from tapeless.codegen.vectormath import FAMILIES, FUNCTIONS, PAIRS
 from tapeless.codegen.vectormath.exponential import keep_max, keep_min, with_sign
 
 __all__ = ["POINTWISE", "lower_pointwise", "maximum", "minimum"]
@@ -106,15 +106,15 @@ POINTWISE: dict[str, Rule] = {
 
 COST = {"exp": 20, "expm1": 24, "log": 28, "log1p": 36, "tanh": 30, "sigmoid": 24, "softplus": 60, "erf": 60, "sin": 60, "cos": 60,
         "tan": 64, "exp2": 20, "log2": 30, "sinh": 56, "cosh": 30, "asin": 80, "acos": 80, "atan": 90, "atan2": 120,
-        "erfc": 240, "cbrt": 160, "lgamma": 400, "polygamma": 320, "rsqrt": 8, "remainder": 40, "floor_divide": 60, "hypot": 24, "pow": 90, "random_uniform": 150, "div": 4, "sqrt": 4, "maximum": 2, "minimum": 2, "sign": 4}
+        "erfc": 240, "cbrt": 160, "lgamma": 400, "polygamma": 320, "erfcx": 400, "bessel_i": 300, "erfinv": 300, "ndtri": 300, "rsqrt": 8, "remainder": 40, "floor_divide": 60, "hypot": 24, "pow": 90, "random_uniform": 150, "div": 4, "sqrt": 4, "maximum": 2, "minimum": 2, "sign": 4}
 """Instructions for one vector, where they are more than one: for choosing parts and unrolling, not for timing."""
 
 
 def lower_pointwise(
     b: Builder, op: str, operands: Sequence[Operand], kind: str, attrs: Mapping[str, Any]
 ) -> Operand:
-    if op == "polygamma":
-        return polygamma(b, operands[0], order=attrs["order"])
+    if op in FAMILIES:
+        return FAMILIES[op](b, operands[0], order=attrs["order"])
     folded = _fold(op, operands, kind)
     return folded if folded is not None else POINTWISE[op](b, operands, kind)
 

@@ -1,4 +1,5 @@
-"""Elementary functions on vectors, as loop IR. FUNCTIONS names those of one argument, PAIRS those of two."""
+"""Elementary functions on vectors, as loop IR. FUNCTIONS names those of one argument, PAIRS those of two, FAMILIES those of one with an
+order known when compiling."""
 
 from __future__ import annotations
 
@@ -14,15 +15,18 @@ from tapeless.codegen.vectormath.hyperbolic import cosh, sinh
 from tapeless.codegen.vectormath.inverse import acos, asin, atan, atan2
 from tapeless.codegen.vectormath.power import power
 from tapeless.codegen.vectormath.roots import cbrt, hypot, rsqrt
+from tapeless.codegen.vectormath.special import bessel_i, erfcx, erfinv, ndtri
 from tapeless.codegen.vectormath.trigonometric import cos, sin, tan
 
-__all__ = ["FUNCTIONS", "PAIRS", "polygamma", "power"]
+__all__ = ["FAMILIES", "FUNCTIONS", "PAIRS", "polygamma", "power"]
 
 FUNCTIONS: dict[str, Callable[[Builder, Operand], Value]] = {
     "exp": exp, "exp2": exp2, "expm1": expm1, "log": log, "log2": log2, "log1p": log1p, "tanh": tanh,
     "sigmoid": sigmoid, "softplus": softplus, "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos,
     "atan": atan, "sinh": sinh, "cosh": cosh, "erf": erf, "erfc": erfc, "rsqrt": rsqrt, "cbrt": cbrt, "lgamma": lgamma,
+    "erfinv": erfinv, "ndtri": ndtri,
 }
+FAMILIES: dict[str, Callable[..., Value]] = {"polygamma": polygamma, "erfcx": erfcx, "bessel_i": bessel_i}  # of an order
 PAIRS: dict[str, Callable[[Builder, Operand, Operand], Operand]] = {
     "pow": power, "hypot": hypot, "atan2": atan2, "remainder": remainder, "floor_divide": floor_divide,
 }

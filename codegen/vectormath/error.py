@@ -16,7 +16,7 @@ from tapeless.codegen.vectormath.coefficients import POLYNOMIALS
 from tapeless.codegen.vectormath.exact import left_over, product_error
 from tapeless.codegen.vectormath.exponential import exp, horner, keep_min, number, parts, polynomial, with_sign
 
-__all__ = ["erf", "erfc"]
+__all__ = ["erf", "erfc", "scaled_erfc64"]
 
 # Highest power first; the denominators begin with 1.
 _NEAR = (
@@ -95,10 +95,22 @@ def _erfc32(b: Builder, size: Operand) -> Value:
 def _erfc64(b: Builder, size: Operand) -> Value:
     """Beyond 4: e**(-x**2) / x times 1/sqrt(pi) less a rational function of 1 / x**2. The square is taken in two parts, as its
     rounding would be multiplied by x**2."""
-    square, one = b.mul(size, size), number(1.0, size)
+    square = b.mul(size, size)
     n, tail = parts(b, b.unary("neg", square), left_over(b, square, size, size))
-    middle = _ratio(b, size, _FAR)
-    y = b.div(one, square)
-    outer = b.div(b.sub(number(0.5641895835477563, size), b.mul(y, _ratio(b, y, _TAIL))), size)
-    scale = b.select(b.compare("lt", number(4.0, size), size), outer, middle)
+    scale = _scale64(b, size, square)
     return b.compute("scale", b.fma(scale, tail, scale), n, type=size.type)
+
+
+def _scale64(b: Builder, size: Operand, square: Operand) -> Value:
+    """e**(x**2) erfc(x) for x from where Cody's second piece begins."""
+    middle = _ratio(b, size, _FAR)
+    y = b.div(number(1.0, size), square)
+    outer = b.div(b.sub(number(0.5641895835477563, size), b.mul(y, _ratio(b, y, _TAIL))), size)
+    return b.select(b.compare("lt", number(4.0, size), size), outer, middle)
+
+
+def scaled_erfc64(b: Builder, x: Operand, rising: Operand) -> tuple[Value, Value]:
+    """e**(x**2) erfc(x) near zero, given e**(x**2); and that of |x| elsewhere."""
+    size, square = b.unary("abs", x), b.mul(x, x)
+    near = b.mul(rising, b.sub(number(1.0, x), b.mul(x, _ratio(b, square, _NEAR))))
+    return near, _scale64(b, size, square)

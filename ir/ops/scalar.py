@@ -16,6 +16,7 @@ import numpy as np
 
 from tapeless.ir.ops import formula as formulas
 from tapeless.ir.ops import gamma as _gamma  # noqa: F401  (declares lgamma and polygamma before POINTWISE is read)
+from tapeless.ir.ops import special as _special  # noqa: F401  (likewise)
 from tapeless.ir.ops.registry import (
     OPERATIONS,
     Array,

@@ -118,6 +118,31 @@ def polygamma(call: CallSite, n: Any, x: Any) -> Any:
     return Computed(call.emit.emit("polygamma", call.emit.as_real(call.tensor("x", x)).value, order=order))
 
 
+def _family(name: str, op: str, order: int, what: str) -> None:
+    def run(call: CallSite, x: Any) -> Any:
+        return Computed(call.emit.emit(op, call.emit.as_real(call.tensor("x", x)).value, order=order))
+
+    run.__doc__ = what
+    builtin(name)(run)
+
+
+_family("erfcx", "erfcx", 0, "e ** (x ** 2) times the complement of the error function.")
+_family("i0", "bessel_i", 0, "The modified Bessel function of order 0.")
+_family("i1", "bessel_i", 1, "The modified Bessel function of order 1.")
+
+
+@builtin("erfinv")
+def erfinv(call: CallSite, x: Any) -> Any:
+    """The number whose error function is `x`."""
+    return call.emit.pointwise("erfinv", call.tensor("x", x), dtype=call.emit.real)
+
+
+@builtin("ndtri")
+def ndtri(call: CallSite, p: Any) -> Any:
+    """The number that a standard normal one is below with the probability `p`."""
+    return call.emit.pointwise("ndtri", call.tensor("p", p), dtype=call.emit.real)
+
+
 def _extremum(name: str, fold: Callable[..., Any]) -> None:
     def run(call: CallSite, x: Any, y: Any) -> Any:
         left, right = call.number("x", x), call.number("y", y)
