@@ -29,7 +29,7 @@ def _vocabulary() -> Mapping[str, Any]:
         name: getattr(sympy, name)
         for name in (
             *("exp", "log", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh"),
-            *("erf", "erfc", "floor", "ceiling", "Abs", "Piecewise", "Integer", "Rational"),
+            *("erf", "erfc", "floor", "ceiling", "Abs", "Piecewise", "Eq", "Integer", "Rational"),
         )
     }
     return {**symbols, **functions, **known}

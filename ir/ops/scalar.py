@@ -2,8 +2,8 @@
 
 Operands have equal shapes (broadcasts are nodes of their own). A derivative is `stated` only where the derived one
 would overflow, lose a kink's value or repeat work, and then in terms of the operands x, y and the result `out`; a test
-holds each stated derivative against sympy's. At a kink the derivative is the one from the left for `maximum(x, 0)`
-(so relu'(0) = 0) and zero for `abs`.
+holds each stated derivative against sympy's. At a kink the derivative is a subgradient: zero for `abs`, and where
+`maximum` and `minimum` have equal operands, half of the adjoint goes to each.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ _scalar("square", "x ** 2", np.square)
 _scalar("reciprocal", "1 / x", np.reciprocal, stated=("-out ** 2",), flops=4, low=0.5)
 _scalar("sqrt", "sqrt(x)", np.sqrt, stated=("0.5 / out",), flops=4, low=0.5)
 _scalar("exp", "exp(x)", np.exp, stated=("out",), flops=10)
-_scalar("expm1", "exp(x) - 1", np.expm1, stated=("out + 1",), flops=12)
+_scalar("expm1", "exp(x) - 1", np.expm1, stated=("exp(x)",), flops=12)
 _scalar("log", "log(x)", np.log, flops=10, low=0.1)
 _scalar("log1p", "log(1 + x)", np.log1p, flops=12, low=-0.5)
 _scalar("tanh", "tanh(x)", np.tanh, stated=("1 - out ** 2",), flops=12)
@@ -212,8 +212,20 @@ _scalar("cosh", "cosh(x)", np.cosh, stated=("sinh(x)",), flops=14)
 _scalar("sin", "sin(x)", np.sin, flops=12)
 _scalar("cos", "cos(x)", np.cos, flops=12)
 _scalar("abs", "Abs(x)", np.abs, stated=("sign(x)",), kinds=_is_number)
-_scalar("maximum", "Piecewise((x, y < x), (y, True))", np.maximum, kinds=_is_number)
-_scalar("minimum", "Piecewise((x, x < y), (y, True))", np.minimum, kinds=_is_number)
+_scalar(
+    "maximum",
+    "Piecewise((x, y < x), (y, True))",
+    np.maximum,
+    stated=("Piecewise((1, y < x), (0.5, Eq(x, y)), (0, True))", "Piecewise((1, x < y), (0.5, Eq(x, y)), (0, True))"),
+    kinds=_is_number,
+)
+_scalar(
+    "minimum",
+    "Piecewise((x, x < y), (y, True))",
+    np.minimum,
+    stated=("Piecewise((1, x < y), (0.5, Eq(x, y)), (0, True))", "Piecewise((1, y < x), (0.5, Eq(x, y)), (0, True))"),
+    kinds=_is_number,
+)
 _scalar("sign", "sign(x)", np.sign, stated=("0",), kinds=_is_number)
 _scalar("floor", "floor(x)", np.floor, stated=("0",))
 _scalar("ceil", "ceiling(x)", np.ceil, stated=("0",))

@@ -173,19 +173,28 @@ def where(call: CallSite, condition: Any, x: Any, y: Any) -> Any:
 
 @builtin("clip")
 def clip(call: CallSite, x: Any, min: Any = None, max: Any = None) -> Any:
-    """`x` kept between two bounds, either of which may be left out."""
+    """`x` kept between two bounds, either of which may be left out; on a bound the slope is still that of `x`."""
     value = call.number("x", x)
     if min is None and max is None:
         raise call.fault("E0305", "`clip` needs `min`, `max` or both")
-    fixed = isinstance(value, (int, float))
     if min is not None:
-        low = call.number("min", min)
-        value = builtins_max(value, low) if fixed and isinstance(low, (int, float)) else call.emit.pointwise("maximum", value, low)
+        value = _kept(call, value, call.number("min", min), "maximum", "<", builtins_max)
     if max is not None:
-        high = call.number("max", max)
-        fixed = isinstance(value, (int, float))
-        value = builtins_min(value, high) if fixed and isinstance(high, (int, float)) else call.emit.pointwise("minimum", value, high)
+        value = _kept(call, value, call.number("max", max), "minimum", ">", builtins_min)
     return value
+
+
+def _kept(call: CallSite, value: Any, bound: Any, extremum: str, beyond: str, fold: Callable[..., Any]) -> Any:
+    """The bound where the value is beyond it or the bound is NaN, else the value. Integers have no slope, and keep their bound."""
+    emit, fixed = call.emit, isinstance(bound, (int, float))
+    if fixed and isinstance(value, (int, float)):
+        return fold(value, bound)
+    if not emit.common((value, bound)).is_float:
+        return emit.pointwise(extremum, value, bound)
+    outside = emit.binary(beyond, value, bound)
+    if not fixed:
+        outside = emit.logical("logical_or", outside, emit.binary("!=", bound, bound))
+    return where(call, outside, bound, value)
 
 
 builtins_max, builtins_min = max, min
