@@ -100,12 +100,13 @@ POINTWISE: dict[str, Rule] = {
     "logical_and": _plain("and"),
     "logical_or": _plain("or"),
     "logical_not": lambda b, operands, kind: b.bits("xor", operands[0], True),
+    "one_less_square": lambda b, operands, kind: b.mul(*(b.compute(op, Constant(1.0, operands[0].type), operands[0], type=operands[0].type) for op in ("sub", "add"))),
     "select": lambda b, operands, kind: b.select(*operands),
     "cast": lambda b, operands, kind: b.convert(operands[0], kind),
 }
 
-COST = {"exp": 20, "expm1": 24, "log": 28, "log1p": 36, "tanh": 30, "sigmoid": 24, "softplus": 60, "erf": 60, "sin": 60, "cos": 60,
-        "tan": 64, "exp2": 20, "log2": 30, "sinh": 56, "cosh": 30, "asin": 80, "acos": 80, "atan": 90, "atan2": 120,
+COST = {"exp": 20, "expm1": 24, "log": 28, "log1p": 36, "tanh": 30, "sigmoid": 24, "tanh_slope": 30, "sigmoid_slope": 24, "one_less_square": 3, "softplus": 60, "erf": 60, "sin": 60, "cos": 60,
+        "tan": 64, "exp2": 20, "log2": 30, "exp10": 24, "log10": 30, "sinh": 56, "cosh": 30, "asin": 80, "acos": 80, "atan": 90, "atan2": 120,
         "erfc": 240, "cbrt": 160, "lgamma": 400, "polygamma": 320, "erfcx": 400, "bessel_i": 300, "erfinv": 300, "ndtri": 300, "rsqrt": 8, "remainder": 40, "floor_divide": 60, "hypot": 24, "pow": 90, "random_uniform": 150, "div": 4, "sqrt": 4, "maximum": 2, "minimum": 2, "sign": 4}
 """Instructions for one vector, where they are more than one: for choosing parts and unrolling, not for timing."""
 

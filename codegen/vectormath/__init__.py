@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Operand, Value
+from tapeless.codegen.vectormath.decimal import exp10, log10
 from tapeless.codegen.vectormath.division import floor_divide, remainder
 from tapeless.codegen.vectormath.error import erf, erfc
-from tapeless.codegen.vectormath.exponential import exp, exp2, expm1, log, log1p, log2, sigmoid, softplus, tanh
+from tapeless.codegen.vectormath.exponential import exp, exp2, expm1, log, log1p, log2, sigmoid, sigmoid_slope, softplus, tanh, tanh_slope
 from tapeless.codegen.vectormath.gamma import lgamma, polygamma
 from tapeless.codegen.vectormath.hyperbolic import cosh, sinh
 from tapeless.codegen.vectormath.inverse import acos, asin, atan, atan2
@@ -21,8 +22,8 @@ from tapeless.codegen.vectormath.trigonometric import cos, sin, tan
 __all__ = ["FAMILIES", "FUNCTIONS", "PAIRS", "polygamma", "power"]
 
 FUNCTIONS: dict[str, Callable[[Builder, Operand], Value]] = {
-    "exp": exp, "exp2": exp2, "expm1": expm1, "log": log, "log2": log2, "log1p": log1p, "tanh": tanh,
-    "sigmoid": sigmoid, "softplus": softplus, "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos,
+    "exp": exp, "exp2": exp2, "expm1": expm1, "log": log, "log2": log2, "log1p": log1p, "exp10": exp10, "log10": log10, "tanh": tanh,
+    "tanh_slope": tanh_slope, "sigmoid": sigmoid, "sigmoid_slope": sigmoid_slope, "softplus": softplus, "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos,
     "atan": atan, "sinh": sinh, "cosh": cosh, "erf": erf, "erfc": erfc, "rsqrt": rsqrt, "cbrt": cbrt, "lgamma": lgamma,
     "erfinv": erfinv, "ndtri": ndtri,
 }

@@ -1,4 +1,4 @@
-"""exp, exp2, expm1, log, log2, log1p, tanh, sigmoid and softplus, as loop IR for any count of lanes.
+"""exp, exp2, expm1, log, log2, log1p, tanh, sigmoid, the slopes of the last two and softplus, as loop IR for any count of lanes.
 
 Each function takes a builder and a value of a float type and returns one of the same type. No table, no branch: every
 lane does the same work. Errors are measured by the tests. The methods are Cody and Waite's range reductions (Software
@@ -15,7 +15,7 @@ from tapeless.codegen.loops import Constant, Operand, Value
 from tapeless.codegen.vectormath.coefficients import POLYNOMIALS
 
 __all__ = ["INTEGER", "LOG2", "SIGN", "SMALLEST_NORMAL", "exp", "exp2", "expm1", "half_exp", "horner", "keep_max", "keep_min", "log", "log1p", "log2", "log_edges",
-           "number", "parts", "polynomial", "round_off", "sigmoid", "softplus", "split", "split_normal", "tanh", "unsigned_expm1", "with_sign"]
+           "number", "parts", "polynomial", "round_off", "sigmoid", "sigmoid_slope", "softplus", "split", "split_normal", "tanh", "tanh_slope", "unsigned_expm1", "with_sign"]
 
 # Parts of log(2): the first has so few bits that its products with an exponent are exact.
 LOG2 = {"f32": (0.693359375, -2.12194440e-4), "f64": (6.93147180369123816490e-01, 1.90821492927058770002e-10)}
@@ -29,6 +29,8 @@ _RANGE2 = {"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}
 _LOG2E = {"f32": (1.4426950216293335, 1.925963033500011e-08), "f64": (1.4426950408889634, 2.0355273740931033e-17)}
 # exp(x) - 1 rounds to -1 below.
 _EXPM1_LOW = {"f32": -18.0, "f64": -38.0}
+# 1 - tanh(x) is below the smallest normal number beyond.
+_TANH_END = {"f32": 44.5, "f64": 355.0}
 INTEGER = {"f32": "i32", "f64": "i64"}
 _MANTISSA_BITS = {"f32": 23, "f64": 52}
 _SQRT_HALF_BITS = {"f32": 0x3F3504F3, "f64": 0x3FE6A09E667F3BCD}
@@ -200,20 +202,44 @@ def with_sign(b: Builder, magnitude: Operand, like: Operand) -> Value:
 
 
 def tanh(b: Builder, x: Operand) -> Value:
-    """e / (e + 2) with e = expm1(2|x|), and the sign of x (so tanh(-0) = -0). As 2|x| is bounded, e = 2**n p + (2**n - 1)
-    with p = e**r - 1 has no overflow: one multiply-add."""
-    size = keep_min(b, b.unary("abs", x), number(22.0, x))
+    size, _ = _unsigned_tanh(b, x)
+    return with_sign(b, size, x)
+
+
+def tanh_slope(b: Builder, x: Operand) -> Value:
+    """1 - tanh(x)**2, by what tanh(|x|) lacks to 1."""
+    size, lacking = _unsigned_tanh(b, x)
+    return b.fma(size, lacking, lacking)
+
+
+def _unsigned_tanh(b: Builder, x: Operand) -> tuple[Value, Value]:
+    """tanh(|x|) = h / (h + 1) with h = expm1(2|x|) / 2, so that tanh(-0) = -0, and 1 / (h + 1), which it lacks to 1. As 2|x| is bounded
+    where the latter leaves the normal numbers, h = 2**n p + (2**n - 1/2) with 2 p = e**r - 1 has no overflow: one multiply-add."""
+    size = keep_min(b, b.unary("abs", x), number(_TANH_END[x.type.kind], x))
     n, p = parts(b, b.add(size, size))
-    one = number(1.0, x)
-    power = b.compute("scale", one, n, type=x.type)
-    e = b.fma(p, power, b.sub(power, one))
-    return with_sign(b, b.div(e, b.add(e, number(2.0, x))), x)
+    half, one = number(0.5, x), number(1.0, x)
+    power = b.compute("scale", half, n, type=x.type)
+    h = b.fma(p, power, b.sub(power, half))
+    inverse = b.div(one, b.add(h, one))
+    return keep_min(b, b.mul(h, inverse), one), inverse
 
 
 def sigmoid(b: Builder, x: Operand) -> Value:
     """1 / (1 + e) with e = e**-|x|, or e / (1 + e) below zero, where the former would be 0 too early."""
+    above, below = _sigmoids(b, x)
+    return b.select(b.compare("lt", x, 0.0), below, above)
+
+
+def sigmoid_slope(b: Builder, x: Operand) -> Value:
+    above, below = _sigmoids(b, x)
+    return b.mul(above, below)
+
+
+def _sigmoids(b: Builder, x: Operand) -> tuple[Value, Value]:
+    """Of |x| and of -|x|."""
     e, one = exp(b, b.unary("neg", b.unary("abs", x))), number(1.0, x)
-    return b.div(b.select(b.compare("lt", x, 0.0), e, one), b.add(e, one))
+    above = b.div(one, b.add(e, one))
+    return above, b.mul(e, above)
 
 
 def softplus(b: Builder, x: Operand) -> Value:

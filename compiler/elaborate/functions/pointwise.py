@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tapeless.compiler.elaborate.bounds import bound_after
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import Computed
@@ -32,7 +34,9 @@ _UNARY: dict[str, Callable[[float], float]] = {
     "erf": math.erf,
     "erfc": math.erfc,
     "exp2": lambda x: math.pow(2, x),
+    "exp10": lambda x: math.pow(10, x),
     "log2": math.log2,
+    "log10": math.log10,
     "cbrt": lambda x: math.copysign(abs(x) ** (1 / 3), x),
     "rsqrt": lambda x: 1 / math.sqrt(x),
     "tan": math.tan,
@@ -198,6 +202,18 @@ def _kept(call: CallSite, value: Any, bound: Any, extremum: str, beyond: str, fo
 
 
 builtins_max, builtins_min = max, min
+
+
+@builtin("nan_to_num")
+def nan_to_num(call: CallSite, x: Any, nan: Any = 0, posinf: Any = None, neginf: Any = None) -> Any:
+    """`x` with other numbers for NaN and the infinities: those become the largest and the smallest finite number of the element type
+    unless told otherwise."""
+    value = call.emit.as_real(call.tensor("x", x))
+    largest = float(np.finfo(call.emit.real.numpy).max)
+    places = ((math.inf, largest if posinf is None else posinf), (-math.inf, -largest if neginf is None else neginf))
+    for infinity, number in places:
+        value = where(call, call.emit.binary("==", value, infinity), number, value)
+    return where(call, call.emit.binary("!=", value, value), nan, value)
 
 
 @builtin("stop_gradient")
