@@ -2,7 +2,8 @@
 
 The body of the reverse scan is the forward body's own sweep. What that sweep reads of the forward step comes from, in
 this order: what the forward scan walked, took or yielded anyway; what is made again because that is cheap (views,
-random numbers, comparisons); else a stack that the forward scan saves. For the last, a second forward scan with more
+random numbers, comparisons); else a stack that the forward scan saves. Slopes that cost little beside their function are made
+there, and saved instead of what they are made of. For what is saved, a second forward scan with more
 yields is emitted, which `compiler.passes.scans` then merges with the first. A scan inside the body is run again to save
 its own steps, so nesting two scans is checkpointing: the outer one saves its carries, the inner one is recomputed.
 
@@ -13,13 +14,15 @@ outside of the loop; what has no such form is carried and added up step by step,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tapeless.ir.adjoints import moving_in_loop, sweep
-from tapeless.ir.graph import Builder, Graph, Node, Port, Value
+from tapeless.ir.graph import Builder, Graph, Node, Port, Span, Value
 from tapeless.ir.ops.registry import OPERATIONS
 from tapeless.ir.types import product
 
+_SLOPES = {name: operation.slope for name, operation in OPERATIONS.items() if operation.slope}
 REPEATED = frozenset({"shape", "random"})  # families that cost less to make again than to save
 
 
@@ -34,12 +37,24 @@ class _Outside:
 Total = Callable[[Builder, _Outside], Value]
 
 
+class _Region(Builder):
+    """The reverse body. A slope that the forward body makes is read and not made again."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.slopes: dict[tuple[str, Value], Value] = {}
+
+    def emit(self, op: str, *operands: Value, name: str | None = None, span: Span | None = None, regions: Sequence[Graph] = (), **attrs: Any) -> Value:
+        known = self.slopes.get((op, operands[0])) if operands else None
+        return known or super().emit(op, *operands, name=name, span=span, regions=regions, **attrs)
+
+
 @dataclass
 class _Reverse:
     """One reverse scan under construction."""
 
     node: Node
-    region: Builder
+    region: _Region
     seen: dict[Value, Value] = field(default_factory=dict)  # forward body to reverse body
     primal: dict[Value, Value] = field(default_factory=dict)  # inputs of the reverse body to forward body values
     walked: dict[Value, Value] = field(default_factory=dict)  # inputs of the reverse body to stacked adjoints outside
@@ -59,12 +74,13 @@ def reverse_scan(
     builder: Builder, node: Node, adjoints: Sequence[Value | None], active: Sequence[bool]
 ) -> Sequence[Value | None]:
     """The adjoints of a scan's operands, for those that are `active`; see the module's docstring."""
-    (body,), carries, sequences = node.regions, node.attrs["carries"], node.attrs["sequences"]
+    (body,), carries, sequences = (with_slopes(node.regions[0]),), node.attrs["carries"], node.attrs["sequences"]
+    node = replace(node, regions=(body,))
     ins, outs = [port.value for port in body.inputs], [port.value for port in body.outputs]
     read = body.ancestors(outs)
     wanted, _ = moving_in_loop(body, carries, [v for v, matters in zip(ins, active, strict=True) if matters and v in read])
     real = {value for value in wanted if value.type.dtype.is_float}
-    state = _Reverse(node, Builder("reverse"))
+    state = _Reverse(node, _Region("reverse"))
     seeds: dict[Value, Value] = {}
 
     def seed(value: Value, adjoint: Value) -> None:
@@ -116,6 +132,26 @@ def _bring_primals(state: _Reverse, body: Graph) -> None:
         else:
             for value in node.results:
                 bring(value)
+            if is_slope(node):
+                region.slopes[node.op, state.seen[node.operands[0]]] = state.seen[node.result]
+
+
+def is_slope(node: Node) -> bool:
+    """Whether a node of a forward body is a slope that stands beside its function, perhaps for a reverse body alone."""
+    return node.op in _SLOPES.values()
+
+
+def with_slopes(body: Graph) -> Graph:
+    """The body with the slopes of its functions beside them."""
+    nodes: list[Node] = []
+    known = {(node.op, node.operands[0]) for node in body.nodes if is_slope(node)}
+    for node in body.nodes:
+        nodes.append(node)
+        slope = _SLOPES.get(node.op)
+        if slope and (slope, node.operands[0]) not in known:
+            known.add((slope, node.operands[0]))
+            nodes.append(Node(slope, node.operands, (Value(f"{node.result.name}.{slope}", node.result.type),), {}, (), node.span))
+    return replace(body, nodes=tuple(nodes))
 
 
 def _blocks(body: Graph) -> bool:
@@ -254,4 +290,4 @@ def _saved(builder: Builder, node: Node, primals: Sequence[Value]) -> dict[Value
     return found
 
 
-__all__ = ["reverse_scan"]
+__all__ = ["is_slope", "reverse_scan"]

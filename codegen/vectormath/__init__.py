@@ -10,7 +10,19 @@ from tapeless.codegen.loops import Operand, Value
 from tapeless.codegen.vectormath.decimal import exp10, log10
 from tapeless.codegen.vectormath.division import floor_divide, remainder
 from tapeless.codegen.vectormath.error import erf, erfc
-from tapeless.codegen.vectormath.exponential import exp, exp2, expm1, log, log1p, log2, sigmoid, sigmoid_slope, softplus, tanh, tanh_slope
+from tapeless.codegen.vectormath.exponential import (
+    exp,
+    exp2,
+    expm1,
+    log,
+    log1p,
+    log2,
+    sigmoid,
+    sigmoid_slope,
+    softplus,
+    tanh,
+    tanh_slope,
+)
 from tapeless.codegen.vectormath.gamma import lgamma, polygamma
 from tapeless.codegen.vectormath.hyperbolic import cosh, sinh
 from tapeless.codegen.vectormath.inverse import acos, asin, atan, atan2

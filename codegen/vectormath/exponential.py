@@ -29,8 +29,8 @@ _RANGE2 = {"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}
 _LOG2E = {"f32": (1.4426950216293335, 1.925963033500011e-08), "f64": (1.4426950408889634, 2.0355273740931033e-17)}
 # exp(x) - 1 rounds to -1 below.
 _EXPM1_LOW = {"f32": -18.0, "f64": -38.0}
-# 1 - tanh(x) is below the smallest normal number beyond.
-_TANH_END = {"f32": 44.5, "f64": 355.0}
+# 1 - tanh(x) is below the smallest normal number beyond; and at these tanh is 1, as it then is at infinity.
+_TANH_END = {"f32": 44.5, "f64": 354.9}
 INTEGER = {"f32": "i32", "f64": "i64"}
 _MANTISSA_BITS = {"f32": 23, "f64": 52}
 _SQRT_HALF_BITS = {"f32": 0x3F3504F3, "f64": 0x3FE6A09E667F3BCD}

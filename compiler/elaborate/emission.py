@@ -345,8 +345,8 @@ class Emitter:
             return self.whole_power(self.computed(base, DType.I32), exponent)
         if isinstance(exponent, (int, float)) and float(exponent).is_integer() and 0 < abs(exponent) <= _LARGEST_CHAIN:
             x = self.as_real(base)
-            result = self._repeated(x, abs(int(exponent)))
-            return result if exponent > 0 else self.pointwise("reciprocal", result)
+            # The reciprocal first: its powers, and their derivatives, leave the float's range no sooner than the result does.
+            return self._repeated(x if exponent > 0 else self.pointwise("reciprocal", x), abs(int(exponent)))
         if exponent == 0.5:
             return self.pointwise("sqrt", base, dtype=self.real)
         return self.pointwise("pow", base, exponent, dtype=self.real)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from tapeless.compiler.layout import FREE
 from tapeless.ir.graph import Builder, Graph, Node, Port, Value
+from tapeless.ir.reverse_scan import is_slope
 from tapeless.ir.types import product
 
 
@@ -56,16 +57,17 @@ def _carries(node: Node) -> int:
 
 
 def _walk(node: Node) -> object:
-    """What two scans share if and only if they walk the same: operands, attributes and the body's nodes."""
+    """What two scans share if and only if they walk the same: operands, attributes and the body's nodes, but for slopes
+    that stand there for the reverse scan."""
     (body,) = node.regions
     carried = tuple(port.value for port in body.outputs[: _carries(node)])
-    return (node.operands, tuple(sorted(node.attrs.items())), tuple(p.value for p in body.inputs), body.nodes, carried)
+    return (node.operands, tuple(sorted(node.attrs.items())), tuple(p.value for p in body.inputs), tuple(n for n in body.nodes if not is_slope(n)), carried)
 
 
 def _merged(nodes: list[Node]) -> Node:
     """The first of the scans, with all that any of them yields, each value once."""
     first, carries = nodes[0], _carries(nodes[0])
-    body = first.regions[0]
+    body = max((node.regions[0] for node in nodes), key=lambda one: len(one.nodes))
     yields: dict[Value, tuple[Port, Value]] = {}
     for node in nodes:
         for port, result in zip(node.regions[0].outputs[carries:], node.results[carries:], strict=True):

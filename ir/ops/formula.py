@@ -6,6 +6,7 @@ chain rule over nodes shares every intermediate value.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -142,7 +143,7 @@ class _Emitter:
             rest = factors[1:]
             inner = self.product(rest) if len(rest) > 1 else self.emit(rest[0])
             return self.builder.emit("neg", inner)
-        above = [f for f in factors if not (f.is_Pow and f.exp.is_number and f.exp < 0)]
+        above = [f for f in factors if not (f.is_Pow and f.exp.is_number and -1 <= f.exp < 0)]
         below = [1 / f for f in factors if f not in above]
         value = self.multiply(above) if above else self.builder.full(1.0, self.like)
         return self.builder.emit("div", value, self.multiply(below)) if below else value
@@ -154,12 +155,12 @@ class _Emitter:
         return value
 
     def power(self, base: Any, exponent: Any) -> Value:
-        if exponent == 2:
-            return self.builder.emit("square", self.emit(base))
-        if exponent == -1:
-            return self.builder.emit("reciprocal", self.emit(base))
-        if exponent.is_number and float(exponent) == 0.5:
-            return self.builder.emit("sqrt", self.emit(base))
         if exponent.is_number and exponent < 0:
-            return self.builder.emit("reciprocal", self.power(base, -exponent))
-        return self.builder.emit("pow", self.emit(base), self.emit(exponent))
+            return self.raised(self.builder.emit("reciprocal", self.emit(base)), -exponent)
+        return self.raised(self.emit(base), exponent)
+
+    def raised(self, base: Value, exponent: Any) -> Value:
+        plain = {1.0: "", 2.0: "square", 0.5: "sqrt"}.get(float(exponent) if exponent.is_number else math.nan)
+        if plain is None:
+            return self.builder.emit("pow", base, self.emit(exponent))
+        return self.builder.emit(plain, base) if plain else base

@@ -92,7 +92,7 @@ class Sample:
 class Operation:
     """A primitive of the IR; see the module's docstring. `family` is pointwise, shape, movement, reduction, product,
     indexing, recurrence, factor, attention, random or structure; `kernel` is the family of the kernel that it has to itself, if it
-    cannot share the loops of others."""
+    cannot share the loops of others; `slope` is the operation that is its derivative, where that costs little beside it and much alone."""
 
     name: str
     family: str
@@ -104,6 +104,7 @@ class Operation:
     attributes: tuple[str, ...] = ()
     formula: str = ""
     kernel: str = ""
+    slope: str = ""
 
     def infer(self, operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
         """Result types. Raises IRTypeError where operands or attributes break the type rule."""

@@ -118,6 +118,7 @@ def _scalar(
     flops: float = 1.0,
     low: float = -2.0,
     high: float = 2.0,
+    slope: str = "",
 ) -> None:
     """Declare a pointwise operation by its formula in x (and y), with NumPy's function as reference."""
     count = 2 if "y" in formula else 1
@@ -131,6 +132,7 @@ def _scalar(
             (Sample((_F,) * count, low=low, high=high), *((Sample((_I,) * count),) if kinds is _is_number else ())),
             flops,
             formula=formula,
+            slope=slope,
         )
     )
 
@@ -197,8 +199,8 @@ _scalar("exp", "exp(x)", np.exp, stated=("out",), flops=10)
 _scalar("expm1", "exp(x) - 1", np.expm1, stated=("exp(x)",), flops=12)
 _scalar("log", "log(x)", np.log, flops=10, low=0.1)
 _scalar("log1p", "log(1 + x)", np.log1p, flops=12, low=-0.5)
-_scalar("tanh", "tanh(x)", np.tanh, stated=("tanh_slope(x)",), flops=12)
-_scalar("sigmoid", "1 / (1 + exp(-x))", _sigmoid, stated=("sigmoid_slope(x)",), flops=12)
+_scalar("tanh", "tanh(x)", np.tanh, stated=("tanh_slope(x)",), flops=12, slope="tanh_slope")
+_scalar("sigmoid", "1 / (1 + exp(-x))", _sigmoid, stated=("sigmoid_slope(x)",), flops=12, slope="sigmoid_slope")
 # Far out the functions are 1 or -1 to the last digit, and their slopes cannot be had from them. Beside the function a slope costs three
 # instructions: machine code computes what they share once.
 _scalar("tanh_slope", "1 / cosh(x) ** 2", _tanh_slope, stated=("-2 * out * tanh(x)",), flops=12)
