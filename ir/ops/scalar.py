@@ -223,7 +223,11 @@ _scalar(
     "atan2",
     "atan2(x, y)",
     np.arctan2,
-    stated=("y / (x ** 2 + y ** 2)", "-x / (x ** 2 + y ** 2)"),
+    # By the ratio that is at most 1, so that no square overflows; 0 at the origin.
+    stated=(
+        "Piecewise((div(1, y * (1 + div(x, y) ** 2)), Abs(x) < Abs(y)), (0, Eq(x, 0)), (div(div(y, x), x * (1 + div(y, x) ** 2)), True))",
+        "Piecewise((-div(div(x, y), y * (1 + div(x, y) ** 2)), Abs(x) < Abs(y)), (0, Eq(x, 0)), (-div(1, x * (1 + div(y, x) ** 2)), True))",
+    ),
     flops=18,
     low=0.5,
 )
