@@ -98,7 +98,7 @@ def limit(scalar: Scalar, order: tuple[int, ...], sign: float) -> float | None:
 def differences(scalar: Scalar, points: Sequence[tuple[float, ...]], found: Sequence[np.ndarray[Any, Any]], relative: float = 1e-13) -> Iterator[Difference]:
     """Where results are not right: relative to the value, and to what a rounding of the arguments would change."""
     for order, results in zip(ORDERS[scalar.arguments], found, strict=False):
-        if scalar.given and (scalar.arguments > 1 and any(order) or sum(order) >= len(scalar.given)):
+        if scalar.given and ((scalar.arguments > 1 and any(order)) or sum(order) >= len(scalar.given)):
             continue
         for at, result in zip(points, results, strict=True):
             if any(map(np.isinf, at)):
@@ -110,7 +110,7 @@ def differences(scalar: Scalar, points: Sequence[tuple[float, ...]], found: Sequ
                 continue
             if len(scalar.pieces) > 1 and any(order) and len(at) == 2 and at[0] == at[1]:
                 continue
-            right = precise(lambda *one: scalar.at(order, *one), *at)
+            right = precise(lambda *one, order=order: scalar.at(order, *one), *at)
             if right is None:
                 continue
             if not _close(scalar, order, at, float(result), right, relative):
