@@ -97,6 +97,37 @@ def _psi(order: int) -> tuple[Callable[[Real], Real], ...]:
     return tuple(lambda x, n=order + k: mp.psi(n, x) for k in range(4))
 
 
+def _by_value(function: Callable[[Real], Real], *slopes: Callable[..., Real]) -> tuple[Callable[[Real], Real], ...]:
+    """A function and its derivatives, each of the argument and all that came before it."""
+
+    def made(count: int) -> Callable[[Real], Real]:
+        def at(x: Real) -> Real:
+            known = [function(x)]
+            for slope in slopes[:count]:
+                known.append(slope(x, *known))
+            return known[-1]
+
+        return at
+
+    return tuple(made(count) for count in range(len(slopes) + 1))
+
+
+def _bessel(order: int) -> tuple[Callable[[Real], Real], ...]:
+    def at(x: Real, times: int, order: int = order) -> Real:
+        return mp.besseli(order, x) if not times else (at(x, times - 1, abs(order - 1)) + at(x, times - 1, order + 1)) / 2
+
+    return tuple(lambda x, k=k: at(x, k) for k in range(4))
+
+
+_SCALED_ERFC = _by_value(
+    lambda x: mp.exp(x * x) * mp.erfc(x), lambda x, f: 2 * x * f - 2 / mp.sqrt(mp.pi), lambda x, f, g: 2 * f + 2 * x * g, lambda x, f, g, h: 4 * g + 2 * x * h
+)
+_INVERSE_ERF = _by_value(
+    mp.erfinv, lambda x, f: mp.sqrt(mp.pi) / 2 * mp.exp(f * f), lambda x, f, g: 2 * f * g * g, lambda x, f, g, h: 2 * g**3 + 4 * f * g * h
+)
+_QUANTILE = _by_value(
+    lambda p: mp.sqrt(2) * mp.erfinv(2 * p - 1), lambda p, f: mp.sqrt(2 * mp.pi) * mp.exp(f * f / 2), lambda p, f, g: f * g * g, lambda p, f, g, h: g**3 + 2 * f * g * h
+)
 _GAMMA = (lambda x: mp.re(mp.loggamma(x)), *_psi(0)[:3])
 _SELU = 1.0507009873554805, 1.0507009873554805 * 1.6732632423543772
 _ALPHA = sympy.Float(1.6732632423543772, 30)
@@ -126,6 +157,9 @@ _UNARY: dict[str, dict[str, Any]] = {
     "lgamma(x)": {"given": _GAMMA, "low": 0.0, "high": 20.0, "near": (0.5, 1.5, 2.5, 3), "limit": False, "exact": lambda x: x > 0},
     "digamma(x)": {"given": _psi(0), "low": 0.0, "high": 20.0, "limit": False, "exact": lambda x: x > 0},
     "polygamma(1, x)": {"given": _psi(1), "low": 0.0, "high": 20.0, "limit": False, "exact": lambda x: x > 0, "largest": 1e40},
+    "erfcx(x)": {"given": _SCALED_ERFC, "limit": False, "largest": 1e8, "near": (-20, -5, 10, 26)}, "erfinv(x)": {"given": _INVERSE_ERF, "low": -1.0, "high": 1.0, "limit": False, "largest": 2.0},
+    "ndtri(x)": {"given": _QUANTILE, "low": 0.0, "high": 1.0, "limit": False, "largest": 2.0}, "i0(x)": {"given": _bessel(0), "limit": False, "largest": 1e3, "near": (7.75, 15)},
+    "i1(x)": {"given": _bessel(1), "limit": False, "largest": 1e3, "near": (7.75, 15)},
     "sinc(x)": {"pieces": (Piece("1", lambda x: x == 0), Piece("sin(pi*x)/(pi*x)")), "near": (0.3, -0.3, 0.29, 0.31), "limit": False, **_CALM},
     "floor(x)": {"given": (mp.floor, *_FLAT), **_WHOLE}, "ceil(x)": {"given": (mp.ceil, *_FLAT), **_WHOLE},
     "trunc(x)": {"given": (lambda x: mp.sign(x) * mp.floor(abs(x)), *_FLAT), **_WHOLE},
