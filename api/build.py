@@ -9,15 +9,15 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tapeless.header import header, identifier
 from tapeless.pipeline import target_named
-from tapeless.runtime.checkpoint import write_atomically
 from tapeless.runtime.errors import UserError
 from tapeless.runtime.manifest import Manifest
+from tapeless.runtime.writing import check_folder, check_writable, refusal, write_atomically
 
 if TYPE_CHECKING:
     from tapeless.pipeline import Pipeline
@@ -26,9 +26,14 @@ if TYPE_CHECKING:
 def build(pipeline: Pipeline, folder: Path, target: str | None, batch: int | None) -> list[Path]:
     """Writes the program's files into `folder`; their paths. UserError if it can't be written."""
     machine = target_named(target)
+    check_folder(folder)
+    stem = folder / identifier(pipeline.model.name)
+    library = stem.with_suffix(".dylib" if sys.platform == "darwin" else ".so")
+    if folder.is_dir():
+        for path in (*(stem.with_suffix(suffix) for suffix in (".o", ".h", ".json")), *([library] if machine.name == "host" else [])):
+            check_writable(path)
     image = pipeline.image(pipeline.available(), machine, batch)
     manifest = Manifest.from_json(image.manifest)
-    stem = folder / identifier(manifest.model)
     files = {
         stem.with_suffix(".o"): image.code,
         stem.with_suffix(".h"): header(manifest).encode(),
@@ -38,21 +43,23 @@ def build(pipeline: Pipeline, folder: Path, target: str | None, batch: int | Non
         folder.mkdir(parents=True, exist_ok=True)
         for path, content in files.items():
             write_atomically(path, content)
+        linked = _linked(image.code) if machine.name == "host" else None
+        if linked is not None:
+            write_atomically(library, linked, executable=True)
     except OSError as error:
-        raise UserError(f"{error.filename or folder} can't be written: {error.strerror or error}") from error
-    written = list(files)
-    if machine.name == "host":
-        written += _linked(stem.with_suffix(".o"), stem.with_suffix(".dylib" if sys.platform == "darwin" else ".so"))
-    return written
+        raise UserError(refusal(error.filename or folder, error)) from error
+    return [*files, *([library] if linked is not None else [])]
 
 
-def _linked(made: Path, library: Path) -> Sequence[Path]:
-    """The shared library made by this machine's C compiler, if it has one that works."""
+def _linked(code: bytes) -> bytes | None:
+    """The shared library made of an object file by this machine's C compiler, if it has one that works."""
     compiler = shutil.which("cc")
     if compiler is None:
-        return []
-    # Nothing is needed from outside, so no C library is linked and the result loads anywhere.
-    done = subprocess.run(
-        [compiler, "-shared", "-nostdlib", "-o", library, made], capture_output=True, text=True, check=False
-    )
-    return [library] if done.returncode == 0 else []
+        return None
+    with tempfile.TemporaryDirectory() as place:
+        made, library = Path(place) / "made.o", Path(place) / "made.so"
+        made.write_bytes(code)
+        # Nothing is needed from outside, so no C library is linked and the result loads anywhere.
+        command = [compiler, "-shared", "-nostdlib", "-o", str(library), str(made)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return library.read_bytes() if done.returncode == 0 else None

@@ -5,16 +5,16 @@ Each command imports what it needs when it runs, so that `tapeless --help` is in
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
 import warnings
 from pathlib import Path
 
 import click
 
-from tapeless import command_language, command_running, command_sampling
-from tapeless.command_options import data_options, load_model, model_arguments, read_arrays, warnings_told, write_text
-from tapeless.runtime.errors import UserError, printable
+from tapeless import command_language, command_running, command_sampling, outputs
+from tapeless.command_options import data_options, load_model, model_arguments, read_arrays, warnings_told
+from tapeless.runtime.errors import INTERRUPTED, UserError, printable
 
 STAGES = (
     "ast", "forward", "backward", "update", "simplified", "fused", "scheduled", "loops", "llvm", "asm", "memory", "timing",
@@ -23,35 +23,35 @@ STAGES = (
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and ends the process."""
+    outputs.open_streams()
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
-        code = commands.main(arguments, prog_name="tapeless", standalone_mode=False)
+        # Not by click's own `main`, which ends the process itself where standard output breaks off.
+        with commands.make_context("tapeless", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            code = commands.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        code = ended.exit_code
     except UserError as error:
-        click.echo(_message(error), err=True)
+        outputs.say(_message(error))
         code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         code = 2
     except (click.Abort, KeyboardInterrupt):
-        code = 130
+        code = INTERRUPTED
     except BrokenPipeError:  # `tapeless inspect ... | head`
-        _silence()
         code = 0
     except OSError as error:  # the disk is full, the terminal is gone
-        _silence()
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(printable(f"error: {where}{error.strerror or error}"), err=True)
+        outputs.say(f"error: {where}{error.strerror or error}")
         code = 2
     except MemoryError:
-        click.echo("error: there is not enough memory", err=True)
+        outputs.say("error: there is not enough memory")
         code = 2
+    outputs.give_up_streams()
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _silence() -> None:
-    """Gives up standard output, so that nothing is written to it when the process ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _message(error: UserError) -> str:
@@ -90,7 +90,7 @@ def check(
         loaded = loaded.sized_for(data)
     warnings = loaded.check()
     if warnings:
-        click.echo(warnings, err=True)
+        outputs.say(warnings)
     if gradients:
         from tapeless import gradcheck
 
@@ -118,6 +118,8 @@ def inspect(
     """Prints a stage of the compilation; `tapeless inspect op NAME` prints an operation's definition, `inspect op` lists them."""
     from tapeless import inspector
 
+    if out is not None:
+        outputs.require(out, [file])
     if str(file) == "op" and not file.exists():
         text = "\n".join(inspector.operation_text(name) for name in sizes) if sizes else inspector.operations_text()
     else:
@@ -126,7 +128,7 @@ def inspect(
     if out is None:
         click.echo(printable(text), nl=not text.endswith("\n"))
     else:
-        write_text(out, text)
+        outputs.write_text(out, text)
 
 
 @commands.command()
@@ -146,7 +148,10 @@ def run(
     """
     from tapeless import interpreting, tables
 
-    results = interpreting.run_file(file, read_arrays(data_files, columns), graph, precision, rows, note=_note)
+    if out is not None:
+        tables.require(out)
+        outputs.require(out, [file, *outputs.data_paths(data_files)])
+    results = interpreting.run_file(file, read_arrays(data_files, columns), graph, precision, rows, note=lambda text: outputs.say(f"note: {text}"))
     for name, value in results.items():
         click.echo(printable(f"{name} {value.dtype} {list(value.shape)}: {tables.excerpt(value)}"))
     if out is not None:
@@ -177,10 +182,6 @@ def std(name: str | None) -> None:
     from tapeless import standard
 
     click.echo(standard.source(name) if name else standard.listing(), nl=False)
-
-
-def _note(text: str) -> None:
-    click.echo(f"note: {printable(text)}", err=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tapeless.command_options import write_text
+from tapeless.outputs import write_text
 from tapeless.runtime.errors import UserError
 
 

@@ -166,12 +166,3 @@ def read_arrays(files: tuple[str, ...], columns: tuple[str, ...]) -> dict[str, A
 
 def numbers_text(values: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.6g}" for name, value in values.items())
-
-
-def write_text(path: Path, text: str) -> None:
-    from tapeless.runtime.checkpoint import write_atomically
-
-    try:
-        write_atomically(path, text.encode())
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror or error}") from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tapeless import outputs
 from tapeless.command_options import (
     compilation_options,
     compile_model,
@@ -75,16 +76,19 @@ def train(
     if resume is not None and (weights is not None or parts):
         given = "--weights" if weights is not None else "--load"
         raise UserError(f"a run is resumed with its own weights; --resume and {given} exclude each other")
-    if out is not None:
-        from tapeless.runtime.checkpoint import check_writable
-
-        check_writable(out)
     if plot:
         from tapeless import curves
 
         if out is None:
             raise UserError("--plot draws beside the weights; say where with --out")
         curves.require()
+    if out is not None:
+        read: list[str | Path] = [file, *outputs.data_paths(data_files)]
+        outputs.require(out, read if out != resume else ())  # what is resumed is read, and says itself that it is no checkpoint
+        for beside, what in ((".jsonl", "the log "), *([(".png", "the picture ")] if plot else [])):
+            if out.suffix == beside:
+                raise UserError(f"{out} can't hold the weights: {what}has that name; call them .safetensors")
+            outputs.require(out.with_suffix(beside), read, what)
     loaded = load_model(file, sizes, model, freeze)
     data = read_arrays(data_files, columns)
     program = compile_model(loaded, dtype, threads, no_cache, seed, data, batch)
@@ -107,7 +111,7 @@ def train(
             raise
         run, ended = program.run, INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
     for note in run.notes:
-        click.echo(f"note: {note}", err=True)
+        outputs.say(f"note: {note}")
     written = [f"weights in {out}" if run.saved else f"{out} is as it was saved last" if out else "the weights were not saved; `--out weights.safetensors` saves them"]
     if plot and out is not None and run.epochs:
         picture = out.with_suffix(".png")
@@ -124,7 +128,7 @@ def _count(number: int, thing: str) -> str:
 
 def _report(run: Run, before: float, written: list[str]) -> None:
     if run.interrupted:
-        click.echo(f"interrupted in epoch {run.epochs + 1}" + ("; --resume continues" if run.saved else ""), err=True)
+        outputs.say(f"interrupted in epoch {run.epochs + 1}" + ("; --resume continues" if run.saved else ""))
     first = f", the first step {before + run.first_step:.2f} s after the start" if run.first_step else ""
     click.echo(f"{_count(run.epochs, 'epoch')}, {_count(run.steps, 'step')} in {run.seconds:.2f} s{first}")
     if run.epochs:
@@ -171,16 +175,21 @@ def predict(
     """Writes the model's outputs for a set of data."""
     from tapeless import tables
 
+    if out is not None:
+        tables.require(out)
+        outputs.require(out, [file, weights, *outputs.data_paths(data_files)])
     loaded = load_model(file, sizes, model)
     data = read_arrays(data_files, columns)
     program = compile_model(loaded, dtype, threads, no_cache, seed, data, group="predict")
     program.load(weights)
+    if out is not None:
+        tables.require(out, len(program.output_names))
     result = program.predict(data)
-    outputs = result if isinstance(result, dict) else {program.output_names[0]: result}
+    arrays = result if isinstance(result, dict) else {program.output_names[0]: result}
     if out is None:
-        click.echo(tables.as_csv(outputs), nl=False)
+        click.echo(tables.as_csv(arrays), nl=False)
     else:
-        tables.write(out, outputs)
+        tables.write(out, arrays)
 
 
 @click.command()
@@ -202,6 +211,9 @@ def grad(
 
     from tapeless import tables
 
+    if out is not None:
+        tables.require(out)
+        outputs.require(out, [file, *([weights] if weights else []), *outputs.data_paths(data_files)])
     loaded = load_model(file, sizes, model)
     data = read_arrays(data_files, columns)
     program = compile_model(loaded, dtype, threads, no_cache, seed, data, group="gradients")

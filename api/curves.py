@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tapeless.runtime.checkpoint import write_atomically
 from tapeless.runtime.errors import UserError
+from tapeless.runtime.writing import refusal, write_atomically
 
 if TYPE_CHECKING:
     from tapeless.runtime.run import Run
@@ -53,4 +53,4 @@ def draw(run: Run, path: str | Path) -> None:
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror or error}") from error
+        raise UserError(refusal(path, error)) from error

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tapeless.runtime.checkpoint import SUFFIX as PART
-from tapeless.runtime.checkpoint import alive
+from tapeless.runtime.writing import SUFFIX as PART
+from tapeless.runtime.writing import alive
 
 ABANDONED = 3600.0  # seconds after which it is nobody's any more
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)

@@ -21,6 +21,7 @@ from tapeless.ir.graph import Graph, Node, Span, Value
 from tapeless.ir.types import IRTypeError
 from tapeless.pipeline import Pipeline, target_named
 from tapeless.runtime.errors import UserError
+from tapeless.runtime.writing import refusal, write_atomically
 
 GRAPH_STAGES = ("forward", "backward", "update", "simplified", "fused", "scheduled")
 
@@ -104,9 +105,9 @@ class Inspection:
         else:
             content = "\n".join(f"#### {stage}\n\n{text}" for stage, text in texts.items())
         try:
-            path.write_text(content, "utf-8")
+            write_atomically(path, content.encode())
         except OSError as error:
-            raise UserError(f"{path} can't be written: {error.strerror}") from error
+            raise UserError(refusal(path, error)) from error
 
     def _lowered(self, entry: str) -> Image:
         self._pipeline.fused(entry)  # an unknown entry is the user's fault, and said so

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tapeless.runtime.checkpoint import write_atomically
 from tapeless.runtime.errors import UserError
+from tapeless.runtime.writing import refusal, write_atomically
 
 Array = npt.NDArray[Any]
 
@@ -33,23 +33,29 @@ def _shortest(value: Any) -> str:
     return np.format_float_positional(value, trim="-") if isinstance(value, np.floating) else str(value)
 
 
+def require(path: Path, count: int = 1) -> None:
+    """UserError unless so many arrays can be written to a file of that name."""
+    kind = path.suffix.lower()
+    if kind not in (".npz", ".csv", *([".npy"] if count == 1 else [])):
+        raise UserError(f"{path}: {count} array(s) can't be written as {kind or 'a file without a suffix'}; .npz and .csv take any")
+
+
 def write(path: Path, arrays: Mapping[str, Array]) -> None:
     """Writes a .npz, a .csv, or, for one array, a .npy. UserError if that is impossible."""
+    require(path, len(arrays))
     kind = path.suffix.lower()
     buffer = io.BytesIO()
     if kind == ".npz":
         named: dict[str, Any] = dict(arrays)
         np.savez(buffer, **named)
-    elif kind == ".npy" and len(arrays) == 1:
+    elif kind == ".npy":
         np.save(buffer, next(iter(arrays.values())))
-    elif kind == ".csv":
-        buffer.write(as_csv(arrays).encode())
     else:
-        raise UserError(f"{path}: {len(arrays)} array(s) can't be written as {kind or 'a file without a suffix'}")
+        buffer.write(as_csv(arrays).encode())
     try:
         write_atomically(path, buffer.getvalue())
     except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror or error}") from error
+        raise UserError(refusal(path, error)) from error
 
 
 def excerpt(array: Array) -> str:

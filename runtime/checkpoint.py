@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import platform
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -20,91 +17,11 @@ import numpy.typing as npt
 from tapeless.runtime.errors import CheckpointError
 from tapeless.runtime.manifest import Block, Slot
 from tapeless.runtime.tensors import Described, Malformed, TensorFile, parsed
+from tapeless.runtime.writing import refusal, write_atomically
 
 Array = npt.NDArray[Any]
 METADATA = "tapeless"  # the key of our metadata among those of the file
 DIGEST = "digest"
-SUFFIX = ".part"  # of a file that is being written
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Writes a file so that a reader, or a crash, finds either the old content or the new, never a part."""
-    path = Path(path)
-    with _beside(path) as (descriptor, temporary):
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    _clear_away(path)
-
-
-def check_writable(path: str | Path) -> None:
-    """Finds out, before any work is done for it, whether a file can be written. CheckpointError if not."""
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise CheckpointError(f"{path} can't be written: it is a folder")
-        if not path.absolute().parent.is_dir():
-            raise CheckpointError(f"{path} can't be written: there is no folder {path.parent}")
-        with contextlib.suppress(FileNotFoundError):
-            os.lstat(path)  # finds a name that is too long
-        with _beside(path) as (descriptor, temporary):
-            os.close(descriptor)
-            os.unlink(temporary)
-    except OSError as error:
-        raise CheckpointError(f"{path} can't be written: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[tuple[int, str]]:
-    """A temporary file in the same folder, removed if anything goes wrong. Its name holds machine and process."""
-    temporary = str(path.parent / f"{_prefix(path)}{os.getpid()}.{secrets.token_hex(4)}{SUFFIX}")
-    # Not by tempfile, whose files are private: this one is as readable as any new file.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        yield descriptor, temporary
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _prefix(path: Path) -> str:
-    # File systems allow 255 bytes, and a folder may be shared with other machines, whose processes are not ours.
-    return f".{path.name[:160]}.{platform.node()[:40]}."
-
-
-def _clear_away(path: Path) -> None:
-    """Removes what processes that were killed while they wrote this file have left behind."""
-    with contextlib.suppress(OSError):
-        for name in os.listdir(path.absolute().parent):
-            if not (name.startswith(_prefix(path)) and name.endswith(SUFFIX)):
-                continue
-            process = name.removeprefix(_prefix(path)).split(".")[0]
-            if process.isdigit() and not alive(int(process)):
-                (path.parent / name).unlink(missing_ok=True)
-
-
-def alive(process: int) -> bool:
-    """Whether there is a process of that number on this machine."""
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True  # it belongs to someone else
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a new name durable, where the system can do that."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def save(path: str | Path, state: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
@@ -118,7 +35,7 @@ def save(path: str | Path, state: Mapping[str, Array], metadata: Mapping[str, st
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise CheckpointError(f"{path} can't be written: {error.strerror or error}") from error
+        raise CheckpointError(refusal(path, error)) from error
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tapeless.runtime.errors import UserError
 from tapeless.runtime.run import Run
+from tapeless.runtime.writing import write_atomically
 
 
 class JsonLines:
@@ -23,7 +24,7 @@ class JsonLines:
         try:
             lines = self.path.read_text("utf-8").splitlines() if run.epochs and self.path.is_file() else []
             kept = [line for line in lines if self._epoch(line) <= run.epochs]
-            self.path.write_text("".join(line + "\n" for line in kept), "utf-8")
+            write_atomically(self.path, "".join(line + "\n" for line in kept).encode())
         except (OSError, UnicodeDecodeError) as error:
             raise self._fault(error) from error
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -55,13 +56,15 @@ class Bar(Reporter):
         self._task = self._progress.add_task(f"epoch 0/{epochs}", total=epochs * rows, values="", rate="")
 
     def __enter__(self) -> Reporter:
-        self._progress.start()
+        with contextlib.suppress(OSError):  # the terminal is gone: training goes on
+            self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        with contextlib.suppress(OSError):
+            self._progress.stop()
 
     def resumed(self, epochs: int, rows: int) -> None:
         self._progress.update(
@@ -138,11 +141,16 @@ def in_notebook() -> bool:
     return type(shell).__name__ == "ZMQInteractiveShell"
 
 
+def _terminal(stream: TextIO | None) -> bool:
+    """Whether a stream leads to a terminal; there may be none, or a closed one."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
 def reporter(show: bool | None, epochs: int, rows: int) -> Reporter:
     """The bar if it is wanted: by default when standard error is a terminal, and in a notebook."""
     notebook = in_notebook()
     if show is None:
-        show = notebook or sys.stderr.isatty()
+        show = notebook or _terminal(sys.stderr)
     if not show:
         return Reporter()
     return NotebookBar(epochs, rows) if notebook else Bar(epochs, rows)

@@ -7,6 +7,7 @@ after any of them, and other threads have their turn with the program.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tapeless.runtime import arguments, checkpoint, claims, resumption
+from tapeless.runtime import arguments, claims, resumption
 from tapeless.runtime.context import NOT_FINITE
 from tapeless.runtime.data import Data, Examples
 from tapeless.runtime.errors import CheckpointError, TrainingStopped, UserError
@@ -30,6 +31,7 @@ from tapeless.runtime.run import Options, Run
 from tapeless.runtime.saving import DEFAULT, Timetable
 from tapeless.runtime.staging import call_over
 from tapeless.runtime.stopping import Interrupts, watched
+from tapeless.runtime.writing import check_writable
 
 if TYPE_CHECKING:
     from tapeless.runtime.program import Program
@@ -58,7 +60,11 @@ class Training:
         self.program, self.options = program, options
         self.timetable = Timetable.parse(options.every or DEFAULT)
         if options.save is not None:
-            checkpoint.check_writable(options.save)
+            check_writable(options.save, CheckpointError)
+        if options.log is not None:
+            check_writable(options.log, what="the log ")
+            if options.save is not None and os.path.realpath(options.save) == os.path.realpath(options.log):
+                raise UserError(f"{options.save} can't hold the weights and the log at once")
         notes = self._resumed()
         self.image = program.image("train")
         if not self.image.manifest.gradients.slots and not self.image.manifest.state.with_role("state"):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tapeless.runtime.checkpoint import write_atomically
+from tapeless.runtime.writing import write_atomically
 
 DIGITS = Path(__file__).parent.parent.parent / "examples" / "digits"
 ROOT = os.geteuid() == 0 if hasattr(os, "geteuid") else False
