@@ -7,6 +7,7 @@ derivative of what is stated.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Set
 from typing import Any
 
 from tapeless.compiler import ast
@@ -14,7 +15,8 @@ from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.evaluator import Evaluator
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Binding, Computed, describe, shape_text
-from tapeless.ir.graph import Graph
+from tapeless.ir.graph import Graph, Node, Value
+from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.types import Dim, Rows, Tensor
 
 
@@ -41,9 +43,43 @@ def with_derivative(evaluator: Evaluator, frame: Frame, definition: ast.Definiti
         rule = "works element by element" if result.dtype.is_float else "makes real numbers"
         raise evaluator.fault(frame, "E0704", f"a function with a derivative {rule}, and this is {describe(result)}",
                               definition.body[0].span, sides)  # fmt: skip
+    emitter.record.update()
+    mixing = mixed(result.value, {value.value for value in computed.values()}, emitter.record.producer)
+    if mixing is not None:
+        raise evaluator.fault(frame, "E0704", f"a function with a derivative works element by element, and `{mixing.op}` in this one does not",
+                              definition.body[0].span)  # fmt: skip
     operands = [emitter.broadcast(value, shape).value for value in computed.values()]
     region = _region(evaluator, frame, definition, given, shape)
     return Computed(emitter.emit("with_derivative", result.value, *operands, name=f"{emitter.where}.{definition.name}", regions=(region,)))
+
+
+def mixed(value: Value, arguments: Set[Value], producer: Callable[[Value], Node | None]) -> Node | None:
+    """An operation on the way from the arguments to a value that is not one of each element by itself."""
+    leads: dict[Value, bool] = {}
+    pending = [value]
+    while pending:
+        current = pending[-1]
+        node = producer(current)
+        if current in leads or current in arguments or node is None:
+            leads.setdefault(current, current in arguments)
+            pending.pop()
+            continue
+        unknown = [operand for operand in node.operands if operand not in leads]
+        if unknown:
+            pending += unknown
+            continue
+        pending.pop()
+        leads[current] = any(leads[operand] for operand in node.operands)
+        if leads[current] and not _each_by_itself(node):
+            return node
+    return None
+
+
+def _each_by_itself(node: Node) -> bool:
+    if node.op == "reshape":  # as a broadcast takes axes of size 1 out
+        before, after = ([dim for dim in value.type.shape if dim != 1] for value in (node.operands[0], node.result))
+        return before == after
+    return OPERATIONS[node.op].family == "pointwise" or node.op in ("broadcast", "stop_gradient", "with_derivative")
 
 
 def _region(evaluator: Evaluator, frame: Frame, definition: ast.Definition, given: dict[str, Any], shape: tuple[Dim, ...]) -> Graph:
@@ -66,6 +102,11 @@ def _region(evaluator: Evaluator, frame: Frame, definition: ast.Definition, give
                 slope = inner.as_real(value)
                 if slope.rank > len(shape) or any(one not in (1, other) for one, other in zip(reversed(slope.shape), reversed(shape), strict=False)):
                     message = f"the derivative by `{parameter.name}` is {describe(value)}, and the value is {shape_text(shape)}"
+                    raise evaluator.fault(body, "E0704", message, syntax.span)
+                graph = inner.builder.graph()
+                mixing = mixed(slope.value, {port.value for port in graph.inputs}, graph.producers.get)
+                if mixing is not None:
+                    message = f"the derivative by `{parameter.name}` is that of each element by itself, and `{mixing.op}` meets others"
                     raise evaluator.fault(body, "E0704", message, syntax.span)
                 inner.output(parameter.name, inner.broadcast(slope, shape).value, "result", None)
     finally:

@@ -57,6 +57,24 @@ def _paddings(call: CallSite, padding: Any, extents: Sequence[int], reaches: Seq
     return made
 
 
+@builtin("windows_meet")
+def windows_meet(call: CallSite, x: Any, size: Any, stride: Any = 1, dilation: Any = 1, padding: Any = 0) -> bool:
+    """Whether each window holds an element of `x`: none lies in the padding alone."""
+    tensor = call.tensor("x", x)
+    first, count = _axes(call, tensor, size)
+    kernels, strides, dilations = (_numbers(call, name, value, count) for name, value in (("size", size), ("stride", stride), ("dilation", dilation)))
+    reaches = [reach(1, kernel, 1, d) for kernel, d in zip(kernels, dilations, strict=True)]
+    extents = [dim for dim in tensor.shape[first:] if isinstance(dim, int)]
+    widths = _paddings(call, padding, extents, reaches, strides)
+    for extent, kernel, step, apart, needed, (before, after) in zip(extents, kernels, strides, dilations, reaches, widths, strict=True):
+        stop, inner = extent + after - needed + 1, max(0, extent - needed + 1)  # those that start in between lie inside
+        beyond = inner + (-before - inner) % step
+        for start in (*range(-before, min(0, stop), step), *range(beyond, stop, step)):
+            if not any(0 <= start + k * apart < extent for k in range(kernel)):
+                return False
+    return True
+
+
 @builtin("windows")
 def windows(call: CallSite, x: Any, size: Any, stride: Any = 1, dilation: Any = 1, padding: Any = 0, constant_values: Any = 0) -> Computed:
     """Every window of a tensor's last axes: `[.., n] -> [.., size, places]`, for several axes all sizes first. A number stands for
