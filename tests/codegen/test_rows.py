@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,7 @@ from tapeless.ir.graph import Builder, Graph, Node, Value
 from tapeless.ir.target import TARGETS, Target
 from tapeless.ir.types import DType, Rows, Tensor
 
-from .kernels import HOST, WIDTHS, Compiled, Vectors, arrays_for, check, node_of, run_compiled
+from .kernels import WIDTHS, Compiled, Vectors, arrays_for, check, node_of, run_compiled
 
 pytestmark = pytest.mark.usefixtures("vectors")
 BATCH = Rows()
@@ -118,17 +119,23 @@ def test_rows_are_the_same_bytes_whatever_their_count(build: Build, n: int, vect
             assert value.tobytes() == whole[name][:rows].tobytes(), (name, rows, capacity)
 
 
-STREAMING = replace(HOST, cache_bytes=1)  # as if no cache held what a kernel moves
+CACHED = [target for target in WIDTHS.values() if target.cache_bytes]  # those that know stores past the caches
+
+
+def streaming(target: Target) -> Target:
+    """As if no cache held what a kernel moves."""
+    return replace(target, cache_bytes=min(1, target.cache_bytes))
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
-@pytest.mark.skipif(not HOST.cache_bytes, reason="stores go through the caches here")
+@pytest.mark.skipif(not CACHED, reason="stores go through the caches here")
 def test_past_the_caches(build: Build) -> None:
     """To the same bytes as through them, wherever a result begins: never aligned by chance, nor written beyond its end."""
-    for n in (3, 17, 65, 129, 1000):
-        made = node(build, n, DType.F32)
+    pairs = itertools.product((DType.F32, DType.F64), CACHED)
+    for n, (dtype, target) in zip((3, 17, 65, 129, 1000), itertools.cycle(pairs), strict=False):
+        made = node(build, n, dtype)
         arrays = arrays_for(made.regions[0], 9, ranges={"label": (0, n)})
-        near, far = (Compiled(lower_kernel(made, target, CAPACITY), target) for target in (HOST, STREAMING))
+        near, far = (Compiled(lower_kernel(made, target, CAPACITY), target) for target in (target, streaming(target)))
         whole = run_compiled(made, arrays, 9, compiled=near)
         for name, value in run_compiled(made, arrays, 9, compiled=far).items():
             assert value.tobytes() == whole[name].tobytes(), (name, n)
@@ -141,11 +148,11 @@ def test_past_the_caches(build: Build) -> None:
                 assert result[:size].tobytes() == whole[port.key].tobytes() and (result[size:] == 7).all()
 
 
-@pytest.mark.parametrize("target", (HOST, STREAMING), ids=("near", "far"))
+@pytest.mark.parametrize("where", (lambda target: target, streaming), ids=("near", "far"))
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
-def test_interpreter_agrees(build: Build, target: Target) -> None:
+def test_interpreter_agrees(build: Build, where: Callable[[Target], Target], vectors: Vectors) -> None:
     for n in (10, 65):
-        made = node(build, n, DType.F32)
+        made, target = node(build, n, DType.F32), where(vectors())
         function = lower_kernel(made, target, CAPACITY)
         assert parse_function(format_function(function)) == function
         arrays = arrays_for(made.regions[0], 9, ranges={"label": (0, n)})
