@@ -16,6 +16,7 @@ from tapeless.ir.graph import Graph, Value
 from tapeless.ir.interpreter import InterpreterError, run
 from tapeless.ir.text import TextError, read_all
 from tapeless.ir.types import DType, IRTypeError, Rows
+from tapeless.ir.verifier import VerificationError, verify
 from tapeless.runtime.errors import UserError
 
 Array = npt.NDArray[Any]
@@ -31,7 +32,7 @@ def run_file(
     note: Callable[[str], None],
 ) -> dict[str, Array]:
     """The outputs, by name, of a graph in a file. Inputs that `arrays` lacks are zero; `note` is told of them."""
-    graph = with_examples(_chosen(path, name), arrays)
+    graph = with_examples(_verified(path, _chosen(path, name)), arrays)
     given = {port.key: arrays[port.key] for port in graph.inputs if port.key in arrays}
     extent = rows if rows is not None else _rows(graph, given)
     inputs: dict[str, Array] = {}
@@ -52,6 +53,23 @@ def run_file(
         return run(graph, inputs, rows=extent, precision=PRECISIONS[precision] if precision else None)
     except InterpreterError as error:
         raise UserError(f"{path}: {error}") from error
+    except _UNTRUE as error:  # data that the operations of the graph have no result for, such as an index outside
+        raise UserError(f"{path}: the graph can't be executed on these data: {error}") from error
+
+
+# What the rules of operations raise for attributes that no writer of graphs gives them.
+_UNTRUE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, AssertionError)
+
+
+def _verified(path: Path, graph: Graph) -> Graph:
+    """The graph, which is what graphs are: the text may be anybody's. UserError if not."""
+    try:
+        verify(graph)
+    except VerificationError as error:
+        raise UserError(f"{path}: {error}") from error
+    except _UNTRUE as error:
+        raise UserError(f"{path}: graph {graph.name}: an operation's attributes or regions are not what it takes: {error!r}") from error
+    return graph
 
 
 def with_examples(graph: Graph, arrays: Mapping[str, Array]) -> Graph:
@@ -93,6 +111,10 @@ def _chosen(path: Path, name: str | None) -> Graph:
         graphs = {graph.name: graph for graph in read_all(path.read_text("utf-8"))}
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: graphs in graphs are nested too deeply") from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise UserError(f"{path}: {error}") from error
     except (TextError, IRTypeError) as error:
         formulas = any(re.match(r" +# \S+ \| ", line) for line in path.read_text("utf-8").splitlines())
         hint = "; it holds formulas for reading: write it anew with `tapeless inspect --plain`" if formulas else ""

@@ -6,7 +6,6 @@ finite numbers. The messages name the row and say what was expected.
 
 from __future__ import annotations
 
-import csv
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tapeless.runtime import checkpoint
+from tapeless.runtime import archive, checkpoint, csv_file
 from tapeless.runtime.errors import DataError, UserError
 from tapeless.runtime.manifest import TensorSpec, multiple_of_rows
 
@@ -38,12 +37,14 @@ class Examples:
     streamed: bool = False
 
 
-def load(path: str | Path, columns: Mapping[str, Sequence[str]] | None = None) -> dict[str, Array]:
+def load(path: str | Path, columns: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
     """Arrays by name from an `.npz` (its keys), an `.npy` (one array, named after the file, mapped and not read), a
     `.safetensors` or a `.csv`.
 
     In a CSV file, the column `label` is the array `label`, and `image.0`, `image.1`, ... are the columns of the array
     `image`. `columns` names them otherwise: {"image": ["p0", "p1"], "label": ["digit"]}.
+
+    An array may be one that is still to be read: it has a shape, and `np.asarray` reads it, or says why it can't be.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -51,12 +52,11 @@ def load(path: str | Path, columns: Mapping[str, Sequence[str]] | None = None) -
         raise DataError(f"there is no data file {path}" if not path.exists() else f"{path} is not a file")
     try:
         if kind == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
+            return archive.load(path)
         if kind == ".npy":
             return {path.stem: np.load(path, allow_pickle=False, mmap_mode="r")}
         if kind == ".csv":
-            return _load_csv(path, columns)
+            return csv_file.load(path, columns)
         if kind == ".safetensors":
             return checkpoint.mapped(path)
     except UserError:
@@ -66,52 +66,6 @@ def load(path: str | Path, columns: Mapping[str, Sequence[str]] | None = None) -
     raise DataError(
         f"{path}: data come as .npz, .npy, .csv or .safetensors, not as {kind or 'a file without a suffix'}"
     )
-
-
-def _load_csv(path: Path, columns: Mapping[str, Sequence[str]] | None) -> dict[str, Array]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        header = [name.strip() for name in next(reader, [])]
-        lines = [line for line in reader if line]
-    if not header:
-        raise DataError(f"{path} is empty; its first line should name the columns")
-    for number, line in enumerate(lines, 2):
-        if len(line) != len(header):
-            raise DataError(f"{path}, line {number}: {len(line)} values for {len(header)} columns")
-    place = {name: k for k, name in enumerate(header)}
-    groups = dict(columns) if columns else _column_groups(header)
-    arrays = {}
-    for name, members in groups.items():
-        for member in members:
-            if member not in place:
-                raise DataError(f"{path} has no column {member!r}; it has {_listed(header)}")
-        whole = np.array([[_number(path, n, m, line[place[m]]) for m in members] for n, line in enumerate(lines, 2)])
-        single = len(members) == 1 and (columns is not None or members[0] == name)
-        arrays[name] = whole.reshape(len(lines)) if single else whole.reshape(len(lines), len(members))
-    return arrays
-
-
-def _number(path: Path, line: int, column: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise DataError(f"{path}, line {line}: {text!r} in column {column!r} is not a number") from None
-
-
-def _column_groups(header: Sequence[str]) -> dict[str, list[str]]:
-    """`image.0, image.1, label` -> {"image": [...], "label": [...]}; numbered columns are put in order."""
-    numbered: dict[str, list[tuple[int, str]]] = {}
-    groups: dict[str, list[str]] = {}
-    for column in header:
-        name, dot, number = column.rpartition(".")
-        if dot and number.isdigit():
-            numbered.setdefault(name, []).append((int(number), column))
-            groups.setdefault(name, [])
-        else:
-            groups[column] = [column]
-    for name, members in numbered.items():
-        groups[name] = [column for _, column in sorted(members)]
-    return groups
 
 
 def by_name(
@@ -201,10 +155,24 @@ def _shape_message(spec: TensorSpec, array: Array) -> str:
 
 
 def _checked(spec: TensorSpec, value: npt.ArrayLike) -> Array:
+    if isinstance(value, archive.Archived) and not value.dtype.hasobject:  # its shape is looked at before it is read
+        _shaped(spec, np.broadcast_to(np.empty((), value.dtype), value.shape))
     try:
-        array = np.asarray(value)
+        array = _shaped(spec, np.asarray(value))
+    except DataError:
+        raise
     except ValueError as error:
         raise DataError(f"`{spec.name}` is not an array: {error}") from None
+    if spec.dtype.kind == "f":
+        _check_real(spec, array)
+    elif spec.dtype.kind in "iu":
+        _check_integer(spec, array)
+    # A mapped file may be larger than memory: it is converted only in pieces, on the way to native code.
+    return array if isinstance(value, np.memmap) else native(spec, array)
+
+
+def _shaped(spec: TensorSpec, array: Array) -> Array:
+    """The array in the declared shape. DataError if it holds no numbers or has another one."""
     if array.dtype.kind not in "fiub":
         raise DataError(f"`{spec.name}` holds {array.dtype}, not numbers")
     if spec.shape[1:] == (1,) and array.ndim == 1:
@@ -215,12 +183,7 @@ def _checked(spec: TensorSpec, value: npt.ArrayLike) -> Array:
         isinstance(dim, int) and dim != size for dim, size in zip(spec.shape, array.shape, strict=True)
     ):
         raise DataError(_shape_message(spec, array))
-    if spec.dtype.kind == "f":
-        _check_real(spec, array)
-    elif spec.dtype.kind in "iu":
-        _check_integer(spec, array)
-    # A mapped file may be larger than memory: it is converted only in pieces, on the way to native code.
-    return array if isinstance(value, np.memmap) else native(spec, array)
+    return array
 
 
 def _pieces(array: Array) -> Iterator[tuple[int, Array]]:
