@@ -108,7 +108,8 @@ class Model:
         """
         store = disk.Cache(None if cache is True else Path(cache)) if cache else disk.NoCache()
         self._tell(_dtype(dtype), store)
-        return Program(_Compiled(self, _dtype(dtype), store), seed, threads, batch)
+        compiled = _Compiled(self, _dtype(dtype), store)
+        return Program(compiled, seed, threads, batch, compiled.replay)
 
     def sized_for(self, data: Mapping[str, Any]) -> Model:
         """The model with the sizes that it leaves free (a dimension that is neither `batch` nor an argument) taken from
@@ -222,6 +223,17 @@ class _Compiled:
         with BUILDING:  # whoever waits for another thread's compilation finds it in the cache
             return self._image(group, capacity)
 
+    def replay(self, state: Mapping[str, Any], batch: Mapping[str, Any], rows: Any) -> tuple[str, bool] | None:
+        """See `runtime.program.Replay`."""
+        from tapeless.replay import first_not_finite
+
+        with BUILDING, contextlib.suppress(Exception):  # what has stopped training is to be told, whatever goes wrong with the reason
+            return first_not_finite(self._model.pipeline(self._long()), state, batch, rows)
+        return None
+
+    def _long(self) -> str:
+        return next(name for name, short in DTYPES.items() if short == self._dtype)
+
     def _image(self, group: Group, capacity: int | None) -> Image:
         key = disk.key(**self._model.identity, dtype=self._dtype, entries=GROUPS[group], capacity=capacity)
         stored = self._store.get(key)
@@ -231,8 +243,7 @@ class _Compiled:
                 return Image.from_bytes(stored)
         from tapeless.pipeline import target_named
 
-        long = next(name for name, short in DTYPES.items() if short == self._dtype)
-        made = self._model.pipeline(long).image(GROUPS[group], target_named(None), capacity)
+        made = self._model.pipeline(self._long()).image(GROUPS[group], target_named(None), capacity)
         self._store.put(key, pack(made.manifest, made.code))
         return Image.from_object(made.manifest, made.code)
 

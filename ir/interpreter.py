@@ -29,6 +29,12 @@ def run(
     `rows` is taken from the inputs that have a `batch` dimension unless given. Raises InterpreterError for a missing
     input or a wrong shape.
     """
+    known = values(graph, inputs, rows=rows, precision=precision)
+    return {port.key: known[port.value] for port in graph.outputs}
+
+
+def values(graph: Graph, inputs: Mapping[str, Any], *, rows: int | None = None, precision: DType | None = None) -> dict[Value, Array]:
+    """As `run`, but all values of the graph on the way."""
     dtypes = _computed_dtypes(precision)
     missing = [port.key for port in graph.inputs if port.key not in inputs]
     if missing:
@@ -40,12 +46,16 @@ def run(
             raise InterpreterError(
                 f"input {port.key} is {port.value.type} with {found} rows; the array has the shape {array.shape}"
             )
-    results = evaluate(graph, arrays, found, dtypes)
-    return {port.key: result for port, result in zip(graph.outputs, results, strict=True)}
+    return _known(graph, arrays, found, dtypes)
 
 
 def evaluate(graph: Graph, arrays: Sequence[Array], rows: int, dtypes: Mapping[DType, np.dtype[Any]]) -> list[Array]:
     """Run a graph on arrays in the order of its inputs; results in the order of its outputs."""
+    known = _known(graph, arrays, rows, dtypes)
+    return [known[port.value] for port in graph.outputs]
+
+
+def _known(graph: Graph, arrays: Sequence[Array], rows: int, dtypes: Mapping[DType, np.dtype[Any]]) -> dict[Value, Array]:
     known: dict[Value, Array] = {port.value: array for port, array in zip(graph.inputs, arrays, strict=True)}
 
     def inner(region: Graph, operands: Sequence[Array]) -> list[Array]:
@@ -58,7 +68,7 @@ def evaluate(graph: Graph, arrays: Sequence[Array], rows: int, dtypes: Mapping[D
             made = operation(node.op).reference(context, [known[value] for value in node.operands])
             results = made if isinstance(made, tuple) else (made,)
             known.update(zip(node.results, results, strict=True))
-    return [known[port.value] for port in graph.outputs]
+    return known
 
 
 def _computed_dtypes(precision: DType | None) -> dict[DType, np.dtype[Any]]:

@@ -53,6 +53,9 @@ GROUPS: dict[Group, tuple[str, ...]] = {
 
 Images = Callable[[Group, int | None], Image]
 """Machine code for a group of entries, for batches of at least that many rows (None: as the program was compiled)."""
+Replay = Callable[[Mapping[str, Array], Mapping[str, Array], Array], tuple[str, bool] | None]
+"""Why the step that comes next from a state is not finite, over a batch, which are certain rows of the data: in words, and whether weights
+may have brought it about. None where that can't be told."""
 
 
 class Program:
@@ -67,8 +70,11 @@ class Program:
     as they are then. The views are memory itself: what another thread trains changes while they are read.
     """
 
-    def __init__(self, images: Images, seed: int = 0, threads: int | None = None, batch: int | None = None) -> None:
+    def __init__(
+        self, images: Images, seed: int = 0, threads: int | None = None, batch: int | None = None, replay: Replay | None = None
+    ) -> None:
         self._source = images
+        self.replay = replay
         self._seed = seed_words(seed)
         self._begin()
         self.batch = arguments.rows_of_a_batch(batch)
@@ -92,14 +98,15 @@ class Program:
 
     @alone
     def __getstate__(self) -> dict[str, Any]:
-        fixed = {"source": self._source, "seed": self._seed, "batch": self.batch, "threads": self.threads, "alphabet": self.alphabet}
+        fixed = {"source": self._source, "seed": self._seed, "batch": self.batch, "threads": self.threads, "alphabet": self.alphabet,
+                 "replay": self.replay}  # fmt: skip
         run = None if self.run is None else replace(self.run, program=None)
         state = self._restored if not self._initialised else {name: view.copy() for name, view in self.state.items()}
         return pickles.stamped({**fixed, "state": state, "progress": copy.deepcopy(self.progress), "run": copy.deepcopy(run)})
 
     def __setstate__(self, pickled: dict[str, Any]) -> None:
         found = pickles.opened(pickled, "a program")
-        self._source, self._seed = found["source"], found["seed"]
+        self._source, self._seed, self.replay = found["source"], found["seed"], found["replay"]
         self._begin()
         self.batch, self.threads, self.alphabet = found["batch"], found["threads"], found["alphabet"]
         self.progress, self.run, self._restored = found["progress"], found["run"], found["state"]
@@ -428,4 +435,4 @@ def averages(entry: Entry, sums: Iterable[float], rows: int) -> dict[str, float]
     return entry.averages(sums, rows)
 
 
-__all__ = ["GROUPS", "Group", "Images", "Program", "averages"]
+__all__ = ["GROUPS", "Group", "Images", "Program", "Replay", "averages"]

@@ -57,14 +57,15 @@ class StagedCall:
         return position
 
     def _rows(self, spec: TensorSpec, array: Array, begin: int, end: int) -> Array:
-        multiple = multiple_of_rows(spec.shape[0]) if spec.shape else 0
-        if not multiple:
-            return native(spec, array)
-        if self._order is None:
-            return native(spec, _slice(spec, array, begin, end))
-        examples = array.reshape(-1, multiple, *array.shape[1:])
-        chosen = examples[self._order[begin:end]]
-        return native(spec, chosen.reshape(-1, *array.shape[1:]))
+        return native(spec, _slice(spec, array, begin, end) if self._order is None else rows_of(spec, array, self._order[begin:end]))
+
+
+def rows_of(spec: TensorSpec, array: Array, chosen: Array) -> Array:
+    """Some rows of an array, in that order; the whole of one that does not go by rows."""
+    multiple = multiple_of_rows(spec.shape[0]) if spec.shape else 0
+    if not multiple:
+        return array
+    return array.reshape(-1, multiple, *array.shape[1:])[chosen].reshape(-1, *array.shape[1:])
 
 
 def _slice(spec: TensorSpec, array: Array, begin: int, end: int) -> Array:

@@ -20,7 +20,7 @@ import numpy as np
 
 from tapeless.runtime import arguments, claims, resumption
 from tapeless.runtime.context import NOT_FINITE
-from tapeless.runtime.data import Data, Examples
+from tapeless.runtime.data import Data, Examples, native
 from tapeless.runtime.errors import CheckpointError, TrainingStopped, UserError
 from tapeless.runtime.log import JsonLines
 from tapeless.runtime.manifest import Settings
@@ -29,7 +29,7 @@ from tapeless.runtime.progress import reporter
 from tapeless.runtime.resumption import Progress
 from tapeless.runtime.run import Options, Run
 from tapeless.runtime.saving import DEFAULT, Timetable
-from tapeless.runtime.staging import call_over
+from tapeless.runtime.staging import call_over, rows_of
 from tapeless.runtime.stopping import Interrupts, watched
 from tapeless.runtime.writing import check_writable
 
@@ -346,8 +346,20 @@ class Training:
         where = f" (line {result.line})" if result.line else ""
         kept = f"those of epoch {best.epoch}, the best" if best is not None and best.epoch else "those before that step"
         step = int(self.program.state["step"]) + 1
+        reason, grown = self._reason() or ("", True)
+        # Where steps before were finite, the weights may have grown beyond bounds; no rate is to blame for the very first.
+        advice = ". A smaller learning rate or `clip_norm` often helps" if grown and self.progress.steps else ""
         return TrainingStopped(
-            f"{what}{where} is not finite at step {step}, in epoch {self.progress.epochs + 1}; "
-            f"the weights are {kept}. A smaller learning rate or `clip_norm` often helps",
+            f"{what}{where} is not finite at step {step}, in epoch {self.progress.epochs + 1}"
+            f"{f': {reason}{chr(10)}' if reason else '; '}the weights are {kept}{advice}",
             step,
         )
+
+    def _reason(self) -> tuple[str, bool] | None:
+        """See `Replay`: what the failing step's forward and backward pass say when they are gone through once more."""
+        if self.program.replay is None:
+            return None
+        chosen = self.order[self.progress.position : self.progress.position + self.batch]
+        pairs = zip(self.entry.data, self.examples.arrays, strict=True)
+        batch = {spec.name: native(spec, rows_of(spec, array, chosen)) for spec, array in pairs}
+        return self.program.replay(self.program.state, batch, chosen)
