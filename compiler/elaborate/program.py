@@ -12,6 +12,7 @@ from tapeless.compiler.elaborate.evaluator import CONSTANTS
 from tapeless.compiler.elaborate.influence import felt
 from tapeless.compiler.elaborate.modules import Module
 from tapeless.compiler.elaborate.parameters import COUNTERS, Stored
+from tapeless.compiler.elaborate.order import by_place
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.statements import Statements
 from tapeless.compiler.elaborate.values import POISON, Binding, Computed, Fault, Poisoned
@@ -51,10 +52,30 @@ class Program(Statements):
             self.reported_fault(self.fault(frame, "E0509", f"model `{definition.name}` has no input", definition.head, hint=hint))
         self.finish(emitter)
         graph = emitter.graph()
+        if not frame.broken:
+            self.check_order(graph)
         if not training:
             self.warn(graph)
             self.warn_of_company(graph)
         return graph
+
+    def check_order(self, graph: Graph) -> None:
+        """Outputs whose rows depend on where they stand in a batch, which is a fault, and losses and metrics, which are warned of."""
+        roles = ("loss", "metric") if self.training else ("output", "loss", "metric")
+        ports = [port for port in graph.outputs if port.role in roles]
+        found = by_place(graph, ports, {given.name: given.bound for given in self.given.values()})
+        for port in ports:
+            node = found.get(port.label)
+            if node is None:
+                continue
+            where = (Label("", "the places of rows come in", node.span, "written"),) if node.span else ()
+            if port.role == "output":
+                message = f"the rows of `batch` stay together: a row of the output `{port.label}` would depend on its place among them"
+                hint = "The same row is another one elsewhere in a batch, or in a batch of another size. What tells rows apart is an input."
+                self.report(Diagnostic("E0214", message, port.span, where, hint))
+            else:
+                message = f"`{port.label}` depends on the order of the rows in a batch, and training shuffles them"
+                self.report(Diagnostic("W0110", message, port.span, where, "What tells rows apart is an input of the model."))
 
     def warn_of_company(self, graph: Graph) -> None:
         """Outputs whose rows depend on the rows beside them: rows are predicted a batch at a time, in any company."""
