@@ -53,6 +53,8 @@ class Data(Protocol):
     def role(self) -> str: ...
     @property
     def bound(self) -> int | None: ...
+    @property
+    def ignored(self) -> Sequence[int]: ...
 
 
 class Program(Protocol):
@@ -118,7 +120,7 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
             "symbol": symbol,
             "workspace": scheduled.workspace,
             "parallel": made.parallel,
-            "data": [{**_tensor(d.name, types[d.name]), "role": d.role, "bound": d.bound} for d in inputs],
+            "data": [{**_tensor(d.name, types[d.name]), "role": d.role, "bound": d.bound, "ignored": list(d.ignored)} for d in inputs],
             "outputs": [_tensor(port.label, port.value.type) for port in outputs],
             "places": next((int(port.label.partition("~")[2]) for port in carries if "~" in port.label), None),
             "carries": [_tensor(port.label.partition("~")[0], port.value.type) for port in carries],
@@ -137,7 +139,7 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
         "target": {key: getattr(target, key) for key in ("name", "triple", "cpu", "features")},
         "state": _block(state, program.slots),
         "gradients": _block(gradients, trained),
-        "data": [{**_tensor(d.name, d.type), "role": d.role, "bound": d.bound} for d in program.data],
+        "data": [{**_tensor(d.name, d.type), "role": d.role, "bound": d.bound, "ignored": list(d.ignored)} for d in program.data],
         "entries": described,
         "settings": asdict(program.settings),
         "program": program.identity,

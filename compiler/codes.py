@@ -103,4 +103,5 @@ TITLES: dict[str, str] = {
     "W0108": "a rate below zero",
     "W0109": "an axis where a bound may be meant",
     "W0110": "a loss that depends on the order of the rows",
+    "W0111": "an ignored label that is a class",
 }

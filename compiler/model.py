@@ -9,9 +9,11 @@ from typing import Any
 
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, ProgramErrors, Source
+from tapeless.compiler.elaborate.labelled import allowed
 from tapeless.compiler.elaborate.modules import Module, read_module
 from tapeless.compiler.elaborate.program import Program
 from tapeless.compiler.elaborate.resolve import resolve
+from tapeless.compiler.elaborate.statements import Given
 from tapeless.compiler.elaborate.training import Plan, Training
 from tapeless.compiler.elaborate.values import TooLarge
 from tapeless.compiler.files import Files, Reach, files
@@ -23,13 +25,15 @@ from tapeless.ir.types import DType, Tensor
 
 @dataclass(frozen=True)
 class Data:
-    """A tensor that the data brings, in the order of the text. `bound` is exclusive; checked where data enters."""
+    """A tensor that the data brings, in the order of the text. `bound` is exclusive; checked where data enters. `ignored` are labels
+    of rows that do not count, which may come besides."""
 
     name: str
     type: Tensor
     role: str
     bound: int | None
     span: Span
+    ignored: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ def _elaborated(files: Files, sizes: dict[str, int | float], dtype: DType, model
         name=definition.name,
         dtype=dtype,
         source=source,
-        data=tuple(Data(given.name, given.type, given.role, given.bound, given.span) for given in program.given.values()),
+        data=tuple(_data(program, given) for given in program.given.values()),
         slots=tuple(Slot(one.name, one.type, one.role, one.span, one.frozen, one.turns) for one in program.slots.values()),
         forward={True: training, False: evaluation},
         init=init,
@@ -153,6 +157,11 @@ def _elaborated(files: Files, sizes: dict[str, int | float], dtype: DType, model
         derived=derived,
         sizes=sizes | {name: value for name, value in program.arguments.items() if type(value) in (int, float)},
     )
+
+
+def _data(program: Program, given: Given) -> Data:
+    bound, ignored = allowed(program.labels_of(given.name), given.bound)
+    return Data(given.name, given.type, given.role, bound, given.span, ignored)
 
 
 def _ordered(found: list[Diagnostic], source: Source) -> list[Diagnostic]:

@@ -43,5 +43,6 @@ def table(program: Program, inputs: Data, targets: Data) -> npt.NDArray[np.int64
         predicted = program.predict({name: array[part] for name, array in arrays.items()})
         scores = predicted[found[1].name] if isinstance(predicted, dict) else predicted
         seen = labels[part].astype(np.int64) * count + scores.argmax(axis=1)
-        result += np.bincount(seen, minlength=count * count).reshape(count, count)
+        counted = seen[~np.isin(labels[part], found[0].ignored)]
+        result += np.bincount(counted, minlength=count * count).reshape(count, count)
     return result

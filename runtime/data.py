@@ -224,14 +224,20 @@ def _check_integer(spec: TensorSpec, array: Array) -> None:
                 place = _first(~whole)
                 raise DataError(f"`{spec.name}` has {piece[place]} at {_where(place, begin)}; it holds integers")
         if piece.min() < low or piece.max() >= high:
-            place = _first((piece < low) | (piece >= high))
-            raise DataError(
-                f"`{spec.name}` has {piece[place]:.0f} at {_where(place, begin)}; it is declared `< {spec.bound}`, "
-                f"so its values run from 0 to {high - 1}"
-                if spec.bound is not None
-                else f"`{spec.name}` has {piece[place]:.0f} at {_where(place, begin)}, "
-                f"which does not fit into {spec.dtype}"
-            )
+            outside = ((piece < low) | (piece >= high)) & ~np.isin(piece, spec.ignored)
+            if outside.any():
+                place = _first(outside)
+                raise DataError(f"`{spec.name}` has {piece[place]:.0f} at {_where(place, begin)}{_allowed(spec)}")
+
+
+def _allowed(spec: TensorSpec) -> str:
+    """What integers may come instead, in words."""
+    if spec.bound is None:
+        return f", which does not fit into {spec.dtype}"
+    if besides := [label for label in spec.ignored if not 0 <= label < spec.bound]:
+        ignored = " or ".join(map(str, besides))
+        return f"; its labels run from 0 to {spec.bound - 1}, or are {ignored} where a row does not count"
+    return f"; it is declared `< {spec.bound}`, so its values run from 0 to {spec.bound - 1}"
 
 
 def _first(mask: npt.NDArray[np.bool_]) -> tuple[int, ...]:

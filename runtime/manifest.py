@@ -39,7 +39,8 @@ def multiple_of_rows(dim: int | str) -> int:
 class TensorSpec:
     """A tensor that passes between host and program: data, or an output with one entry for each row.
 
-    `bound` is the exclusive upper limit of an integer's values, where the program indexes with them.
+    `bound` is the exclusive upper limit of an integer's values, where the program indexes with them; `ignored` are labels
+    of rows that do not count, which may come besides.
     """
 
     name: str
@@ -47,6 +48,7 @@ class TensorSpec:
     shape: tuple[int | str, ...]
     role: str = "output"
     bound: int | None = None
+    ignored: tuple[int, ...] = ()
 
     def concrete(self, rows: int) -> tuple[int, ...]:
         return tuple(dim if isinstance(dim, int) else multiple_of_rows(dim) * rows for dim in self.shape)
@@ -197,7 +199,12 @@ def _block(value: Mapping[str, Any]) -> Block:
 
 def _tensor(value: Mapping[str, Any], role: str) -> TensorSpec:
     return TensorSpec(
-        value["name"], DTYPES[value["dtype"]], tuple(value["shape"]), value.get("role", role), value.get("bound")
+        value["name"],
+        DTYPES[value["dtype"]],
+        tuple(value["shape"]),
+        value.get("role", role),
+        value.get("bound"),
+        tuple(value.get("ignored", ())),
     )
 
 

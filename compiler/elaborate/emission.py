@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tapeless.compiler.elaborate.bounds import bound_after, bound_of, power_bound
@@ -27,6 +28,17 @@ class Mismatch(Exception):
         super().__init__(message)
         self.code = code
         self.hint = hint
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An input that holds labels of so many classes, or the number of those that do not count; `whole`: all of it does."""
+
+    source: Value
+    classes: int
+    ignored: int
+    whole: bool
+    span: Span
 
 
 FOLDED: dict[str, Callable[..., Any]] = {
@@ -61,6 +73,7 @@ class Emitter:
         self.totals: dict[Value, tuple[Value, Value]] = {}  # of a quotient of sums over the batch, numerator and denominator
         self.squashed: dict[Value, str] = {}  # results of `softmax` and its kin: see `scores`
         self.indexed: set[Value] = set()  # the values of a line with index variables: an axis for each variable of it
+        self.labelled: list[Labelled] = []
         self.count = self.differentiated = 0
         self.gradients: dict[tuple[Graph, str, str | None], tuple[Graph, int]] = {}  # of parts of the graph: see `derivatives`
         self.derived: dict[Span, tuple[int, int]] = {}  # of derivatives, by place: operations asked for, operations written

@@ -7,12 +7,13 @@ from typing import Any
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate.averages import decomposed, is_average, meeting
-from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.emission import Emitter, Labelled
 from tapeless.compiler.elaborate.evaluator import CONSTANTS
 from tapeless.compiler.elaborate.influence import felt
+from tapeless.compiler.elaborate.labelled import beyond, indexing
 from tapeless.compiler.elaborate.modules import Module
-from tapeless.compiler.elaborate.parameters import COUNTERS, Stored
 from tapeless.compiler.elaborate.order import by_place
+from tapeless.compiler.elaborate.parameters import COUNTERS, Stored
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.statements import Statements
 from tapeless.compiler.elaborate.values import POISON, Binding, Computed, Fault, Poisoned
@@ -31,6 +32,7 @@ class Program(Statements):
         self.definition = definition
         self.sizes = dict(sizes)
         self.arguments: dict[str, Any] = {}
+        self.labelled: list[Labelled] = []
         self.gradients: dict[tuple[Graph, str, str | None], tuple[Graph, int]] = {}
         self.dtype = real
 
@@ -54,10 +56,32 @@ class Program(Statements):
         graph = emitter.graph()
         if not frame.broken:
             self.check_order(graph)
+            self.check_labels(graph, emitter)
         if not training:
             self.warn(graph)
             self.warn_of_company(graph)
         return graph
+
+    def labels_of(self, name: str) -> list[Labelled]:
+        """What losses say of an input's labels."""
+        return [one for one in self.labelled if one.source.name == name]
+
+    def check_labels(self, graph: Graph, emitter: Emitter) -> None:
+        """Numbers of labels that do not count: one among the classes of a target is warned of, and one beyond them is no index."""
+        self.labelled += emitter.labelled
+        for given in self.given.values():
+            found = self.labels_of(given.name)
+            for one in found:
+                if given.role == "target" and 0 <= one.ignored < one.classes:
+                    message = f"`ignore_index` {one.ignored} is one of the {one.classes} classes, so rows of this class are never learned"
+                    self.report(Diagnostic("W0111", message, one.span, (Label(f"`{given.name}`", "has the labels", given.span, "declared"),),
+                                           f"A number that is no class marks rows that do not count: {one.classes}, 255 or -100."))  # fmt: skip
+            besides = beyond(found, given.bound)
+            node = indexing(graph, besides.source) if besides else None
+            if besides and node:
+                where = (Label(f"`{given.name}`", f"may be {besides.ignored} as well,", besides.span, "written"),)
+                self.report(Diagnostic("E0403", f"`{given.name}` is an index here, and holds labels that do not count besides its classes", node.span,
+                                       where, f"Replace them: `where({given.name} == {besides.ignored}, 0, {given.name})`."))  # fmt: skip
 
     def check_order(self, graph: Graph) -> None:
         """Outputs whose rows depend on where they stand in a batch, which is a fault, and losses and metrics, which are warned of."""

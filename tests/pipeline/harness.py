@@ -36,6 +36,7 @@ class Data:
     type: Tensor
     role: str = "input"
     bound: int | None = None
+    ignored: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

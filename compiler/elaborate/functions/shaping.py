@@ -143,7 +143,7 @@ def arange(call: CallSite, stop: Any) -> Computed:
 @builtin("one_hot")
 def one_hot(call: CallSite, y: Any, n: Any) -> Computed:
     """For each integer a row of `n` numbers: 1 at its place, else 0."""
-    index = _integers(call, "y", y)
+    index = integers(call, "y", y)
     count = call.whole("n", n)
     _bounded(call, "y", index, count, "a row of `one_hot`")
     emit = call.emit
@@ -172,7 +172,7 @@ def pick(call: CallSite, x: Any, index: Any) -> Computed:
     """The element of each row of `x` (its last axis) at that row's index."""
     scores = call.tensor("x", x)
     scores = scores if scores.dtype is DType.I32 else call.emit.as_real(scores)
-    places = _integers(call, "index", index)
+    places = integers(call, "index", index)
     labels: list[Label] = [*call.label("x", scores), *call.label("index", places)]
     if not scores.rank or places.shape != scores.shape[:-1]:
         wanted = shape_text(scores.shape[:-1])
@@ -208,7 +208,7 @@ def indexes(index: Computed, rows: Dim) -> None:
         raise Mismatch("E0403", f"the index can be as large as {index.bound - 1}, but the axis has {rows} places")
 
 
-def _integers(call: CallSite, parameter: str, value: Any) -> Computed:
+def integers(call: CallSite, parameter: str, value: Any) -> Computed:
     if isinstance(value, tuple):
         value = call.emit.vector(value)
     if not isinstance(value, Computed) or value.dtype is not DType.I32:
