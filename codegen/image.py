@@ -72,6 +72,8 @@ class Program(Protocol):
     def data(self) -> Sequence[Data]: ...
     @property
     def settings(self) -> Any: ...
+    @property
+    def statistics(self) -> Span | None: ...
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
         "data": [{**_tensor(d.name, d.type), "role": d.role, "bound": d.bound, "ignored": list(d.ignored)} for d in program.data],
         "entries": described,
         "settings": asdict(program.settings),
+        "statistics": _line(program.statistics),
         "program": program.identity,
     }
     return Image(manifest, module_text([*bodies, BARRIER, *drivers], target), target, schedules, dict(kernels.named))

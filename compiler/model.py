@@ -75,6 +75,7 @@ class Model:
     settings: Settings
     sources: tuple[Source, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
+    statistics: Span | None = None  # where statistics over the rows of a batch are used in training: batches need two rows at least
     derived: Mapping[Span, tuple[int, int]] = field(default_factory=dict)  # of `grad` and its kin: see Emitter
     sizes: Mapping[str, int | float] = field(default_factory=dict)  # its arguments and free dimensions, as far as they are numbers
 
@@ -154,6 +155,7 @@ def _elaborated(files: Files, sizes: dict[str, int | float], dtype: DType, model
         settings=_settings(plan),
         sources=files.sources,
         warnings=tuple(fault for fault in found if fault.severity == "warning"),
+        statistics=program.statistics,
         derived=derived,
         sizes=sizes | {name: value for name, value in program.arguments.items() if type(value) in (int, float)},
     )

@@ -155,7 +155,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`identity` says what the program is, for checkpoints: see `belonging.Record`."""
+    """`identity` says what the program is, for checkpoints: see `belonging.Record`. `statistics` is the line of the text, if there is
+    one, by which training needs at least two rows in a batch."""
 
     model: str
     dtype: np.dtype[Any]
@@ -167,6 +168,7 @@ class Manifest:
     identity: Mapping[str, Any]
     target: Mapping[str, Any] = field(default_factory=dict)
     data: tuple[TensorSpec, ...] = ()  # all inputs and targets of the model; an entry may need fewer
+    statistics: int | None = None
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Manifest:
@@ -184,6 +186,7 @@ class Manifest:
             identity=value["program"],
             target=value.get("target", {}),
             data=tuple(_tensor(t, "input") for t in value.get("data", ())),
+            statistics=value.get("statistics"),
         )
 
 

@@ -82,6 +82,7 @@ class Training:
             self.held = (program.bind("train", "evaluate", *options.validation), None)
         if self.progress.best is None:
             self.progress.best = watched(self.settings, self.names, self.held is not None)
+        self._check_company()
         self.order = np.empty(len(self.train), np.int32)
         threads = options.threads or program.threads
         self.call = call_over(self.image, "train_step", program.memory(), threads, self.examples, self.order)
@@ -94,6 +95,16 @@ class Training:
         self.guarded = self._finite()  # weights that were set to infinity on purpose are left alone
 
     # -- before the first step
+
+    def _check_company(self) -> None:
+        """UserError if every batch has one row and the program takes a variance over the rows."""
+        line, rows = self.image.manifest.statistics, len(self.train)
+        if line is not None and min(self.batch, rows) == 1:
+            why = "there is one row to train on" if rows == 1 else "batches have one row"
+            raise UserError(
+                f"line {line} uses the variance over the rows of a batch, and {why}: one value has no variance; "
+                "train with more rows in a batch, or normalise each row by itself, as `LayerNorm` does"
+            )
 
     def _resumed(self) -> list[str]:
         """Brings the program to where the run to be resumed stands; remarks about it."""

@@ -74,6 +74,8 @@ class Emitter:
         self.squashed: dict[Value, str] = {}  # results of `softmax` and its kin: see `scores`
         self.indexed: set[Value] = set()  # the values of a line with index variables: an axis for each variable of it
         self.labelled: list[Labelled] = []
+        self.lone: set[Value] = set()  # what means nothing in a batch of one row: statistics over the rows alone, and what is made of them
+        self.less: set[Value] = set()  # the number of rows, less a number
         self.count = self.differentiated = 0
         self.gradients: dict[tuple[Graph, str, str | None], tuple[Graph, int]] = {}  # of parts of the graph: see `derivatives`
         self.derived: dict[Span, tuple[int, int]] = {}  # of derivatives, by place: operations asked for, operations written
@@ -116,15 +118,20 @@ class Emitter:
         return made
 
     def follow(self, made: Value, operands: Sequence[Value]) -> None:
-        """What is made of a line's values is one of them."""
+        """What is made of a line's values is one of them, and so is what is made of statistics over the rows."""
         if self.indexed and not self.indexed.isdisjoint(operands):
             self.indexed.add(made)
+        if self.lone and not self.lone.isdisjoint(operands):
+            self.lone.add(made)
 
     def region(self, op: str, operands: Sequence[Value], attrs: Mapping[str, Any], body: Graph) -> tuple[Value, ...]:
         """A node that holds a region, its results named after what the region gives."""
         self.count_one()
         names = [port.value.name for port in body.outputs]
-        return self.builder.emit_node(op, [self.own(value) for value in operands], attrs, (body,), names, self.span)
+        results = self.builder.emit_node(op, [self.own(value) for value in operands], attrs, (body,), names, self.span)
+        for made in results:
+            self.follow(made, operands)
+        return results
 
     def copied(self, node: Node, operands: Sequence[Value]) -> tuple[Value, ...]:
         """A node of another graph, on operands of this one, named after the statement it is now part of."""
@@ -349,7 +356,17 @@ class Emitter:
         if symbol == "**":
             return self.power(left, right)
         dtype = self.real if symbol == "/" else self.common((left, right))
-        return self.pointwise(_ARITHMETIC[symbol], left, right, dtype=dtype)
+        made = self.pointwise(_ARITHMETIC[symbol], left, right, dtype=dtype)
+        if symbol == "-" and left == Rows() and type(right) is int and right > 0:
+            self.less.add(made.value)
+        elif symbol == "/" and isinstance(right, Computed) and right.value in self.less:
+            self.lone.add(made.value)
+        return made
+
+    def statistic(self, dims: Sequence[Dim], *values: Value) -> None:
+        """Note statistics over axes of these sizes: over the rows and nothing else, there is one value where a batch has one row."""
+        if tuple(dim for dim in dims if dim != 1) == (Rows(),):
+            self.lone.update(values)
 
     def power(self, base: Operand, exponent: Operand) -> Computed:
         """`base ** exponent`; small whole exponents become products, which hold for negative bases and cost less. Of an int it is an int

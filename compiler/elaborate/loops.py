@@ -38,6 +38,8 @@ class BodyEmitter(Emitter):
         if value not in self.captured:
             outside = self.outer.own(value)
             self.captured[value] = self.builder.input(value.name, outside.type, "operand")
+            if outside in self.outer.lone:
+                self.lone.add(self.captured[value])
         return self.captured[value]
 
     def term(self, value: Value) -> Value | None:

@@ -136,6 +136,8 @@ class Program(Statements):
                 emitter.span = result.span
                 total = emitter.pointwise("add", total, Computed(result.value))
             emitter.claim(total, "loss")
+            if self.training and total.value in emitter.lone:
+                self.statistics = self.statistics or self.losses[0].span
             emitter.output("loss", total.value, "loss", self.losses[0].span)
             for result in self.losses:
                 if result.name:

@@ -64,6 +64,7 @@ class Statements(Repeats):
         self.metrics: list[Result] = []
         self.outputs: list[Result] = []
         self.stores: dict[str, tuple[Value, Span]] = {}
+        self.statistics: Span | None = None  # where training uses statistics over the rows
         self.free_sizes: set[str] = set()
         self.turns = 0
 
@@ -170,12 +171,22 @@ class Statements(Repeats):
             if self.walks and len(self.repeats_of(slot)) < len(self.walks):
                 raise self.fault(frame, "E0804", f"the state `{known.subject}` cannot be assigned in a loop that shares it: it is stored once a step", span)
             value = self.guarded(frame, span, lambda: self.updated(frame, known, value, span))
+            if known.kind == "state" and value.value in self.emitter.lone:
+                value = self.of_several_rows(value, known.value)
+                self.statistics = self.statistics or self.shown(frame, span)
             self.update(slot, value, self.shown(frame, span))
             frame.names[name] = Binding(value, known.subject, known.span, known.relation, known.kind, known.syntax, known.extra)
         else:
             frame.names[name] = self.alias(frame, value) or Binding(value, name, target.span, "made")
         if self.emitter is frame.emitter:
             self.emitter.claim(value, self.value_name(frame, name))
+
+    def of_several_rows(self, after: Computed, before: Computed) -> Computed:
+        """What a state becomes by statistics over the rows: one row has none, and leaves it as it was."""
+        emit = self.emitter
+        several = emit.binary("<", 1, Rows())
+        assert isinstance(several, Computed)
+        return Computed(emit.emit("select", emit.broadcast(several, after.shape).value, after.value, before.value))
 
     def alias(self, frame: Frame, value: Any) -> Binding | None:
         """In a standard body, another name for what the user gave stands for that, in messages too."""

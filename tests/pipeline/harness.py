@@ -60,6 +60,7 @@ class Program:
     name: str = "Test"
     source: Source = Source()
     settings: Settings = Settings()
+    statistics: None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
 
 

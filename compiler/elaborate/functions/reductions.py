@@ -68,7 +68,9 @@ def var(call: CallSite, x: Any, axis: Any = None, keepdims: Any = False) -> Any:
     tensor = call.emit.as_real(call.tensor("x", x))
     axes = call.axes("axis", axis, tensor)
     variance = averaged(call, deviations(call, tensor, axes)[1], axes, call.flag("keepdims", keepdims))
-    call.emit.averaged[variance.value] = tuple(tensor.shape[axis] for axis in axes)
+    dims = tuple(tensor.shape[axis] for axis in axes)
+    call.emit.averaged[variance.value] = dims
+    call.emit.statistic(dims, variance.value)
     return variance
 
 
@@ -80,10 +82,12 @@ def std(call: CallSite, x: Any, axis: Any = None, ddof: Any = 0, keepdims: Any =
     axes = call.axes("axis", axis, tensor)
     distances = emit.pointwise("sub", tensor, averaged(call, tensor, axes, True))
     length = emit.reduce("norm", distances, axes, call.flag("keepdims", keepdims))
-    count = emit.size([tensor.shape[k] for k in axes])
-    less = call.whole("ddof", ddof)
+    dims = [tensor.shape[k] for k in axes]
+    count, less = emit.size(dims), call.whole("ddof", ddof)
+    emit.statistic(dims, length.value)
     if less:
-        count = max(count - less, 1) if isinstance(count, int) else emit.pointwise("maximum", emit.binary("-", count, less), 1, dtype=emit.real)
+        several(call, count, less, "x", tensor)
+        count = count - less if isinstance(count, int) else emit.pointwise("maximum", emit.binary("-", count, less), 1, dtype=emit.real)
     root = math.sqrt(count) if isinstance(count, int) else emit.pointwise("sqrt", count)
     return emit.binary("/", length, root)
 
@@ -104,23 +108,33 @@ def moments(call: CallSite, x: Any, over: Any = None) -> Any:
     axes = call.axes("over", over, tensor)
     center, squares = deviations(call, tensor, axes)
     variance = averaged(call, squares, axes, not isinstance(over, AllBut))
-    emit.averaged[variance.value] = tuple(tensor.shape[axis] for axis in axes)
-    if isinstance(over, AllBut):
-        return Computed(emit.reduced.get(center.value, center.value)), variance
-    return center, variance
+    dims = tuple(tensor.shape[axis] for axis in axes)
+    emit.averaged[variance.value] = dims
+    shown = Computed(emit.reduced.get(center.value, center.value)) if isinstance(over, AllBut) else center
+    emit.statistic(dims, shown.value, variance.value)
+    return shown, variance
 
 
 @builtin("unbiased")
 def unbiased(call: CallSite, v: Any) -> Any:
-    """A variance that divides by n - 1 instead of n (by 1 where n is 1); n is how many numbers it was taken of."""
+    """A variance that divides by n - 1 instead of n (by 1 in a batch of one row); n is how many numbers it was taken of."""
     dims = call.emit.averaged.get(v.value) if isinstance(v, Computed) else None
     if dims is None:
         raise call.fault("E0401", "`unbiased` needs a variance as `moments` or `var` gives it", "v", call.label("v", v))
     count = call.emit.size(dims)
+    several(call, count, 1, "v", v)
     if isinstance(count, int):
-        return call.emit.binary("*", v, count / max(count - 1, 1))
+        return call.emit.binary("*", v, count / (count - 1))
     rest = call.emit.pointwise("maximum", call.emit.binary("-", count, 1), 1, dtype=call.emit.real)
     return call.emit.binary("*", v, call.emit.binary("/", count, rest))
+
+
+def several(call: CallSite, count: Any, less: int, parameter: str, value: Computed) -> None:
+    """A fault where a variance would be divided by zero whatever the data."""
+    if isinstance(count, int) and count <= less:
+        values = "one value has" if count == 1 else f"{count} values have"
+        raise call.fault("E0213", f"{values} no variance that is divided by {count} - {less}", parameter, call.label(parameter, value),
+                         "Take it over an axis of more values, or without this correction.")  # fmt: skip
 
 
 @builtin("total")

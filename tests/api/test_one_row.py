@@ -1,0 +1,88 @@
+"""One value has no variance: a batch of one row updates no statistics over the rows, and a program of nothing else is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tapeless
+from tapeless.compiler.diagnostics import ProgramErrors
+from tapeless.compiler.model import load
+from tapeless.runtime.order import shuffle
+
+TEXT = """
+layer Own(x[n, c], rate = 0.1):
+    state centre: [c] = 0
+    state spread: [c] = 1
+    if training:
+        m, v = moments(x, over = all but c)
+        centre = (1 - rate) * centre + rate * m
+        spread = (1 - rate) * spread + rate * sum((x - m) ** 2, axis = 0) / (batch - 1)
+    return (x - centre) / sqrt(spread + 1e-5)
+
+model M:
+    input x: {shape}
+    target y: [batch, 1]
+    h = {norm}
+    output h
+    z = Dense(reshape(h, [batch, _]), 1)
+    loss mean((z - y) ** 2)
+
+train M:
+    optimizer SGD(lr = 0)
+"""
+RNG = np.random.default_rng(0)
+STATES = ("mean", "var", "centre", "spread")
+X, Y = RNG.normal(size=(65, 3)) * 2 + 1, RNG.normal(size=(65, 1))
+IMAGES = RNG.normal(size=(5, 3, 2, 2))
+
+
+def trained(x: np.ndarray, batch: int, norm: str = "BatchNorm(x)", shape: str = "[batch, 3]") -> dict[str, np.ndarray]:
+    """The states after an epoch in the order of the rows' shuffle."""
+    program = tapeless.load(TEXT.format(norm=norm, shape=shape)).compile(batch=batch, dtype="float64", cache=False, seed=1)
+    program.fit(x, Y[: len(x)], epochs=1, progress=False)
+    return {name: np.array(value) for name, value in program.state.items() if name.startswith("h.")}
+
+
+def followed(batches: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    mean, var = np.zeros(3), np.ones(3)
+    for rows in batches:
+        if len(rows) > 1:
+            mean, var = 0.9 * mean + 0.1 * rows.mean(axis=0), 0.9 * var + 0.1 * rows.var(axis=0, ddof=1)
+    return mean, var
+
+
+@pytest.mark.parametrize("norm", ["BatchNorm(x)", "Own(x)"])
+@pytest.mark.parametrize(("rows", "batch"), [(65, 64), (7, 2), (3, 64), (8, 3)])
+def test_a_last_batch_of_one_row_updates_nothing(rows: int, batch: int, norm: str) -> None:
+    program = tapeless.load(TEXT.format(norm=norm, shape="[batch, 3]")).compile(batch=batch, dtype="float64", cache=False, seed=1)
+    program.fit(X[:rows], Y[:rows], epochs=1, progress=False)
+    order = np.empty(rows, np.int32)
+    shuffle(program, np.arange(rows, dtype=np.int32), order, 0)
+    expected = followed([X[order[begin : begin + batch]] for begin in range(0, rows, batch)])
+    found = [value for name, value in program.state.items() if name.startswith("h.") and value.shape == (3,) and name.split(".")[1] in STATES]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-11)
+
+
+def test_places_count_as_values() -> None:
+    state = trained(IMAGES, 1, shape="[batch, 3, 2, 2]")
+    assert np.all(state["h.var"] > 0) and not np.allclose(state["h.var"], 1)
+
+
+@pytest.mark.parametrize(("rows", "batch"), [(1, 64), (5, 1)])
+@pytest.mark.parametrize("norm", ["BatchNorm(x)", "Own(x)", "(x - mean(x, axis = 0)) / (std(x, axis = 0) + 1e-3)"])
+def test_batches_of_one_row_are_refused(norm: str, rows: int, batch: int) -> None:
+    with pytest.raises(tapeless.UserError, match=r"line \d+ uses the variance over the rows of a batch.*one value has no variance"):
+        trained(X[:rows], batch, norm)
+
+
+@pytest.mark.parametrize("norm", ["LayerNorm(x)", "GroupNorm(x, 1)", "x - mean(x, axis = 0)"])
+def test_other_programs_take_batches_of_one_row(norm: str) -> None:
+    trained(X[:3], 1, norm)
+
+
+@pytest.mark.parametrize("call", ["GroupNorm(x, 3)", "InstanceNorm(x)", "x * unbiased(var(x[:, :1], axis = 1, keepdims = true))", "x * std(x[:, 0:1], axis = 1, ddof = 1, keepdims = true)"])
+def test_one_value_of_a_row_has_no_variance(call: str) -> None:
+    with pytest.raises(ProgramErrors, match=r"one value has no variance"):
+        load(TEXT.format(norm=call, shape="[batch, 3]"), "model.tl")
