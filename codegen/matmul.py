@@ -328,7 +328,7 @@ class Product:
     def stacked(self, depth: int) -> None:
         b = self.builder
         if depth == len(self.lead):
-            self.columns(index_constant(0), self.n_extent)
+            self.row_blocks(index_constant(0), self.n_extent)
             return
         extent = self.sizes.size(self.lead[depth])
         start, stop = part_range(b, extent, 1 if depth else self.parts, 1)

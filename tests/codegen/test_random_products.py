@@ -40,7 +40,7 @@ def drawn(rng: random.Random) -> tuple[Node, int, float]:
     if (place := rng.randrange(5)) < 3 and sizes[place] <= CAPACITY:  # type: ignore[operator]
         sizes[place], steps = Rows(), CAPACITY if place == 2 else steps
     m, n, k = sizes
-    flip_a, flip_b, epilogue = rng.random() < 0.5, not lead and rng.random() < 0.3, rng.choice((plain, swish, relu, masked, dropped))
+    flip_a, flip_b, epilogue = rng.random() < 0.5, rng.random() < 0.3, rng.choice((plain, swish, relu, masked, dropped))
     if lead and epilogue in (swish, masked):
         epilogue = plain
 
