@@ -1,4 +1,5 @@
-"""Cholesky's factor and the solution of triangular systems, for Gaussian models and orthogonal starting values.
+"""Cholesky's factor and the solution of triangular systems, for Gaussian models and orthogonal starting values; of one matrix, or
+of each of a stack along the axes before the last two.
 
 cholesky(A) is the lower triangular L with A = L L^T; only A's lower triangle is read. triangular_solve(L, B) is X with
 L X = B, or L^T X = B where it is `transposed`; only L's lower triangle is read. Derivatives: Murray, Differentiation of
@@ -12,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapeless.ir.ops.product import last_two_swapped
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
-from tapeless.ir.types import DType, Tensor
+from tapeless.ir.types import DType, Rows, Tensor
 
 if TYPE_CHECKING:
     from tapeless.ir.graph import Builder, Graph, Node, Value
 
 
 def _square(name: str, x: Tensor) -> None:
-    expect(x.rank == 2 and x.dtype.is_float, f"`{name}` needs a matrix, not {x}")
-    expect(isinstance(x.shape[0], int) and x.shape[0] == x.shape[1], f"`{name}` needs a square matrix, not {x}")
+    expect(x.rank >= 2 and x.dtype.is_float, f"`{name}` needs a matrix, not {x}")
+    expect(isinstance(x.shape[-1], int) and x.shape[-2] == x.shape[-1], f"`{name}` needs a square matrix, not {x}")
 
 
 def _matmul(b: Builder, x: Value, y: Value, transpose_a: bool = False, transpose_b: bool = False) -> Value:
@@ -31,7 +33,7 @@ def _matmul(b: Builder, x: Value, y: Value, transpose_a: bool = False, transpose
 def _weighted(b: Builder, x: Value, below: float, on: float) -> Value:
     """x with its part below the diagonal times `below`, its diagonal times `on`, and 0 above."""
     shape = x.type.shape
-    row, column = (b.emit("iota", axis=axis, shape=shape, dtype=DType.I32) for axis in (0, 1))
+    row, column = (b.emit("iota", axis=axis, shape=shape, dtype=DType.I32) for axis in (len(shape) - 2, len(shape) - 1))
     zero = b.full(0.0, x)
 
     def times(factor: float) -> Value:
@@ -53,18 +55,19 @@ def _cholesky_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradie
     factor = node.result
     inner = _weighted(builder, _matmul(builder, factor, _weighted(builder, adjoint, 1.0, 1.0), transpose_a=True), 1.0, 0.5)
     left = builder.emit("triangular_solve", factor, inner, transposed=True)
-    turned = builder.emit("transpose", left, perm=(1, 0))
+    swapped = last_two_swapped(left.type.rank)
+    turned = builder.emit("transpose", left, perm=swapped)
     whole = builder.emit("triangular_solve", factor, turned, transposed=True)
-    both = builder.emit("add", whole, builder.emit("transpose", whole, perm=(1, 0)))
+    both = builder.emit("add", whole, builder.emit("transpose", whole, perm=swapped))
     return (_weighted(builder, both, 1.0, 0.5),)
 
 
 def _cholesky_reference(run: Run, operands: Sequence[Array]) -> Array:
     a = operands[0]
     made = np.zeros_like(a)
-    for j in range(a.shape[0]):
-        column = a[j:, j] - made[j:, :j] @ made[j, :j]
-        made[j:, j] = column / np.sqrt(column[0])
+    for j in range(a.shape[-1]):
+        column = a[..., j:, j] - (made[..., j:, :j] @ made[..., j, :j, None])[..., 0]
+        made[..., j:, j] = column / np.sqrt(column[..., :1])
     return made
 
 
@@ -77,7 +80,7 @@ declare(
         _cholesky_rule,
         _cholesky_derivative,
         _cholesky_reference,
-        (Sample((Tensor(DType.F64, (1, 1)),), low=1.0, high=2.0),),
+        (Sample((Tensor(DType.F64, (1, 1)),), low=1.0, high=2.0), Sample((Tensor(DType.F64, (Rows(), 3, 1, 1)),), low=1.0, high=2.0)),
         8.0,
         kernel="cholesky",
     )
@@ -89,8 +92,8 @@ def _solve_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: S
     factor, right = operands
     _square("triangular_solve", factor)
     expect(
-        right.rank == 2 and right.dtype is factor.dtype and right.shape[0] == factor.shape[0],
-        f"`triangular_solve` needs a matrix of {factor.shape[0]} rows on the right, not {right}",
+        right.rank == factor.rank and right.dtype is factor.dtype and right.shape[:-1] == factor.shape[:-1],
+        f"`triangular_solve` needs matrices of {factor.shape[-1]} rows on the right, as many as of {factor}, not {right}",
     )
     return (right,)
 
@@ -106,10 +109,12 @@ def _solve_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients
 def _solve_reference(run: Run, operands: Sequence[Array]) -> Array:
     lower = np.tril(operands[0])
     made = np.array(operands[1])
-    order = range(lower.shape[0])
-    for k in reversed(order) if run.attrs["transposed"] else order:
-        others = lower[k + 1 :, k] @ made[k + 1 :] if run.attrs["transposed"] else lower[k, :k] @ made[:k]
-        made[k] = (made[k] - others) / lower[k, k]
+    order, transposed = range(lower.shape[-1]), run.attrs["transposed"]
+    for k in reversed(order) if transposed else order:
+        known = slice(k + 1, None) if transposed else slice(0, k)
+        row = lower[..., known, k] if transposed else lower[..., k, known]
+        others = (row[..., None, :] @ made[..., known, :])[..., 0, :]
+        made[..., k, :] = (made[..., k, :] - others) / lower[..., k, k, None]
     return made
 
 
@@ -123,6 +128,8 @@ declare(
         (
             Sample((_MATRIX, Tensor(DType.F64, (4, 3))), {"transposed": False}, low=0.5),
             Sample((_MATRIX, Tensor(DType.F64, (4, 17))), {"transposed": True}, low=0.5),
+            Sample((Tensor(DType.F64, (Rows(), 2, 3, 3)), Tensor(DType.F64, (Rows(), 2, 3, 2))), {"transposed": False}, low=0.5),
+            Sample((Tensor(DType.F64, (2, 3, 3)), Tensor(DType.F64, (2, 3, 9))), {"transposed": True}, low=0.5),
         ),
         8.0,
         ("transposed",),
