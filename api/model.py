@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tapeless import cache as disk
-from tapeless.runtime import pickles
+from tapeless.runtime import arguments, pickles
 from tapeless.runtime.errors import ModelWarning, UserError
 from tapeless.runtime.image import Image, pack
 from tapeless.runtime.program import GROUPS, Group, Program
@@ -85,7 +85,7 @@ class Model:
         self.text = text
         self.file = file
         self.name = model
-        self.sizes = dict(sizes)
+        self.sizes = {name: arguments.size(name, value) for name, value in sizes.items()}
         self.freeze = tuple(freeze)
         self.imports = imports
         self._files = files

@@ -24,6 +24,23 @@ def whole(name: str, value: object, least: int = 0, most: int | None = None) -> 
     return number
 
 
+def real(name: str, value: object) -> float:
+    """The value as a number of Python's: of NumPy's, too, or an array of one number. UserError if it is none."""
+    if not isinstance(value, bool | str | bytes) and getattr(value, "shape", ()) == () and hasattr(value, "__float__"):
+        return float(value)
+    raise UserError(f"`{name}` is a number, not {value!r}")
+
+
+def size(name: str, value: object) -> int | float:
+    """A model's argument: a whole number, a real one, or a truth value, Python's or NumPy's."""
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool":
+        return bool(value)
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return real(name, value)
+
+
 def rows_of_a_batch(value: object) -> int | None:
     return None if value is None else whole("batch", value, 1, MOST_ROWS_OF_A_BATCH)
 

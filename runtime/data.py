@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tapeless.runtime import archive, checkpoint, csv_file
 from tapeless.runtime.errors import DataError, UserError
+from tapeless.runtime.foreign import NUMBERS, as_array
 from tapeless.runtime.manifest import TensorSpec, multiple_of_rows
 
 Array = npt.NDArray[Any]
@@ -114,7 +115,7 @@ def bind(
     if not counts:  # nothing depends on the data: they say how many rows there are all the same
         others = {spec.name: spec for spec in declared if spec.name in given and np.ndim(given[spec.name])}
         for name, spec in others.items():
-            counts[name] = len(np.asarray(given[name])) // max(multiple_of_rows(spec.shape[0]) if spec.shape else 1, 1)
+            counts[name] = len(as_array(name, given[name])) // max(multiple_of_rows(spec.shape[0]) if spec.shape else 1, 1)
         if not counts and declared:
             raise DataError(f"no data were given; the model takes {_listed(map(str, declared))}")
     rows = next(iter(counts.values()), 1)
@@ -156,13 +157,10 @@ def _shape_message(spec: TensorSpec, array: Array) -> str:
 
 def _checked(spec: TensorSpec, value: npt.ArrayLike) -> Array:
     if isinstance(value, archive.Archived) and not value.dtype.hasobject:  # its shape is looked at before it is read
+        if value.dtype.kind not in NUMBERS:
+            raise DataError(f"`{spec.name}` holds {value.dtype}, not numbers")
         _shaped(spec, np.broadcast_to(np.empty((), value.dtype), value.shape))
-    try:
-        array = _shaped(spec, np.asarray(value))
-    except DataError:
-        raise
-    except ValueError as error:
-        raise DataError(f"`{spec.name}` is not an array: {error}") from None
+    array = _shaped(spec, as_array(spec.name, value))
     if spec.dtype.kind == "f":
         _check_real(spec, array)
     elif spec.dtype.kind in "iu":
@@ -172,9 +170,7 @@ def _checked(spec: TensorSpec, value: npt.ArrayLike) -> Array:
 
 
 def _shaped(spec: TensorSpec, array: Array) -> Array:
-    """The array in the declared shape. DataError if it holds no numbers or has another one."""
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"`{spec.name}` holds {array.dtype}, not numbers")
+    """The array in the declared shape. DataError if it has another one."""
     if spec.shape[1:] == (1,) and array.ndim == 1:
         array = array[:, np.newaxis]  # a column is as good as a table of one column
     elif len(spec.shape) == 1 and array.ndim == 2 and array.shape[1] == 1:

@@ -32,6 +32,7 @@ from tapeless.runtime.call import Call, Memory
 from tapeless.runtime.context import seed_words
 from tapeless.runtime.data import Data, Examples
 from tapeless.runtime.errors import DataError, UserError
+from tapeless.runtime.foreign import as_array
 from tapeless.runtime.image import Image
 from tapeless.runtime.manifest import Entry, Manifest
 from tapeless.runtime.restoring import Checkpoint
@@ -311,7 +312,7 @@ class Program:
     def set_vector(self, vector: npt.ArrayLike) -> None:
         """Sets all trainable parameters from one flat vector."""
         self.turns.require_rest("set_vector", callbacks=True)
-        flat = np.asarray(vector)
+        flat = as_array("vector", vector)
         views = self.trainable()
         count = sum(view.size for view in views)
         if flat.shape != (count,):
@@ -329,7 +330,7 @@ class Program:
         for name, view in self._gradients.items():
             if name not in gradients:
                 raise DataError(f"the gradient of `{name}` is missing")
-            value = np.asarray(gradients[name])
+            value = as_array(name, gradients[name])
             if value.shape != view.shape:
                 raise DataError(f"the gradient of `{name}` is {list(value.shape)}, not {list(view.shape)}")
             view[...] = value

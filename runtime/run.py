@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
-from tapeless.runtime.arguments import rows_of_a_batch, threads, whole
+from tapeless.runtime.arguments import real, rows_of_a_batch, threads, whole
 from tapeless.runtime.data import Data
 from tapeless.runtime.errors import UserError
 
@@ -65,8 +63,13 @@ class Options:
                 object.__setattr__(self, name, whole(name, value))
         object.__setattr__(self, "batch", rows_of_a_batch(self.batch))
         object.__setattr__(self, "threads", threads(self.threads))
-        if not (self.validation is None or isinstance(self.validation, tuple | float | int | np.number)):
-            raise UserError(f"`validation` is a fraction of the rows or a pair (inputs, targets), not {self.validation!r}")
+        if self.rising is not None:
+            object.__setattr__(self, "rising", bool(self.rising))
+        if self.validation is not None and not isinstance(self.validation, tuple):
+            try:
+                object.__setattr__(self, "validation", real("validation", self.validation))
+            except UserError:
+                raise UserError(f"`validation` is a fraction of the rows or a pair (inputs, targets), not {self.validation!r}") from None
         if isinstance(self.validation, tuple) and len(self.validation) != 2:
             raise UserError(f"`validation` is a pair (inputs, targets), not {len(self.validation)} things")
 
