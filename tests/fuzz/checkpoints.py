@@ -123,7 +123,10 @@ def by_record(r: random.Random, content: bytes, folder: Path) -> bytes:
     for _ in range(r.randint(1, 3)):
         name = "training" if "training" in metadata and r.random() < 0.6 else r.choice(list(metadata))
         if name in ("training", "program") and r.random() < 0.95:
-            value = json.loads(metadata[name])
+            try:
+                value = json.loads(metadata[name])
+            except (ValueError, RecursionError):  # as an alteration before has left it
+                continue
             if name == "training" and isinstance(value, dict) and r.random() < 0.3:
                 value |= {key: r.choice((*NUMBERS, *range(20))) for key in r.sample(("epochs", "steps", "position", "rows"), r.randint(1, 3)) if key in value}
             try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import tapeless
-from tapeless.runtime.image import pack, unpack
+from tapeless.runtime.image import MAGIC, pack, unpack
 
 from .children import run
 
@@ -71,11 +71,14 @@ def by_manifest(r: random.Random, path: Path, contents: dict[str, bytes]) -> Non
     """As a writer without the key's name would have put it: another manifest and code with a digest of their own."""
     import hashlib
 
-    manifest, code = unpack(contents[path.name][_DIGEST:])
+    stored = contents[path.name][_DIGEST:]
+    if not stored.startswith(MAGIC):  # what else is kept beside programs
+        return by_bytes(r, path, contents)
+    manifest, code = unpack(stored)
     place = r.choice(list(manifest))
     manifest[place] = r.choice((None, -1, 2**70, "x", [], {}, [[]], 0.5, float("nan")))
     content = pack(manifest, code[: r.randrange(len(code) + 1)])
-    put(path, hashlib.sha256(content).digest() + content)
+    return put(path, hashlib.sha256(content).digest() + content)
 
 
 def by_kind(r: random.Random, path: Path, contents: dict[str, bytes]) -> None:
