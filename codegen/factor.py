@@ -103,7 +103,8 @@ def lower_triangular_solve(node: Node, target: Target, capacity: int) -> Functio
     stack = Stack(kernel, result, vectors * size * size / 2)
     factor_start, from_start, to_start = (stack.start(value) for value in (factor, right, result))
     parts = stack.parts
-    start, stop = index_constant(0), columns
+    start: Operand = index_constant(0)
+    stop: Operand = columns
     if not stack.stacked:
         parts = max(1, min(parts_for(vectors * size * size / 2 / MULTIPLY_ADDS_PER_MICROSECOND), vectors))
         start, stop = part_range(b, columns, parts, lanes)
