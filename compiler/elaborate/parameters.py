@@ -245,8 +245,9 @@ class Parameters(Calls):
             what = "is how the program counts" if name in COUNTERS else "has a fixed meaning"
             raise self.fault(frame, "E0309", f"`{name}` {what} and cannot be declared", span, hint="Choose another name.")
         known = frame.names.get(name)
-        if known is None or (frame.turn and known.span == span):
-            return
+        switch = known is not None and known.kind == "argument" and isinstance(known.value, bool)
+        if known is None or switch or (frame.turn and known.span == span):
+            return  # what a yes-or-no argument asks for may have its name
         first = Label(f"`{name}`", "is here too", known.span, "first declared")
         raise self.fault(frame, "E0302", f"`{name}` has a meaning already", span, [first])
 
