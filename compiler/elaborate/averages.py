@@ -19,7 +19,7 @@ def decomposed(emitter: Emitter, result: Value) -> tuple[list[tuple[Computed, Co
     if not emitter.totals:
         return None
     graph = emitter.builder.graph()
-    dependent, holding = _dependent(graph), set(emitter.totals)
+    dependent, holding = of_data(graph), set(emitter.totals)
     for each in graph.nodes:
         if any(value in holding for value in each.operands):
             holding.update(each.results)
@@ -57,7 +57,7 @@ def _scaled(emitter: Emitter, value: Computed, scale: Operand) -> Computed:
     return value if scale == 1 else emitter.as_real(emitter.binary("*", value, scale))
 
 
-def _dependent(graph: Graph) -> set[Value]:
+def of_data(graph: Graph) -> set[Value]:
     """The values that vary with the batch."""
     dependent = {port.value for port in graph.inputs if port.role == "data"}
     for node in graph.nodes:
@@ -69,7 +69,7 @@ def _dependent(graph: Graph) -> set[Value]:
 def meeting(graph: Graph, result: Value) -> Node | None:
     """The first node on the way to a result at which rows of the data meet, or are counted: what follows from there has
     lost the axis of the rows, or pairs rows with rows. None where each row of the result comes from that row alone."""
-    dependent, wanted = _dependent(graph), graph.ancestors([result])
+    dependent, wanted = of_data(graph), graph.ancestors([result])
     for node in graph.nodes:
         if any(value in wanted and value in dependent and sum(isinstance(dim, Rows) for dim in value.type.shape) != 1 for value in node.results):
             return node
@@ -78,7 +78,7 @@ def meeting(graph: Graph, result: Value) -> Node | None:
 
 def is_average(graph: Graph, result: Value) -> bool:
     """Means over rows, their sums and multiples by what is the same for every batch, and values without data."""
-    dependent, producers = _dependent(graph), graph.producers
+    dependent, producers = of_data(graph), graph.producers
     pending = [result]
     while pending:
         value = pending.pop()

@@ -269,10 +269,11 @@ class Scans(Parameters):
                              hint="What a step hands to the next is carried: `scan over t with h = 0:`.")  # fmt: skip
         if axis is None:
             axis = self.walked_axis(frame, syntax, value, walk, text)
-        if distance and (syntax.otherwise is None or abs(distance) >= length):
+        if distance and syntax.otherwise is None:
             place = f"{walk.axis} {'+' if distance > 0 else '-'} {abs(distance)}"
             if abs(distance) >= length:
-                raise self.fault(frame, "E0803", f"`{walk.axis}` has {length} steps, so `{place}` is always outside", syntax.span)
+                raise self.fault(frame, "E0803", f"`{walk.axis}` has {length} steps, so `{place}` is always outside", syntax.span,
+                                 hint="Say what it is there: `... else 0`.")  # fmt: skip
             picked = frame.module.source.slice(syntax.span)
             raise self.fault(frame, "E0803", f"`{picked}` is outside of `{walk.axis}` in the {'last' if distance > 0 else 'first'} step", syntax.span,
                              hint=f"Say what it is there: `{picked} else 0`.")  # fmt: skip
@@ -311,8 +312,10 @@ class Scans(Parameters):
         steps = outer.own(value.value)
         if axis:
             steps = outer.once("transpose", steps, perm=(axis, *(k for k in range(value.rank) if k != axis)))
-        if distance:
-            length, others = walk.emitter.length, steps.type.shape[1:]
+        length, others = walk.emitter.length, steps.type.shape[1:]
+        if abs(distance) >= length:
+            steps = outer.broadcast(outer.computed(0, value.dtype), steps.type.shape).value
+        elif distance:
             size, start = length - abs(distance), max(distance, 0)
             part = outer.once("slice", steps, start=(start, *(0 for _ in others)), size=(size, *others), step=(1,) * steps.type.rank)
             steps = outer.once("pad", part, axis=0, size=length, start=max(-distance, 0), step=1)

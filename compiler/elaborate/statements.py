@@ -9,6 +9,7 @@ from typing import Any
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
+from tapeless.compiler.elaborate.averages import of_data
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.indexing import Line
 from tapeless.compiler.elaborate.parameters import Counted
@@ -375,8 +376,11 @@ class Statements(Repeats):
         else:
             value = self.lookup(frame, syntax.name, syntax.span).value
         self.unused(frame, syntax.name, syntax.span)
+        if isinstance(value, (int, float, tuple)) and not isinstance(value, bool):
+            numbers = value
+            value = self.guarded(frame, syntax.span, lambda: self.emitter.as_real(numbers))
         shape = value.shape if isinstance(value, Computed) else ()
-        if shape[:1] != (Rows(),):
+        if shape[:1] != (Rows(),) and not (isinstance(value, Computed) and self.without_data(value)):
             hint = None
             if isinstance(value, (Computed, int, float)) and not shape:
                 hint = f"A single number about the whole batch is a metric: `metric {syntax.name} = ...`."
@@ -389,6 +393,11 @@ class Statements(Repeats):
             raise self.fault(frame, "E0214", f"a row of an output has a fixed size; this is {describe(value)}", syntax.span,
                              hint="Rows are predicted a batch at a time; a loss or metric may compare each with every other.")  # fmt: skip
         self.outputs.append(Result(syntax.name, value.value, syntax.span))
+
+    def without_data(self, value: Computed) -> bool:
+        """Whether a value is the same for every batch: made of parameters and states alone."""
+        graph = self.emitter.builder.graph()
+        return value.value not in of_data(graph) and not any(isinstance(dim, Rows) for dim in value.shape)
 
     def loss(self, frame: Frame, syntax: ast.Loss) -> None:
         """`loss ...`: one number; several add."""
