@@ -139,6 +139,17 @@ def compile_model(
     return program
 
 
+def arrays_for(model: Model, files: tuple[str, ...], columns: tuple[str, ...]) -> dict[str, Any]:
+    """All arrays of the files by name. UsageError if there are no files and the model takes data."""
+    if not files:
+        from tapeless import dimensions
+
+        declared = dimensions.declarations(model.text, model.file, model.name)
+        if declared is None or declared.data:
+            raise click.UsageError("Missing option '--data'.")
+    return read_arrays(files, columns)
+
+
 def read_arrays(files: tuple[str, ...], columns: tuple[str, ...]) -> dict[str, Any]:
     """All arrays of the files by name. `NAME=FILE` names the one array of an .npy file."""
     from tapeless.runtime.data import load

@@ -10,13 +10,13 @@ import click
 
 from tapeless import outputs
 from tapeless.command_options import (
+    arrays_for,
     compilation_options,
     compile_model,
     data_options,
     load_model,
     model_arguments,
     numbers_text,
-    read_arrays,
     weights_option,
 )
 from tapeless.runtime.errors import INTERRUPTED, TERMINATED, UserError
@@ -30,7 +30,7 @@ _STARTED = time.perf_counter()
 @click.command()
 @model_arguments
 @compilation_options
-@data_options(True)
+@data_options(False)
 @click.option("--epochs", type=click.IntRange(0))
 @click.option("--batch", type=click.IntRange(1), help="Rows of a training step.")
 @click.option("--validation", type=click.FloatRange(0, 1, max_open=True), help="Fraction of the rows to hold out.")
@@ -90,7 +90,7 @@ def train(
                 raise UserError(f"{out} can't hold the weights: {what}has that name; call them .safetensors")
             outputs.require(out.with_suffix(beside), read, what)
     loaded = load_model(file, sizes, model, freeze)
-    data = read_arrays(data_files, columns)
+    data = arrays_for(loaded, data_files, columns)
     program = compile_model(loaded, dtype, threads, no_cache, seed, data, batch)
     if weights:
         program.load(weights)
@@ -141,7 +141,7 @@ def _report(run: Run, before: float, written: list[str]) -> None:
 @click.command()
 @model_arguments
 @compilation_options
-@data_options(True)
+@data_options(False)
 @weights_option(True)
 @click.option("--confusion/--no-confusion", default=True, help="Whether a classifier's confusion table is printed.")
 def evaluate(
@@ -152,7 +152,7 @@ def evaluate(
     from tapeless import tables
 
     loaded = load_model(file, sizes, model)
-    data = read_arrays(data_files, columns)
+    data = arrays_for(loaded, data_files, columns)
     program = compile_model(loaded, dtype, threads, no_cache, seed, data, group="evaluate")
     program.load(weights)
     click.echo(numbers_text(program.evaluate(data)))
@@ -163,7 +163,7 @@ def evaluate(
 @click.command()
 @model_arguments
 @compilation_options
-@data_options(True)
+@data_options(False)
 @weights_option(True)
 @click.option(
     "--out", metavar="FILE", type=click.Path(path_type=Path), help="A .npy, .npz or .csv file. Else CSV is printed."
@@ -179,7 +179,7 @@ def predict(
         tables.require(out)
         outputs.require(out, [file, weights, *outputs.data_paths(data_files)])
     loaded = load_model(file, sizes, model)
-    data = read_arrays(data_files, columns)
+    data = arrays_for(loaded, data_files, columns)
     program = compile_model(loaded, dtype, threads, no_cache, seed, data, group="predict")
     program.load(weights)
     if out is not None:
@@ -195,7 +195,7 @@ def predict(
 @click.command()
 @model_arguments
 @compilation_options
-@data_options(True)
+@data_options(False)
 @weights_option(False)
 @click.option(
     "--out", metavar="FILE", type=click.Path(path_type=Path), help="A .npz file for the gradients themselves."
@@ -215,7 +215,7 @@ def grad(
         tables.require(out)
         outputs.require(out, [file, *([weights] if weights else []), *outputs.data_paths(data_files)])
     loaded = load_model(file, sizes, model)
-    data = read_arrays(data_files, columns)
+    data = arrays_for(loaded, data_files, columns)
     program = compile_model(loaded, dtype, threads, no_cache, seed, data, group="gradients")
     if weights:
         program.load(weights)

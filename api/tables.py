@@ -17,12 +17,16 @@ Array = npt.NDArray[Any]
 
 
 def as_csv(arrays: Mapping[str, Array]) -> str:
-    """One line for each row; an array of several columns is `name.0`, `name.1`, ..."""
+    """One line for each row; an array of several columns is `name.0`, `name.1`, ... Of arrays that differ in their rows a file
+    in NumPy's form is needed: UserError."""
     header, blocks = [], []
     for name, array in arrays.items():
         rows = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
         header += [name] if array.ndim < 2 else [f"{name}.{k}" for k in range(rows.shape[1])]
         blocks.append([[_shortest(value) for value in row] for row in rows])
+    if len({len(block) for block in blocks}) > 1:
+        counts = ", ".join(f"`{name}` {len(block)}" for name, block in zip(arrays, blocks, strict=True))
+        raise UserError(f"the outputs have different numbers of rows ({counts}), so they are no table; `--out predictions.npz` holds them")
     lines = [",".join(header)]
     lines += [",".join(value for part in parts for value in part) for parts in zip(*blocks, strict=True)]
     return "\n".join(lines) + "\n"

@@ -98,9 +98,10 @@ def by_name(
 
 
 def bind(
-    specs: Sequence[TensorSpec], inputs: Data, targets: Data = None, declared: Sequence[TensorSpec] = ()
+    specs: Sequence[TensorSpec], inputs: Data, targets: Data = None, declared: Sequence[TensorSpec] = (), some: bool = True
 ) -> Examples:
-    """Checked, contiguous arrays for `specs`, those of `declared` that are needed. DataError says what does not fit."""
+    """Checked, contiguous arrays for `specs`, those of `declared` that are needed. DataError says what does not fit, and, where `some`
+    are wanted, that there are no rows. A model without data has one row."""
     given = by_name(specs, inputs, targets, declared)
     arrays = [_checked(spec, given[spec.name]) for spec in specs]
     counts: dict[str, int] = {}
@@ -119,7 +120,7 @@ def bind(
         if not counts and declared:
             raise DataError(f"no data were given; the model takes {_listed(map(str, declared))}")
     rows = next(iter(counts.values()), 1)
-    if counts and rows == 0:
+    if counts and rows == 0 and some:
         raise DataError("the data are empty: there are no rows")
     for spec, array in zip(specs, arrays, strict=True):
         if array.shape != spec.concrete(rows):
@@ -171,7 +172,9 @@ def _checked(spec: TensorSpec, value: npt.ArrayLike) -> Array:
 
 def _shaped(spec: TensorSpec, array: Array) -> Array:
     """The array in the declared shape. DataError if it has another one."""
-    if spec.shape[1:] == (1,) and array.ndim == 1:
+    if array.shape == (0,) and len(spec.shape) > 1:
+        array = array.reshape(spec.concrete(0))  # an empty list is a table of no rows
+    elif spec.shape[1:] == (1,) and array.ndim == 1:
         array = array[:, np.newaxis]  # a column is as good as a table of one column
     elif len(spec.shape) == 1 and array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]

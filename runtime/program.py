@@ -214,8 +214,8 @@ class Program:
     def _bound(self, image: Image, entry: str, inputs: Data, targets: Data = None) -> Examples:
         return data.bind(image.manifest.entries[entry].data, inputs, targets, image.manifest.data)
 
-    def fit(self, inputs: Data, targets: Data = None, **options: Any) -> Run:
-        """Trains on the examples. The options, and what they are by default, are those of `run.Options`.
+    def fit(self, inputs: Data = None, targets: Data = None, **options: Any) -> Run:
+        """Trains on the examples; a model without data takes one step each epoch. The options, and what they are by default, are those of `run.Options`.
 
         An array `alphabet` of characters among the inputs is kept with the weights, for `tapeless sample`.
         """
@@ -226,7 +226,7 @@ class Program:
             return training.fit(self, inputs, targets, chosen)
 
     @alone
-    def evaluate(self, inputs: Data, targets: Data = None) -> dict[str, float]:
+    def evaluate(self, inputs: Data = None, targets: Data = None) -> dict[str, float]:
         """The loss and the metrics over all the examples, each batch weighed by its rows."""
         return self.evaluate_examples(self._bound(self.having("evaluate"), "evaluate", inputs, targets))
 
@@ -240,16 +240,30 @@ class Program:
         return averages(image.manifest.entries["evaluate"], call.sums, rows)
 
     @alone
-    def predict(self, inputs: Data) -> Array | dict[str, Array]:
-        """The model's outputs for any number of rows: an array, or a dict by name if the model has several."""
+    def predict(self, inputs: Data = None) -> Array | dict[str, Array]:
+        """The model's outputs for any number of rows, also none: an array, or a dict by name if the model has several. One that
+        does not depend on the data has no axis of rows."""
         image = self.image("predict")
         entry = image.manifest.entries["predict"]
-        examples = self._bound(image, "predict", inputs)
+        examples = data.bind(entry.data, inputs, None, image.manifest.data, some=False)
         outputs = [np.zeros(spec.concrete(examples.rows), spec.dtype) for spec in entry.outputs]
-        call_over(image, "predict", self.memory(), self.threads, examples, outputs=outputs).run(0, examples.rows)
+        if not examples.rows and all(output.size == 0 for output in outputs):
+            pass  # no rows in, none out
+        elif not examples.rows:
+            outputs = self._without_rows(image, entry)
+        else:
+            call_over(image, "predict", self.memory(), self.threads, examples, outputs=outputs).run(0, examples.rows)
         if len(outputs) == 1:
             return outputs[0]
         return {spec.name: output for spec, output in zip(entry.outputs, outputs, strict=True)}
+
+    def _without_rows(self, image: Image, entry: Entry) -> list[Array]:
+        """Outputs for no rows, some of which are the same for all rows: those of one that is blank, and of the others nothing."""
+        blank = Examples(tuple(np.zeros(spec.concrete(1), spec.dtype) for spec in entry.data), 1)
+        outputs = [np.zeros(spec.concrete(1), spec.dtype) for spec in entry.outputs]
+        call_over(image, "predict", self.memory(), self.threads, blank, outputs=outputs).run(0, 1)
+        return [output if spec.concrete(0) == output.shape else np.zeros(spec.concrete(0), spec.dtype)
+                for spec, output in zip(entry.outputs, outputs, strict=True)]  # fmt: skip
 
     @alone
     def step(self, inputs: Data, carry: Carry | None = None) -> tuple[Array | dict[str, Array], Carry]:
@@ -286,14 +300,14 @@ class Program:
         return tuple(spec.name for spec in self.image("predict").manifest.entries["predict"].outputs)
 
     @alone
-    def gradients(self, inputs: Data, targets: Data = None) -> dict[str, Array]:
+    def gradients(self, inputs: Data = None, targets: Data = None) -> dict[str, Array]:
         """The gradient of the loss for these examples, taken as one batch: arrays by the parameters' names."""
         self._differentiate(inputs, targets)
         return {name: view.copy() for name, view in self._gradients.items()}
 
     @alone
     def value_and_grad(
-        self, vector: npt.ArrayLike, inputs: Data, targets: Data = None
+        self, vector: npt.ArrayLike, inputs: Data = None, targets: Data = None
     ) -> tuple[float, npt.NDArray[np.float64]]:
         """The loss and its gradient at the parameters `vector`, flat as `self.vector()` is: made for scipy.optimize.
 

@@ -11,6 +11,7 @@ from tapeless.compiler.elaborate import functions, scores
 from tapeless.compiler.elaborate.emission import dims_product
 from tapeless.compiler.elaborate.evaluator import Evaluator
 from tapeless.compiler.elaborate.functions import CallSite
+from tapeless.compiler.elaborate.modules import standard
 from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.stated import with_derivative
 from tapeless.compiler.elaborate.values import (
@@ -45,6 +46,7 @@ class Calls(Evaluator):
         function = self.evaluate(frame, syntax.function)
         is_root = frame.root is syntax
         if not isinstance(function, (Builtin, Defined, Instance)):
+            self.shadowed(frame, syntax.function, function)
             hint = "A product needs its `*`." if isinstance(function, (Computed, int, float)) and frame.override is None else None
             raise self.fault(frame, "E0303", f"{describe(function)} is not a function", syntax.function.span, hint=hint)
         values = self.evaluate_all(frame, [argument.value for argument in syntax.arguments])
@@ -63,6 +65,16 @@ class Calls(Evaluator):
         if isinstance(function, Instance):
             return self.call_instance(frame, syntax, function, bound)
         return self.call_defined(frame, syntax.span, function, bound, is_root)
+
+    def shadowed(self, frame: Frame, syntax: ast.Expression, value: Any) -> None:
+        """A call of a name that stood for a function until this body gave it to something else. Raises Fault."""
+        name = syntax.name if isinstance(syntax, ast.Name) else ""
+        binding = frame.names.get(name)
+        if binding is None or not (name in frame.module.names or standard(name) or name in functions.BUILTINS):
+            return
+        label = Label(f"`{name}`", f"is {describe(value)}", binding.span, binding.relation)
+        raise self.fault(frame, "E0303", f"`{name}` is no function here: a value has taken its name", syntax.span, [label],
+                         f"Give the value another name, and `{name}(...)` is the function again.")  # fmt: skip
 
     def call_builtin(self, frame: Frame, span: Span, function: Builtin, bound: Mapping[str, tuple[Any, ast.Argument]]) -> Any:
         """Run a built-in function."""

@@ -13,7 +13,7 @@ from tapeless.compiler.elaborate.influence import felt
 from tapeless.compiler.elaborate.labelled import beyond, indexing
 from tapeless.compiler.elaborate.modules import Module
 from tapeless.compiler.elaborate.order import by_place
-from tapeless.compiler.elaborate.parameters import COUNTERS, Stored
+from tapeless.compiler.elaborate.parameters import COUNTERS, TURN, Stored
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.statements import Statements
 from tapeless.compiler.elaborate.values import POISON, Binding, Computed, Fault, Poisoned
@@ -162,14 +162,14 @@ class Program(Statements):
                for port in idle}  # fmt: skip
         frozen = any(stored.role == "param" and stored.frozen for stored in self.slots.values())
         if idle and len(idle) == len(trained) and not frozen:
-            shown = [Label(f"`{port.label}`", why[port.label], self.slots[port.label].span) for port in idle[:4]]
+            shown = [Label(f"`{TURN.sub('*', port.label)}`", why[port.label], self.slots[port.label].span) for port in idle[:4]]
             others = [Label("", f"and {len(idle) - 4} more parameters")] if len(idle) > 4 else []
             self.report(Diagnostic("E0511", "no parameter reaches the loss, so training would change nothing", self.losses[0].span, (*shown, *others),
                                    "Compute the loss from what they make, by a way that has a derivative."))
             return
         for port in idle:
             hint = "Say `frozen param`, or `freeze` it, if that is meant."
-            self.report(Diagnostic("W0102", f"`{port.label}` never changes: {why[port.label]}", self.slots[port.label].span, hint=hint))
+            self.report(Diagnostic("W0102", f"`{TURN.sub('*', port.label)}` never changes: {why[port.label]}", self.slots[port.label].span, hint=hint))
 
     def totals(self, emitter: Emitter, name: str, value: Value, span: Span) -> None:
         """Output ports for what a loss or metric is made of, if quotients of sums over all batches are among it."""

@@ -191,3 +191,14 @@ def test_loops_shared_by_threads_give_the_same_bytes() -> None:
         program.fit(x, epochs=2, threads=threads, progress=False)
         states.add(b"".join(value.tobytes() for value in program.parameters.values()))
     assert len(states) == 1
+
+
+@pytest.mark.parametrize("t", [1, 2, 3])
+def test_neighbours_of_few_steps(t: int) -> None:
+    """`else` says what lies outside, also where all neighbours do."""
+    text = MODEL.format(body="    scan over t:\n        d = x[t] - (x[t - 1] else 0) + (x[t + 2] else 7)\n        yield d\n    y = stacked d")
+    x = X[:, :t]
+    before, ahead = np.zeros_like(x), np.full_like(x, 7)
+    before[:, 1:], ahead[:, : max(t - 2, 0)] = x[:, :-1], x[:, 2:]
+    program = tapeless.load(text, t=t).compile(batch=4, dtype="float64", cache=False)
+    np.testing.assert_allclose(program.predict({"x": x, "n": np.zeros(N, np.int32)}), x - before + ahead)
