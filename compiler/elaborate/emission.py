@@ -64,6 +64,7 @@ class Emitter:
     def __init__(self, name: str, real: DType) -> None:
         self.use(Builder(name, real))
         self.real = real
+        self.counts_steps = False  # whether the ints are numbers of steps, whose products are real: they grow beyond 32 bits
         self.where = ""
         self.span: Span | None = None
         self.claims: dict[Value, str] = {}
@@ -355,7 +356,8 @@ class Emitter:
             return self.pointwise(op, left, right)
         if symbol == "**":
             return self.power(left, right)
-        dtype = self.real if symbol == "/" else self.common((left, right))
+        of_steps = self.counts_steps and symbol == "*" and isinstance(left, Computed) and isinstance(right, Computed)
+        dtype = self.real if symbol == "/" or of_steps else self.common((left, right))
         made = self.pointwise(_ARITHMETIC[symbol], left, right, dtype=dtype)
         if symbol == "-" and left == Rows() and type(right) is int and right > 0:
             self.less.add(made.value)
@@ -371,7 +373,7 @@ class Emitter:
     def power(self, base: Operand, exponent: Operand) -> Computed:
         """`base ** exponent`; small whole exponents become products, which hold for negative bases and cost less. Of an int it is an int
         where the exponent is a whole number."""
-        if type(exponent) is int and exponent >= 0 and self.common((base,)) is DType.I32:
+        if type(exponent) is int and exponent >= 0 and self.common((base,)) is DType.I32 and not self.counts_steps:
             return self.whole_power(self.computed(base, DType.I32), exponent)
         if isinstance(exponent, (int, float)) and float(exponent).is_integer() and 0 < abs(exponent) <= _LARGEST_CHAIN:
             x = self.as_real(base)

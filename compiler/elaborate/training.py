@@ -64,6 +64,7 @@ class Training:
         self.section = section
         self.span = section.head if section else program.definition.head
         self.emitter = Emitter(program.definition.name, program.dtype)
+        self.emitter.counts_steps = True
         self.frame = Frame("train", program.definition.name, program.module, self.emitter, path="")
         self.plan = Plan()
         self.hypers: dict[str, Computed] = {}

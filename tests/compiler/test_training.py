@@ -131,6 +131,16 @@ def test_schedule_arguments_are_slots() -> None:
     }  # fmt: skip
 
 
+def test_products_of_steps_are_real() -> None:
+    """They grow beyond 32 bits; what is left of a division of steps stays a whole number."""
+    text = "model M:\n    input x: [batch]\n    param a = 0\n    loss mean(x) * a\n\ntrain M:\n    optimizer SGD(lr = step ** 2 + step * step + step // 7 + step % 7)\n"
+    loaded = model(text)
+    state = started(loaded) | {"step": np.array(100_000, np.int32)}
+    (moved,) = (value for key, value in ran(loaded.update, state, {"grad(a)": np.array(1.0)}).items() if key == "a")
+    step = 100_001 if -moved > 2e10 + 2e5 else 100_000
+    assert -moved == 2 * step**2 + step // 7 + step % 7
+
+
 def test_clipping() -> None:
     def change(gradient: Arrays) -> Arrays:
         clipped = {name: np.clip(g, -0.7, 0.7) for name, g in gradient.items()}
