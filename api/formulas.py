@@ -124,6 +124,7 @@ WRITTEN: Mapping[str, Written] = {
     "add": _infix("+", SUM, 0),
     "sub": _infix("-", SUM),
     "mul": _product,
+    "strong_product": _product,
     "div": _infix("/", PRODUCT),
     "floor_divide": _infix("//", PRODUCT),
     "remainder": _infix("%", PRODUCT),

@@ -84,6 +84,13 @@ def _trunc(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
     return with_sign(b, b.unary("floor", b.unary("abs", x)), x)
 
 
+def _strong_product(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
+    """x * y, and 0 where either is 0: compared with both, as an infinity or NaN may stand on either side."""
+    x, y = operands
+    zero = b.bits("or", b.compare("eq", x, 0.0), b.compare("eq", y, 0.0))
+    return b.select(zero, Constant(0.0, x.type), b.mul(x, y))
+
+
 POINTWISE: dict[str, Rule] = {
     **{op: _plain(op) for op in ("add", "sub", "mul", "div", "neg", "sqrt", "floor", "abs")},
     **{op: _comparison(op) for op in ("lt", "le", "eq", "ne")},
@@ -95,6 +102,7 @@ POINTWISE: dict[str, Rule] = {
     "minimum": lambda b, operands, kind: minimum(b, *operands),
     "square": lambda b, operands, kind: b.mul(operands[0], operands[0]),
     "reciprocal": lambda b, operands, kind: b.div(Constant(1.0, operands[0].type), operands[0]),
+    "strong_product": _strong_product,
     "sign": _sign,
     "round": _round,
     "logical_and": _plain("and"),
@@ -107,7 +115,7 @@ POINTWISE: dict[str, Rule] = {
 
 COST = {"exp": 20, "expm1": 24, "log": 28, "log1p": 36, "tanh": 30, "sigmoid": 24, "tanh_slope": 30, "sigmoid_slope": 24, "one_less_square": 3, "softplus": 60, "erf": 60, "sin": 60, "cos": 60,
         "tan": 64, "exp2": 20, "log2": 30, "exp10": 24, "log10": 30, "sinh": 56, "cosh": 30, "asin": 80, "acos": 80, "atan": 90, "atan2": 120,
-        "erfc": 240, "cbrt": 160, "lgamma": 400, "polygamma": 320, "erfcx": 400, "bessel_i": 300, "erfinv": 300, "ndtri": 300, "rsqrt": 8, "remainder": 40, "floor_divide": 60, "hypot": 24, "pow": 90, "random_uniform": 150, "div": 4, "sqrt": 4, "maximum": 2, "minimum": 2, "sign": 4}
+        "erfc": 240, "cbrt": 160, "lgamma": 400, "polygamma": 320, "erfcx": 400, "bessel_i": 300, "erfinv": 300, "ndtri": 300, "rsqrt": 8, "remainder": 40, "floor_divide": 60, "hypot": 24, "pow": 90, "random_uniform": 150, "div": 4, "sqrt": 4, "strong_product": 4, "maximum": 2, "minimum": 2, "sign": 4}
 """Instructions for one vector, where they are more than one: for choosing parts and unrolling, not for timing."""
 
 

@@ -44,6 +44,9 @@ def lower_recurrence(node: Node, target: Target, capacity: int) -> Function:
             (known,) = loop.parameters
             if inner.op == "linear_scan":
                 made = b.fma(taken[0], known, taken[1])
+            elif inner.op == "strong_scan":
+                zero = b.bits("or", b.compare("eq", taken[0], 0.0), b.compare("eq", known, 0.0))
+                made = b.select(zero, taken[1], b.fma(taken[0], known, taken[1]))
             else:
                 made = b.compute("add" if inner.op == "cumsum" else "mul", known, taken[0], type=type)
             b.store(into.buffer, places[-1], made, mask)

@@ -75,7 +75,7 @@ ACCESS: Mapping[str, Callable[[Node], Access]] = {
     "gather": _gather,
     "pick": lambda node: Access(((*range(node.result.type.rank), None), tuple(range(node.result.type.rank)))),
     "slice": _sliced,
-    **dict.fromkeys(("pad", "concat", "argsort", "take_along", "put_along", "cumsum", "cumprod", "linear_scan"), _along),
+    **dict.fromkeys(("pad", "concat", "argsort", "take_along", "put_along", "cumsum", "cumprod", "linear_scan", "strong_scan"), _along),
     "windows": _windows,
     "overlap_add": _overlap_add,
     "align_windows": _along,

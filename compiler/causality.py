@@ -20,6 +20,7 @@ from tapeless.compiler.masks import (
     EXPONENTIALS,
     FAR_BELOW,
     MODERATE,
+    PRODUCTS,
     Array,
     Beyond,
     State,
@@ -217,7 +218,7 @@ class Causality:
                     condition, other = one == other, np.full(nothing.shape, np.nan)
                 return np.where(condition, one, other)
             factor = any(self.is_known(operand) for operand in node.operands[node.op == "div" :])
-            if node.op in ("add", "sub", "neg", "maximum", "minimum") or (node.op in ("mul", "div") and factor):
+            if node.op in ("add", "sub", "neg", "maximum", "minimum") or (node.op in (*PRODUCTS, "div") and factor):
                 return applied(node, outlines, (value.type,))
             if node.op == "transpose":
                 return outlines[0].transpose(node.attrs["perm"])
@@ -487,7 +488,7 @@ SPECIAL: Mapping[str, Callable[[Causality, Node, Sequence[Fact]], Sequence[Fact]
     "windows": _windows,
     "overlap_add": _overlap_add,
     "concat": _concat,
-    **dict.fromkeys(("cumsum", "cumprod", "linear_scan"), _running),
+    **dict.fromkeys(("cumsum", "cumprod", "linear_scan", "strong_scan"), _running),
     "attention": _attention,
     "scan": _scan,
 }

@@ -26,6 +26,7 @@ class Beyond(enum.Enum):
 
 State = Beyond | float
 FAR_BELOW = -1e20  # what stands for minus infinity in a mask; std/attention.tl has -1e30
+PRODUCTS = ("mul", "strong_product")
 EXPONENTIALS = ("exp", "exp2", "sigmoid")
 MODERATE = (*EXPONENTIALS, "tanh", "erf")  # operations whose results are not far below all others, whatever their operands are
 
@@ -50,14 +51,14 @@ def is_moderate(array: Array) -> bool:
 
 def hides(op: str, operand: int, state: State) -> bool:
     """Whether one operand alone decides the result, if it is in that state and all others are finite."""
-    if op == "mul" or (op == "div" and operand == 0):
+    if op in PRODUCTS or (op == "div" and operand == 0):
         return state == 0.0
     return (op == "add" or (op == "sub" and operand == 0)) and is_far(state)
 
 
 def combined(node: Node, states: Sequence[State]) -> State:
     """What an operation's result is beyond a place, from what its operands are there."""
-    product = node.op in ("mul", "matmul")
+    product = node.op in (*PRODUCTS, "matmul")
     if node.op == "select" and isinstance(states[0], float):
         return states[1] if states[0] else states[2]
     if node.op == "select" and isinstance(states[1], float) and states[1] == states[2]:

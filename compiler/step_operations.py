@@ -155,8 +155,8 @@ def _running(of: Stepper, node: Node, value: Value, view: Axes) -> Value:
     before, leave = of.carry(value.name, taken_here[0].type)
     if node.op == "cumprod":
         before = of.at_first(of.filled(1, before), before)
-    if node.op == "linear_scan":
-        before = of.builder.emit("mul", taken_here[0], before)
+    if node.op in ("linear_scan", "strong_scan"):
+        before = of.builder.emit("mul" if node.op == "linear_scan" else "strong_product", taken_here[0], before)
     made = of.builder.emit("mul" if node.op == "cumprod" else "add", before, taken_here[-1], name=value.name)
     leave(made)
     return of.chosen(made, here, view)
@@ -225,7 +225,7 @@ SPECIAL: Mapping[str, Callable[[Stepper, Node, Value, Axes], Value]] = {
     "windows": _windows,
     "overlap_add": _overlap_add,
     "concat": _concat,
-    **dict.fromkeys(("cumsum", "cumprod", "linear_scan"), _running),
+    **dict.fromkeys(("cumsum", "cumprod", "linear_scan", "strong_scan"), _running),
     "attention": _attention,
     "scan": _scan,
 }

@@ -18,6 +18,8 @@ from tapeless.ir.types import Dim, DType, IRTypeError, Rows, Shape, Tensor
 if TYPE_CHECKING:
     import networkx
 
+    from tapeless.ir.range_analysis import Ranges
+
 Attribute = int | float | bool | str | DType | Rows | tuple["Attribute", ...]
 
 
@@ -200,6 +202,13 @@ class Builder:
         self._counts: dict[str, int] = among._counts if among else {}
         self._own: set[str] = set()
         self._constants: dict[tuple[Any, ...], Value] = {}
+
+    @cached_property
+    def ranges(self) -> Ranges:
+        """What is known of the values so far: their bounds, and whether they can be infinite or NaN."""
+        from tapeless.ir.range_analysis import Ranges
+
+        return Ranges(self._nodes)
 
     @property
     def nodes(self) -> Sequence[Node]:

@@ -20,6 +20,7 @@ from typing import Any
 from tapeless.ir.adjoints import moving_in_loop, sweep
 from tapeless.ir.graph import Builder, Graph, Node, Port, Span, Value
 from tapeless.ir.ops.registry import OPERATIONS
+from tapeless.ir.ranges import Range, covers, union
 from tapeless.ir.types import product
 
 _SLOPES = {name: operation.slope for name, operation in OPERATIONS.items() if operation.slope}
@@ -80,23 +81,15 @@ def reverse_scan(
     read = body.ancestors(outs)
     wanted, _ = moving_in_loop(body, carries, [v for v, matters in zip(ins, active, strict=True) if matters and v in read])
     real = {value for value in wanted if value.type.dtype.is_float}
-    state = _Reverse(node, _Region("reverse"))
-    seeds: dict[Value, Value] = {}
-
-    def seed(value: Value, adjoint: Value) -> None:
-        seeds[value] = state.region.emit("add", seeds[value], adjoint) if value in seeds else adjoint
-
     backward = [k for k in range(carries) if ins[k] in real]
-    entering = {k: state.region.input(f"d_{outs[k].name}", outs[k].type, "operand") for k in backward}
-    for k, value in entering.items():
-        seed(outs[k], value)
-    for k, adjoint in enumerate(adjoints[carries:], carries):
-        if adjoint is not None and outs[k].type.dtype.is_float:
-            given = state.region.input(f"d_{outs[k].name}", outs[k].type, "operand", name=f"d_{outs[k].name}.yielded")
-            state.walked[given] = adjoint
-            seed(outs[k], given)
-    _bring_primals(state, body)
-    found = sweep(state.region, body, state.seen, seeds, [v for v in ins if v in wanted])
+    starts = [adjoints[k] for k in backward]
+    assumed = [_unbounded(Range(0.0, 0.0) if start is None else builder.ranges.of(start)) for start in starts]
+    while True:  # a step before may send back what is less well known than the adjoint that the scan begins with
+        state, entering, found = _swept(builder, node, adjoints, wanted, dict(zip(backward, assumed, strict=True)))
+        left = [_unbounded(state.region.ranges.of(found[ins[k]])) for k in backward]
+        if all(covers(before, after) for before, after in zip(assumed, left, strict=True)):
+            break
+        assumed = [union(before, after) for before, after in zip(assumed, left, strict=True)]
     for k in backward:
         state.carried.append((entering[k], adjoints[k], found[ins[k]]))
     elements = [k for k in range(carries, carries + sequences) if ins[k] in real]
@@ -114,13 +107,48 @@ def reverse_scan(
     ]  # fmt: skip
 
 
-def _bring_primals(state: _Reverse, body: Graph) -> None:
+def _unbounded(range: Range) -> Range:
+    """Of a range, only whether there are infinities or NaN."""
+    return Range(infinite=range.infinite, nan=range.nan)
+
+
+def _swept(
+    builder: Builder, node: Node, adjoints: Sequence[Value | None], wanted: set[Value], assumed: Mapping[int, Range]
+) -> tuple[_Reverse, dict[int, Value], Mapping[Value, Value]]:
+    """The sweep over the body, with the adjoints of its outputs as inputs, those of the carries in the ranges that are `assumed`.
+
+    Returns the reverse scan so far, the inputs for the adjoints of the carries, and the adjoints of the body's inputs.
+    """
+    (body,), carries = node.regions, node.attrs["carries"]
+    ins, outs = [port.value for port in body.inputs], [port.value for port in body.outputs]
+    state = _Reverse(node, _Region("reverse"))
+    ranges = state.region.ranges
+    seeds: dict[Value, Value] = {}
+
+    def seed(value: Value, adjoint: Value, range: Range) -> None:
+        ranges.state(adjoint, range)
+        seeds[value] = state.region.emit("add", seeds[value], adjoint) if value in seeds else adjoint
+
+    entering = {k: state.region.input(f"d_{outs[k].name}", outs[k].type, "operand") for k in assumed}
+    for k, value in entering.items():
+        seed(outs[k], value, assumed[k])
+    for k, adjoint in enumerate(adjoints[carries:], carries):
+        if adjoint is not None and outs[k].type.dtype.is_float:
+            given = state.region.input(f"d_{outs[k].name}", outs[k].type, "operand", name=f"d_{outs[k].name}.yielded")
+            state.walked[given] = adjoint
+            seed(outs[k], given, builder.ranges.of(adjoint))
+    _bring_primals(state, body, builder.ranges.inside(node))
+    return state, entering, sweep(state.region, body, state.seen, seeds, [v for v in ins if v in wanted])
+
+
+def _bring_primals(state: _Reverse, body: Graph, ranges: Mapping[Value, Range]) -> None:
     """Every value of the forward body in the reverse one: an input, or made again. What nobody reads is left out later."""
     region = state.region
 
     def bring(value: Value) -> None:
         state.seen[value] = region.input(value.name, value.type, "operand")
         state.primal[state.seen[value]] = value
+        region.ranges.state(state.seen[value], ranges[value])
 
     for port in body.inputs:
         bring(port.value)

@@ -8,7 +8,7 @@ x and y; what the graph holds already is used and not made again. Knows nothing 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tapeless.compiler.differentiate import differentiate
 from tapeless.compiler.elaborate.emission import Emitter
@@ -17,6 +17,7 @@ from tapeless.compiler.passes.rewriter import FREE, Rewriter, computation, witho
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.ir.adjoints import moved
 from tapeless.ir.graph import Graph, Node, Value
+from tapeless.ir.ranges import Range
 from tapeless.ir.types import Rows
 
 # Labels of a part's inputs; those that a program's names could have stand beside them.
@@ -25,11 +26,12 @@ _X, _SEED, _DIRECTION = "<x>", "<seed>", "<direction>"
 
 @dataclass(frozen=True)
 class Part:
-    """A graph with one output, and the values of the graph under construction that its inputs stand for. `asked` is the number of
-    operations that differentiation has asked for so far."""
+    """A graph with one output, and the values of the graph under construction that its inputs stand for, with what is known of their
+    ranges. `asked` is the number of operations that differentiation has asked for so far."""
 
     graph: Graph
     bindings: Mapping[str, Value]
+    ranges: Mapping[str, Range]
     asked: int = 0
 
 
@@ -158,16 +160,21 @@ class Derivatives:
                 bindings[value.name] = value
         builder.copy_nodes(found.nodes, seen)
         builder.output("result", seen[y], "result")
-        return Part(without_dead_code(builder.graph()), bindings)
+        return Part(without_dead_code(builder.graph()), bindings, {label: self.range(value) for label, value in bindings.items()})
+
+    def range(self, value: Value) -> Range:
+        """What is known of a value, here or where the derivative is to be written."""
+        emitter = self.emitter if self.emitter.builder.made(value) else self.into
+        return replace(emitter.builder.ranges.of(value), above=None)
 
     def derived(self, part: Part, by: str, weight: str | None) -> Part:
         """A part's gradient. The rows of a Jacobian, and a program in training and in evaluation, have many alike: each is found once."""
-        known, key = self.into.root.gradients, (part.graph, by, weight)
+        known, key = self.into.root.gradients, (part.graph, by, weight, tuple(part.ranges.items()))
         if key not in known:
             self.into.count_derived(len(part.graph.nodes))
             known[key] = _gradient(*key)
         graph, asked = known[key]
-        return Part(graph, part.bindings, part.asked + asked)
+        return Part(graph, part.bindings, part.ranges, part.asked + asked)
 
     def constant(self, value: Value) -> list[Node]:
         """The nodes that make a broadcast or reshaped constant; none for all else."""
@@ -205,7 +212,7 @@ class Derivatives:
         return None
 
 
-def _gradient(graph: Graph, by: str, weight: str | None) -> tuple[Graph, int]:
+def _gradient(graph: Graph, by: str, weight: str | None, ranges: Sequence[tuple[str, Range]]) -> tuple[Graph, int]:
     """From the graph of a result, that of the gradient of its sum, weighed by an input, by another input; simplified. And the
     number of operations that differentiation has asked for."""
     source = Rewriter("weighed", graph.inputs[0].value.type.dtype, RULES)
@@ -221,6 +228,8 @@ def _gradient(graph: Graph, by: str, weight: str | None) -> tuple[Graph, int]:
 
     builder = Rewriter("derivative", source.dtype, ALGEBRA)
     seen = {port.value: builder.input(port.label, port.value.type, port.role) for port in graph.inputs}
+    for label, known in ranges:
+        builder.ranges.state(seen[graph.input(label).value], known)
     builder.copy_nodes(graph.nodes, seen)
     before, wanted = builder.asked, graph.input(by).value
     adjoints = differentiate(builder, graph, seen, graph.outputs[0].value, [wanted])

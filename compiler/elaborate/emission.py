@@ -78,7 +78,7 @@ class Emitter:
         self.lone: set[Value] = set()  # what means nothing in a batch of one row: statistics over the rows alone, and what is made of them
         self.less: set[Value] = set()  # the number of rows, less a number
         self.count = self.differentiated = 0
-        self.gradients: dict[tuple[Graph, str, str | None], tuple[Graph, int]] = {}  # of parts of the graph: see `derivatives`
+        self.gradients: dict[tuple[Any, ...], tuple[Graph, int]] = {}  # of parts of the graph: see `derivatives`
         self.derived: dict[Span, tuple[int, int]] = {}  # of derivatives, by place: operations asked for, operations written
 
     def use(self, builder: Builder) -> None:

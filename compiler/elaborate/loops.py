@@ -8,7 +8,8 @@ from dataclasses import replace
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.values import Computed
 from tapeless.ir.graph import Builder, Graph, Value
-from tapeless.ir.types import DType, Tensor
+from tapeless.ir.ranges import Range
+from tapeless.ir.types import DType
 
 
 class BodyEmitter(Emitter):
@@ -40,14 +41,17 @@ class BodyEmitter(Emitter):
             self.captured[value] = self.builder.input(value.name, outside.type, "operand")
             if outside in self.outer.lone:
                 self.lone.add(self.captured[value])
+            self.builder.ranges.state(self.captured[value], self.outer.builder.ranges.of(outside))
         return self.captured[value]
 
     def term(self, value: Value) -> Value | None:
         return value if self.builder.made(value) else self.captured.get(value)
 
-    def carry(self, name: str, type: Tensor) -> Value:
-        """An input of the body that the step before made."""
-        value = self.builder.input(name, type, "operand")
+    def carry(self, name: str, start: Value) -> Value:
+        """An input of the body that the step before made, or before the first the start: infinite where that can be."""
+        value = self.builder.input(name, start.type, "operand")
+        known = self.outer.builder.ranges.of(self.outer.own(start))
+        self.builder.ranges.state(value, Range(infinite=known.infinite, nan=known.nan))
         self.carries.append(value)
         return value
 
@@ -58,6 +62,7 @@ class BodyEmitter(Emitter):
                 return inner
         value = self.builder.input(name, sequence.type.with_shape(sequence.type.shape[1:]), "operand")
         self.walked[value] = sequence
+        self.builder.ranges.state(value, self.outer.builder.ranges.of(sequence))
         return value
 
     def place(self) -> Value:

@@ -28,7 +28,7 @@ class Repeats(Scans):
         body = BodyEmitter(self.emitter, len(turns))
         walk = Walk(frame, body, turns=turns)
         names, outer = dict(frame.names), self.emitter
-        entering = {name: body.carry(name, start.value.type) for name, start in starts.items()}
+        entering = {name: body.carry(name, start.value) for name, start in starts.items()}
         token = f"${len(self.walks)}"
         with self.inside(frame, walk):
             for name, value in entering.items():

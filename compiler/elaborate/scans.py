@@ -43,7 +43,7 @@ class Scans(Parameters):
         body = BodyEmitter(self.emitter, head.length)
         walk = Walk(frame, body, syntax.axis, self.axis_of(frame, syntax.axis))
         outer = self.emitter
-        inside = [body.carry(carry.name, start.value.type) for carry, start in zip(syntax.carries, starts, strict=True)]
+        inside = [body.carry(carry.name, start.value) for carry, start in zip(syntax.carries, starts, strict=True)]
         with self.inside(frame, walk):
             for carry, value in zip(syntax.carries, inside, strict=True):
                 frame.names[carry.name] = Binding(Computed(value), carry.name, carry.span, "carried", "carry", carry)

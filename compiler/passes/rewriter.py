@@ -19,7 +19,7 @@ from tapeless.ir.interpreter import evaluate
 from tapeless.ir.types import DType
 
 Apply = Callable[["Rewriter", Node], Value | None]
-COMMUTATIVE = frozenset({"add", "mul", "maximum", "minimum", "eq", "ne", "logical_and", "logical_or"})
+COMMUTATIVE = frozenset({"add", "mul", "strong_product", "maximum", "minimum", "eq", "ne", "logical_and", "logical_or"})
 BUDGET = 100
 # No work of their own: a count of operations leaves them out.
 FREE = frozenset({"constant", "broadcast", "iota", "count"})

@@ -25,7 +25,7 @@ def _identity(b: Rewriter, node: Node) -> Value | None:
     neutral = 0.0 if node.op in ("add", "sub") else 1.0
     if b.number(y) == neutral:
         return x
-    if b.number(x) == neutral and node.op in ("add", "mul"):
+    if b.number(x) == neutral and node.op in ("add", "mul", "strong_product"):
         return y
     return None
 
@@ -106,6 +106,17 @@ def _masked_product(b: Rewriter, node: Node) -> Value | None:
             return b.emit("select", select.operands[0], x, select.operands[2])
         if select and (b.number(select.operands[1]), b.number(select.operands[2])) == (0.0, 1.0):
             return b.emit("select", select.operands[0], select.operands[1], x)
+    return None
+
+
+def _strong_product_by_number(b: Rewriter, node: Node) -> Value | None:
+    """The strong product by 0 is 0; that by another finite number is a product, in which no zero meets an infinity."""
+    for number, other in (node.operands, node.operands[::-1]):
+        factor = b.number(number)
+        if factor == 0.0:
+            return number
+        if factor is not None and SMALLEST < abs(factor) < LARGEST:
+            return b.emit("mul", other, number)
     return None
 
 
@@ -317,7 +328,7 @@ def _one_hot_index(b: Rewriter, value: Value) -> Value | None:
 def _one_hot_sum(b: Rewriter, node: Node) -> Value | None:
     """sum(x * one_hot(k)) over the classes is pick(x, k)."""
     (x,) = node.operands
-    product = b.made_by(x, "mul")
+    product = b.made_by(x, "mul", "strong_product")
     if product is None or tuple(node.attrs["axes"]) != (x.type.rank - 1,):
         return None
     for value, mask in (product.operands, product.operands[::-1]):
@@ -329,18 +340,24 @@ def _one_hot_sum(b: Rewriter, node: Node) -> Value | None:
 
 # Less work and fewer shapes.
 ALGEBRA: tuple[Rule, ...] = (
-    Rule("identity", ("add", "sub", "mul", "div"), _identity, lambda b, x, y, r, k: b.emit("mul", x, b.full(1.0, x))),
-    Rule("negation", ("neg", "add", "sub", "mul", "div"), _negation, lambda b, x, y, r, k: b.emit("add", x, b.emit("neg", y))),
+    Rule("identity", ("add", "sub", "mul", "strong_product", "div"), _identity, lambda b, x, y, r, k: b.emit("mul", x, b.full(1.0, x))),
+    Rule("negation", ("neg", "add", "sub", "mul", "strong_product", "div"), _negation, lambda b, x, y, r, k: b.emit("add", x, b.emit("neg", y))),
     Rule("power", ("pow",), _power, lambda b, x, y, r, k: b.emit("pow", x, b.full(3.0, x))),
-    Rule("square", ("mul",), _square, lambda b, x, y, r, k: b.emit("mul", x, x)),
+    Rule("square", ("mul", "strong_product"), _square, lambda b, x, y, r, k: b.emit("mul", x, x)),
     Rule("reciprocal", ("div",), _reciprocal, lambda b, x, y, r, k: b.emit("div", b.full(1.0, y), y)),
     Rule("constants first", ("mul",), _constants_first, lambda b, x, y, r, k: b.emit("mul", b.emit("mul", x, b.full(2.0, x)), b.full(3.0, x))),
     Rule("same branches", ("select",), _same_branches, lambda b, x, y, r, k: b.emit("select", b.emit("lt", x, y), x, x)),
     Rule(
         "masked product",
-        ("mul",),
+        ("mul", "strong_product"),
         _masked_product,
         lambda b, x, y, r, k: b.emit("mul", x, b.emit("select", b.emit("lt", x, y), b.full(1.0, x), b.full(0.0, x))),
+    ),
+    Rule(
+        "strong product by a number",
+        ("strong_product",),
+        _strong_product_by_number,
+        lambda b, x, y, r, k: b.emit("strong_product", x, b.full(3.0, x)),
     ),
     Rule(
         "masked sum",

@@ -21,6 +21,7 @@ import numpy as np
 from tapeless.ir.ops.product import last_two_swapped
 from tapeless.ir.ops.reduction import spread
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect
+from tapeless.ir.ranges import unbounded
 from tapeless.ir.types import DType, Rows, Tensor
 
 if TYPE_CHECKING:
@@ -227,6 +228,7 @@ declare(
         ),
         attributes=("causal", "scale"),
         kernel="attention",
+        range=unbounded,
     )
 )
 
@@ -245,5 +247,6 @@ declare(
         _GRADIENT_SAMPLES,
         attributes=("causal", "scale"),
         kernel="attention_gradient",
+        range=unbounded,
     )
 )

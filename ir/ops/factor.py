@@ -3,7 +3,7 @@ of each of a stack along the axes before the last two.
 
 cholesky(A) is the lower triangular L with A = L L^T; only A's lower triangle is read. triangular_solve(L, B) is X with
 L X = B, or L^T X = B where it is `transposed`; only L's lower triangle is read. Derivatives: Murray, Differentiation of
-the Cholesky decomposition, 2016. A matrix that is not positive definite gives NaN.
+the Cholesky decomposition, 2016. A matrix that is not positive definite gives NaN; for ranges, all are taken to be.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from tapeless.ir.ops.product import last_two_swapped
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
+from tapeless.ir.ranges import unbounded
 from tapeless.ir.types import DType, Rows, Tensor
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ declare(
         (Sample((Tensor(DType.F64, (1, 1)),), low=1.0, high=2.0), Sample((Tensor(DType.F64, (Rows(), 3, 1, 1)),), low=1.0, high=2.0)),
         8.0,
         kernel="cholesky",
+        range=unbounded,
     )
 )
 
@@ -134,5 +136,6 @@ declare(
         8.0,
         ("transposed",),
         kernel="triangular_solve",
+        range=unbounded,
     )
 )

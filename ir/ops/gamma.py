@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
+from tapeless.ir.range_analysis import weighed
+from tapeless.ir.ranges import finite_above
 from tapeless.ir.types import DType, Tensor
 
 if TYPE_CHECKING:
@@ -37,12 +39,12 @@ def _polygamma_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], region
 
 
 def _lgamma_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
-    return (builder.emit("mul", adjoint, builder.emit("polygamma", node.operands[0], order=0)),)
+    return (weighed(builder, adjoint, builder.emit("polygamma", node.operands[0], order=0)),)
 
 
 def _polygamma_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
     higher = builder.emit("polygamma", node.operands[0], order=node.attrs["order"] + 1)
-    return (builder.emit("mul", adjoint, higher),)
+    return (weighed(builder, adjoint, higher),)
 
 
 def _lgamma_at(x: float) -> float:
@@ -112,6 +114,7 @@ declare(
         _lgamma,
         (Sample((_F,), low=0.2, high=12.0), _NEGATIVE),
         60,
+        range=finite_above(0.0),
     )
 )
 declare(
@@ -130,5 +133,6 @@ declare(
         ),
         60,
         ("order",),
+        range=finite_above(0.0),
     )
 )

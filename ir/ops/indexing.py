@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
+from tapeless.ir.ranges import chosen, scattered
 from tapeless.ir.types import DType, Rows, Tensor
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ declare(
             Sample((Tensor(DType.F64, (Rows(), 4)), Tensor(DType.I32, (Rows(),)))),
             Sample((Tensor(DType.I32, (5, 4)), _INDEX)),
         ),
+        range=chosen,
     )
 )
 
@@ -89,6 +91,7 @@ declare(
             Sample((Tensor(DType.F64, (4, 3)), _INDEX)),
             Sample((Tensor(DType.F64, (4, 3)), Tensor(DType.I32, (Rows(),)))),
         ),
+        range=chosen,
     )
 )
 
@@ -127,5 +130,6 @@ declare(
             Sample((Tensor(DType.F64, (Rows(), 3)), Tensor(DType.I32, (Rows(),))), {"size": 4}),
         ),
         attributes=("size",),
+        range=scattered,
     )
 )

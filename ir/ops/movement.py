@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
+from tapeless.ir.ranges import any_of, chosen, chosen_or_zero
 from tapeless.ir.types import Dim, DType, Rows, Tensor
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ declare(
         ),
         flops=0,
         attributes=("start", "size", "step"),
+        range=chosen,
     )
 )
 
@@ -124,6 +126,7 @@ declare(
         ),
         flops=0,
         attributes=("axis", "size", "start", "step"),
+        range=chosen_or_zero,
     )
 )
 
@@ -174,5 +177,6 @@ declare(
         ),
         flops=0,
         attributes=("axis",),
+        range=any_of(0),
     )
 )

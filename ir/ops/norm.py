@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapeless.ir import ranges
 from tapeless.ir.ops.reduction import spread
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
+from tapeless.ir.range_analysis import weighed
 from tapeless.ir.types import DType, Rows, Tensor
 
 if TYPE_CHECKING:
@@ -70,7 +72,9 @@ def _unit(builder: Builder, x: Value, norm: Value, axes: Sequence[int]) -> Value
     origin = builder.emit("lt", norm, builder.full(RANGES[x.type.dtype].least, norm))
     divisor = builder.emit("select", origin, builder.full(1.0, norm), norm)
     there = spread(builder, origin, x, axes)
-    return builder.emit("select", there, builder.full(0.0, x), builder.emit("div", x, spread(builder, divisor, x, axes)))
+    unit = builder.emit("select", there, builder.full(0.0, x), builder.emit("div", x, spread(builder, divisor, x, axes)))
+    builder.ranges.state(unit, ranges.Range(-1.0, 1.0, nan=builder.ranges.of(x).special))
+    return unit
 
 
 def _norm_of(x: Array, axes: tuple[int, ...]) -> Array:
@@ -89,7 +93,7 @@ def _norm_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Se
 
 def _norm_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
     (x,), axes = node.operands, node.attrs["axes"]
-    return (builder.emit("mul", spread(builder, adjoint, x, axes), _unit(builder, x, node.result, axes)),)
+    return (weighed(builder, spread(builder, adjoint, x, axes), _unit(builder, x, node.result, axes)),)
 
 
 def _norm_reference(run: Run, operands: Sequence[Array]) -> Array:
@@ -110,6 +114,7 @@ declare(
         ),
         6.0,
         ("axes",),
+        range=ranges.lengths,
     )
 )
 
@@ -125,7 +130,7 @@ def _all_norm_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradie
     made = []
     for x in node.operands:
         axes = range(x.type.rank)
-        made.append(builder.emit("mul", spread(builder, adjoint, x, axes), _unit(builder, x, node.result, axes)))
+        made.append(weighed(builder, spread(builder, adjoint, x, axes), _unit(builder, x, node.result, axes)))
     return made
 
 
@@ -143,5 +148,6 @@ declare(
         _all_norm_reference,
         (Sample((Tensor(DType.F64, (3, 4)), Tensor(DType.F64, ()))), Sample((Tensor(DType.F64, (2, 3)), Tensor(DType.F64, (5,))))),
         6.0,
+        range=ranges.lengths,
     )
 )

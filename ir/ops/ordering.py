@@ -6,6 +6,7 @@ put_along. NaN comes last in either direction; equal elements keep their order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from tapeless.ir.ops.registry import (
     expect,
     expect_count,
 )
+from tapeless.ir.ranges import between, chosen, scattered
 from tapeless.ir.types import DType, Rows, Tensor
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ declare(
         flops=60,
         attributes=("axis", "descending"),
         kernel="argsort",
+        range=between(0.0, math.inf),
     )
 )
 
@@ -106,6 +109,7 @@ declare(
         ),
         attributes=("axis",),
         kernel="along",
+        range=chosen,
     )
 )
 
@@ -149,5 +153,6 @@ declare(
         ),
         attributes=("axis", "size"),
         kernel="along",
+        range=scattered,
     )
 )

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
+from tapeless.ir.ranges import FINITE, products
 from tapeless.ir.types import DType, Rows, Tensor
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def _derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
 
     d_a = matmul(b, adjoint, tb, True) if ta else matmul(adjoint, b, False, not tb)
     d_b = matmul(adjoint, a, True, ta) if tb else matmul(a, adjoint, not ta, False)
+    for made in (d_a, d_b):
+        builder.ranges.state(made, FINITE)  # an infinite adjoint makes NaN of a whole row here: no zero mends that further on
     return (d_a, d_b)
 
 
@@ -77,5 +80,6 @@ declare(
             Sample((_matrix(Rows(), 2, 3, 5), _matrix(Rows(), 2, 17, 5)), {"transpose_a": False, "transpose_b": True}),
         ),
         attributes=("transpose_a", "transpose_b"),
+        range=products,
     )
 )

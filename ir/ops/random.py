@@ -7,16 +7,18 @@ the counter (see `uniform`) lets sixteen lanes share one evaluation's four words
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tapeless.ir.ops.registry import Array, NoDerivative, Operation, Run, Sample, declare, expect
+from tapeless.ir.ranges import Range, between
 from tapeless.ir.types import DType, Rows, Tensor
 
 if TYPE_CHECKING:
-    from tapeless.ir.graph import Graph
+    from tapeless.ir.graph import Graph, Node
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -96,6 +98,10 @@ def _uniform_reference(run: Run, operands: Sequence[Array]) -> Array:
     return made.reshape(run.shape).astype(run.dtype)
 
 
+def _range_of_uniform(node: Node, operands: Sequence[Range]) -> Range:
+    return Range(0.0, 1.0 - (2.0**-24 if node.attrs["dtype"] is DType.F32 else 2.0**-53))
+
+
 declare(
     Operation(
         "random_uniform",
@@ -110,6 +116,7 @@ declare(
         ),
         flops=40,
         attributes=("site", "shape", "dtype"),
+        range=_range_of_uniform,
     )
 )
 
@@ -137,5 +144,6 @@ declare(
         (Sample((_SEED, _COUNTER), {"shape": (Rows(),)}),),
         flops=60,
         attributes=("shape",),
+        range=between(0.0, math.inf),
     )
 )

@@ -2,7 +2,8 @@
 
 linear_scan is s[k] = a[k] s[k - 1] + b[k] from s[-1] = 0 (Blelloch, Prefix sums and their applications, 1990). Its
 derivative is a linear_scan in the other direction, so the set is closed; the derivative of a cumulative product is one
-too, and needs no division, so zeros are no exception.
+too, and needs no division, so zeros are no exception. strong_scan is the same with a product in which 0 times an infinity is 0:
+differentiation takes it where there may be one.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
+from tapeless.ir.range_analysis import weighed
+from tapeless.ir.ranges import products, strong_products, sums
 from tapeless.ir.types import DType, IRTypeError, Rows, Tensor
 
 if TYPE_CHECKING:
     from tapeless.ir.graph import Builder, Graph, Node, Value
 
-RECURRENCES = ("cumsum", "cumprod", "linear_scan")
+RECURRENCES = ("cumsum", "cumprod", "linear_scan", "strong_scan")
 _ATTRIBUTES = ("axis", "reverse")
 
 
@@ -37,6 +40,12 @@ def _rule(name: str, count: int) -> Any:
 def _emit(builder: Builder, name: str, *operands: Value, node: Node, turned: bool) -> Value:
     reverse = node.attrs["reverse"] != turned
     return builder.emit(name, *operands, axis=node.attrs["axis"], reverse=reverse)
+
+
+def _linear(builder: Builder, a: Value, b: Value, node: Node) -> Value:
+    """The linear recurrence against the direction of `node`."""
+    name = "strong_scan" if any(builder.ranges.of(value).special for value in (a, b)) else "linear_scan"
+    return _emit(builder, name, a, b, node=node, turned=True)
 
 
 def shifted(builder: Builder, x: Value, axis: int, ahead: bool) -> Value:
@@ -59,20 +68,20 @@ def _cumsum_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradient
 def _cumprod_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
     """The product before, times the adjoint and all that multiplies onto it: t[k] = adjoint[k] + x[k + 1] t[k + 1]."""
     (x,), axis, reverse = node.operands, node.attrs["axis"], node.attrs["reverse"]
-    following = _emit(builder, "linear_scan", shifted(builder, x, axis, not reverse), adjoint, node=node, turned=True)
+    following = _linear(builder, shifted(builder, x, axis, not reverse), adjoint, node)
     places = builder.emit("iota", axis=axis, shape=x.type.shape, dtype=DType.I32)
     size = x.type.shape[axis]
     begin = builder.constant(size - 1 if reverse and isinstance(size, int) else 0, DType.I32)
     first = builder.emit("eq", places, builder.broadcast_to(begin, x.type.shape, ()))
     before = builder.emit("select", first, builder.full(1.0, x), shifted(builder, node.result, axis, reverse))
-    return (builder.emit("mul", before, following),)
+    return (weighed(builder, before, following),)
 
 
 def _linear_scan_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
     """d_b is t[k] = adjoint[k] + a[k + 1] t[k + 1]; d_a is t[k] s[k - 1]."""
     (a, _), axis, reverse = node.operands, node.attrs["axis"], node.attrs["reverse"]
-    d_b = _emit(builder, "linear_scan", shifted(builder, a, axis, not reverse), adjoint, node=node, turned=True)
-    return (builder.emit("mul", d_b, shifted(builder, node.result, axis, reverse)), d_b)
+    d_b = _linear(builder, shifted(builder, a, axis, not reverse), adjoint, node)
+    return (weighed(builder, d_b, shifted(builder, node.result, axis, reverse)), d_b)
 
 
 def _ordered(run: Run, x: Array) -> Array:
@@ -101,6 +110,15 @@ def _linear_scan(run: Run, operands: Sequence[Array]) -> Array:
     return _restored(run, made)
 
 
+def _strong_scan(run: Run, operands: Sequence[Array]) -> Array:
+    a, b = (_ordered(run, operand) for operand in operands)
+    made = np.array(b)
+    for k in range(1, made.shape[0]):
+        zero = (a[k] == 0) | (made[k - 1] == 0)
+        made[k] = np.where(zero, b[k], a[k] * made[k - 1] + b[k])
+    return _restored(run, made)
+
+
 def _samples(count: int) -> tuple[Sample, ...]:
     return (
         Sample((Tensor(DType.F64, (3, 4)),) * count, {"axis": 1, "reverse": False}),
@@ -111,10 +129,11 @@ def _samples(count: int) -> tuple[Sample, ...]:
     )
 
 
-for _name, _count, _derivative, _reference in (
-    ("cumsum", 1, _cumsum_derivative, _cumsum),
-    ("cumprod", 1, _cumprod_derivative, _cumprod),
-    ("linear_scan", 2, _linear_scan_derivative, _linear_scan),
+for _name, _count, _derivative, _reference, _range in (
+    ("cumsum", 1, _cumsum_derivative, _cumsum, sums),
+    ("cumprod", 1, _cumprod_derivative, _cumprod, products),
+    ("linear_scan", 2, _linear_scan_derivative, _linear_scan, products),
+    ("strong_scan", 2, _linear_scan_derivative, _strong_scan, strong_products),
 ):
     declare(
         Operation(
@@ -127,5 +146,6 @@ for _name, _count, _derivative, _reference in (
             2.0,
             _ATTRIBUTES,
             kernel="recurrence",
+            range=_range,
         )
     )

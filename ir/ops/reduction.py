@@ -6,11 +6,13 @@ both short and safe from overflow: log(softmax(x)) is x - logsumexp(x) everywher
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapeless.ir import ranges
 from tapeless.ir.ops.registry import (
     Array,
     Gradients,
@@ -22,6 +24,7 @@ from tapeless.ir.ops.registry import (
     expect,
     expect_count,
 )
+from tapeless.ir.range_analysis import weighed
 from tapeless.ir.types import DType, Tensor
 
 if TYPE_CHECKING:
@@ -59,13 +62,14 @@ def _rule(name: str, integers: bool) -> Any:
 
 
 def _reduction(
-    name: str, function: Callable[[Array, tuple[int, ...]], Array], derivative: Any, flops: float = 1.0, integers: bool = True
+    name: str, function: Callable[[Array, tuple[int, ...]], Array], derivative: Any, range: ranges.Rule, flops: float = 1.0,
+    integers: bool = True,
 ) -> None:
     def reference(run: Run, operands: Sequence[Array]) -> Array:
         return np.asarray(function(operands[0], tuple(run.attrs["axes"]))).astype(run.dtype, copy=False)
 
     samples = (*_SAMPLES, Sample((Tensor(DType.I32, (3, 4)),), {"axes": (1,)})) if integers else _SAMPLES
-    declare(Operation(name, "reduction", _rule(name, integers), derivative, reference, samples, flops, ("axes",)))
+    declare(Operation(name, "reduction", _rule(name, integers), derivative, reference, samples, flops, ("axes",), range=range))
 
 
 def _sum_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
@@ -91,7 +95,7 @@ def _prod_adjoint(builder: Builder, x: Value, axes: tuple[int, ...], adjoint: Va
     factors = builder.broadcast_to(x, shape, tuple(k if k < axis else k + 1 for k in range(rank)))
     own = builder.emit("eq", *(builder.emit("iota", axis=k, shape=shape, dtype=DType.I32) for k in (axis, axis + 1)))
     others = builder.emit("prod", builder.emit("select", own, builder.full(1.0, factors), factors), axes=(axis + 1,))
-    return builder.emit("mul", spread(builder, adjoint, x, (axis,)), others)
+    return weighed(builder, spread(builder, adjoint, x, (axis,)), others)
 
 
 def _extremum_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
@@ -100,6 +104,7 @@ def _extremum_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradie
     attained = builder.emit("eq", x, spread(builder, node.result, x, axes))
     # How many attain it is a step: the second derivative is zero, and not missing.
     ties = builder.emit("sum", builder.emit("stop_gradient", builder.emit("cast", attained, dtype=x.type.dtype)), axes=axes)
+    builder.ranges.state(ties, ranges.Range(1.0, math.inf))  # or all are NaN, and none is chosen below
     share = spread(builder, builder.emit("div", adjoint, ties), x, axes)
     return (builder.emit("select", attained, share, builder.full(0.0, x)),)
 
@@ -108,7 +113,7 @@ def _logsumexp_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradi
     """The adjoint times the softmax, exp(x - logsumexp(x))."""
     (x,), axes = node.operands, node.attrs["axes"]
     softmax = builder.emit("exp", builder.emit("sub", x, spread(builder, node.result, x, axes)), name="softmax")
-    return (builder.emit("mul", spread(builder, adjoint, x, axes), softmax),)
+    return (weighed(builder, spread(builder, adjoint, x, axes), softmax),)
 
 
 def logsumexp(x: Array, axes: tuple[int, ...]) -> Array:
@@ -128,11 +133,11 @@ def _bound(x: Array, least: bool) -> float | int:
     return int(limits.max if least else limits.min)
 
 
-_reduction("sum", lambda x, axes: np.sum(x, axis=axes, dtype=x.dtype), _sum_derivative)
-_reduction("prod", lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype), _prod_derivative)
-_reduction("max", lambda x, axes: np.max(x, axis=axes, initial=_bound(x, False)), _extremum_derivative)
-_reduction("min", lambda x, axes: np.min(x, axis=axes, initial=_bound(x, True)), _extremum_derivative)
-_reduction("logsumexp", logsumexp, _logsumexp_derivative, flops=22, integers=False)
+_reduction("sum", lambda x, axes: np.sum(x, axis=axes, dtype=x.dtype), _sum_derivative, ranges.sums)
+_reduction("prod", lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype), _prod_derivative, ranges.products)
+_reduction("max", lambda x, axes: np.max(x, axis=axes, initial=_bound(x, False)), _extremum_derivative, ranges.maximum_over_axes)
+_reduction("min", lambda x, axes: np.min(x, axis=axes, initial=_bound(x, True)), _extremum_derivative, ranges.chosen)
+_reduction("logsumexp", logsumexp, _logsumexp_derivative, ranges.logsumexp, flops=22, integers=False)
 
 
 def _argmax_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
@@ -161,5 +166,6 @@ declare(
             Sample((Tensor(DType.I32, (3, 4)),), {"axis": 1}),
         ),
         attributes=("axis",),
+        range=ranges.between(0.0, math.inf),
     )
 )

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapeless.ir.ranges import Rule as RangeRule
+from tapeless.ir.ranges import unknown
 from tapeless.ir.types import DType, IRTypeError, Tensor
 
 if TYPE_CHECKING:
@@ -92,7 +94,8 @@ class Sample:
 class Operation:
     """A primitive of the IR; see the module's docstring. `family` is pointwise, shape, movement, reduction, product,
     indexing, recurrence, factor, attention, random or structure; `kernel` is the family of the kernel that it has to itself, if it
-    cannot share the loops of others; `slope` is the operation that is its derivative, where that costs little beside it and much alone."""
+    cannot share the loops of others; `slope` is the operation that is its derivative, where that costs little beside it and much alone; `range` tells the
+    range of its results from those of its operands."""
 
     name: str
     family: str
@@ -105,6 +108,7 @@ class Operation:
     formula: str = ""
     kernel: str = ""
     slope: str = ""
+    range: RangeRule = unknown
 
     def infer(self, operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
         """Result types. Raises IRTypeError where operands or attributes break the type rule."""

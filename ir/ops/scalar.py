@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapeless.ir import ranges
 from tapeless.ir.ops import formula as formulas
 from tapeless.ir.ops import gamma as _gamma  # noqa: F401  (declares lgamma and polygamma before POINTWISE is read)
 from tapeless.ir.ops import special as _special  # noqa: F401  (likewise)
@@ -29,6 +30,7 @@ from tapeless.ir.ops.registry import (
     expect,
     expect_count,
 )
+from tapeless.ir.range_analysis import weighed
 from tapeless.ir.types import DType, Tensor
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ def _is_bool(dtype: DType) -> bool:
 
 
 def _chain_rule(formula: str, stated: tuple[str, ...]) -> Any:
-    """The vector-Jacobian product of a pointwise operation: the adjoint times each partial derivative."""
+    """The vector-Jacobian product of a pointwise operation: the adjoint times each partial derivative; see `weighed`."""
 
     def product(builder: Builder, node: Node, adjoint: Value) -> Gradients:
         values = dict(zip(formulas.NAMES, node.operands, strict=False)) | {"out": node.result}
@@ -95,7 +97,7 @@ def _chain_rule(formula: str, stated: tuple[str, ...]) -> Any:
             elif slope == -1:
                 gradients.append(builder.emit("neg", adjoint))
             else:
-                gradients.append(builder.emit("mul", adjoint, formulas.emit(builder, slope, values, node.result)))
+                gradients.append(weighed(builder, adjoint, formulas.emit(builder, slope, values, node.result)))
         return gradients
 
     return product
@@ -119,6 +121,7 @@ def _scalar(
     low: float = -2.0,
     high: float = 2.0,
     slope: str = "",
+    range: ranges.Rule = ranges.unknown,
 ) -> None:
     """Declare a pointwise operation by its formula in x (and y), with NumPy's function as reference."""
     count = 2 if "y" in formula else 1
@@ -133,6 +136,7 @@ def _scalar(
             flops,
             formula=formula,
             slope=slope,
+            range=range,
         )
     )
 
@@ -157,6 +161,10 @@ def _by_double(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *operands: function(*(x.astype(np.float64) if x.dtype.kind == "f" else x for x in operands))
 
 
+def _strong_product(x: Array, y: Array) -> Array:
+    return np.where((x == 0) | (y == 0), 0, x * y)
+
+
 def _softplus(x: Array) -> Array:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
@@ -172,11 +180,29 @@ def _tanh_slope(x: Array) -> Array:
     return 4 * _sigmoid_slope(2 * x)
 
 
-_scalar("neg", "-x", np.negative, kinds=_is_number)
-_scalar("add", "x + y", np.add, kinds=_is_number)
-_scalar("sub", "x - y", np.subtract, kinds=_is_number)
-_scalar("mul", "x * y", np.multiply, kinds=_is_number)
-_scalar("div", "x / y", np.divide, stated=("1 / y", "-out / y"), flops=4, low=0.5)
+_NOT_NEGATIVE = (0.0, math.inf)
+
+
+def _range_of_rsqrt(node: Node, operands: Sequence[ranges.Range]) -> ranges.Range:
+    return ranges.reciprocal(node, [ranges.rising(np.sqrt, domain=_NOT_NEGATIVE)(node, operands)])
+
+
+def _range_of_cosh(node: Node, operands: Sequence[ranges.Range]) -> ranges.Range:
+    return ranges.rising(np.cosh, explodes=True)(node, [ranges.size(node, operands)])
+
+
+def _range_of_one_less_square(node: Node, operands: Sequence[ranges.Range]) -> ranges.Range:
+    return ranges.difference(node, [ranges.Range(1.0, 1.0), ranges.square(node, operands)])
+
+
+_scalar("neg", "-x", np.negative, kinds=_is_number, range=ranges.negated)
+_scalar("add", "x + y", np.add, kinds=_is_number, range=ranges.total)
+_scalar("sub", "x - y", np.subtract, kinds=_is_number, range=ranges.difference)
+_scalar("mul", "x * y", np.multiply, kinds=_is_number, range=ranges.product)
+# A product that keeps a zero beside an infinity or NaN: what differentiation multiplies with where a slope can be infinite. Its slopes
+# are the operands, as those of a product, so it is closed under differentiation.
+_scalar("strong_product", "x * y", _strong_product, range=ranges.strong_product)
+_scalar("div", "x / y", np.divide, stated=("1 / y", "-out / y"), flops=4, low=0.5, range=ranges.quotient)
 _scalar(
     "pow",
     "x ** y",
@@ -184,6 +210,7 @@ _scalar(
     stated=("Piecewise((0, Eq(y, 0)), (y * x ** (y - 1), True))", "Piecewise((out * log(x), 0 < x), (0, True))"),
     flops=25,
     low=0.5,
+    range=ranges.power,
 )
 _scalar(
     "hypot",
@@ -191,34 +218,80 @@ _scalar(
     np.hypot,
     stated=("Piecewise((x / out, 0 < out), (0, True))", "Piecewise((y / out, 0 < out), (0, True))"),
     flops=8,
+    range=ranges.distance,
 )
-_scalar("square", "x ** 2", np.square)
-_scalar("reciprocal", "1 / x", np.reciprocal, stated=("-out ** 2",), flops=4, low=0.5)
-_scalar("sqrt", "sqrt(x)", np.sqrt, stated=("0.5 / out",), flops=4, low=0.5)
-_scalar("exp", "exp(x)", np.exp, stated=("out",), flops=10)
-_scalar("expm1", "exp(x) - 1", np.expm1, stated=("exp(x)",), flops=12)
-_scalar("log", "log(x)", np.log, flops=10, low=0.1)
-_scalar("log1p", "log(1 + x)", np.log1p, flops=12, low=-0.5)
-_scalar("tanh", "tanh(x)", np.tanh, stated=("tanh_slope(x)",), flops=12, slope="tanh_slope")
-_scalar("sigmoid", "1 / (1 + exp(-x))", _sigmoid, stated=("sigmoid_slope(x)",), flops=12, slope="sigmoid_slope")
+_scalar("square", "x ** 2", np.square, range=ranges.square)
+_scalar("reciprocal", "1 / x", np.reciprocal, stated=("-out ** 2",), flops=4, low=0.5, range=ranges.reciprocal)
+_scalar(
+    "sqrt", "sqrt(x)", np.sqrt, stated=("0.5 / out",), flops=4, low=0.5,
+    range=ranges.rising(np.sqrt, domain=_NOT_NEGATIVE),
+)  # fmt: skip
+_scalar("exp", "exp(x)", np.exp, stated=("out",), flops=10, range=ranges.rising(np.exp, explodes=True))
+_scalar("expm1", "exp(x) - 1", np.expm1, stated=("exp(x)",), flops=12, range=ranges.rising(np.expm1, explodes=True))
+_scalar("log", "log(x)", np.log, flops=10, low=0.1, range=ranges.rising(np.log, domain=_NOT_NEGATIVE))
+_scalar("log1p", "log(1 + x)", np.log1p, flops=12, low=-0.5, range=ranges.rising(np.log1p, domain=(-1.0, math.inf)))
+_scalar(
+    "tanh", "tanh(x)", np.tanh, stated=("tanh_slope(x)",), flops=12, slope="tanh_slope",
+    range=ranges.rising(np.tanh),
+)  # fmt: skip
+_scalar(
+    "sigmoid", "1 / (1 + exp(-x))", _sigmoid, stated=("sigmoid_slope(x)",), flops=12, slope="sigmoid_slope",
+    range=ranges.rising(_sigmoid),
+)  # fmt: skip
 # Far out the functions are 1 or -1 to the last digit, and their slopes cannot be had from them. Beside the function a slope costs three
 # instructions: machine code computes what they share once.
-_scalar("tanh_slope", "1 / cosh(x) ** 2", _tanh_slope, stated=("-2 * out * tanh(x)",), flops=12)
-_scalar("sigmoid_slope", "exp(-x) / (1 + exp(-x)) ** 2", _sigmoid_slope, stated=("-out * tanh(0.5 * x)",), flops=12)
-_scalar("softplus", "log(1 + exp(x))", _softplus, stated=("sigmoid(x)",), flops=20)
-_scalar("erf", "erf(x)", _erf, stated=("1.1283791670955126 * exp(-x ** 2)",), flops=40)
-_scalar("erfc", "erfc(x)", _erfc, stated=("-1.1283791670955126 * exp(-x ** 2)",), flops=40)
-_scalar("exp2", "2 ** x", np.exp2, stated=("0.6931471805599453 * out",), flops=10)
-_scalar("exp10", "10 ** x", lambda x: np.power(10.0, x), stated=("2.302585092994046 * out",), flops=12)
-_scalar("log10", "log(x) / log(10)", np.log10, stated=("0.4342944819032518 / x",), flops=10, low=0.1)
-_scalar("log2", "log(x) / log(2)", np.log2, stated=("1.4426950408889634 / x",), flops=10, low=0.1)
-_scalar("rsqrt", "1 / sqrt(x)", lambda x: 1 / np.sqrt(x), stated=("-0.5 * out / x",), flops=8, low=0.5)
-_scalar("cbrt", "x ** Rational(1, 3)", np.cbrt, stated=("1 / (3 * out ** 2)",), flops=20, low=0.5)
-_scalar("tan", "tan(x)", np.tan, stated=("1 + out ** 2",), flops=14, low=-1.4, high=1.4)
-_scalar("one_less_square", "1 - x ** 2", lambda x: (1 - x) * (1 + x), stated=("-2 * x",), flops=3)
-_scalar("asin", "asin(x)", np.arcsin, stated=("1 / sqrt(one_less_square(x))",), flops=14, low=-0.9, high=0.9)
-_scalar("acos", "acos(x)", np.arccos, stated=("-1 / sqrt(one_less_square(x))",), flops=14, low=-0.9, high=0.9)
-_scalar("atan", "atan(x)", np.arctan, stated=("1 / (1 + x ** 2)",), flops=14)
+_scalar(
+    "tanh_slope", "1 / cosh(x) ** 2", _tanh_slope, stated=("-2 * out * tanh(x)",), flops=12,
+    range=ranges.between(0.0, 1.0),
+)  # fmt: skip
+_scalar(
+    "sigmoid_slope", "exp(-x) / (1 + exp(-x)) ** 2", _sigmoid_slope, stated=("-out * tanh(0.5 * x)",), flops=12,
+    range=ranges.between(0.0, 0.25),
+)  # fmt: skip
+_scalar("softplus", "log(1 + exp(x))", _softplus, stated=("sigmoid(x)",), flops=20, range=ranges.rising(_softplus))
+_scalar("erf", "erf(x)", _erf, stated=("1.1283791670955126 * exp(-x ** 2)",), flops=40, range=ranges.rising(_erf))
+_scalar("erfc", "erfc(x)", _erfc, stated=("-1.1283791670955126 * exp(-x ** 2)",), flops=40, range=ranges.falling(_erfc))
+_scalar(
+    "exp2", "2 ** x", np.exp2, stated=("0.6931471805599453 * out",), flops=10,
+    range=ranges.rising(np.exp2, explodes=True),
+)  # fmt: skip
+_scalar(
+    "exp10", "10 ** x", lambda x: np.power(10.0, x), stated=("2.302585092994046 * out",), flops=12,
+    range=ranges.rising(lambda x: np.power(10.0, x), explodes=True),
+)  # fmt: skip
+_scalar(
+    "log10", "log(x) / log(10)", np.log10, stated=("0.4342944819032518 / x",), flops=10, low=0.1,
+    range=ranges.rising(np.log10, domain=_NOT_NEGATIVE),
+)  # fmt: skip
+_scalar(
+    "log2", "log(x) / log(2)", np.log2, stated=("1.4426950408889634 / x",), flops=10, low=0.1,
+    range=ranges.rising(np.log2, domain=_NOT_NEGATIVE),
+)  # fmt: skip
+_scalar(
+    "rsqrt", "1 / sqrt(x)", lambda x: 1 / np.sqrt(x), stated=("-0.5 * out / x",), flops=8, low=0.5,
+    range=_range_of_rsqrt,
+)  # fmt: skip
+_scalar(
+    "cbrt", "x ** Rational(1, 3)", np.cbrt, stated=("1 / (3 * out ** 2)",), flops=20, low=0.5,
+    range=ranges.rising(np.cbrt),
+)  # fmt: skip
+_scalar(
+    "tan", "tan(x)", np.tan, stated=("1 + out ** 2",), flops=14, low=-1.4, high=1.4,
+    range=ranges.without_poles(np.tan, -1.57, 1.57),
+)  # fmt: skip
+_scalar(
+    "one_less_square", "1 - x ** 2", lambda x: (1 - x) * (1 + x), stated=("-2 * x",), flops=3,
+    range=_range_of_one_less_square,
+)  # fmt: skip
+_scalar(
+    "asin", "asin(x)", np.arcsin, stated=("1 / sqrt(one_less_square(x))",), flops=14, low=-0.9, high=0.9,
+    range=ranges.rising(np.arcsin, domain=(-1.0, 1.0)),
+)  # fmt: skip
+_scalar(
+    "acos", "acos(x)", np.arccos, stated=("-1 / sqrt(one_less_square(x))",), flops=14, low=-0.9, high=0.9,
+    range=ranges.falling(np.arccos, domain=(-1.0, 1.0)),
+)  # fmt: skip
+_scalar("atan", "atan(x)", np.arctan, stated=("1 / (1 + x ** 2)",), flops=14, range=ranges.rising(np.arctan))
 _scalar(
     "atan2",
     "atan2(x, y)",
@@ -230,18 +303,20 @@ _scalar(
     ),
     flops=18,
     low=0.5,
+    range=ranges.between(-math.pi, math.pi),
 )
-_scalar("sinh", "sinh(x)", np.sinh, stated=("cosh(x)",), flops=14)
-_scalar("cosh", "cosh(x)", np.cosh, stated=("sinh(x)",), flops=14)
-_scalar("sin", "sin(x)", np.sin, flops=12)
-_scalar("cos", "cos(x)", np.cos, flops=12)
-_scalar("abs", "Abs(x)", np.abs, stated=("sign(x)",), kinds=_is_number)
+_scalar("sinh", "sinh(x)", np.sinh, stated=("cosh(x)",), flops=14, range=ranges.rising(np.sinh, explodes=True))
+_scalar("cosh", "cosh(x)", np.cosh, stated=("sinh(x)",), flops=14, range=_range_of_cosh)
+_scalar("sin", "sin(x)", np.sin, flops=12, range=ranges.periodic)
+_scalar("cos", "cos(x)", np.cos, flops=12, range=ranges.periodic)
+_scalar("abs", "Abs(x)", np.abs, stated=("sign(x)",), kinds=_is_number, range=ranges.size)
 _scalar(
     "maximum",
     "Piecewise((x, y < x), (y, True))",
     np.maximum,
     stated=("Piecewise((1, y < x), (0.5, Eq(x, y)), (0, True))", "Piecewise((1, x < y), (0.5, Eq(x, y)), (0, True))"),
     kinds=_is_number,
+    range=ranges.greater,
 )
 _scalar(
     "minimum",
@@ -249,32 +324,42 @@ _scalar(
     np.minimum,
     stated=("Piecewise((1, x < y), (0.5, Eq(x, y)), (0, True))", "Piecewise((1, y < x), (0.5, Eq(x, y)), (0, True))"),
     kinds=_is_number,
+    range=ranges.smaller,
 )
-_scalar("sign", "sign(x)", np.sign, stated=("0",), kinds=_is_number)
-_scalar("floor", "floor(x)", np.floor, stated=("0",))
-_scalar("ceil", "ceiling(x)", np.ceil, stated=("0",))
-_scalar("trunc", "sign(x) * floor(Abs(x))", np.trunc, stated=("0",))
-_scalar("floor_divide", "floor(x / y)", _by_double(np.floor_divide), stated=("0", "0"), kinds=_is_number, flops=12, low=0.5)
-_scalar("remainder", "x - y * floor(x / y)", _by_double(np.remainder), stated=("1", "-floor_divide(x, y)"), kinds=_is_number, flops=12, low=0.5)
-_scalar("round", "round(x)", np.round, stated=("0",))
+_scalar("sign", "sign(x)", np.sign, stated=("0",), kinds=_is_number, range=ranges.rising(np.sign))
+_scalar("floor", "floor(x)", np.floor, stated=("0",), range=ranges.rising(np.floor))
+_scalar("ceil", "ceiling(x)", np.ceil, stated=("0",), range=ranges.rising(np.ceil))
+_scalar("trunc", "sign(x) * floor(Abs(x))", np.trunc, stated=("0",), range=ranges.rising(np.trunc))
+_scalar(
+    "floor_divide", "floor(x / y)", _by_double(np.floor_divide), stated=("0", "0"), kinds=_is_number, flops=12, low=0.5,
+    range=ranges.whole_quotient,
+)  # fmt: skip
+_scalar(
+    "remainder", "x - y * floor(x / y)", _by_double(np.remainder), stated=("1", "-floor_divide(x, y)"), kinds=_is_number, flops=12, low=0.5,
+    range=ranges.remainder,
+)  # fmt: skip
+_scalar("round", "round(x)", np.round, stated=("0",), range=ranges.rising(np.round))
 
 
-def _comparison(name: str, function: Callable[..., Any]) -> None:
+def _comparison(name: str, function: Callable[..., Any], range: ranges.Rule) -> None:
     none = NoDerivative("a comparison is a step: it has no derivative")
     samples = (Sample((_F, _F)), Sample((_I, _I)))
-    declare(Operation(name, "pointwise", _compared(name), none, _by_numpy(function), samples))
+    declare(
+        Operation(name, "pointwise", _compared(name), none, _by_numpy(function), samples, range=range)
+    )
 
 
-_comparison("lt", np.less)
-_comparison("le", np.less_equal)
-_comparison("eq", np.equal)
-_comparison("ne", np.not_equal)
+_comparison("lt", np.less, ranges.compared)
+_comparison("le", np.less_equal, ranges.compared)
+_comparison("eq", np.equal, ranges.between(0.0, 1.0))
+_comparison("ne", np.not_equal, ranges.between(0.0, 1.0))
 
 
 def _logical(name: str, count: int, function: Callable[..., Any]) -> None:
     none = NoDerivative("a boolean has no derivative")
+    samples, rule = (Sample((_B,) * count),), ranges.between(0, 1)
     declare(
-        Operation(name, "pointwise", _same(name, count, _is_bool), none, _by_numpy(function), (Sample((_B,) * count),))
+        Operation(name, "pointwise", _same(name, count, _is_bool), none, _by_numpy(function), samples, range=rule)
     )
 
 
@@ -305,6 +390,7 @@ declare(
         _by_numpy(np.where),
         (Sample((_B, _F, _F)),),
         formula="Piecewise((x, condition), (y, True))",
+        range=ranges.selected,
     )
 )
 
@@ -333,6 +419,7 @@ declare(
         (Sample((_F,), {"dtype": DType.F64}), Sample((_I,), {"dtype": DType.F64}), Sample((_B,), {"dtype": DType.F64})),
         attributes=("dtype",),
         formula="x",
+        range=ranges.chosen,
     )
 )
 

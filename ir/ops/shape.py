@@ -5,6 +5,7 @@ Broadcasts are explicit, so no other operation repairs shapes and no derivative 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from tapeless.ir.ops.registry import (
     expect,
     expect_count,
 )
+from tapeless.ir.ranges import Range, chosen, reshaped, stretched
 from tapeless.ir.types import DType, Rows, Tensor, product, shape_text
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ def _constant_reference(run: Run, operands: Sequence[Array]) -> Array:
     return np.full(run.shape, run.attrs["value"], run.dtype)
 
 
+def _range_of_constant(node: Node, operands: Sequence[Range]) -> Range:
+    value = float(node.attrs["value"])
+    return Range(infinite=math.isinf(value), nan=True) if math.isnan(value) else Range(value, value, math.isinf(value))
+
+
 declare(
     Operation(
         "constant",
@@ -52,6 +59,7 @@ declare(
         (Sample((), {"value": 1.5, "dtype": DType.F64, "shape": (3,)}),),
         flops=0,
         attributes=("value", "dtype", "shape"),
+        range=_range_of_constant,
     )
 )
 
@@ -69,6 +77,11 @@ def _iota_reference(run: Run, operands: Sequence[Array]) -> Array:
     return np.broadcast_to(along.reshape([-1 if k == axis else 1 for k in range(len(shape))]), shape).copy()
 
 
+def _range_of_iota(node: Node, operands: Sequence[Range]) -> Range:
+    size = node.attrs["shape"][node.attrs["axis"]]
+    return Range(0.0, float(max(size - 1, 0)) if isinstance(size, int) else math.inf)
+
+
 declare(
     Operation(
         "iota",
@@ -79,6 +92,7 @@ declare(
         (Sample((), {"axis": 1, "dtype": DType.I32, "shape": (3, 4)}),),
         flops=0,
         attributes=("axis", "dtype", "shape"),
+        range=_range_of_iota,
     )
 )
 
@@ -93,6 +107,11 @@ def _count_reference(run: Run, operands: Sequence[Array]) -> Array:
     return np.asarray(Tensor(DType.F64, tuple(run.attrs["shape"])).count(run.rows), run.dtype)
 
 
+def _range_of_count(node: Node, operands: Sequence[Range]) -> Range:
+    """At least one: of nothing there is neither a loss nor a gradient."""
+    return Range(1.0, math.inf)
+
+
 declare(
     Operation(
         "count",
@@ -103,6 +122,7 @@ declare(
         (Sample((), {"dtype": DType.F64, "shape": (3, _ROWS)}),),
         flops=0,
         attributes=("shape", "dtype"),
+        range=_range_of_count,
     )
 )
 
@@ -144,6 +164,7 @@ declare(
         ),
         flops=0,
         attributes=("shape", "axes"),
+        range=stretched,
     )
 )
 
@@ -179,6 +200,7 @@ declare(
         ),
         flops=0,
         attributes=("shape",),
+        range=reshaped,
     )
 )
 
@@ -212,6 +234,7 @@ declare(
         ),
         flops=0,
         attributes=("perm",),
+        range=chosen,
     )
 )
 
@@ -238,5 +261,6 @@ declare(
         _stop_reference,
         (Sample((Tensor(DType.F64, (3, 4)),)),),
         flops=0,
+        range=chosen,
     )
 )

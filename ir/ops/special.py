@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
+from tapeless.ir.range_analysis import weighed
 from tapeless.ir.types import DType, Tensor
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _erfcx_reference(run: Run, operands: Sequence[Array]) -> Array:
 def _erfcx_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
     (x,), order = node.operands, node.attrs["order"]
     slope = builder.emit("mul", builder.emit("erfcx", x, order=order + 1), builder.full(-2.0 * (order + 1), x))
-    return (builder.emit("mul", adjoint, slope),)
+    return (weighed(builder, adjoint, slope),)
 
 
 _declare(
@@ -125,9 +126,9 @@ def _bessel_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradient
     (x,), order = node.operands, node.attrs["order"]
     above = builder.emit("bessel_i", x, order=order + 1)
     if order == 0:
-        return (builder.emit("mul", adjoint, above),)
+        return (weighed(builder, adjoint, above),)
     both = builder.emit("add", builder.emit("bessel_i", x, order=order - 1), above)
-    return (builder.emit("mul", adjoint, builder.emit("mul", both, builder.full(0.5, x))),)
+    return (weighed(builder, adjoint, builder.emit("mul", both, builder.full(0.5, x))),)
 
 
 _declare(
@@ -178,8 +179,7 @@ def _inverse_density(scale: float, root: float, tail: Callable[[Builder, Value],
         far = builder.emit("div", builder.emit("erfcx", size, order=0), builder.emit("select", gone, one, rest))
         far = builder.emit("select", gone, builder.full(math.inf, x), far)
         slope = builder.emit("mul", builder.emit("select", middle, near, far), builder.full(scale, x))
-        unused = builder.emit("eq", adjoint, zero)  # a zero stays zero whatever slope it meets
-        return (builder.emit("select", unused, zero, builder.emit("mul", adjoint, slope)),)
+        return (weighed(builder, adjoint, slope),)
 
     return derivative
 

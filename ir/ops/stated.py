@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, declare, expect
+from tapeless.ir.range_analysis import weighed
+from tapeless.ir.ranges import chosen
 from tapeless.ir.types import Tensor
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def _with_derivative_derivative(builder: Builder, node: Node, adjoint: Value) ->
     values = (*arguments, node.result)
     slopes = builder.splice(region, {port.key: value for port, value in zip(region.inputs, values, strict=True)})
     slope = iter([slopes[port.key] for port in region.outputs])
-    return (None, *(builder.emit("mul", adjoint, next(slope)) if one.type.dtype.is_float else None for one in arguments))
+    return (None, *(weighed(builder, adjoint, next(slope)) if one.type.dtype.is_float else None for one in arguments))
 
 
 def _with_derivative_reference(run: Run, operands: Sequence[Array]) -> Array:
@@ -46,5 +48,6 @@ declare(
         _with_derivative_reference,
         (),
         flops=0,
+        range=chosen,
     )
 )

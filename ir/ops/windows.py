@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
+from tapeless.ir.ranges import chosen, chosen_or_zero, scattered
 from tapeless.ir.types import Dim, DType, Rows, Tensor
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ declare(
         ),
         flops=0,
         attributes=("axis", "size", "kernel", "step", "dilation"),
+        range=chosen,
     )
 )
 
@@ -131,6 +133,7 @@ declare(
         _overlap_reference,
         _SAMPLES,
         attributes=("axis", "size", "step", "dilation"),
+        range=scattered,
     )
 )
 
@@ -164,5 +167,6 @@ declare(
         _align_reference,
         _SAMPLES,
         attributes=("axis", "size", "step", "dilation"),
+        range=chosen_or_zero,
     )
 )

@@ -18,14 +18,14 @@ KINDS = pytest.mark.parametrize("dtype", (DType.F32, DType.F64), ids=str)
 
 
 @KINDS
-@pytest.mark.parametrize("op", ("cumsum", "cumprod", "linear_scan"))
+@pytest.mark.parametrize("op", ("cumsum", "cumprod", "linear_scan", "strong_scan"))
 @pytest.mark.parametrize("reverse", (False, True))
 def test_recurrences(op, reverse, dtype):
     for size in SIZES:
         for shape, axis in (((3, size), 1), ((size, 5), 0), ((size, 33), 0), ((2, size, 20), 1), ((BATCH, size), 1), ((BATCH,), 0)):
 
             def build(b: Builder, shape: object = shape, axis: int = axis) -> None:
-                inputs = [b.input(f"x{k}", Tensor(dtype, shape), "operand") for k in range(1 + (op == "linear_scan"))]
+                inputs = [b.input(f"x{k}", Tensor(dtype, shape), "operand") for k in range(1 + op.endswith("_scan"))]
                 b.output("s", b.emit(op, *inputs, axis=axis, reverse=reverse), "result")
 
             ranges = {"x0": (-1.1, 1.1)} if op != "cumsum" else None

@@ -26,9 +26,9 @@ UNARY = ("neg", "exp", "exp2", "expm1", "tanh", "sigmoid", "softplus", "abs", "s
 POSITIVE = ("log", "log2", "log1p", "sqrt", "rsqrt", "cbrt", "reciprocal", "lgamma")
 # Not continuous: rounding to f32 may change which side of a step a number is on.
 STEPS = ("floor", "ceil", "trunc", "round", "sign")
-BINARY = ("add", "sub", "mul", "maximum", "minimum", "div", "atan2", "pow")
+BINARY = ("add", "sub", "mul", "strong_product", "maximum", "minimum", "div", "atan2", "pow")
 REDUCTIONS = ("sum", "prod", "max", "min", "logsumexp")
-RECURRENCES = ("cumsum", "cumprod", "linear_scan")
+RECURRENCES = ("cumsum", "cumprod", "linear_scan", "strong_scan")
 KINDS = ("unary", "positive", "binary", "matmul", "reduce", "normalise", "select", "pick", "transpose", "reshape", "gather", "arc", "polygamma",
          "cut", "join", "recur", "stack", "factor", "slide", "overlap", "attend")  # fmt: skip
 STEPPING = ("step_function", "order", "remainder", "place")
@@ -162,7 +162,7 @@ class Grower:
 
     def recur(self, value: Value) -> Value:
         op, axis = self.draw(st.sampled_from(RECURRENCES)), self.axis(value)
-        operands = [self.small(self.like(value)) for _ in range(op == "linear_scan")] + [self.small(value)]
+        operands = [self.small(self.like(value)) for _ in range(op.endswith("_scan"))] + [self.small(value)]
         return self.small(self.b.emit(op, *operands, axis=axis, reverse=self.draw(st.booleans())))
 
     def order(self, value: Value) -> Value:

@@ -98,6 +98,18 @@ def arctan2(call: CallSite, y: Any, x: Any) -> Any:
     return call.emit.pointwise("atan2", above, right, dtype=call.emit.real)
 
 
+@builtin("strong_product")
+def strong_product(call: CallSite, x: Any, y: Any) -> Any:
+    """`x * y`, and 0 where either is 0, whatever the other is: a share of nothing of an infinite loss."""
+    left, right = call.number("x", x), call.number("y", y)
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, (int, float)) and one in (0, 1):
+            return other if one == 1 else one
+    if isinstance(left, (int, float)) and isinstance(right, (int, float)):
+        return left * right
+    return call.emit.pointwise("strong_product", left, right, dtype=call.emit.real)
+
+
 @builtin("lgamma")
 def lgamma(call: CallSite, x: Any) -> Any:
     """The logarithm of the absolute value of the gamma function."""

@@ -1,0 +1,93 @@
+"""Losses of probabilities that have become exactly 0 or 1, and of classes that have no share: finite, and training goes on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tapeless
+
+# A probability of `z` that rounds to 1 for z = 200 and to 0 for z = -200.
+PROBABILITIES = {
+    "softmax": "softmax(stack(0 * z, z))[:, 1]",
+    "tanh": "0.5 * (1 + tanh(z))",
+    "survival": "1 - exp(-relu(z))",
+    "sigmoid": "sigmoid(z)",
+}
+LOSSES = {
+    "cross-entropy": "binary_cross_entropy(p, y, from_logits = false)",
+    "by cases": "-mean(where(y > 0.5, log(p), log1p(-p)))",
+    "clipped": "-mean(y * clip(log(p), -100, 0) + (1 - y) * clip(log(1 - p), -100, 0))",
+    "focal": "-mean(where(y > 0.5, (1 - p) ** 0.5 * log(p), p ** 0.5 * log(1 - p)))",
+}
+MODEL = """
+model Sure:
+    input x: [batch]
+    target y: [batch]
+    param w = 1
+    param c = 0
+    z = w * x + c
+    p = {probability}
+    output p
+    {losses}
+
+train Sure:
+    optimizer SGD(lr = 0.01)
+    batch 8
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", PROBABILITIES)
+def test_certainty_is_no_end(name: str, dtype: str) -> None:
+    """Rows that are certain and right have the loss 0 and do not move the parameters; the others go on learning."""
+    sure = np.asarray([1000.0, -1000.0, 1000.0, -1000.0])
+    unsure = np.asarray([1000.0, -1000.0, 0.25, 0.5])
+    losses = "\n    ".join(f"loss {loss} as part{k}" for k, loss in enumerate(LOSSES.values()))
+    program = tapeless.load(MODEL.format(probability=PROBABILITIES[name], losses=losses)).compile(dtype=dtype, batch=8, threads=1)
+    assert program.evaluate(sure, sure > 0)["loss"] == 0
+    assert all(value == 0 for value in program.gradients(sure, sure > 0).values())
+    found = program.gradients(unsure, unsure > 0)
+    assert all(np.isfinite(value) and value != 0 for value in found.values())
+    before = program.evaluate(unsure, unsure > 0)["loss"]
+    program.fit(unsure, unsure > 0, epochs=2, progress=False)
+    assert program.evaluate(unsure, unsure > 0)["loss"] < before
+
+
+# Losses of three classes, the last of which has the score minus infinity and a target that gives it no share; the last row may count
+# for nothing. They are those of two classes, and of the rows that count.
+SHARES = {
+    "cross_entropy(z, y)": ([[0.25, 0.75, 0], [1, 0, 0], [0.5, 0.5, 0]], 3),
+    "kl_divergence(z, y)": ([[0.25, 0.75, 0], [1, 0, 0], [0.5, 0.5, 0]], 3),
+    "categorical_focal(z, y, gamma = 0.5)": ([[0.25, 0.75, 0], [1, 0, 0], [0.5, 0.5, 0]], 3),
+    "cross_entropy(z, n)": ([1, 0, 1], 3),
+    "negative_log_likelihood(log_softmax(z), n)": ([1, 0, 1], 3),
+    "cross_entropy(z, n, ignore_index = 2)": ([1, 0, 2], 2),
+    "cross_entropy(z, n, where(arange(shape(z)[1]) < 2, 1 + arange(shape(z)[1]), 0))": ([1, 0, 2], 2),
+    "negative_log_likelihood(log_softmax(z), n, where(arange(shape(z)[1]) < 2, 1 + arange(shape(z)[1]), 0))": ([1, 0, 2], 2),
+}  # fmt: skip
+CLASSES = """
+model Shares:
+    input x: [batch, {classes}]
+    target {target}
+    param w: [{classes}] = 0
+    z = {scores}
+    loss {loss}
+"""
+
+
+@pytest.mark.parametrize("scores", ["where(x > -100, x * (1 + w), -inf)", "w + where(x > -100, x, -inf)"])
+@pytest.mark.parametrize("loss", SHARES)
+def test_no_share_of_an_infinite_loss(loss: str, scores: str) -> None:
+    target, rows = np.asarray(SHARES[loss][0]), SHARES[loss][1]
+    x = np.asarray([[0.5, -1, -1000], [2, 1, -1000], [1, -3, -1000]])
+    found = []
+    for classes, count in ((3, 3), (2, rows)):
+        kind = f"y: [batch, {classes}]" if target.ndim == 2 else f"n: int[batch] < {classes}"
+        text = CLASSES.format(classes=classes, target=kind, scores=scores, loss=loss)
+        program = tapeless.load(text).compile(dtype="float64", batch=4, threads=1)
+        data = x[:count, :classes], target[:count, :classes] if target.ndim == 2 else target[:count]
+        found.append((program.evaluate(*data)["loss"], program.gradients(*data)["w"]))
+    (value, slope), (expected, part) = found
+    assert np.isfinite(expected) and value == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(slope, [*part, 0], rtol=1e-12, atol=1e-15)
