@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 MEMORY = 1 << 30
 SECONDS = 10.0
 BY_THE_CLOCK = 60.0
+EACH = 100  # cases between two lines about how far it is
 Attempt = Callable[[int], str | None]
 """Tries the case of a number; what was wrong, or None. Whatever it raises is wrong too."""
 
@@ -116,9 +117,12 @@ def run(attempt: Attempt, description: str | None, default: int) -> int:
     parser.add_argument("--first", type=int, default=0, help="the number of the first case; a case depends on its number alone")
     given = parser.parse_args()
     begin, count = time.monotonic(), 0
-    for number, reason in findings(attempt, range(given.first, given.first + given.count)):
-        count += 1
-        print(f"{'=' * 80}\ncase {number}: {reason}", flush=True)
+    end = given.first + given.count
+    for first in range(given.first, end, EACH):
+        for number, reason in findings(attempt, range(first, min(first + EACH, end))):
+            count += 1
+            print(f"{'=' * 80}\ncase {number}: {reason}", flush=True)
+        print(f"{min(first + EACH, end) - given.first} cases, {count} findings", file=sys.stderr, flush=True)
     print(f"{given.count} cases, {count} findings, {time.monotonic() - begin:.0f} s")
     return 1 if count else 0
 
