@@ -102,10 +102,12 @@ def meant_attribute(name: str, known: Container[str]) -> str | None:
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known name closest to `word`, if it is close enough to be what was meant.
 
-    One edit in three characters is allowed; a difference in case alone always counts as near.
+    One edit in three characters is allowed; a difference in case alone always counts as near. Of equally near names one of the same
+    letters is meant (`tahn` is `tanh`, and not `tan`), then one that begins alike, then the first.
     """
     limit = max(1, min(3, len(word) // 3))
-    best: tuple[int, int, str] | None = None
+    best: tuple[tuple[int, bool, bool, int], str] | None = None
+    letters = sorted(word.lower())
     for order, name in enumerate(known):
         if name == word:
             continue
@@ -117,6 +119,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
             cost = distance(word.lower(), name.lower(), limit)
             if cost > limit or cost >= len(word):
                 continue
-        if best is None or (cost, order) < best[:2]:
-            best = (cost, order, name)
-    return best[2] if best else None
+        rank = (cost, sorted(name.lower()) != letters, name[:1].isupper() != word[:1].isupper(), order)
+        if best is None or rank < best[0]:
+            best = (rank, name)
+    return best[1] if best else None

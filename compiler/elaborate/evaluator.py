@@ -11,7 +11,7 @@ from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.emission import FOLDED, Emitter, Mismatch, fold_list
 from tapeless.compiler.elaborate.indexing import Line
-from tapeless.compiler.elaborate.modules import standard, standard_names
+from tapeless.compiler.elaborate.modules import standard, standard_names, standard_optimizers
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import (
     AllBut,
@@ -131,7 +131,8 @@ class Evaluator:
 
     def known(self, frame: Frame) -> list[str]:
         """Every name that could be meant in a frame, local ones first."""
-        return [*frame.names, *frame.module.names, *standard_names(), *functions.BUILTINS, *CONSTANTS, *SPECIAL]
+        shared = [name for name in standard_names() if name not in standard_optimizers()]
+        return [*frame.names, *frame.module.names, *shared, *functions.BUILTINS, *CONSTANTS, *SPECIAL]
 
     # --- Expressions
 

@@ -18,6 +18,7 @@ from tapeless.ir.graph import Span
 
 STANDARD = Path(__file__).parent.parent / "std"
 _DEFINED = re.compile(r"^(?:fn|layer|optimizer) +([A-Za-z_]\w*)", re.MULTILINE)
+_OPTIMIZER = re.compile(r"^optimizer +(\w+)", re.MULTILINE)
 
 
 @dataclass(eq=False)
@@ -43,6 +44,12 @@ def standard_names() -> dict[str, str]:
         for path in sorted(STANDARD.glob("*.tl"))
         for name in _DEFINED.findall(path.read_text(encoding="utf-8"))
     }
+
+
+@cache
+def standard_optimizers() -> frozenset[str]:
+    """The names of the standard library's optimizers, which are of use in one place alone."""
+    return frozenset(name for path in STANDARD.glob("*.tl") for name in _OPTIMIZER.findall(path.read_text(encoding="utf-8")))
 
 
 @cache

@@ -9,7 +9,7 @@ from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
-from tapeless.compiler.elaborate.modules import Module, standard_names
+from tapeless.compiler.elaborate.modules import Module, standard_names, standard_optimizers
 from tapeless.compiler.statements import made_by
 from tapeless.compiler.suggest import hint_for
 from tapeless.ir.graph import Span
@@ -22,15 +22,16 @@ def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[
     if module.tree is None or module.incomplete:
         return
     everywhere = {*module.names, *module.broken, *standard_names(), *functions.BUILTINS, *CONSTANTS, *SPECIAL}
+    optimizers = {*standard_optimizers(), *(name for name, one in module.names.items() if one.definition.kind == "optimizer")}
     for declaration in module.tree.declarations:
         if isinstance(declaration, ast.Definition):
             local = _local(declaration) | (set(sizes) if declaration.kind == "model" else set())
             names = [name for part in (*declaration.parameters, *declaration.body) for name in names_in(part)]
             layers = _layers(declaration)
-            _check([name for name in names if "." not in name.name or _NUMBER.sub("", name.name.partition(".")[0]) not in layers], local, everywhere, report)
+            _check([name for name in names if "." not in name.name or _NUMBER.sub("", name.name.partition(".")[0]) not in layers], local, everywhere, report, everywhere - optimizers)
             if declaration.derivatives:
                 _derivatives(declaration, report)
-                _check([name for part in declaration.derivatives for name in names_in(part)], {*local, "out"}, everywhere, report)
+                _check([name for part in declaration.derivatives for name in names_in(part)], {*local, "out"}, everywhere, report, everywhere - optimizers)
             if not _parameters_are_right(declaration, report):
                 module.names.pop(declaration.name, None)
                 module.broken.add(declaration.name)
@@ -39,7 +40,10 @@ def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[
             local = {parameter.name for parameter in model.parameters} if model else set()
             found = [name for setting in declaration.settings if isinstance(setting, ast.Setting) and setting.name != "freeze" for part in (*setting.values, *setting.named)
                      for name in names_in(part)]  # fmt: skip
-            _check(found, local, everywhere, report)
+            chosen = [name for setting in declaration.settings if isinstance(setting, ast.Setting) and setting.name == "optimizer"
+                      for value in setting.values for name in [value.function if isinstance(value, ast.Call) else value]]  # fmt: skip
+            _check([name for name in found if name not in chosen], local, everywhere, report, everywhere - optimizers)
+            _check([name for name in found if name in chosen], local, everywhere, report, optimizers)
 
 
 def _derivatives(definition: ast.Definition, report: Callable[[Diagnostic], None]) -> None:
@@ -53,12 +57,13 @@ def _derivatives(definition: ast.Definition, report: Callable[[Diagnostic], None
         report(Diagnostic("E0704", f"{count} for {'one argument' if len(names) == 1 else f'{len(names)} arguments'}", span, (label,), "Give one by each argument, with commas between them."))
 
 
-def _check(names: Iterable[ast.Name], local: set[str], everywhere: set[str], report: Callable[[Diagnostic], None]) -> None:
+def _check(names: Iterable[ast.Name], local: set[str], everywhere: set[str], report: Callable[[Diagnostic], None], offered: set[str]) -> None:
+    """Report the names that nothing has; `offered` are those of what could stand in their place."""
     count = 0
     for name in names:
         if name.name not in local and name.name not in everywhere:
             count += 1
-            hint = hint_for(name.name, [*sorted(local), *sorted(everywhere)]) if count <= _HINTS else None
+            hint = hint_for(name.name, [*sorted(local), *sorted(offered)]) if count <= _HINTS else None
             report(Diagnostic("E0301", f"there is no `{name.name}` here", name.span, hint=hint))
 
 
