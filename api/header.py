@@ -303,7 +303,7 @@ def _function(
     before: str = "",
 ) -> str:
     """One plain function over a native entry."""
-    extent = call or ("0, rows, NULL" if "rows" in signature else "0, 0, NULL")
+    extent = call or ("0, rows, NULL" if "int64_t rows" in signature else "0, 0, NULL")
     results = ("results", len(entry.results)) if entry.results else ("NULL", 0)
     body = before + f"    {name}_call native;\n"
     if arguments is not None:

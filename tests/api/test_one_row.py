@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -63,6 +67,39 @@ def test_a_last_batch_of_one_row_updates_nothing(rows: int, batch: int, norm: st
     found = [value for name, value in program.state.items() if name.startswith("h.") and value.shape == (3,) and name.split(".")[1] in STATES]
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-11)
+
+
+MAIN = """
+#include <stdio.h>
+#include <string.h>
+#include "rows.h"
+
+static _Alignas(64) unsigned char state[ROWS_STATE_BYTES], gradients[ROWS_GRADIENT_BYTES], workspace[ROWS_WORKSPACE_BYTES];
+
+int main(void) {
+    rows_memory memory = {state, gradients, workspace};
+    float x[6] = {1, 2, 3, 5, 7, 9}, y[2] = {0, 1};
+    int32_t order[2] = {0, 1};
+    double results[ROWS_RESULTS];
+    rows_init(memory, 1);
+    for (int64_t rows = 1; rows <= 2; rows++) {
+        rows_train_step(memory, order, 0, rows, x, y, results);
+        for (size_t k = 0; k < sizeof rows_tensors / sizeof *rows_tensors; k++)
+            if (!strcmp(rows_tensors[k].name, "h.var")) printf("%.9g ", ((float *)(state + rows_tensors[k].offset))[0]);
+    }
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_step_of_one_row_in_c(tmp_path: Path) -> None:
+    """The model is called as an argument of its functions is."""
+    tapeless.load(TEXT.format(norm="BatchNorm(x)", shape="[batch, 3]").replace("model M", "model Rows").replace("train M", "train Rows")).build(tmp_path, batch=4)
+    (tmp_path / "main.c").write_text(MAIN)
+    subprocess.run(["cc", "-I", tmp_path, "-o", tmp_path / "main", tmp_path / "main.c", tmp_path / "rows.o"], check=True)
+    printed = subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True).stdout
+    assert [float(word) for word in printed.split()] == pytest.approx([1, 0.9 + 0.1 * np.var([1, 5], ddof=1)])
 
 
 def test_places_count_as_values() -> None:
