@@ -55,7 +55,7 @@ def test_what_a_step_and_a_gradient_give() -> None:
 
 
 def test_a_jacobian_is_differentiated_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For all of its rows, in training and in evaluation."""
+    """For all of its rows; again in evaluation only if other ranges of values are known there."""
     calls = 0
     plain = derivatives.differentiate
 
@@ -66,4 +66,4 @@ def test_a_jacobian_is_differentiated_once(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(derivatives, "differentiate", counted)
     load(TEXT.format(output="output w = jacobian(z, h)"))
-    assert calls == 1
+    assert calls <= 2
