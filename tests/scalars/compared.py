@@ -87,7 +87,7 @@ def computed(scalars: Sequence[Scalar], points: Sequence[Sequence[tuple[float, .
 
 def limit(scalar: Scalar, order: tuple[int, ...], sign: float) -> float | None:
     """The limit of a function of one argument, as two far points show it."""
-    near, far = (precise(lambda x: scalar.at(order, x), sign * mp.mpf(10) ** size) for size in (20, 40))
+    near, far = (precise(lambda x: scalar.at(order, x), int(sign) * mp.mpf(10) ** size) for size in (20, 40))
     if near is None or far is None:
         return None
     if abs(far) < mp.mpf(10) ** -9 and abs(far) <= abs(near) * 0.75:
@@ -102,7 +102,7 @@ def differences(scalar: Scalar, points: Sequence[tuple[float, ...]], found: Sequ
             continue
         for at, result in zip(points, results, strict=True):
             if any(map(np.isinf, at)):
-                right = limit(scalar, order, at[0]) if sum(order) < 2 else None
+                right = limit(scalar, order, np.sign(at[0])) if sum(order) < 2 else None
                 if right is not None and not (result == right or abs(result - right) <= relative * abs(right) + NOTHING[sum(order)]):
                     yield Difference(scalar.text, order, at, float(result), right)
                 continue

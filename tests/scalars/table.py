@@ -7,6 +7,7 @@ of the one before. Names of functions are those of the texts, so that a function
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +68,7 @@ def precise(function: Callable[..., Real], *at: Real) -> Real | None:
     """A value with 25 right digits, at whatever precision that takes; None where there is none or it is not real."""
     last = None
     # One more or less e**x, or x, is not to be lost in the first two that agree.
-    least = 40 + max((int(min(abs(one), 2e3) / 2 + (abs(mp.log10(abs(one))) if one else 0)) for one in at), default=0)
+    least = 40 + max((int(min(abs(one), 2e3) / 2 + (abs(math.log10(abs(float(one)))) if one else 0)) for one in at), default=0)
     for digits in (digits for digits in (40, 90, 180, 360, 720, 1440, 2880) if digits >= min(least, 1440)):
         with mp.workdps(digits):
             try:
