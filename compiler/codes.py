@@ -60,6 +60,7 @@ TITLES: dict[str, str] = {
     "E0506": "a layer or function without a result",
     "E0507": "a parameter that exists in training only",
     "E0508": "an unknown size or model argument",
+    "E0509": "a model that takes and makes nothing",
     "E0510": "a parameter without a starting value",
     "E0511": "a loss that no parameter reaches",
     "E0512": "a loss over one class",

@@ -49,6 +49,9 @@ class Program(Statements):
         frame.made = frozenset(name for statement in definition.body for name in made_by(statement))
         self.bind_arguments(frame)
         self.run_body(frame, definition.body)
+        if not (self.given or self.losses or self.outputs or self.metrics) and not frame.broken:
+            hint = "For example `input x: [batch, 8]`, and a `loss`."
+            self.reported_fault(self.fault(frame, "E0509", f"model `{definition.name}` takes no data and makes nothing", definition.head, hint=hint))
         self.finish(emitter)
         graph = emitter.graph()
         if not frame.broken:
