@@ -82,8 +82,16 @@ def _is_bool(dtype: DType) -> bool:
     return dtype is DType.BOOL
 
 
-def _chain_rule(formula: str, stated: tuple[str, ...]) -> Any:
-    """The vector-Jacobian product of a pointwise operation: the adjoint times each partial derivative; see `weighed`."""
+# Beyond, 1 - tanh(x)**2 is below the smallest normal number.
+_TANH_END = {DType.F32: 44.5, DType.F64: 354.9}
+
+
+def _chain_rule(formula: str, stated: tuple[str, ...], end: Mapping[DType, float] | None = None) -> Any:
+    """The vector-Jacobian product of a pointwise operation: the adjoint times each partial derivative; see `weighed`.
+
+    `end` is the size of x beyond which a slope is 0 that machine code leaves a little above: that spares it a comparison, and matters only
+    where x can be infinite, as what made it so may have an infinite slope.
+    """
 
     def product(builder: Builder, node: Node, adjoint: Value) -> Gradients:
         values = dict(zip(formulas.NAMES, node.operands, strict=False)) | {"out": node.result}
@@ -97,10 +105,19 @@ def _chain_rule(formula: str, stated: tuple[str, ...]) -> Any:
             elif slope == -1:
                 gradients.append(builder.emit("neg", adjoint))
             else:
-                gradients.append(weighed(builder, adjoint, formulas.emit(builder, slope, values, node.result)))
+                made = formulas.emit(builder, slope, values, node.result)
+                gradients.append(weighed(builder, adjoint, _ended(builder, made, node.operands[0], end)))
         return gradients
 
     return product
+
+
+def _ended(builder: Builder, slope: Value, x: Value, end: Mapping[DType, float] | None) -> Value:
+    """The slope, exactly 0 beyond an end if x can be infinite."""
+    if end is None or not builder.ranges.of(x).special:
+        return slope
+    beyond = builder.emit("lt", builder.full(end[x.type.dtype], x), builder.emit("abs", x))
+    return builder.emit("select", beyond, builder.full(0.0, x), slope)
 
 
 def _by_numpy(function: Callable[..., Array]) -> Any:
@@ -122,6 +139,7 @@ def _scalar(
     high: float = 2.0,
     slope: str = "",
     range: ranges.Rule = ranges.unknown,
+    end: Mapping[DType, float] | None = None,
 ) -> None:
     """Declare a pointwise operation by its formula in x (and y), with NumPy's function as reference."""
     count = 2 if "y" in formula else 1
@@ -130,7 +148,7 @@ def _scalar(
             name,
             "pointwise",
             _same(name, count, kinds),
-            _chain_rule(formula, stated),
+            _chain_rule(formula, stated, end),
             _by_numpy(function),
             (Sample((_F,) * count, low=low, high=high), *((Sample((_I,) * count),) if kinds is _is_number else ())),
             flops,
@@ -231,7 +249,7 @@ _scalar("expm1", "exp(x) - 1", np.expm1, stated=("exp(x)",), flops=12, range=ran
 _scalar("log", "log(x)", np.log, flops=10, low=0.1, range=ranges.rising(np.log, domain=_NOT_NEGATIVE))
 _scalar("log1p", "log(1 + x)", np.log1p, flops=12, low=-0.5, range=ranges.rising(np.log1p, domain=(-1.0, math.inf)))
 _scalar(
-    "tanh", "tanh(x)", np.tanh, stated=("tanh_slope(x)",), flops=12, slope="tanh_slope",
+    "tanh", "tanh(x)", np.tanh, stated=("tanh_slope(x)",), flops=12, slope="tanh_slope", end=_TANH_END,
     range=ranges.rising(np.tanh),
 )  # fmt: skip
 _scalar(

@@ -1,0 +1,104 @@
+"""Instructions of one training step: python benchmarks/instructions.py [--package FOLDER] [NAME...]
+
+A library is built for x86-64-v3 and driven from C under callgrind (which knows no AVX-512), so that the count is the same on every
+machine and under any load. Names are those of the workloads and of examples; `--package` takes another tree's interpreter, to compare with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from workloads import WORKLOADS
+
+EXAMPLES = ("cnn", "lstm", "gpt")
+TARGET = "x86-64-v3"
+BUILD = "import sys, tapeless; tapeless.load(sys.argv[1]).build(sys.argv[2], target=sys.argv[3], **({'batch': int(sys.argv[4])} if sys.argv[4] else {}))"
+MAIN = """
+#include <stdint.h>
+#include <stdio.h>
+#include "{name}.h"
+static _Alignas(64) char state[{NAME}_STATE_BYTES], gradients[{NAME}_GRADIENT_BYTES], workspace[{NAME}_WORKSPACE_BYTES];
+static double results[{NAME}_RESULTS];
+{arrays}
+int main(void) {{
+    {name}_memory memory = {{state, gradients, workspace}};
+    uint32_t word = 1;
+{fills}
+    {name}_init(memory, 0);
+    {name}_plan(memory, 100);
+    int status = {name}_train_step(memory, 0, 0, {NAME}_BATCH, {data}, results);
+    printf("%d %.6g\\n", status, results[0]);
+    return status;
+}}
+"""
+ARRAY = "static {type} x{place}[{size}LL];"
+FILL = "    for (int64_t k = 0; k < {size}LL; k++) word = word * 1664525u + 1013904223u, x{place}[k] = {value};"
+TYPES = {"f32": "float", "f64": "double", "i32": "int32_t"}
+
+
+def source(name: str) -> tuple[str, int | None]:
+    """A model's text, and its batch if the text doesn't say."""
+    for workload in WORKLOADS:
+        if workload.name == name:
+            return workload.source, workload.batch
+    return (Path(__file__).parents[1] / "examples" / name / f"{name}.tl").read_text("utf-8"), None
+
+
+def driver(manifest: dict[str, Any], name: str, batch: int) -> str:
+    """A program in C that takes one step on drawn data."""
+    arrays, fills = [], []
+    for place, data in enumerate(manifest["data"]):
+        size = 1
+        for dim in data["shape"]:
+            size *= batch if dim == "batch" else dim
+        value = f"(int32_t)((word >> 8) % {data['bound']}u)" if data.get("bound") else "(int32_t)(word >> 8) / 8388608.0 - 1"
+        arrays.append(ARRAY.format(type=TYPES[data["dtype"]], place=place, size=size))
+        fills.append(FILL.format(place=place, size=size, value=value))
+    given = ", ".join(f"x{place}" for place in range(len(arrays)))
+    return MAIN.format(name=name, NAME=name.upper(), arrays="\n".join(arrays), fills="\n".join(fills), data=given)
+
+
+def count(name: str, python: str) -> tuple[int, str]:
+    """Instructions of one step of a model, and what the program printed: its status and its loss."""
+    text, batch = source(name)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        (folder / f"{name}.tl").write_text(text, "utf-8")
+        subprocess.run([python, "-c", BUILD, str(folder / f"{name}.tl"), made, TARGET, str(batch or "")], check=True)
+        (header,) = folder.glob("*.h")
+        stem = header.stem
+        rows = int(re.findall(rf"{stem.upper()}_BATCH\D+(\d+)", header.read_text("utf-8"))[0])
+        (folder / "main.c").write_text(driver(json.loads((folder / f"{stem}.json").read_text("utf-8")), stem, rows))
+        program = str(folder / "main")
+        subprocess.run(["cc", "-O1", "-o", program, f"{program}.c", str(folder / f"{stem}.o")], check=True)
+        counted = subprocess.run(
+            ["valgrind", "--tool=callgrind", f"--toggle-collect=tl_{stem}_train_step", "--callgrind-out-file=/dev/null", program],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    (collected,) = re.findall(r"Collected : (\d+)", counted.stderr)
+    return int(collected), counted.stdout.strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=[*(workload.name for workload in WORKLOADS), *EXAMPLES])
+    parser.add_argument("--package", help="the Python interpreter of another installation, counted beside this one")
+    given = parser.parse_args()
+    for name in given.names:
+        ours, printed = count(name, sys.executable)
+        line = f"{name:<10} {ours:>14,}   status and loss {printed}"
+        if given.package:
+            other, printed = count(name, given.package)
+            line += f"   {other:>14,}   status and loss {printed}   {ours / other - 1:+.3%}"
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
