@@ -222,6 +222,12 @@ class Expressions:
             hint = "A range `a..b` belongs after `for k in`; a slice is written `a:b`."
         elif kind == "if":
             hint = "A choice between two values is written `a if condition else b`."
+        elif kind == "~":
+            hint = "Did you mean `not`?"
+        elif kind == "{":
+            hint = "There are lists, `[1, 2]`, and no sets or tables."
+        elif kind == ">" and self.tokens[self.position - 1].kind == "<":
+            hint = "Did you mean `!=`?"
         raise self.unreadable(f"expected an expression, found {described(token)}", "E0107", hint)
 
     def items(self, close: str) -> tuple[ast.Expression, ...]:

@@ -63,8 +63,12 @@ _CLOSING = {")": "(", "]": "[", "}": "{"}
 _MEANT = {
     "−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "“": '"', "”": '"', "‘": "'", "’": "'", "≤": "<=", "≥": ">=", "≠": "!=",
     ";": "a new line", "&": "and", "|": "or", "!": "not", "^": "**", "⋅": "*", "∗": "*", "²": "** 2", "³": "** 3", "√": "sqrt(x)", "∑": "sum[i] x[i]",
-    "∞": "inf", "→": "->", "∂": "grad(y, x)",
+    "∞": "inf", "→": "->", "∂": "grad(y, x)", "`": "'",
 }  # fmt: skip
+
+
+# Quotes of other scripts and of word processors, with what closes them.
+_QUOTED = {"“": "”", "‘": "’", "„": "“", "«": "»", "`": "`"}
 
 
 def word(text: str, start: int) -> str:
@@ -92,7 +96,7 @@ def lex(source: Source) -> Lexed:
     stray: set[int] = set()
     opened: list[Token] = []
     damaged: set[int] = set()
-    tabs = False
+    tabs = joined = False
     append = tokens.append
 
     def fault(code: str, message: str, line: int, column: int, end: int, hint: str | None = None) -> None:
@@ -124,7 +128,9 @@ def lex(source: Source) -> Lexed:
         if opened and indent <= indents[-1] and body[0] not in ")]}":
             abandon()
             append(Token("newline", "", tokens[-1].line, tokens[-1].end, tokens[-1].end))
-        if not opened:
+        if joined:
+            damaged.add(number)
+        elif not opened:
             if indent > indents[-1]:
                 if len(tokens) > 1 and tokens[-2].kind != ":":
                     stray.add(indent)  # it follows no header: the parser says so
@@ -139,6 +145,7 @@ def lex(source: Source) -> Lexed:
                       f"The blocks above are indented by {' and '.join((', '.join(above[:-1]), above[-1]) if above[1:] else above)}.")  # fmt: skip
                 indents.append(indent)
                 append(Token("indent", "", number, 1, indent + 1))
+        joined = False
         position = len(text) - len(body)
         length = len(text)
         while position < length:
@@ -157,6 +164,17 @@ def lex(source: Source) -> Lexed:
                           f"Close it with {character}.")  # fmt: skip
                     append(Token("string", text[position:], number, column, length + 1))
                     break
+                close = text.find(_QUOTED[character], position) if character in _QUOTED else -1
+                if close >= 0:
+                    fault("E0104", f"`{character}` has no meaning here", number, column, close + 2, "Quotes are `'` or `\"`.")
+                    append(Token("string", text[position:close], number, column, close + 2))
+                    position = close + 1
+                    continue
+                if character == "\\" and not text[position:].strip():
+                    fault("E0104", "a line does not go on after `\\`", number, column, column + 1, "Inside brackets it does: `h = (a` and below it `+ b)`.")
+                    joined = True
+                    position = length
+                    continue
                 run = meaningless(text, column - 1)
                 alike = set(run) == {character}
                 shown = character if alike else run
@@ -201,7 +219,7 @@ def lex(source: Source) -> Lexed:
                 append(Token("string", piece[1:-1], number, column, position + 1))
             else:
                 comments.append(Comment(piece.rstrip(), number, column, False))
-        if not opened and tokens and tokens[-1].kind not in ("newline", "indent", "dedent"):
+        if not opened and not joined and tokens and tokens[-1].kind not in ("newline", "indent", "dedent"):
             append(Token("newline", "", number, length + 1, length + 1))
     final = len(source.lines)
     if opened:

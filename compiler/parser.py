@@ -5,8 +5,9 @@ from __future__ import annotations
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Source
 from tapeless.compiler.expressions import described
+from tapeless.compiler.foreign import BEGINNINGS, NO_STATEMENT
 from tapeless.compiler.lexer import Token, lex
-from tapeless.compiler.statements import FOREIGN, SOFT, Statements
+from tapeless.compiler.statements import SOFT, Statements
 from tapeless.compiler.suggest import nearest
 
 _DECLARATIONS = ("import", "fn", "layer", "optimizer", "model", "train")
@@ -20,6 +21,10 @@ def parse(source: Source) -> tuple[ast.File, list[Diagnostic]]:
     tree = parser.file_()
     faults += [fault for fault in parser.faults if fault.span is None or fault.span.line not in damaged]
     return tree, sorted(faults, key=lambda fault: (fault.span.line, fault.span.column) if fault.span else (0, 0))
+
+
+# The settings of a train section.
+NAMES = ("optimizer", "except", "clip_norm", "clip_value", "gradient_noise", "epochs", "batch", "validation", "stop_early", "freeze")
 
 
 class Parser(Statements):
@@ -38,7 +43,25 @@ class Parser(Statements):
                 declarations.append(self.stray_block())
             else:
                 declarations.append(self.guarded(self.declaration))
+                if self.faults and isinstance(declarations[-1], ast.Broken) and self.faults[-1].code in ("E0108", "E0110"):
+                    self.skip_stray()
         return ast.File(self.since(start), tuple(declarations))
+
+    def begins_statement(self) -> bool:
+        """Whether a statement of a body begins here."""
+        return self.token.kind == "name" and (self.token.text in SOFT or self.peek().kind in ("=", ",")) and not (
+            self.token.text == "optimizer" and self.peek().kind == "name"
+        )
+
+    def skip_stray(self) -> None:
+        """More lines of a body that stands at the left edge: the first has been reported, or the header above that has no body."""
+        seen = len(self.faults)
+        while self.begins_statement() or self.token.kind == "indent":
+            if self.token.kind == "indent":
+                self.stray_block()
+            else:
+                self.guarded(self.declaration)
+        del self.faults[seen:]
 
     def declaration(self) -> ast.Declaration:
         """One of import, fn, layer, optimizer, model, train."""
@@ -53,9 +76,11 @@ class Parser(Statements):
             return self.train()
         if token.kind in ("fn", "layer", "model") or (token.text == "optimizer" and self.peek().kind == "name"):
             return self.definition()
-        meant = FOREIGN.get(token.text) or (nearest(token.text, _DECLARATIONS) if token.kind == "name" else None)
-        inside = token.kind == "name" and (token.text in SOFT or self.peek().kind in ("=", ","))
-        hint = f"Did you mean `{meant}`?" if meant else None
+        meant = BEGINNINGS.get(token.text) or (nearest(token.text, _DECLARATIONS) if token.kind == "name" else None)
+        inside = self.begins_statement()
+        hint = f"Did you mean `{meant}`?" if meant else NO_STATEMENT.get(token.text)
+        if hint is None and token.kind == "name" and self.peek().kind == "(":
+            hint = f"A function is declared with `fn {token.text}(x) = ...`."
         if inside and not meant:
             raise self.unreadable("this statement stands outside of any model or layer", "E0108",
                                   "Indent it below the `model` line it belongs to.")  # fmt: skip
@@ -105,7 +130,7 @@ class Parser(Statements):
             found.append(ast.Parameter(self.since(name), name.text, pattern, default))
             if not self.accept(","):
                 break
-        self.expect(")", "after the arguments")
+        self.expect(")", "after the arguments", "An argument has no type: sizes and tensors are told by what is given." if self.token.kind == ":" else None)
         return tuple(found)
 
     def pattern(self) -> ast.Pattern:
@@ -158,8 +183,14 @@ class Parser(Statements):
     def setting(self) -> ast.Setting:
         """A name, then values, `name = value` pairs, and `on` with words."""
         name = self.expect("name", "of a setting")
-        if self.token.kind == "=":
-            raise self.unreadable("a setting is written without `=`", hint=f"Write `{name.text} {self.peek().text or 'value'}`.")
+        if name.text not in NAMES:
+            while self.token.kind not in ("newline", "end", "dedent"):
+                self.advance()
+            span = self.since(name)
+            self.end_of_line("the setting")
+            return ast.Setting(span, name.text, (), (), (), ())
+        if self.token.kind in ("=", ":") and name.text != "except":
+            raise self.unreadable(f"a setting is written without `{self.token.kind}`", hint=f"Write `{name.text} {self.peek().text or 'value'}`.")
         patterns: list[ast.Text] = []
         if name.text == "except":
             while True:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic
 from tapeless.compiler.expressions import Expressions, Unreadable, described
+from tapeless.compiler.foreign import BEGINNINGS, NO_STATEMENT
 from tapeless.compiler.lexer import Token
 from tapeless.compiler.suggest import nearest
 
@@ -23,9 +24,6 @@ _SIMPLE = (
 # Words that begin a statement unless `=`, `,` or `[` follows: `mean = ...` and `loss = ...` stay assignments.
 SCAN_OPTIONS = ("reverse", "lengths", "checkpoint")
 SOFT = ("input", "target", "param", "frozen", "state", "output", "loss", "metric", "require")
-FOREIGN = {"def": "fn", "class": "layer", "function": "fn", "func": "fn", "while": "for", "lambda": "fn", "let": None, "var": None, "const": None}
-
-
 class Statements(Expressions):
     """Parses blocks of statements."""
 
@@ -58,7 +56,10 @@ class Statements(Expressions):
             self.accept("newline")
             names = self.names_before_equals(start)
             if self.token.kind == "indent":
+                seen = len(self.faults)
                 names += [name for statement in self.block_below(first) for name in made_by(statement)]
+                if first.text in BEGINNINGS:
+                    del self.faults[seen:]  # another language's block: its header is the fault
             return ast.Broken(self.place(first), tuple(names))
 
     def block_below(self, header: Token) -> tuple[ast.Statement, ...]:
@@ -87,12 +88,17 @@ class Statements(Expressions):
         """What a person coming from elsewhere may have meant by the current token."""
         if self.token.text == "derivative":
             return "A derivative stands in the line below, indented."
-        if self.token.kind in ("number", "name", "(") and self.tokens[self.position - 1].kind in ("number", "name", ")"):
+        before = self.tokens[self.position - 1]
+        if before.text == "lambda":
+            return "A function is declared at the left edge: `fn f(x) = ...`."
+        if self.token.text == "is":
+            return "A comparison is written `==`."
+        if self.token.kind == "string" and before.kind == "name":
+            return "A text stands alone, in quotes; nothing is put into it."
+        if self.token.kind in ("number", "name", "(") and before.kind in ("number", "name", ")"):
             return "A product needs its `*`; arguments need commas between them."
         if self.token.kind == "=":
             return "A comparison is written `==`."
-        if self.token.kind == ":":
-            return None
         return None
 
     def block(self) -> tuple[ast.Statement, ...]:
@@ -154,13 +160,19 @@ class Statements(Expressions):
             raise self.unreadable(f"`{kind}` cannot stand inside another declaration", "E0108", "Move it to the left edge of the file.")
         if kind == "else":
             raise self.unreadable("`else` without an `if` above it", "E0108")
-        raise self.unreadable(f"expected a statement, found {described(token)}")
+        hint = "A comment begins with `#`." if kind in ("//", "/", "-", "*", "string") else None
+        raise self.unreadable(f"expected a statement, found {described(token)}", hint=hint)
 
     def assignment(self) -> ast.Assign:
         """`h = ...`, `m, v = ...`, `y[n, o] = ...`."""
         start = self.token
-        if start.text in FOREIGN and self.peek().kind in ("name", "true", "false", "not", "(", "number"):
-            meant = FOREIGN[start.text]
+        following = self.peek().kind
+        if start.text in NO_STATEMENT and following in (*_OPERANDS, "string", "newline", ":"):
+            raise self.unreadable(f"`{start.text}` does not begin a statement", hint=NO_STATEMENT[start.text])
+        if start.text == "self" and following == ".":
+            raise self.unreadable("there is no `self` here", hint="Names stand alone: `W = ...`.")
+        if start.text in BEGINNINGS and following in _OPERANDS:
+            meant = BEGINNINGS[start.text]
             raise self.unreadable(f"`{start.text}` does not begin a statement",
                                   hint=f"Did you mean `{meant}`?" if meant else "An assignment is just `name = value`.")  # fmt: skip
         targets = [self.target()]
@@ -175,7 +187,8 @@ class Statements(Expressions):
                 raise self.unreadable(f"`{start.text}` does not begin a statement", hint=f"Did you mean `{near}`?", token=start)
             if self.token.kind in ("(", "newline") or self.token.kind in ("@", "+", "-", "*", "/", "**"):
                 raise self.unreadable("this line makes a value and drops it", "E0108", "Give it a name (`y = ...`), or `return` it.", start)
-            raise self.unreadable(f"expected `=` after `{self.tokens[self.position - 1].text}`, found {described(self.token)}")
+            hint = f"A value gets its name by `{start.text} = ...`." if self.token.kind in ("==", ":", "<", "->") else None
+            raise self.unreadable(f"expected `=` after `{self.tokens[self.position - 1].text}`, found {described(self.token)}", hint=hint)
         self.advance()
         value = self.several()
         span = self.since(start)
@@ -274,6 +287,8 @@ class Statements(Expressions):
         span = self.since(start)
         if value is None and self.token.text in ("(", ","):
             raise self.unreadable(f"an output has a name, and a line of its own; found {described(self.token)}", hint="Write `output name = value`.")
+        if value is None and self.token.kind == ":":
+            raise self.unreadable("an output is written without `:`", hint="Write `output name = value`.")
         self.end_of_line(f"`output {name.text}`" if value is None else "the value")
         return ast.Output(span, name.text, value)
 
@@ -407,6 +422,7 @@ class Statements(Expressions):
         return ast.Use(span, name.text, value)
 
 
+_OPERANDS = ("name", "true", "false", "not", "(", "number")
 _KEYWORD_STATEMENTS: dict[str, Callable[[Statements], ast.Statement]] = {
     "return": Statements.return_,
     "yield": Statements.yield_,

@@ -11,7 +11,7 @@ from tapeless.compiler.elaborate import functions, scores
 from tapeless.compiler.elaborate.emission import dims_product
 from tapeless.compiler.elaborate.evaluator import Evaluator
 from tapeless.compiler.elaborate.functions import CallSite
-from tapeless.compiler.elaborate.modules import standard
+from tapeless.compiler.elaborate.modules import fitting, standard
 from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.stated import with_derivative
 from tapeless.compiler.elaborate.values import (
@@ -28,7 +28,7 @@ from tapeless.compiler.elaborate.values import (
     shape_text,
 )
 from tapeless.compiler.statements import made_by
-from tapeless.compiler.suggest import meant_argument
+from tapeless.compiler.suggest import meant, meant_argument
 from tapeless.ir.graph import Span
 from tapeless.ir.types import Dim, Rows
 
@@ -48,7 +48,15 @@ class Calls(Evaluator):
         if not isinstance(function, (Builtin, Defined, Instance)):
             self.shadowed(frame, syntax.function, function)
             hint = "A product needs its `*`." if isinstance(function, (Computed, int, float)) and frame.override is None else None
-            raise self.fault(frame, "E0303", f"{describe(function)} is not a function", syntax.function.span, hint=hint)
+            if isinstance(function, str) and (near := meant(function, fitting(frame.module.names, "model"))):
+                hint = f"Write `{near}`, without quotes."
+            what = describe(function)
+            called = syntax.function if frame.override is not None else None
+            said = f"`{called.name}` of `{frame.name}` is a function, not {what}" if isinstance(called, ast.Name) else f"{what} is not a function"
+            raise self.fault(frame, "E0303", said, syntax.function.span, hint=hint)
+        if isinstance(function, Defined) and function.definition.kind == "optimizer":
+            name = function.definition.name
+            raise self.fault(frame, "E0303", f"`{name}` is an optimizer, and stands in the train section", syntax.function.span, hint=f"Write `optimizer {name}(...)` there.")
         values = self.evaluate_all(frame, [argument.value for argument in syntax.arguments])
         if isinstance(function, Builtin) and function.variadic:
             return self.call_variadic(frame, syntax, function, values)
@@ -141,6 +149,8 @@ class Calls(Evaluator):
             raise faults[0]
         for parameter in parameters:
             if parameter not in bound and parameter not in optional:
+                if position and parameters[0] == "x" and isinstance(bound.get("x", (None,))[0], (int, float)):
+                    listing = f"What it works on comes first: `{name}(x, ...)`."
                 raise self.fault(frame, "E0305", f"`{name}` needs its argument `{parameter}`", span, hint=listing)
         return bound
 

@@ -11,7 +11,7 @@ from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.emission import FOLDED, Emitter, Mismatch, fold_list
 from tapeless.compiler.elaborate.indexing import Line
-from tapeless.compiler.elaborate.modules import standard, standard_names, standard_optimizers
+from tapeless.compiler.elaborate.modules import fitting, standard
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import (
     AllBut,
@@ -25,6 +25,7 @@ from tapeless.compiler.elaborate.values import (
     is_numbers,
     shape_text,
 )
+from tapeless.compiler.foreign import FOREIGN
 from tapeless.compiler.suggest import hint_for
 from tapeless.ir.graph import Span
 from tapeless.ir.types import Dim, DType, IRTypeError, Rows
@@ -123,7 +124,13 @@ class Evaluator:
             if isinstance(counter, Computed) and not self.emitter.root.builder.made(counter.value):
                 raise self.fault(frame, "E0404", f"a starting value cannot depend on `{name}`, which counts as training goes on", span)
             return counter
-        raise self.fault(frame, "E0301", f"`{name}` is known in optimizers and schedules only", span)
+        if frame.override is None:
+            raise self.fault(frame, "E0301", f"`{name}` is known in optimizers and schedules only", span)
+        while frame.caller is not None and frame.caller.override is not None:
+            frame = frame.caller
+        meant = FOREIGN.get(frame.name.capitalize())
+        raise self.fault(frame, "E0301", f"`{frame.name}` is a schedule, which counts steps: it has a meaning in the train section only", span,
+                         hint=f"Did you mean `{meant}`?" if meant else None)  # fmt: skip
 
     def unknown(self, frame: Frame, name: str, span: Span) -> Fault:
         """The fault of a name that nothing has, with the nearest one that exists."""
@@ -131,8 +138,7 @@ class Evaluator:
 
     def known(self, frame: Frame) -> list[str]:
         """Every name that could be meant in a frame, local ones first."""
-        shared = [name for name in standard_names() if name not in standard_optimizers()]
-        return [*frame.names, *frame.module.names, *shared, *functions.BUILTINS, *CONSTANTS, *SPECIAL]
+        return [*frame.names, *fitting(frame.module.names, frame.kind), *functions.BUILTINS, *CONSTANTS, *SPECIAL]
 
     # --- Expressions
 
@@ -454,7 +460,8 @@ class Evaluator:
         for syntax in dims:
             if any(isinstance(dim, Rows) for dim in shape) and any(isinstance(dim, Rows) for dim in self.dims(frame, (syntax,))):
                 raise self.fault(frame, "E0208", f"{owner} cannot have `batch` in its shape {shape_text(shape)}", syntax.span,
-                                 hint="The number of rows is free at run time; what is stored needs fixed sizes.")  # fmt: skip
+                                 hint="The number of rows is free at run time; what is stored needs fixed sizes." if frame.override is None else
+                                 f"`{frame.name}` works along the last axis, which is `batch` here. Did you mean `reshape(x, [batch, 1])`?")  # fmt: skip
         return tuple(dim for dim in shape if isinstance(dim, int))
 
     def random_key(self, call: functions.CallSite, draw: int) -> tuple[Any, ...]:

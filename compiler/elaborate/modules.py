@@ -17,8 +17,8 @@ from tapeless.compiler.suggest import nearest
 from tapeless.ir.graph import Span
 
 STANDARD = Path(__file__).parent.parent / "std"
-_DEFINED = re.compile(r"^(?:fn|layer|optimizer) +([A-Za-z_]\w*)", re.MULTILINE)
-_OPTIMIZER = re.compile(r"^optimizer +(\w+)", re.MULTILINE)
+_DEFINED = re.compile(r"^(fn|layer|optimizer) +([A-Za-z_]\w*)", re.MULTILINE)
+_OF_A_KIND = {"schedules.tl": "schedule", "initialisers.tl": "initialiser"}  # files whose functions are of use in one place alone
 
 
 @dataclass(eq=False)
@@ -42,14 +42,37 @@ def standard_names() -> dict[str, str]:
     return {
         name: path.name
         for path in sorted(STANDARD.glob("*.tl"))
-        for name in _DEFINED.findall(path.read_text(encoding="utf-8"))
+        for _, name in _DEFINED.findall(path.read_text(encoding="utf-8"))
     }
 
 
 @cache
-def standard_optimizers() -> frozenset[str]:
-    """The names of the standard library's optimizers, which are of use in one place alone."""
-    return frozenset(name for path in STANDARD.glob("*.tl") for name in _OPTIMIZER.findall(path.read_text(encoding="utf-8")))
+def standard_kinds() -> dict[str, str]:
+    """What each name of the standard library is: fn, layer, optimizer, schedule or initialiser."""
+    return {
+        name: _OF_A_KIND.get(path.name, kind)
+        for path in sorted(STANDARD.glob("*.tl"))
+        for kind, name in _DEFINED.findall(path.read_text(encoding="utf-8"))
+    }
+
+
+# What may stand in a body, an initialiser's place, the train section, and after `optimizer`.
+FITTING: dict[str, frozenset[str]] = {
+    "model": frozenset({"fn", "layer"}),
+    "layer": frozenset({"fn", "layer"}),
+    "fn": frozenset({"fn", "schedule", "initialiser"}),
+    "optimizer": frozenset({"fn"}),
+    "param": frozenset({"fn", "initialiser"}),
+    "train": frozenset({"fn", "schedule"}),
+    "rule": frozenset({"optimizer"}),
+}
+
+
+def fitting(names: Mapping[str, Defined], place: str) -> list[str]:
+    """The defined names, of a file and of the standard library, that can stand in a place."""
+    kinds = FITTING[place]
+    own = [name for name, defined in names.items() if defined.definition.kind in kinds]
+    return [*own, *(name for name, kind in standard_kinds().items() if kind in kinds)]
 
 
 @cache

@@ -9,7 +9,8 @@ from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
-from tapeless.compiler.elaborate.modules import Module, standard_names, standard_optimizers
+from tapeless.compiler.elaborate.modules import Module, fitting, standard_names
+from tapeless.compiler.parser import NAMES
 from tapeless.compiler.statements import made_by
 from tapeless.compiler.suggest import hint_for
 from tapeless.ir.graph import Span
@@ -22,28 +23,38 @@ def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[
     if module.tree is None or module.incomplete:
         return
     everywhere = {*module.names, *module.broken, *standard_names(), *functions.BUILTINS, *CONSTANTS, *SPECIAL}
-    optimizers = {*standard_optimizers(), *(name for name, one in module.names.items() if one.definition.kind == "optimizer")}
+
+    def check(names: Iterable[tuple[ast.Name, str]], local: set[str]) -> None:
+        """Report the names that nothing has, each with the place it stands in, which decides what is offered."""
+        count = 0
+        for name, place in names:
+            if name.name not in local and name.name not in everywhere:
+                count += 1
+                others = () if place == "rule" else (*sorted(local), *functions.BUILTINS, *CONSTANTS, *SPECIAL)
+                hint = hint_for(name.name, [*others, *fitting(module.names, place)]) if count <= _HINTS else None
+                report(Diagnostic("E0301", f"there is no `{name.name}` here", name.span, hint=hint))
+
     for declaration in module.tree.declarations:
         if isinstance(declaration, ast.Definition):
             local = _local(declaration) | (set(sizes) if declaration.kind == "model" else set())
-            names = [name for part in (*declaration.parameters, *declaration.body) for name in names_in(part)]
             layers = _layers(declaration)
-            _check([name for name in names if "." not in name.name or _NUMBER.sub("", name.name.partition(".")[0]) not in layers], local, everywhere, report, everywhere - optimizers)
+            starting = {id(name) for part in declaration.body for name in _starting(part)}
+            names = [name for part in (*declaration.parameters, *declaration.body) for name in names_in(part)]
+            check([(name, "param" if id(name) in starting else declaration.kind) for name in names
+                   if "." not in name.name or _NUMBER.sub("", name.name.partition(".")[0]) not in layers], local)  # fmt: skip
             if declaration.derivatives:
                 _derivatives(declaration, report)
-                _check([name for part in declaration.derivatives for name in names_in(part)], {*local, "out"}, everywhere, report, everywhere - optimizers)
+                check([(name, declaration.kind) for part in declaration.derivatives for name in names_in(part)], {*local, "out"})
             if not _parameters_are_right(declaration, report):
                 module.names.pop(declaration.name, None)
                 module.broken.add(declaration.name)
         elif isinstance(declaration, ast.Train):
             model = module.models.get(declaration.model)
             local = {parameter.name for parameter in model.parameters} if model else set()
-            found = [name for setting in declaration.settings if isinstance(setting, ast.Setting) and setting.name != "freeze" for part in (*setting.values, *setting.named)
-                     for name in names_in(part)]  # fmt: skip
-            chosen = [name for setting in declaration.settings if isinstance(setting, ast.Setting) and setting.name == "optimizer"
-                      for value in setting.values for name in [value.function if isinstance(value, ast.Call) else value]]  # fmt: skip
-            _check([name for name in found if name not in chosen], local, everywhere, report, everywhere - optimizers)
-            _check([name for name in found if name in chosen], local, everywhere, report, optimizers)
+            settings = [setting for setting in declaration.settings if isinstance(setting, ast.Setting) and setting.name in NAMES and setting.name != "freeze"]
+            chosen = {id(value.function if isinstance(value, ast.Call) else value) for setting in settings if setting.name == "optimizer" for value in setting.values}
+            check([(name, "rule" if id(name) in chosen else "train") for setting in settings for part in (*setting.values, *setting.named)
+                   for name in names_in(part) if not (setting.name == "stop_early" and part in setting.values)], local)  # fmt: skip
 
 
 def _derivatives(definition: ast.Definition, report: Callable[[Diagnostic], None]) -> None:
@@ -55,16 +66,6 @@ def _derivatives(definition: ast.Definition, report: Callable[[Diagnostic], None
         count = "one derivative" if given == 1 else f"{given} derivatives"
         label = Label(f"`{definition.name}`", f"takes {', '.join(names) or 'no arguments'}", definition.head)
         report(Diagnostic("E0704", f"{count} for {'one argument' if len(names) == 1 else f'{len(names)} arguments'}", span, (label,), "Give one by each argument, with commas between them."))
-
-
-def _check(names: Iterable[ast.Name], local: set[str], everywhere: set[str], report: Callable[[Diagnostic], None], offered: set[str]) -> None:
-    """Report the names that nothing has; `offered` are those of what could stand in their place."""
-    count = 0
-    for name in names:
-        if name.name not in local and name.name not in everywhere:
-            count += 1
-            hint = hint_for(name.name, [*sorted(local), *sorted(offered)]) if count <= _HINTS else None
-            report(Diagnostic("E0301", f"there is no `{name.name}` here", name.span, hint=hint))
 
 
 def _parameters_are_right(definition: ast.Definition, report: Callable[[Diagnostic], None]) -> bool:
@@ -109,6 +110,12 @@ def _local(definition: ast.Definition) -> set[str]:
             names.update(made_by(item))
         pending += ast.children(item)
     return names
+
+
+def _starting(syntax: ast.Syntax) -> list[ast.Name]:
+    """The names that starting values of parameters are made by, below a node."""
+    return [name for item in ast.walk(syntax) if isinstance(item, ast.Param) for part in (item.value, item.initialiser) if part is not None
+            for name in names_in(part)]  # fmt: skip
 
 
 def _layers(definition: ast.Definition) -> set[str]:

@@ -331,6 +331,12 @@ class Statements(Repeats):
         """`input image: [batch, 64]`, `target label: int[batch] < classes`."""
         self.in_model(frame, syntax.role, syntax.span)
         self.fresh(frame, syntax.name, syntax.span)
+        first = syntax.type.dims[0] if syntax.type.dims else None
+        rows = any(isinstance(dim, ast.Name) and dim.name == "batch" for dim in syntax.type.dims)
+        if first is not None and not rows and (
+            isinstance(first, ast.Unary) or (isinstance(first, ast.Name) and first.name not in frame.names and first.name not in self.sizes)
+        ):
+            raise self.fault(frame, "E0208", f"the first axis of `{syntax.name}` is the rows, and is called `batch`", first.span, hint="Write `[batch, ...]`.")
         for dim in syntax.type.dims:
             if isinstance(dim, ast.Name) and dim.name not in frame.names and dim.name not in CONSTANTS:
                 self.free_size(frame, dim)

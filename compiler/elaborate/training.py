@@ -11,19 +11,19 @@ from typing import Any
 from tapeless.compiler import ast
 from tapeless.compiler.diagnostics import Diagnostic
 from tapeless.compiler.elaborate.emission import Emitter
-from tapeless.compiler.elaborate.modules import standard
+from tapeless.compiler.elaborate.modules import fitting, standard
 from tapeless.compiler.elaborate.parameters import COUNTER, Stored
 from tapeless.compiler.elaborate.program import Program
 from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.values import Binding, Computed, Defined, Fault, Poisoned, describe
+from tapeless.compiler.foreign import ELSEWHERE, SETTINGS
+from tapeless.compiler.parser import NAMES
 from tapeless.compiler.statements import made_by
-from tapeless.compiler.suggest import SETTINGS, meant_argument, nearest
+from tapeless.compiler.suggest import meant, meant_argument, nearest
 from tapeless.ir.graph import Graph, Span
 from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.stacking import turn_names
 from tapeless.ir.types import DType, Tensor
-
-NAMES = ("optimizer", "except", "clip_norm", "clip_value", "gradient_noise", "epochs", "batch", "validation", "stop_early", "freeze")
 
 # Hyper-parameters that are not meant to be below zero, and whether they say how far a step goes.
 RATES = {"lr": True, "peak": True, "decay": False}
@@ -88,8 +88,10 @@ class Training:
                 reader = _READERS.get(setting.name)
                 if reader is None:
                     near = nearest(setting.name, NAMES)
-                    meant = f"Did you mean `{near}`?" if near else f"The settings are {', '.join(NAMES)}."
-                    hint = f"Write `{SETTINGS[setting.name]}`." if setting.name in SETTINGS else meant
+                    listed = f"Did you mean `{near}`?" if near else f"The settings are {', '.join(NAMES)}."
+                    rules = [name for name in fitting(self.program.module.names, "rule") if name.lower() == setting.name.lower()]
+                    written = f"optimizer {rules[0]}(...)" if rules else SETTINGS.get(setting.name)
+                    hint = f"Write `{written}`." if written else ELSEWHERE.get(setting.name, listed)
                     raise self.fault("E0308", f"there is no setting `{setting.name}`", setting.span, hint)
                 reader(self, setting)
             except Fault as fault:
@@ -106,7 +108,8 @@ class Training:
     def only(self, setting: ast.Setting) -> ast.Expression:
         """The one value of a setting."""
         if len(setting.values) != 1 or setting.named or setting.words:
-            raise self.fault("E0601", f"`{setting.name}` takes one value", setting.span)
+            raise self.fault("E0601", f"`{setting.name}` takes one value", setting.span,
+                             "Each setting has a line of its own." if len(setting.values) > 1 or setting.named else None)  # fmt: skip
         return setting.values[0]
 
     def constant(self, setting: ast.Setting, syntax: ast.Expression) -> int | float:
@@ -224,7 +227,7 @@ class Training:
             elif name.name not in watched:
                 near = nearest(name.name, watched)
                 raise self.fault("E0603", f"there is no loss or metric `{name.name}` to watch", name.span,
-                                 f"Did you mean `{near}`?" if near else f"There are {', '.join(f'`{one}`' for one in watched)}.")  # fmt: skip
+                                 f"Did you mean `{near}`?" if near else f"There {'are' if watched[1:] else 'is'} {', '.join(f'`{one}`' for one in watched)}.")  # fmt: skip
             self.plan.monitor = name.name
         if words:
             word = words.pop(0)
@@ -295,7 +298,9 @@ class Training:
         call = syntax if isinstance(syntax, ast.Call) else None
         function = program.evaluate(self.frame, call.function if call else syntax)
         if not isinstance(function, Defined) or function.definition.kind != "optimizer":
-            raise self.fault("E0401", f"{describe(function)} is not an optimizer", syntax.span)
+            near = meant(function, fitting(program.module.names, "rule")) if isinstance(function, str) else None
+            raise self.fault("E0401", f"{describe(function)} is not an optimizer", syntax.span,
+                             f"Write `optimizer {near}`." if near else "Write `optimizer Adam(lr = 1e-3)`.")  # fmt: skip
         return self.evaluated(function, call.arguments if call else (), syntax.span)
 
     def evaluated(self, defined: Defined, arguments: tuple[ast.Argument, ...], span: Span) -> Rule:

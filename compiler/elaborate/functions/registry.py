@@ -12,7 +12,7 @@ from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import AllBut, Builtin, Computed, Fault, describe
-from tapeless.compiler.suggest import OF_TWO
+from tapeless.compiler.foreign import OF_TWO
 from tapeless.ir.graph import Span
 from tapeless.ir.types import Rows
 
