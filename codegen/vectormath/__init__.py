@@ -27,7 +27,7 @@ from tapeless.codegen.vectormath.gamma import lgamma, polygamma
 from tapeless.codegen.vectormath.hyperbolic import cosh, sinh
 from tapeless.codegen.vectormath.inverse import acos, asin, atan, atan2
 from tapeless.codegen.vectormath.power import power
-from tapeless.codegen.vectormath.roots import cbrt, hypot, rsqrt
+from tapeless.codegen.vectormath.roots import cbrt, hypot, hypot_slope, rsqrt
 from tapeless.codegen.vectormath.special import bessel_i, erfcx, erfinv, ndtri
 from tapeless.codegen.vectormath.trigonometric import cos, sin, tan
 
@@ -41,5 +41,5 @@ FUNCTIONS: dict[str, Callable[[Builder, Operand], Value]] = {
 }
 FAMILIES: dict[str, Callable[..., Value]] = {"polygamma": polygamma, "erfcx": erfcx, "bessel_i": bessel_i}  # of an order
 PAIRS: dict[str, Callable[[Builder, Operand, Operand], Operand]] = {
-    "pow": power, "hypot": hypot, "atan2": atan2, "remainder": remainder, "floor_divide": floor_divide,
+    "pow": power, "hypot": hypot, "hypot_slope": hypot_slope, "atan2": atan2, "remainder": remainder, "floor_divide": floor_divide,
 }

@@ -6,7 +6,7 @@ from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Operand, Value
 from tapeless.codegen.vectormath.exponential import exp, keep_max, log, number, with_sign
 
-__all__ = ["cbrt", "hypot", "rsqrt"]
+__all__ = ["cbrt", "hypot", "hypot_slope", "rsqrt"]
 
 # Below TINY, cubes would lose bits to underflow: such numbers are taken 2**180 times, their roots 2**-60 times.
 _TINY, _UP, _DOWN = 2.0**-900, 2.0**180, 2.0**-60
@@ -36,6 +36,12 @@ def hypot(b: Builder, x: Operand, y: Operand) -> Value:
     root = b.mul(b.unary("sqrt", b.fma(across, across, b.mul(along, along))), chosen(1 / down, 1 / up))
     endless = b.bits("or", b.compare("eq", across, float("inf")), b.compare("eq", along, float("inf")))
     return b.select(endless, number(float("inf"), x), root)
+
+
+def hypot_slope(b: Builder, x: Operand, y: Operand) -> Value:
+    """x / hypot(x, y), and 0 at the origin."""
+    length = hypot(b, x, y)
+    return b.select(b.compare("eq", length, number(0.0, x)), number(0.0, x), b.div(x, length))
 
 
 def cbrt(b: Builder, x: Operand) -> Value:

@@ -128,6 +128,15 @@ def _side(b: Rewriter, value: Value) -> Value | None:
     return b.full(math.sqrt(number), value) if number is not None and number >= 0 else None
 
 
+def _share_of_root(b: Rewriter, node: Node) -> Value | None:
+    """x / hypot(x, c) of a number c other than 0, whose slope c**2 / hypot(x, c)**3 cancels in a quotient's two terms."""
+    x, root = node.operands[0], b.made_by(node.operands[1], "hypot")
+    if root is None or x not in root.operands:
+        return None
+    other = root.operands[1 - root.operands.index(x)]
+    return b.emit("hypot_slope", x, other) if b.number(other) else None
+
+
 def _unit_vector(b: Rewriter, node: Node) -> Value | None:
     """x / norm(x) of x over its largest size, so that no square overflows, nor all of them vanish. The value does not change with the
     scale, so nothing is lost by leaving it out of the derivative."""
@@ -208,6 +217,7 @@ STABLE: tuple[Rule, ...] = (
         _root_of_squares,
         lambda b, x, y, r, k: b.emit("sqrt", b.emit("add", b.emit("square", x), b.emit("square", y))),
     ),
+    Rule("share of a root", ("div",), _share_of_root, lambda b, x, y, r, k: b.emit("div", x, b.emit("hypot", x, b.full(2.0, x)))),
     Rule(
         "unit vector",
         ("div",),

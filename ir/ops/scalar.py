@@ -198,6 +198,12 @@ def _tanh_slope(x: Array) -> Array:
     return 4 * _sigmoid_slope(2 * x)
 
 
+def _hypot_slope(x: Array, y: Array) -> Array:
+    """The cosine of the angle of (x, y), and 0 at the origin."""
+    length = np.hypot(x, y)
+    return np.asarray(np.divide(x, length, out=np.zeros_like(length), where=length != 0))
+
+
 _NOT_NEGATIVE = (0.0, math.inf)
 
 
@@ -234,9 +240,21 @@ _scalar(
     "hypot",
     "sqrt(x ** 2 + y ** 2)",
     np.hypot,
-    stated=("Piecewise((x / out, 0 < out), (0, True))", "Piecewise((y / out, 0 < out), (0, True))"),
+    stated=("hypot_slope(x, y)", "hypot_slope(y, x)"),
     flops=8,
     range=ranges.distance,
+)
+# Its own slopes by the other operand's share: in 1 / r - x ** 2 / r ** 3 all would cancel where x is much the larger.
+_scalar(
+    "hypot_slope",
+    "x / sqrt(x ** 2 + y ** 2)",
+    _hypot_slope,
+    stated=(
+        "Piecewise((hypot_slope(y, x) ** 2 / hypot(x, y), 0 < hypot(x, y)), (0, True))",
+        "Piecewise((-out * hypot_slope(y, x) / hypot(x, y), 0 < hypot(x, y)), (0, True))",
+    ),
+    flops=12,
+    range=ranges.between(-1.0, 1.0),
 )
 _scalar("square", "x ** 2", np.square, range=ranges.square)
 _scalar("reciprocal", "1 / x", np.reciprocal, stated=("-out ** 2",), flops=4, low=0.5, range=ranges.reciprocal)

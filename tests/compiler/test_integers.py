@@ -36,6 +36,8 @@ CASES: dict[str, Any] = {
     "k // (j - 5)": wrapped(np.where(BY == 0, 0, LONG // np.where(BY == 0, 1, BY))),
     "k % (j - 5)": np.where(BY == 0, 0, LONG % np.where(BY == 0, 1, BY)),
     "fmod(k, 7)": np.fmod(LONG, 7),
+    "fmod(k, -3)": np.fmod(LONG, -3),
+    "fmod(k, -2147483648)": np.fmod(LONG, -(2**31)),
     "k ** 3 + k ** 0": wrapped(wrapped(LONG**2) * LONG + 1),
     "minimum(k, 123456788) - maximum(k, 16777216)": wrapped(np.minimum(LONG, 123456788) - np.maximum(LONG, 16777216)),
     "clip(k, -16777219, 123456787) + sign(k)": np.clip(LONG, -16777219, 123456787) + np.sign(LONG),

@@ -55,6 +55,7 @@ FORMS = {
     "softplus": ("log(1 + exp(x))", BIG, lambda x: np.logaddexp(0, x), sigmoid),
     "after tanh": ("sqrt(1 - tanh(x) ** 2)", BIG[:, 1:], sech, lambda x: -sech(x) * np.tanh(x)),
     "of an output": ("sqrt(1 - x * x)", NEAR_ONE, lambda x: np.sqrt((1 - x) * (1 + x)), lambda x: -x / np.sqrt((1 - x) * (1 + x))),
+    "share of a root": ("x / sqrt(1 + x ** 2)", BIG * 100, lambda x: x / np.hypot(x, 1), lambda x: np.hypot(x, 1) ** -3),
     "unit vector": ("x / norm(x, axis = -1, keepdims = true)", LONG, unit, None),
     "tiny unit vector": ("x / sqrt(sum(x ** 2, axis = -1, keepdims = true))", BIG * np.float32(1e-32), unit, None),
     "variance": ("mean(x ** 2, axis = -1) - mean(x, axis = -1) ** 2", SHIFTED, lambda x: x.var(-1), lambda x: (x - x.mean(-1, keepdims=True)) / 2),

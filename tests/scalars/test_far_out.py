@@ -18,7 +18,8 @@ FIRST = {
     "selu(x)": (-40.0, 1.7580993408473766 * math.exp(-40)), "softplus(x)": (-40.0, math.exp(-40)), "gelu(x)": (-10.0, -7.618400096464814e-22),
     "arcsinh(x)": (1e9, 1e-9), "arccosh(x)": (1e9, 1e-9), "softsign(x)": (1e6, 1 / (1 + 1e6) ** 2), "x ** -2": (1e12, -2e-36), "mish(x)": (30.0, 1.0),
 }  # fmt: skip
-SECOND = {"softplus(x)": (40.0, 4.248354255291589e-18), "sigmoid(x)": (40.0, -4.248354255291589e-18), "tanh(x)": (20.0, -8 * math.exp(-40)), "expm1(x)": (-40.0, math.exp(-40)), "log_cosh_of(x)": (0.0, 1.0)}
+SECOND = {"softplus(x)": (40.0, 4.248354255291589e-18), "sigmoid(x)": (40.0, -4.248354255291589e-18), "tanh(x)": (20.0, -8 * math.exp(-40)), "expm1(x)": (-40.0, math.exp(-40)), "log_cosh_of(x)": (0.0, 1.0),
+          "sqrt(1 + x ** 2)": (1e4, (1 + 1e8) ** -1.5), "hypot(x, 2)": (-5000.0, 4 * (25e6 + 4) ** -1.5), "squareplus(x)": (1e4, 2 * (1e8 + 4) ** -1.5)}  # fmt: skip
 
 
 def outputs(texts: Mapping[str, float], dtype: str, times: int = 0) -> list[float]:
@@ -60,7 +61,8 @@ def test_signs_infinities_and_ends(dtype: str) -> None:
         "copysign(1, -0.0)": -1, "copysign(2, z)": -2, "copysign(-2, -z)": 2, "nan_to_num(1 / -z)": largest, "nan_to_num(1 / z)": -largest, "nan_to_num(z / z, nan = 5)": 5,
         "nan_to_num(1 / -z, posinf = 7)": 7, "nan_to_num(1 / z, neginf = 3)": 3, "lerp(1e16, 1, 1)": 1, "lerp(1e16, one, 1)": 1, "lerp(1e16, one, one)": 1, "lerp(2, 4, 0.25 * one)": 2.5,
         "xlogy(z, 0 * one)": 0, "xlogy(2, 3)": 2 * math.log(3), "xlogy(0, one)": 0, "xlogy(2, 3 * one)": 2 * math.log(3), "arccosh(one + 0.0000152587890625)": 0.005524264,
-        "log10(1000)": 3, "exp10(2)": 100,
+        "squareplus(0.9 * nan_to_num(1 / -z)) / nan_to_num(1 / -z)": 0.9, "copysign(1, z) * 2": -2, "grad(copysign(1, one), one)": 0, "xlogy(0, 2)": 0,
+        "sparsemax(1e20 * stack(one, one, z, axis = 1))[:, 1]": 0.5, "log10(1000)": 3, "exp10(2)": 100,
     }  # fmt: skip
     text = "model Ends:\n    input z: [batch]\n    input one: [batch]\n" + "".join(f"    output o{k} = {one} + 0 * one\n" for k, one in enumerate(cases))
     found = tapeless.load(text).compile(dtype=dtype, batch=1, threads=1).predict({"z": np.array([-0.0], dtype), "one": np.ones(1, dtype)})
