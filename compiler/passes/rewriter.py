@@ -133,7 +133,12 @@ class Rewriter(Builder):
         self._names.remove(value.name)
         renamed = Value(self.unique(names[0]), value.type)
         self._nodes[-1] = self._producers[renamed] = replace(last, results=(renamed,))
-        self._made[computation(last.op, last.operands, last.attrs, last.regions)] = (renamed,)
+        own = computation(last.op, last.operands, last.attrs, last.regions)
+        for key, results in reversed(self._made.items()):  # also what rules inside have found to be this value, all of it later than the node
+            if results == (value,):
+                self._made[key] = (renamed,)
+            if key == own:
+                break
         return renamed
 
     def _fold(self, node: Node) -> Value | None:

@@ -61,6 +61,18 @@ def test_what_a_rule_makes_keeps_the_name_of_what_it_stands_for() -> None:
     assert [(node.op, node.result.name) for node in after.nodes][-1] == ("mul", "third")
 
 
+def test_what_rules_inside_have_made_is_found_under_its_new_name() -> None:
+    """log(1 - s) is log1p(-s), which is -softplus(x) of s = sigmoid(x): named after the logarithm, and met again."""
+    b = Builder("g", DType.F64)
+    x = b.input("x", Tensor(DType.F64, (Rows(),)), "data")
+    s = b.emit("sigmoid", x)
+    one = b.emit("log", b.emit("sub", b.full(1.0, s), s), name="named")
+    b.output("z", b.emit("add", one, b.emit("log1p", b.emit("neg", s))), "output")
+    made = rewrite(b.graph(), RULES)
+    verify(made)
+    assert np.allclose(run(made, {"x": np.zeros(2)})["z"], -2 * np.log(2))
+
+
 def test_rules_that_undo_each_other_are_reported() -> None:
     forth = Rule("forth", ("exp",), lambda b, n: b.emit("log", n.operands[0]), lambda b, x, *_: b.emit("exp", x))
     back = Rule("back", ("log",), lambda b, n: b.emit("exp", n.operands[0]), lambda b, x, *_: b.emit("log", x))

@@ -29,7 +29,7 @@ CHUNKS = [SCALARS[k : k + SIZE] for k in range(0, len(SCALARS), SIZE)]
 NOT_SCALAR = {
     "isnan isinf isfinite is_list is_integer real": "answers and conversions",
     "arcsinh_above arccosh_beyond one_less_square tanh_fraction root_plus squareplus_slope lerp_real gelu_tanh gelu_logit": "parts of others",
-    "where stop_gradient": "chosen, and held, in the texts",
+    "where stop_gradient strong_product": "chosen, held and weighed, in the texts",
     "std any all count_nonzero norm roll logcumsumexp tril triu eye diagonal trace diag outer cross solve_spd logdet_spd": "of tensors",
 }
 WHOLE_FILES = ("adam", "attention", "classification", "convolution", "dropout", "initialisers", "layers", "normalisation", "optimizers",
