@@ -219,6 +219,10 @@ def _range_of_one_less_square(node: Node, operands: Sequence[ranges.Range]) -> r
     return ranges.difference(node, [ranges.Range(1.0, 1.0), ranges.square(node, operands)])
 
 
+def _range_of_hypot_slope(node: Node, operands: Sequence[ranges.Range]) -> ranges.Range:
+    return ranges.Range(-1.0, 1.0, nan=any(one.special for one in operands))
+
+
 _scalar("neg", "-x", np.negative, kinds=_is_number, range=ranges.negated)
 _scalar("add", "x + y", np.add, kinds=_is_number, range=ranges.total)
 _scalar("sub", "x - y", np.subtract, kinds=_is_number, range=ranges.difference)
@@ -254,7 +258,7 @@ _scalar(
         "Piecewise((-out * hypot_slope(y, x) / hypot(x, y), 0 < hypot(x, y)), (0, True))",
     ),
     flops=12,
-    range=ranges.between(-1.0, 1.0),
+    range=_range_of_hypot_slope,
 )
 _scalar("square", "x ** 2", np.square, range=ranges.square)
 _scalar("reciprocal", "1 / x", np.reciprocal, stated=("-out ** 2",), flops=4, low=0.5, range=ranges.reciprocal)
