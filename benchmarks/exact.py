@@ -21,6 +21,17 @@ def _lgamma(x: Any) -> Any:
     return mp.loggamma(x) if x > 0 else mp.log(mp.pi / abs(mp.sinpi(x))) - mp.loggamma(1 - x)
 
 
+def _ndtri(p: Any) -> Any:
+    """With as many digits more as 2 p - 1 loses."""
+    with mp.workdps(DIGITS + int(-mp.log10(p)) + 1 if 0 < p < 0.5 else DIGITS):
+        return mp.sqrt(2) * mp.erfinv(2 * p - 1)
+
+
+def _sigmoid_slope(x: Any) -> Any:
+    e = mp.exp(-abs(x))
+    return e / (1 + e) ** 2
+
+
 VALUES: dict[str, Callable[..., Any]] = {
     **{name: getattr(mp, name) for name in ("exp", "expm1", "log", "log1p", "tanh", "sin", "cos", "tan", "asin", "acos", "atan")},
     **{name: getattr(mp, name) for name in ("sinh", "cosh", "erf", "atan2")},
@@ -37,11 +48,15 @@ VALUES: dict[str, Callable[..., Any]] = {
     "pow": mp.power,
     "hypot": mp.hypot,
     "erfinv": mp.erfinv,
-    "ndtri": lambda p: mp.sqrt(2) * mp.erfinv(2 * p - 1),
+    "ndtri": _ndtri,
+    "log10": mp.log10,
+    "exp10": lambda x: mp.power(10, x),
+    "tanh_slope": lambda x: 4 * _sigmoid_slope(2 * min(abs(x), mp.mpf(354.9))),  # stays where it leaves the normal numbers
+    "sigmoid_slope": _sigmoid_slope,
 }
 # Where a function is neither constant nor overflowing, or has a value at all; elsewhere (-50, 50).
 BUSY = {
-    "exp": (-750, 715), "exp2": (-1080, 1030), "expm1": (-40, 715), "log": (0, 4), "log2": (0, 4), "log1p": (-1, 4), "rsqrt": (0, 4),
+    "exp": (-750, 715), "exp2": (-1080, 1030), "expm1": (-40, 715), "log": (0, 4), "log2": (0, 4), "log10": (0, 4), "exp10": (-330, 309), "tanh_slope": (-360, 360), "sigmoid_slope": (-715, 715), "log1p": (-1, 4), "rsqrt": (0, 4),
     "sigmoid": (-750, 40), "softplus": (-750, 40), "asin": (-1, 1), "acos": (-1, 1), "sinh": (-715, 715), "cosh": (-715, 715),
     "erf": (-6, 6), "erfc": (-6, 28), "lgamma": (-30, 60), "polygamma0": (-30, 60), "polygamma1": (-30, 60),
     "erfinv": (-1, 1), "ndtri": (0, 1),
@@ -77,7 +92,7 @@ def inputs(name: str, count: int) -> tuple[Array, Array]:
 def parts(name: str, x: Array, y: Array) -> tuple[Array, Array]:
     """The exact values as sums of two float64: the nearest one, and the rest."""
     function, nearest, rest = VALUES[name], np.empty_like(x), np.zeros_like(x)
-    pairs = name in ("pow", "atan2")
+    pairs = name in ("pow", "atan2", "hypot")
     with mp.workdps(DIGITS):
         for k, at in enumerate(x):
             value = function(mp.mpf(float(at)), mp.mpf(float(y[k]))) if pairs else function(mp.mpf(float(at)))

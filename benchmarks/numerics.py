@@ -56,11 +56,18 @@ def _trigamma(x: Array) -> Array:
     return np.asarray(np.where(x < 0, (np.pi / np.sin(turn)) ** 2 - value, value))
 
 
+# That of tanh stays as it is where it leaves the normal numbers.
+def _sigmoid_slope(x: Array) -> Array:
+    e = np.exp(-np.abs(x))
+    return np.asarray(e / (1 + e) ** 2)
+
+
 REFERENCES: dict[str, Callable[..., Array]] = {
     "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "log": np.log, "log2": np.log2, "log1p": np.log1p,
     "tanh": np.tanh, "sinh": np.sinh, "cosh": np.cosh, "sin": np.sin, "cos": np.cos, "tan": np.tan,
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "cbrt": np.cbrt, "rsqrt": lambda x: 1 / np.sqrt(x),
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+    "log10": np.log10, "exp10": lambda x: np.power(10.0, x), "tanh_slope": lambda x: 4 * _sigmoid_slope(2 * np.clip(x, -44.5, 44.5)), "sigmoid_slope": _sigmoid_slope,
     "atan2": np.arctan2, "pow": np.power, "hypot": np.hypot,
 }  # fmt: skip
 NAMES = (*vectormath.FUNCTIONS, "polygamma0", "polygamma1")

@@ -10,7 +10,7 @@ TEXT = """
 model M:
     input x: [batch, 4]
     param w: [4] = 1
-    loss mean(sqrt(abs(x * w)))
+    loss mean(sqrt(x + w - stop_gradient(w)))
 train M:
     optimizer Adam(lr = 0.001)
     batch 8
