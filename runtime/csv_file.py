@@ -153,6 +153,9 @@ def _is_number(text: str) -> bool:
     return "_" not in text and text.isascii()
 
 
+_MISSING = {"na", "n/a", "#n/a", "null", "none", "missing", "?", "-", "--"}
+
+
 def _way_out(text: str) -> str:
     plain = text.strip()
     if not plain:
@@ -163,4 +166,8 @@ def _way_out(text: str) -> str:
         return ": digits are not set apart by other characters"
     if plain.lower() in ("true", "false", "yes", "no"):
         return ": truth is written as 1 and 0"
+    if plain.lower() in _MISSING:
+        return ": it is a missing value. Rows without a value are left out, or given one, before"
+    if any(character.isdigit() for character in plain):
+        return ": units, signs and dates are turned into plain numbers before"
     return ". Words are numbered before, for example with `pandas.factorize`"

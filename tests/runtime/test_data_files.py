@@ -48,6 +48,8 @@ def test_what_does_not_matter(tmp_path, text):
         ("x.0,x.1,y\n\n\n1,2,3\n\n4,,6\n", "line 6: '' in column 'x.1' is not a number: it is empty"),
         ("x.0,x.1,y\n1_000,2,3\n", "'1_000' in column 'x.0' is not a number: digits are not set apart"),
         ('x.0,x.1,y\n"1,000",2,3\n', "the decimal sign is a point"),
+        *((f"x.0,x.1,y\n1,2,{word}\n", f"'{word}' in column 'y' is not a number: it is a missing value") for word in ("NA", "null", "None", "-")),
+        *((f"x.0,x.1,y\n1,2,{word}\n", f"'{word}' in column 'y' is not a number: units") for word in ("$5", "5%", "2020-01-01")),
         ("x.0,x.1,y\n1,2,True\n", "'True' in column 'y' is not a number: truth is written as 1 and 0"),
         ("x.0,x.1,y\n١,2,3\n", "'١' in column 'x.0' is not a number"),
         ("x.0,x.2,y\n1,2,3\n", "the column `x.1` is missing: there is `x.2`. `--columns x=x.0,...`"),
