@@ -92,8 +92,10 @@ def by_name(
             given[wanted[0]] = value
     missing = [spec for spec in specs if spec.name not in given]
     if missing:
-        found = f"; found {_listed(given)}" if given else ""
-        raise DataError(f"the {missing[0].role} `{missing[0]}` is missing{found}")
+        found, name = f"; found {_listed(given)}" if given else "", missing[0].name
+        alike = [one for one in given if one.casefold().startswith(name.casefold())]
+        columns = f". The columns of a CSV file are `{name}.0`, `{name}.1` and so on; `--columns {name}={alike[0]},...` takes others" if alike[1:] else ""
+        raise DataError(f"the {missing[0].role} `{missing[0]}` is missing{found}{columns}")
     return given
 
 

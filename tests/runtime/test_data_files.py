@@ -155,3 +155,10 @@ def test_an_archive_that_changes_meanwhile(tmp_path):
     np.savez(path, x=np.ones((30, 2)))
     with pytest.raises(DataError, match="has changed"):
         data.bind([X], found)
+
+
+@pytest.mark.parametrize("header", ["x_0,x_1,y", "x[0],x[1],y", "X0,X1,y"])
+def test_columns_named_in_another_way(tmp_path, header):
+    (tmp_path / "a.csv").write_text(f"{header}\n1,2,3\n")
+    with pytest.raises(DataError, match=r"columns of a CSV file are `x\.0`, `x\.1` and so on; `--columns x=.+,\.\.\.` takes others"):
+        data.by_name([X, Y], data.load(tmp_path / "a.csv"))
