@@ -63,7 +63,7 @@ def renamed(expression: str, name: str) -> str:
     return re.sub(r"\bx\b", name, expression)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_every_kind_of_derivative(dtype: str) -> None:
     lines = ["model Zeros:"]
     for k, (expression, *_) in enumerate(CASES):
@@ -90,14 +90,14 @@ model Loops(t = 3):
 WALK = """scan over t with s: [batch] = 0:
         {body}
         s = s + {total}"""
+REST = (("scan", "float32"), ("repeat", "float32"), ("repeat", "float64"))
 TURNS = """s = 0 * x[:, 0, 0]
     repeat k in 0..3:
         {body}
         s = s + {total}"""
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("loop", ["scan", "repeat"])
+@pytest.mark.parametrize(("loop", "dtype"), [("scan", "float64"), *(pytest.param(*rest, marks=pytest.mark.slow) for rest in REST)])
 def test_inside_loops(loop: str, dtype: str) -> None:
     body, total = [], []
     for k, (expression, *_) in enumerate(CASES):
