@@ -63,15 +63,19 @@ def renamed(expression: str, name: str) -> str:
     return re.sub(r"\bx\b", name, expression)
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
-def test_every_kind_of_derivative(dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "every"),
+    [("float32", 4), pytest.param("float32", 1, marks=pytest.mark.slow), pytest.param("float64", 1, marks=pytest.mark.slow)],
+)
+def test_every_kind_of_derivative(dtype: str, every: int) -> None:
+    cases = CASES[::every]
     lines = ["model Zeros:"]
-    for k, (expression, *_) in enumerate(CASES):
+    for k, (expression, *_) in enumerate(cases):
         lines += [f"input x{k}: [batch]", f"y{k} = {renamed(expression, f'x{k}')}", f"output value{k} = y{k}"]
         lines += [f"output {name}{k} = {written.format(k=k)}" for name, written in KINDS.items()]
     program = tapeless.load("\n    ".join(lines) + "\n").compile(dtype=dtype, batch=4, threads=1)
-    found = program.predict({f"x{k}": [at] * 3 for k, (_, at, *_) in enumerate(CASES)})
-    for k, (expression, at, value, slope, curvature) in enumerate(CASES):
+    found = program.predict({f"x{k}": [at] * 3 for k, (_, at, *_) in enumerate(cases)})
+    for k, (expression, at, value, slope, curvature) in enumerate(cases):
         expected = {"value": value} | dict.fromkeys(("grad", "vjp", "jvp", "jacobian"), slope)
         expected |= {} if curvature is None else dict.fromkeys(("second", "hvp", "forward"), curvature)
         for name, number in expected.items():
