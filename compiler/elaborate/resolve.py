@@ -30,8 +30,10 @@ def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[
         for name, place in names:
             if name.name not in local and name.name not in everywhere:
                 count += 1
-                others = () if place == "rule" else (*sorted(local), *functions.BUILTINS, *CONSTANTS, *SPECIAL)
-                hint = hint_for(name.name, [*others, *fitting(module.names, place)]) if count <= _HINTS else None
+                hint = None
+                if count <= _HINTS:
+                    others = () if place == "rule" else (*sorted(local), *functions.BUILTINS, *CONSTANTS, *SPECIAL)
+                    hint = hint_for(name.name, [*others, *fitting(module.names, place)])
                 report(Diagnostic("E0301", f"there is no `{name.name}` here", name.span, hint=hint))
 
     for declaration in module.tree.declarations:
