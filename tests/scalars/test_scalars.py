@@ -64,7 +64,7 @@ def test_values_and_slopes_at_special_points(scalars: tuple[Scalar, ...]) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("scalars", CHUNKS, ids=lambda chunk: chunk[0].text)
 def test_two_derivatives_everywhere(scalars: tuple[Scalar, ...]) -> None:
-    _check(scalars, [special(scalar) + drawn(scalar, 200) for scalar in scalars], 2)
+    _check(scalars, [special(scalar) + drawn(scalar, 50) for scalar in scalars], 2)
 
 
 def _check(scalars: tuple[Scalar, ...], points: list[list[tuple[float, ...]]], orders: int) -> None:
