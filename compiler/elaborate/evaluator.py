@@ -14,6 +14,7 @@ from tapeless.compiler.elaborate.indexing import Line
 from tapeless.compiler.elaborate.modules import fitting, standard
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import (
+    LONGEST_LIST,
     AllBut,
     Binding,
     Computed,
@@ -21,6 +22,7 @@ from tapeless.compiler.elaborate.values import (
     Hole,
     Poison,
     Poisoned,
+    bounded,
     describe,
     is_numbers,
     shape_text,
@@ -178,7 +180,7 @@ class Evaluator:
         return self.lookup(frame, syntax.name, syntax.span).value
 
     def items(self, frame: Frame, syntax: ast.Items | ast.Several) -> tuple[Any, ...]:
-        return tuple(self.evaluate_all(frame, syntax.items))
+        return bounded(tuple(self.evaluate_all(frame, syntax.items)), syntax.span)
 
     def unary(self, frame: Frame, syntax: ast.Unary) -> Any:
         value = self.evaluate(frame, syntax.operand)
@@ -213,9 +215,9 @@ class Evaluator:
         if operator in ("==", "!=") and isinstance(left, str) and isinstance(right, str):
             return (left == right) is (operator == "==")
         if operator == "+" and isinstance(left, tuple) and isinstance(right, tuple):
-            return left + right
+            return bounded(left + right, syntax.span)
         if operator == "*" and isinstance(left, tuple) and len(left) == 1 and type(right) is int:
-            return left * right  # `[1] * n` is a list of n ones; a longer list is a vector
+            return bounded(left * min(right, LONGEST_LIST + 1), syntax.span)  # `[1] * n` is a list of n ones; a longer list is a vector
         if isinstance(left, tuple) or isinstance(right, tuple):
             if operator in ("==", "!=") and isinstance(left, tuple) and isinstance(right, tuple):
                 return (left == right) is (operator == "==")

@@ -128,6 +128,32 @@ class Poisoned(Exception):
 _KINDS = {DType.I32: "int", DType.U32: "int", DType.BOOL: "bool"}
 
 
+LONGEST_LIST, DEEPEST_LIST = 100_000, 32
+
+
+def bounded(items: tuple[Any, ...], span: Span) -> tuple[Any, ...]:
+    """A list that holds no more than can be gone through, lists in it included. Raises TooLarge.
+
+    One list can stand in another many times, so that a few lines hold 2**40 numbers: each is counted once here.
+    """
+    known: dict[int, tuple[int, int]] = {}
+
+    def measured(item: Any) -> tuple[int, int]:
+        if not isinstance(item, tuple):
+            return 1, 0
+        if id(item) not in known:
+            parts = [measured(part) for part in item]
+            known[id(item)] = sum(count for count, _ in parts), 1 + max((depth for _, depth in parts), default=0)
+        return known[id(item)]
+
+    count, depth = measured(items)
+    if count > LONGEST_LIST:
+        raise TooLarge(f"this list holds {count} numbers; at most {LONGEST_LIST} are possible", span)
+    if depth > DEEPEST_LIST:
+        raise TooLarge(f"this list is nested {depth} times; at most {DEEPEST_LIST} are possible", span)
+    return items
+
+
 def is_numbers(value: Any) -> bool:
     """A number known when compiling, or a list of such numbers and lists."""
     if isinstance(value, tuple):
