@@ -39,7 +39,7 @@ def test_help_names_every_command(tapeless):
     [
         (["fly"], "No such command 'fly'"),
         (["train"], "Missing argument 'MODEL.tl'"),
-        (["train", "m.tl"], "Missing option '--data'"),
+        (["train", "m.tl"], "there is no file m.tl"),
         (["train", "m.tl", "--data", "d.npz"], "there is no file m.tl"),
         (["check", "m.tl", "hidden"], "'hidden' is not a size"),
         (["check", "m.tl", "hidden=many"], "'hidden=many' is not a size"),
