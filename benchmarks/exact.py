@@ -47,6 +47,7 @@ VALUES: dict[str, Callable[..., Any]] = {
     "polygamma1": lambda x: mp.polygamma(1, x),
     "pow": mp.power,
     "hypot": mp.hypot,
+    "hypot_slope": lambda x, y: x / mp.hypot(x, y),
     "erfinv": mp.erfinv,
     "ndtri": _ndtri,
     "log10": mp.log10,
@@ -92,7 +93,7 @@ def inputs(name: str, count: int) -> tuple[Array, Array]:
 def parts(name: str, x: Array, y: Array) -> tuple[Array, Array]:
     """The exact values as sums of two float64: the nearest one, and the rest."""
     function, nearest, rest = VALUES[name], np.empty_like(x), np.zeros_like(x)
-    pairs = name in ("pow", "atan2", "hypot")
+    pairs = name in ("pow", "atan2", "hypot", "hypot_slope")
     with mp.workdps(DIGITS):
         for k, at in enumerate(x):
             value = function(mp.mpf(float(at)), mp.mpf(float(y[k]))) if pairs else function(mp.mpf(float(at)))

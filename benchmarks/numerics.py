@@ -56,6 +56,11 @@ def _trigamma(x: Array) -> Array:
     return np.asarray(np.where(x < 0, (np.pi / np.sin(turn)) ** 2 - value, value))
 
 
+def _hypot_slope(x: Array, y: Array) -> Array:
+    size = np.hypot(x, y)
+    return np.asarray(np.where(size > 0, x / np.where(size > 0, size, 1), size))
+
+
 # That of tanh stays as it is where it leaves the normal numbers.
 def _sigmoid_slope(x: Array) -> Array:
     e = np.exp(-np.abs(x))
@@ -68,7 +73,7 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "cbrt": np.cbrt, "rsqrt": lambda x: 1 / np.sqrt(x),
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
     "log10": np.log10, "exp10": lambda x: np.power(10.0, x), "tanh_slope": lambda x: 4 * _sigmoid_slope(2 * np.clip(x, -44.5, 44.5)), "sigmoid_slope": _sigmoid_slope,
-    "atan2": np.arctan2, "pow": np.power, "hypot": np.hypot,
+    "atan2": np.arctan2, "pow": np.power, "hypot": np.hypot, "hypot_slope": _hypot_slope,
 }  # fmt: skip
 NAMES = (*vectormath.FUNCTIONS, "polygamma0", "polygamma1")
 PAIRS = tuple(name for name in vectormath.PAIRS if name not in ("remainder", "floor_divide"))  # those are exact
