@@ -119,7 +119,9 @@ def differences(scalar: Scalar, points: Sequence[tuple[float, ...]], found: Sequ
 
 def _close(scalar: Scalar, order: tuple[int, ...], at: tuple[float, ...], found: float, right: Any, relative: float) -> bool:
     if not np.isfinite(found):
-        return bool(found == np.sign(float(right)) * np.inf and abs(right) > 1.79e308)
+        # Parts of a second derivative that overflow may have both signs.
+        same = found == np.sign(float(right)) * np.inf or (sum(order) > 1 and np.isnan(found))
+        return bool(same and abs(right) > 1.79e308)
     allowed = relative * abs(right) + NOTHING[sum(order)]
     if abs(found - right) <= allowed:
         return True
