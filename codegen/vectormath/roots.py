@@ -39,9 +39,10 @@ def hypot(b: Builder, x: Operand, y: Operand) -> Value:
 
 
 def hypot_slope(b: Builder, x: Operand, y: Operand) -> Value:
-    """x / hypot(x, y), and 0 at the origin; of a quarter of both where they are large, whose distance does not overflow."""
+    """x / hypot(x, y), and 0 at the origin; of both made smaller where they are large, whose distance does not overflow, and else
+    larger, whose distance has all its digits."""
     large = b.compare("lt", number(1.0, x), keep_max(b, b.unary("abs", x), b.unary("abs", y)))
-    factor = b.select(large, number(0.25, x), number(1.0, x))
+    factor = b.select(large, number(0.25, x), number(2.0**24 if x.type.kind == "f32" else 2.0**53, x))
     x, y = b.mul(x, factor), b.mul(y, factor)
     length = hypot(b, x, y)
     return b.select(b.compare("eq", length, number(0.0, x)), number(0.0, x), b.div(x, length))

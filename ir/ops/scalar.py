@@ -200,6 +200,8 @@ def _tanh_slope(x: Array) -> Array:
 
 def _hypot_slope(x: Array, y: Array) -> Array:
     """The cosine of the angle of (x, y), and 0 at the origin."""
+    factor = np.where(np.maximum(np.abs(x), np.abs(y)) > 1, 0.25, 2.0**53)  # so that the length neither overflows nor loses digits
+    x, y = x * factor, y * factor
     length = np.hypot(x, y)
     return np.asarray(np.divide(x, length, out=np.zeros_like(length), where=length != 0))
 
