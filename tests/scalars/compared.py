@@ -110,6 +110,8 @@ def differences(scalar: Scalar, points: Sequence[tuple[float, ...]], found: Sequ
                 continue
             if len(scalar.pieces) > 1 and any(order) and len(at) == 2 and at[0] == at[1]:
                 continue
+            if sum(order) > 1 and len(at) > 1 and any(0 < abs(one) < 1e-150 for one in at):
+                continue  # squares of these vanish, and quotients by them overflow, with either sign
             right = precise(lambda *one, order=order: scalar.at(order, *one), *at)
             if right is None:
                 continue
