@@ -5,7 +5,7 @@ from __future__ import annotations
 from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Operand, Value
 from tapeless.codegen.vectormath.exact import product_error
-from tapeless.codegen.vectormath.exponential import exp, keep_max, keep_min, log_edges, number, polynomial, split
+from tapeless.codegen.vectormath.exponential import exp, keep_max, keep_min, log_edges, log_tail, number, split
 
 __all__ = ["exp10", "log10"]
 
@@ -31,14 +31,7 @@ def log10(b: Builder, x: Operand) -> Value:
     """e log10(2) + log(1 + f) / log(10), the first product exact."""
     kind = x.type.kind
     e, f = split(b, x)
-    square = b.mul(f, f)
-    if kind == "f32":
-        tail = b.fma(square, number(-0.5, x), b.mul(b.mul(square, f), polynomial(b, f, "log")))
-    else:
-        half = b.mul(square, number(0.5, x))
-        s = b.div(f, b.add(f, number(2.0, x)))
-        z = b.mul(s, s)
-        tail = b.sub(b.mul(s, b.add(half, b.mul(z, polynomial(b, z, "atanh")))), half)
+    tail = log_tail(b, f)
     high, low = _INVERSE[kind]
     rest = b.fma(e, number(_LOG10_2[kind][1], x), b.mul(f, number(low, x)))
     rest = b.fma(f, number(high, x), b.fma(tail, number(high, x), rest))

@@ -14,7 +14,7 @@ from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Constant, Operand, Value
 from tapeless.codegen.vectormath.coefficients import POLYNOMIALS
 
-__all__ = ["INTEGER", "LOG2", "SIGN", "SMALLEST_NORMAL", "exp", "exp2", "expm1", "half_exp", "horner", "keep_max", "keep_min", "log", "log1p", "log2", "log_edges",
+__all__ = ["INTEGER", "LOG2", "SIGN", "SMALLEST_NORMAL", "exp", "exp2", "expm1", "half_exp", "horner", "keep_max", "keep_min", "log", "log1p", "log2", "log_edges", "log_tail",
            "number", "parts", "polynomial", "round_off", "sigmoid", "sigmoid_slope", "softplus", "split", "split_normal", "tanh", "tanh_slope", "unsigned_expm1", "with_sign"]
 
 # Parts of log(2): the first has so few bits that its products with an exponent are exact.
@@ -169,18 +169,22 @@ def log(b: Builder, x: Operand) -> Value:
     return log_edges(b, x, b.fma(e, number(high, x), tail))
 
 
+def log_tail(b: Builder, f: Operand) -> Value:
+    """log(1 + f) - f"""
+    square = b.mul(f, f)
+    if f.type.kind == "f32":
+        return b.fma(square, number(-0.5, f), b.mul(b.mul(square, f), polynomial(b, f, "log")))
+    half = b.mul(square, number(0.5, f))
+    s = b.div(f, b.add(f, number(2.0, f)))
+    z = b.mul(s, s)
+    return b.sub(b.mul(s, b.add(half, b.mul(z, polynomial(b, z, "atanh")))), half)
+
+
 def log2(b: Builder, x: Operand) -> Value:
     """e + log(1 + f) / log(2), so powers of two are exact."""
     kind = x.type.kind
     e, f = split(b, x)
-    square = b.mul(f, f)
-    if kind == "f32":
-        tail = b.fma(square, number(-0.5, x), b.mul(b.mul(square, f), polynomial(b, f, "log")))
-    else:
-        half = b.mul(square, number(0.5, x))
-        s = b.div(f, b.add(f, number(2.0, x)))
-        z = b.mul(s, s)
-        tail = b.sub(b.mul(s, b.add(half, b.mul(z, polynomial(b, z, "atanh")))), half)
+    tail = log_tail(b, f)
     high, low = _LOG2E[kind]
     rest = b.fma(tail, number(high, x), b.mul(f, number(low, x)))
     return log_edges(b, x, b.add(e, b.fma(f, number(high, x), rest)))
