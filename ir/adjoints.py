@@ -63,9 +63,10 @@ def moving(graph: Graph, sources: Iterable[Value]) -> set[Value]:
 
 
 def moved(node: Node, moving: Set[Value]) -> Sequence[Value]:
-    """The results of a node that move where some of its operands do. Booleans jump, and have the derivative zero; whether an
-    integer that a loop makes comes from such jumps alone is told by the loop's body."""
-    if node.op == "stop_gradient" or moving.isdisjoint(node.operands):
+    """The results of a node that move where some of its operands do. Booleans jump, and have the derivative zero, as do the places
+    that indexing takes from or puts to; whether an integer that a loop makes comes from such jumps alone is told by the loop's body."""
+    taken_from = node.operands[:1] if OPERATIONS[node.op].family == "indexing" else node.operands
+    if node.op == "stop_gradient" or moving.isdisjoint(taken_from):
         return ()
     kept = [value for value in node.results if value.type.dtype is not DType.BOOL]
     if "carries" not in node.attrs or all(value.type.dtype.is_float for value in kept):

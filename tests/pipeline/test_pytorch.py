@@ -72,15 +72,15 @@ class Configuration:
         return made
 
     def program(self) -> str:
-        """The whole program. The value enters the loss as sum(r * c)."""
-        lines = ""
+        """The whole program. The value enters the loss as sum(r * c); `free` is a parameter that reaches it whatever the value is made of."""
+        lines = declared("free", [])
         for one in self.tensors:
             if "." not in one.name:
                 lines += declared(one.name, one.shape, int(one.high) if one.kind == "int" else None)
         if not any("batch" in one.shape for one in self.tensors):
             lines += declared("unused", ["batch"])
         by_row = bool(self.shape) and self.shape[0] == self.rows and any("batch" in one.shape for one in self.tensors) and self._leads()
-        return f"model M:\n{lines}{declared(VALUE, ['batch', *self.shape[1:]] if by_row else self.shape)}    {self.text}\n    loss sum(r * c)\n"
+        return f"model M:\n{lines}{declared(VALUE, ['batch', *self.shape[1:]] if by_row else self.shape)}    {self.text}\n    loss sum(r * c) + free\n"
 
     def _leads(self) -> bool:
         """Whether the result has a row for each row: all have, but reductions over axis 0."""

@@ -315,7 +315,6 @@ def inputs_for(program: Program, rows: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def check(graph: Graph, dtype: DType, rows: int, threads: int, target: Target | None = None) -> None:
-    note(text.write(graph))
     program = program_of(graph, dtype)
     inputs = inputs_for(program, rows, 0)
     both = entries.backward(program)
@@ -338,12 +337,14 @@ TARGETS = st.sampled_from([*kernels.WIDTHS.values()])
 @settings(COMMON, max_examples=25)
 @given(forward_graphs(DType.F64), ROWS, st.sampled_from((1, 2)), TARGETS)
 def test_float64(graph: Graph, rows: int, threads: int, target: Target) -> None:
+    note(text.write(graph))
     check(graph, DType.F64, rows, threads, target)
 
 
 @settings(COMMON, max_examples=12)
 @given(forward_graphs(DType.F32), FEW_ROWS, st.sampled_from((1, 3)), TARGETS)
 def test_float32(graph: Graph, rows: int, threads: int, target: Target) -> None:
+    note(text.write(graph))
     check(graph, DType.F32, rows, threads, target)
 
 
@@ -366,6 +367,7 @@ def at_length(part: int, count: int, dtype: DType, rows: st.SearchStrategy[int],
     @settings(COMMON, max_examples=count)
     @given(forward_graphs(dtype), rows, threads, TARGETS)
     def each(graph: Graph, rows: int, threads: int, target: Target) -> None:
+        note(text.write(graph))
         check(graph, dtype, rows, threads, target)
 
     each()
@@ -375,6 +377,6 @@ def at_length(part: int, count: int, dtype: DType, rows: st.SearchStrategy[int],
 def test_kept_cases(path: Path) -> None:
     """Graphs on which the pipeline once failed, as hypothesis shrank them."""
     graph = text.read(path.read_text())
-    (dtype,) = {port.value.type.dtype for port in graph.outputs if port.role == "loss"}
+    dtype = graph.output("loss").value.type.dtype
     for rows in (1, 2, 17, 65):
         check(graph, dtype, rows, 1)
