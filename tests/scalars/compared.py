@@ -12,7 +12,7 @@ import numpy as np
 
 import tapeless
 
-from .table import Scalar, precise
+from .table import Scalar
 
 EPS = 2.0**-53
 ORDERS = {1: ((0,), (1,), (2,)), 2: ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))}
@@ -87,7 +87,7 @@ def computed(scalars: Sequence[Scalar], points: Sequence[Sequence[tuple[float, .
 
 def limit(scalar: Scalar, order: tuple[int, ...], sign: float) -> float | None:
     """The limit of a function of one argument, as two far points show it."""
-    near, far = (precise(lambda x: scalar.at(order, x), int(sign) * mp.mpf(10) ** size) for size in (20, 40))
+    near, far = (scalar.at(order, sign * 10.0**size) for size in (20, 40))
     if near is None or far is None:
         return None
     if abs(far) < mp.mpf(10) ** -9 and abs(far) <= abs(near) * 0.75:
@@ -112,7 +112,7 @@ def differences(scalar: Scalar, points: Sequence[tuple[float, ...]], found: Sequ
                 continue
             if sum(order) > 1 and len(at) > 1 and any(0 < abs(one) < 1e-150 for one in at):
                 continue  # squares of these vanish, and quotients by them overflow, with either sign
-            right = precise(lambda *one, order=order: scalar.at(order, *one), *at)
+            right = scalar.at(order, *at)
             if right is None:
                 continue
             if not _close(scalar, order, at, float(result), right, relative):
@@ -131,7 +131,7 @@ def _close(scalar: Scalar, order: tuple[int, ...], at: tuple[float, ...], found:
         further = tuple(times + (p == place) for p, times in enumerate(order))
         if scalar.given and sum(further) >= len(scalar.given):
             return abs(found - right) <= 1e-10 * max(1, abs(right))
-        slope = precise(lambda *point, n=further: scalar.at(n, *point), *at)
+        slope = scalar.at(further, *at)
         allowed += 4 * EPS * abs(one * (slope or 0))
     return bool(abs(found - right) <= allowed)
 

@@ -15,6 +15,8 @@ from typing import Any
 import mpmath as mp
 import sympy
 
+from . import balls
+
 Real = Any
 _VANISHED = mp.mpf(10) ** -400
 X, Y = sympy.symbols("x y", real=True)
@@ -44,24 +46,24 @@ class Scalar:
     exact: Callable[..., bool] = lambda *at: True  # where the meaning is as told
     largest: float = 1e300  # of the arguments tried
 
-    def at(self, order: tuple[int, ...], *at: Real) -> Real:
-        """The derivative of this order, at one point."""
+    def at(self, order: tuple[int, ...], *at: float) -> Real | None:
+        """The derivative of this order, at one point; None where there is none or it is not real."""
         if self.given:
-            return self.given[order[0]](*at)
+            return precise(self.given[order[0]], *at)
         for piece in self.pieces:
             if piece.where(*at):
-                return _compiled(piece.formula, order)(*at)
+                return balls.value(derivative(piece.formula, order), dict(zip((X, Y), at, strict=False)))
         raise ValueError("no piece holds here")
 
 
 @functools.cache
-def _compiled(formula: str, order: tuple[int, ...]) -> Callable[..., Real]:
+def derivative(formula: str, order: tuple[int, ...]) -> sympy.Expr:
     names = {"x": X, "y": Y, "sigmoid": lambda v: 1 / (1 + sympy.exp(-v))}
     expression = sympy.sympify(formula, locals=names)
     for symbol, times in zip((X, Y), order, strict=False):
         for _ in range(times):
             expression = sympy.diff(expression, symbol)
-    return sympy.lambdify((X, Y)[: len(order)], expression, "mpmath")
+    return expression
 
 
 def precise(function: Callable[..., Real], *at: Real) -> Real | None:

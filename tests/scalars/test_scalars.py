@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import mpmath as mp
 import numpy as np
 import pytest
+import sympy
 
 import tapeless.compiler
 from tapeless.compiler.elaborate.functions import BUILTINS
@@ -18,8 +20,8 @@ from tapeless.compiler.model import load
 from tapeless.ir.ops.scalar import POINTWISE
 from tapeless.ir.types import DType
 
-from .compared import computed, differences, drawn, special
-from .table import SCALARS, Scalar
+from .compared import ORDERS, computed, differences, drawn, special
+from .table import SCALARS, X, Y, Scalar, derivative
 
 STD = Path(tapeless.compiler.__file__).parent / "std"
 SIZE = 14  # functions in one program
@@ -72,3 +74,14 @@ def _check(scalars: tuple[Scalar, ...], points: list[list[tuple[float, ...]]], o
     with np.errstate(all="ignore"):
         wrong = [str(one) for k, scalar in enumerate(scalars) for one in differences(scalar, points[k], found[k])]
     assert not wrong, "\n".join([f"{len(wrong)} differ", *wrong[:40]])
+
+
+@pytest.mark.parametrize("scalar", [one for one in SCALARS if one.pieces], ids=lambda one: one.text)
+def test_the_judge_agrees_with_mpmath(scalar: Scalar) -> None:
+    for at in drawn(scalar, 8)[4:]:
+        for order in ORDERS[scalar.arguments]:
+            piece = next(one for one in scalar.pieces if one.where(*at))
+            with mp.workdps(60):
+                right = sympy.lambdify((X, Y)[: len(at)], derivative(piece.formula, order), "mpmath")(*map(mp.mpf, at))
+            known = scalar.at(order, *at)
+            assert known is None or mp.almosteq(known, right, 1e-24), (order, at)
