@@ -21,7 +21,7 @@ from tapeless.ir.ops.scalar import POINTWISE
 from tapeless.ir.types import DType
 
 from .compared import ORDERS, computed, differences, drawn, special
-from .table import SCALARS, X, Y, Scalar, derivative
+from .table import SCALARS, Scalar, X, Y, derivative
 
 STD = Path(tapeless.compiler.__file__).parent / "std"
 SIZE = 14  # functions in one program
