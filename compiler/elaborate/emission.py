@@ -14,6 +14,7 @@ from typing import Any
 
 from tapeless.compiler.elaborate.bounds import bound_after, bound_of, power_bound
 from tapeless.compiler.elaborate.record import Record
+from tapeless.compiler.elaborate.single import SingleRow
 from tapeless.compiler.elaborate.values import Computed, TooLarge, describe, shape_text
 from tapeless.ir.graph import Builder, Graph, Node, Port, Span, Value
 from tapeless.ir.types import Dim, DType, Rows, Tensor
@@ -77,6 +78,7 @@ class Emitter:
         self.labelled: list[Labelled] = []
         self.lone: set[Value] = set()  # what means nothing in a batch of one row: statistics over the rows alone, and what is made of them
         self.less: set[Value] = set()  # the number of rows, less a number
+        self.single = SingleRow()
         self.count = self.differentiated = 0
         self.gradients: dict[tuple[Any, ...], tuple[Graph, int]] = {}  # of parts of the graph: see `derivatives`
         self.derived: dict[Span, tuple[int, int]] = {}  # of derivatives, by place: operations asked for, operations written
@@ -111,6 +113,8 @@ class Emitter:
         hint = name or (f"{self.where}.{op}" if self.where else op)
         made = self.builder.emit_node(op, [self.own(value) for value in operands], attrs, regions, (hint,), self.span)[0]
         self.follow(made, operands)
+        if self.single.tells_nothing(self.builder.nodes[-1]):
+            self.lone.add(made)
         shape = made.type.shape
         if len(shape) > AXES:
             raise TooLarge(f"this tensor has {len(shape)} axes; at most {AXES} are possible", self.span or Span("", 1, 1, 1, 2))
@@ -165,7 +169,10 @@ class Emitter:
     def constant(self, number: float | int | bool, dtype: DType | None = None) -> Value:
         """A scalar constant of the program's real type unless told otherwise."""
         self.builder.span = self.span
-        return self.builder.constant(number, dtype or self.real)
+        made = self.builder.constant(number, dtype or self.real)
+        if number == 1:
+            self.single.ones.add(made)
+        return made
 
     def claim(self, value: object, name: str) -> None:
         """Name a value as the program does. Inputs keep their names; of several claims the outermost (shortest) wins."""

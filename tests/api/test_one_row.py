@@ -102,6 +102,59 @@ def test_a_step_of_one_row_in_c(tmp_path: Path) -> None:
     assert [float(word) for word in printed.split()] == pytest.approx([1, 0.9 + 0.1 * np.var([1, 5], ddof=1)])
 
 
+BY_HAND = (
+    "mean((x - m) ** 2, axis = 0) * batch / (maximum(batch, 2) - 1)",
+    "mean(square(x - mean(x, axis = 0, keepdims = true)), axis = 0)",
+    "sum((x - m) * (x - m), axis = 0) * (1 / batch)",
+    "sum((x - m) * x, axis = 0) / batch",
+    "maximum(mean(x * x, axis = 0) - m ** 2, 0)",
+    "diagonal(transpose(x - m) @ (x - m)) / maximum(batch - 1, 1)",
+    "einsum('bi,bi->i', x - m, x - m) / batch",
+    "max(x, axis = 0) - min(x, axis = 0)",
+    "mean(abs(x - m), axis = 0)",
+    "std(x, axis = 0) ** 2",
+    "cumulative(x - m)",
+)
+ONE = """
+fn cumulative(d) = mean(d * tanh(d), axis = 0)
+layer Own(x[n, c], rate = 0.1):
+    state centre: [c] = 0
+    state spread: [c] = 1
+    if training:
+        m = mean(x, axis = 0)
+        centre = (1 - rate) * centre + rate * m
+        spread = (1 - rate) * spread + rate * ({body})
+    return (x - centre) / sqrt(spread + 1e-5)
+"""
+
+
+
+def by_hand(body: str, rows: np.ndarray) -> np.ndarray:
+    """The spread after an epoch of these rows in batches of two."""
+    text = ONE.format(body=body) + TEXT[TEXT.index("model M") :].format(norm="Own(x)", shape="[batch, 3]")
+    program = tapeless.load(text).compile(batch=2, dtype="float64", cache=False, seed=1)
+    program.fit(rows, np.zeros((len(rows), 1)), epochs=1, progress=False)
+    return np.array(program.state["h.spread"])
+
+
+@pytest.mark.parametrize("body", BY_HAND)
+def test_statistics_written_by_hand(body: str) -> None:
+    """A last batch of one row leaves the spread as it was after the two before it."""
+    program = tapeless.load(ONE.format(body=body) + TEXT[TEXT.index("model M") :].format(norm="Own(x)", shape="[batch, 3]")).compile(batch=2, dtype="float64", cache=False, seed=1)
+    order = np.empty(3, np.int32)
+    shuffle(program, np.arange(3, dtype=np.int32), order, 0)
+    of_two = by_hand(body, X[order[:2]])
+    assert not np.allclose(of_two, 1)
+    np.testing.assert_allclose(by_hand(body, X[:3]), of_two, rtol=1e-12)
+    with pytest.raises(tapeless.UserError, match="one value has no variance"):
+        by_hand(body, X[:1])
+
+
+@pytest.mark.parametrize("body", ["mean(x ** 2, axis = 0)", "mean((x - centre) ** 2, axis = 0)", "max(x, axis = 0)", "sum(x, axis = 0) / maximum(batch, 2)"])
+def test_what_one_row_tells_is_stored(body: str) -> None:
+    assert not np.allclose(by_hand(body, X[:1]), 1)
+
+
 def test_places_count_as_values() -> None:
     state = trained(IMAGES, 1, shape="[batch, 3, 2, 2]")
     assert np.all(state["h.var"] > 0) and not np.allclose(state["h.var"], 1)
