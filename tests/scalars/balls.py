@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,9 +20,16 @@ _FUNCTIONS: dict[Any, Callable[..., flint.arb]] = {
     sympy.asin: flint.arb.asin, sympy.acos: flint.arb.acos, sympy.atan: flint.arb.atan, sympy.atan2: flint.arb.atan2,
     sympy.sinh: flint.arb.sinh, sympy.cosh: flint.arb.cosh, sympy.tanh: flint.arb.tanh,
     sympy.asinh: flint.arb.asinh, sympy.acosh: flint.arb.acosh, sympy.atanh: flint.arb.atanh,
-    sympy.erf: flint.arb.erf, sympy.erfc: flint.arb.erfc, sympy.Abs: abs, sympy.sign: flint.arb.sgn,
+    sympy.erf: flint.arb.erf, sympy.erfc: flint.arb.erfc, sympy.erfinv: flint.arb.erfinv, sympy.loggamma: flint.arb.lgamma,
+    sympy.polygamma: lambda n, x: _polygamma(int(n.unique_fmpz()), x),
+    sympy.besseli: lambda n, x: x.bessel_i(n), sympy.Abs: abs, sympy.sign: flint.arb.sgn,
     sympy.Add: lambda *terms: functools.reduce(operator.add, terms), sympy.Mul: lambda *factors: functools.reduce(operator.mul, factors),
 }  # fmt: skip
+
+
+def _polygamma(order: int, x: flint.arb) -> flint.arb:
+    """Abramowitz and Stegun 6.4.10, by Hurwitz's zeta."""
+    return (-1) ** (order + 1) * math.factorial(order) * flint.arb(order + 1).zeta(x) if order else x.digamma()
 
 
 def value(formula: sympy.Expr, at: Mapping[sympy.Symbol, float]) -> Any:
