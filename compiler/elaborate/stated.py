@@ -35,8 +35,8 @@ def with_derivative(evaluator: Evaluator, frame: Frame, definition: ast.Definiti
             raise evaluator.fault(frame, "E0704", f"a function with a derivative takes numbers, and `{parameter.name}` is {describe(value)}",
                                   parameter.span)  # fmt: skip
     computed = {name: value for name, value in given.items() if isinstance(value, Computed)}
-    if not isinstance(result, Computed) or not computed:
-        return result
+    if not isinstance(result, Computed) or not any(value.dtype.is_float for value in computed.values()):
+        return result  # nothing that has a derivative
     shape = emitter.meet([value.shape for value in computed.values()])
     if result.shape != shape or not result.dtype.is_float:
         sides = evaluator.sides(frame, *((ast.Name(one.span, one.name), given[one.name]) for one in definition.parameters))

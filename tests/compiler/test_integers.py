@@ -127,3 +127,9 @@ def test_a_bound_that_is_too_large() -> None:
 def test_a_number_beyond_an_int() -> None:
     with pytest.raises(ProgramErrors, match="too large for an int"):
         model(DECLARED + "    output o = k + 3000000000\n")
+
+
+def test_functions_with_a_derivative_of_their_own() -> None:
+    """Of ints they are what they are of the same real numbers; an int has no derivative."""
+    for made, right in zip(predicted(["relu(j - 2)", "relu6(3 * j)"]), [np.maximum(J - 2, 0), np.clip(3 * J, 0, 6)], strict=True):
+        np.testing.assert_array_equal(made, right)
