@@ -26,7 +26,7 @@ def _count(least: int = 0, most: int = MOST) -> Check:
 
 
 def _number(value: Any) -> bool:
-    return type(value) in (int, float)
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def _text(value: Any) -> bool:

@@ -14,6 +14,8 @@ from tapeless.compiler.diagnostics import ProgramErrors
 from tapeless.compiler.model import load
 from tapeless.runtime.order import shuffle
 
+from ..sweep import sweep
+
 TEXT = """
 layer Own(x[n, c], rate = 0.1):
     state centre: [c] = 0
@@ -137,7 +139,7 @@ def by_hand(body: str, rows: np.ndarray) -> np.ndarray:
     return np.array(program.state["h.spread"])
 
 
-@pytest.mark.parametrize("body", BY_HAND)
+@pytest.mark.parametrize("body", sweep(BY_HAND, every=3))
 def test_statistics_written_by_hand(body: str) -> None:
     """A last batch of one row leaves the spread as it was after the two before it."""
     program = tapeless.load(ONE.format(body=body) + TEXT[TEXT.index("model M") :].format(norm="Own(x)", shape="[batch, 3]")).compile(batch=2, dtype="float64", cache=False, seed=1)

@@ -77,10 +77,10 @@ def rewritten(path, record="training", **changes):
         *({"rows": rows} for rows in (0, -21, 2**40, 21.0)),
         *({"sums": sums} for sums in ([], None, ["a"], [[1.0]], {"a": 1.0})),
         *({"curves": curves} for curves in ([], {"loss": 1.0}, {"loss": [1.0, 2.0]}, {"\x1b[2J": [1.0]}, {"loss": ["a"]})),
-        *({"best": best} for best in (3, None, {"key": "\x1b[2J"}, {"epoch": 2}, {"epoch": -1}, {"epoch": 0}, {"value": None}, {"patience": 0}, {"value": float("nan")})),
+        *({"best": best} for best in (3, None, {"key": "\x1b[2J"}, {"epoch": 2}, {"epoch": -1}, {"epoch": 0}, {"value": None}, {"value": 10**400}, {"patience": 0}, {"value": float("nan")})),
         *({"settings": settings} for settings in (
             {"batch": 0}, {"batch": -4}, {"batch": 4.5}, {"epochs": float("nan")}, {"epochs": 2**40}, {"epochs": "9"}, {"validation": 1}, {"validation": -0.5},
-            {"validation": float("nan")}, {"patience": -2}, {"patience": 1.5}, {"monitor": 3}, {"rising": 1}, {"more": 1}, 7)),
+            {"validation": float("nan")}, {"patience": -2}, {"patience": 1.5}, {"monitor": 3}, {"rising": 1}, {"validation": 10**400}, {"more": 1}, 7)),
         *({"data": data} for data in (None, 3, [])),
         *({"own_validation": own} for own in (1, None, True)),
         {"more": 1},

@@ -12,6 +12,7 @@ from tapeless.codegen.lower import lower_kernel
 from tapeless.ir.graph import Builder
 from tapeless.ir.types import DType, Rows, Tensor
 
+from ..sweep import sweep
 from .kernels import HOST, Compiled, arrays_for, check, kernel, run_compiled, tensor
 
 pytestmark = pytest.mark.usefixtures("vectors")
@@ -76,8 +77,10 @@ def test_sizes(dtype, transpose_a, transpose_b):
         check(product(m, n, k, dtype=dtype, transpose_a=transpose_a, transpose_b=transpose_b), 1)
 
 
-@pytest.mark.parametrize("epilogue", (swish, relu, masked, dropped), ids=lambda epilogue: epilogue.__name__)
-@pytest.mark.parametrize("shape", ("b,17,64", "b,64,3", "b,1,33", "33,b,20", "20,70,b", "1,40,7", "1,1,5", "65,64,64"))
+SHAPES = ("b,17,64", "b,64,3", "b,1,33", "33,b,20", "20,70,b", "1,40,7", "1,1,5", "65,64,64")
+
+
+@pytest.mark.parametrize(("epilogue", "shape"), sweep((swish, relu, masked, dropped), SHAPES, every=3), ids=lambda one: getattr(one, "__name__", one))
 def test_epilogues(epilogue, shape):
     m, n, k = (LETTERS.get(part) or int(part) for part in shape.split(","))
     for dtype in (DType.F32, DType.F64):

@@ -9,6 +9,7 @@ from tapeless.ir.graph import Builder
 from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType, Rows, Tensor
 
+from ..sweep import sweep
 from .kernels import arrays_for, check, kernel, run_compiled
 
 pytestmark = pytest.mark.usefixtures("vectors")
@@ -17,9 +18,7 @@ SIZES = (0, 1, 3, 7, 17, 64, 65, 129)
 KINDS = pytest.mark.parametrize("dtype", (DType.F32, DType.F64), ids=str)
 
 
-@KINDS
-@pytest.mark.parametrize("op", ("cumsum", "cumprod", "linear_scan", "strong_scan"))
-@pytest.mark.parametrize("reverse", (False, True))
+@pytest.mark.parametrize(("op", "reverse", "dtype"), sweep(("cumsum", "cumprod", "linear_scan", "strong_scan"), (False, True), (DType.F32, DType.F64), every=3), ids=str)
 def test_recurrences(op, reverse, dtype):
     for size in SIZES:
         for shape, axis in (((3, size), 1), ((size, 5), 0), ((size, 33), 0), ((2, size, 20), 1), ((BATCH, size), 1), ((BATCH,), 0)):

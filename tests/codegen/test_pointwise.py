@@ -12,6 +12,7 @@ from tapeless.ir.interpreter import run
 from tapeless.ir.ops import OPERATIONS, Sample
 from tapeless.ir.types import DType, Tensor
 
+from ..sweep import sweep
 from .kernels import kernel, run_compiled
 
 pytestmark = pytest.mark.usefixtures("vectors")
@@ -45,7 +46,7 @@ def draw(rng: np.random.Generator, type: Tensor, sample: Sample, shape: tuple[in
 
 
 @KINDS
-@pytest.mark.parametrize(("name", "index"), POINTWISE)
+@pytest.mark.parametrize(("name", "index"), sweep(POINTWISE, every=4))
 def test_sizes_and_broadcasts(name, index, dtype):
     sample, rng = OPERATIONS[name].samples[index], np.random.default_rng(0)
     for size in SIZES:

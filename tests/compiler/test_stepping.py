@@ -19,6 +19,8 @@ from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType, Rows
 from tapeless.ir.verifier import verify
 
+from ..sweep import sweep
+
 LENGTH = 7
 
 
@@ -214,8 +216,7 @@ def check(source: str, rows: int) -> None:
                 np.testing.assert_allclose(value, expected[key], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "rows"), sweep(MODELS, (1, 3), every=3))
 def test_place_by_place(name: str, rows: int) -> None:
     check(MODELS[name], rows)
 

@@ -10,6 +10,7 @@ from tapeless.ir.interpreter import run
 from tapeless.ir.ops import OPERATIONS, Sample
 from tapeless.ir.types import DType, Tensor
 
+from ..sweep import sweep
 from .harness import program_of, run_native
 
 ROWS = 5
@@ -55,7 +56,7 @@ def test_machine_code_agrees_with_the_reference(name: str, sample: Sample, dtype
 EXTREMES = (0.0, -0.0, 100, -100, 1e30, -1e30, "denormal", np.inf, -np.inf, np.nan)
 
 
-@pytest.mark.parametrize(("name", "sample", "dtype"), [case for case in CASES if OPERATIONS[case.values[0]].family in ("reduction", "recurrence", "product")])
+@pytest.mark.parametrize(("name", "sample", "dtype"), sweep((case for case in CASES if OPERATIONS[case.values[0]].family in ("reduction", "recurrence", "product")), every=3))
 def test_extremes_among_plain_numbers(name: str, sample: Sample, dtype: DType) -> None:
     """One number of an operand is extreme; pointwise operations have a test of their own, of all pairs of extremes."""
     graph, rng = graph_of(name, sample, dtype), np.random.default_rng(0)

@@ -334,14 +334,14 @@ ROWS, FEW_ROWS = st.sampled_from((1, 3, 17, 65)), st.sampled_from((2, 7, 64))
 TARGETS = st.sampled_from([*kernels.WIDTHS.values()])
 
 
-@settings(COMMON, max_examples=25)
+@settings(COMMON, max_examples=12)
 @given(forward_graphs(DType.F64), ROWS, st.sampled_from((1, 2)), TARGETS)
 def test_float64(graph: Graph, rows: int, threads: int, target: Target) -> None:
     note(text.write(graph))
     check(graph, DType.F64, rows, threads, target)
 
 
-@settings(COMMON, max_examples=12)
+@settings(COMMON, max_examples=6)
 @given(forward_graphs(DType.F32), FEW_ROWS, st.sampled_from((1, 3)), TARGETS)
 def test_float32(graph: Graph, rows: int, threads: int, target: Target) -> None:
     note(text.write(graph))

@@ -97,14 +97,14 @@ def broken(seeds: range) -> tuple[list[str], int]:
     return wrong, count
 
 
-def test_a_hundred() -> None:
-    wrong, count = broken(range(100))
+def test_a_few() -> None:
+    wrong, count = broken(range(30))
     assert not wrong, "\n".join(wrong)
-    assert count > 300
+    assert count > 90
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(9))
-def test_nine_hundred_more(part: int) -> None:
-    wrong, _ = broken(range(100 + 100 * part, 200 + 100 * part))
+@pytest.mark.parametrize("part", range(10))
+def test_a_thousand(part: int) -> None:
+    wrong, _ = broken(range(100 * part, 100 + 100 * part))
     assert not wrong, "\n".join(wrong)

@@ -15,6 +15,8 @@ import pytest
 
 import tapeless
 
+from ..sweep import sweep
+
 STEPS = 200
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 MODEL = """
@@ -312,8 +314,7 @@ def compare(settings: str, rule: Callable[[str], Rule], change: Callable[[dict[s
         assert error <= TOLERANCE[dtype], f"{name}: {error}"
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("settings", CASES)
+@pytest.mark.parametrize(("settings", "dtype"), sweep(CASES, TOLERANCE, every=3))
 def test_rule(settings: str, dtype: str) -> None:
     compare(settings, lambda name: CASES[settings], lambda g: g, dtype)
 

@@ -7,6 +7,8 @@ import pytest
 
 import tapeless
 
+from ..sweep import sweep
+
 # A probability of `z` that rounds to 1 for z = 200 and to 0 for z = -200.
 PROBABILITIES = {
     "softmax": "softmax(stack(0 * z, z))[:, 1]",
@@ -76,8 +78,10 @@ model Shares:
 """
 
 
-@pytest.mark.parametrize("scores", ["where(x > -100, x * (1 + w), -inf)", "w + where(x > -100, x, -inf)"])
-@pytest.mark.parametrize("loss", SHARES)
+SCORES = ("where(x > -100, x * (1 + w), -inf)", "w + where(x > -100, x, -inf)")
+
+
+@pytest.mark.parametrize(("scores", "loss"), sweep(SCORES, SHARES, every=3))
 def test_no_share_of_an_infinite_loss(loss: str, scores: str) -> None:
     target, rows = np.asarray(SHARES[loss][0]), SHARES[loss][1]
     x = np.asarray([[0.5, -1, -1000], [2, 1, -1000], [1, -3, -1000]])
