@@ -1,4 +1,4 @@
-"""Errors of all functions of one number and of their first two derivatives, near zero and far out, against mpmath:
+"""Errors of all functions of one number and of their first two derivatives, near zero and far out, against exact values:
 
     python -m benchmarks.derivatives [--write]
 
@@ -67,7 +67,7 @@ def main() -> None:
 HEAD = """
 ## Derivatives
 
-All functions of one number and their first two derivatives in float64 against mpmath, as `python -m benchmarks.derivatives --write` found:
+All functions of one number and their first two derivatives in float64 against ball arithmetic (Arb), as `python -m benchmarks.derivatives --write` found:
 near zero at sizes from 10**-17 to 0.1, far out from 1 to 630, of both signs. Errors are in roundings (2**-53), relative to the right value and
 what a rounding of the argument changes in it, the greatest of each. `tests/scalars` holds all functions, also those of two numbers, to
 10**-13 at 10**4 random points of all sizes and at their own special ones. At infinite arguments values and first derivatives have their

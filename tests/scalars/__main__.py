@@ -1,6 +1,6 @@
 """Every scalar function and its first two derivatives at many random points: python -m tests.scalars [--count 10000] [--seed 0] [TEXT...]
 
-Prints what differs, a line for each function, and ends with 1 if anything does. mpmath takes a minute or so for each function.
+Prints what differs, a line for each function, and ends with 1 if anything does. A function takes some ten seconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What compiled programs make of scalar functions and their derivatives, and how far that is from mpmath's."""
+"""What compiled programs make of scalar functions and their derivatives, and how far that is from what they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every scalar function of the language with its meaning, for tests against mpmath and for the tables of docs/numerics.md.
+"""Every scalar function of the language with its meaning, for tests against exact values and for the tables of docs/numerics.md.
 
 A meaning is a formula that sympy differentiates, in pieces where the function has kinks; or, for roundings and remainders, mpmath
 functions, each the derivative of the one before. Names of functions are those of the texts, so that a function without an entry is found.

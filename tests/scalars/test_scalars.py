@@ -1,4 +1,4 @@
-"""Every scalar function of the language and its first two derivatives, as machine code in float64, against mpmath.
+"""Every scalar function of the language and its first two derivatives, as machine code in float64, against ball arithmetic, which is held against mpmath.
 
 The quick tests take values and slopes at the points where functions go wrong; the slow ones all derivatives, there and at some random
 points. `python -m tests.scalars` takes 10**4 of them. What is right is in `table.py`, what is close enough in `compared.py`.
