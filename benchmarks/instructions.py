@@ -1,7 +1,8 @@
 """Instructions of one training step: python benchmarks/instructions.py [--package FOLDER] [NAME...]
 
 A library is built for x86-64-v3 and driven from C under callgrind (which knows no AVX-512), so that the count is the same on every
-machine and under any load. Names are those of the workloads and of examples; `--package` takes another tree's interpreter, to compare with.
+machine and under any load. Names are those of the workloads, or of examples as `examples/cnn`; `--package` takes another tree's interpreter,
+to compare with.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from workloads import WORKLOADS
+from workloads import WORKLOADS, named
 
-EXAMPLES = ("cnn", "lstm", "gpt")
+EXAMPLES = ("examples/cnn", "examples/lstm", "examples/gpt")
 TARGET = "x86-64-v3"
-BUILD = "import sys, tapeless; tapeless.load(sys.argv[1]).build(sys.argv[2], target=sys.argv[3], **({'batch': int(sys.argv[4])} if sys.argv[4] else {}))"
+BUILD = "import sys, tapeless; tapeless.load(sys.argv[1]).build(sys.argv[2], target=sys.argv[3])"
 MAIN = """
 #include <stdint.h>
 #include <stdio.h>
@@ -43,12 +44,11 @@ FILL = "    for (int64_t k = 0; k < {size}LL; k++) word = word * 1664525u + 1013
 TYPES = {"f32": "float", "f64": "double", "i32": "int32_t"}
 
 
-def source(name: str) -> tuple[str, int | None]:
-    """A model's text, and its batch if the text doesn't say."""
-    for workload in WORKLOADS:
-        if workload.name == name:
-            return workload.source, workload.batch
-    return (Path(__file__).parents[1] / "examples" / name / f"{name}.tl").read_text("utf-8"), None
+def source(name: str) -> str:
+    """A model's text."""
+    if name.startswith("examples/"):
+        return (Path(__file__).parents[1] / name / f"{Path(name).name}.tl").read_text("utf-8")
+    return named(name).source
 
 
 def driver(manifest: dict[str, Any], name: str, batch: int) -> str:
@@ -67,11 +67,10 @@ def driver(manifest: dict[str, Any], name: str, batch: int) -> str:
 
 def count(name: str, python: str) -> tuple[int, str]:
     """Instructions of one step of a model, and what the program printed: its status and its loss."""
-    text, batch = source(name)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        (folder / f"{name}.tl").write_text(text, "utf-8")
-        subprocess.run([python, "-c", BUILD, str(folder / f"{name}.tl"), made, TARGET, str(batch or "")], check=True)
+        (folder / "model.tl").write_text(source(name), "utf-8")
+        subprocess.run([python, "-c", BUILD, str(folder / "model.tl"), made, TARGET], check=True)
         (header,) = folder.glob("*.h")
         stem = header.stem
         rows = int(re.findall(rf"{stem.upper()}_BATCH\D+(\d+)", header.read_text("utf-8"))[0])
@@ -93,7 +92,7 @@ def main() -> None:
     given = parser.parse_args()
     for name in given.names:
         ours, printed = count(name, sys.executable)
-        line = f"{name:<10} {ours:>14,}   status and loss {printed}"
+        line = f"{name:<13} {ours:>14,}   status and loss {printed}"
         if given.package:
             other, printed = count(name, given.package)
             line += f"   {other:>14,}   status and loss {printed}   {ours / other - 1:+.3%}"

@@ -31,7 +31,9 @@ ENVIRONMENT = {
 
 
 def available(name: str, workload: Workload) -> bool:
-    """Whether a peer is installed; for C, whether there is a compiler and a program for the workload."""
+    """Whether a peer is installed and can write the workload; for C, whether there is a compiler and a program for it."""
+    if workload.dense is None:
+        return False
     if name == "c":
         return shutil.which("gcc") is not None and (HERE / "peers" / f"{workload.name}.c").exists()
     return importlib.util.find_spec(name) is not None

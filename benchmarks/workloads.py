@@ -1,84 +1,118 @@
-"""The workloads: models, data and starting values that every peer is given alike.
+"""The eight workloads: models, data and starting values that every peer is given alike.
 
-Dense networks of three sizes. Values are float32; weights are normal with variance 2 / fan-in, biases zero.
+The models are the texts of `models/`. Values are float32 and drawn from fixed seeds: weights are normal with variance 2 / fan-in, tables
+of embeddings with a deviation of 0.02, scales one, biases and shifts zero.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tapeless.compiler.model import Model, load
+from tapeless.ir.types import Tensor
+
 Array = np.ndarray[Any, np.dtype[Any]]
+HERE = Path(__file__).parent
+DIGITS = HERE.parent / "examples" / "digits" / "digits.npz"
 
 
 @dataclass(frozen=True)
-class Workload:
-    """A network of dense layers. `loss` is "squared" or "cross_entropy", `optimizer` "sgd" or "adam"; `steps` is how
-    many steps one timed repeat takes."""
+class Dense:
+    """What peers need that write a dense network out: `loss` is "squared" or "cross_entropy", `optimizer` "sgd" or "adam"."""
 
-    name: str
-    widths: tuple[int, ...]
     activation: str
     loss: str
     optimizer: str
     rate: float
-    batch: int
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model of `models/`, the operations of its products in a step, and how many steps one timed repeat takes."""
+
+    name: str
+    flops: float
     steps: int
+    dense: Dense | None = None
 
-    @property
-    def flops(self) -> int:
-        """Of the matrix products of one step: forward, and both gradients but that of the data."""
-        pairs = list(zip(self.widths[:-1], self.widths[1:], strict=True))
-        return sum(2 * self.batch * i * o * (2 if k == 0 else 3) for k, (i, o) in enumerate(pairs))
-
-    @property
+    @cached_property
     def source(self) -> str:
         """The model in the language."""
-        inside = [f"    h{k} = Dense(h{k - 1}, {width}, {self.activation})" for k, width in enumerate(self.widths[1:-1], 1)]
-        if inside:
-            inside[0] = inside[0].replace("h0", "x")
-        last = f"h{len(inside)}" if inside else "x"
-        target = "y: int[batch] < " + str(self.widths[-1]) if self.loss == "cross_entropy" else f"y: [batch, {self.widths[-1]}]"
-        loss = "cross_entropy(out, y)" if self.loss == "cross_entropy" else "mean((out - y) ** 2)"
-        rule = {"sgd": "SGD", "adam": "Adam"}[self.optimizer]
-        lines = [
-            "model Workload():",
-            f"    input  x: [batch, {self.widths[0]}]",
-            f"    target {target}",
-            *inside,
-            f"    out = Dense({last}, {self.widths[-1]})",
-            f"    loss {loss}",
-            "",
-            "train Workload:",
-            f"    optimizer {rule}(lr = {self.rate})",
-            f"    batch {self.batch}",
-        ]
-        return "\n".join(lines) + "\n"
+        return (HERE / "models" / f"{self.name}.tl").read_text("utf-8")
 
-    def parameters(self) -> list[Array]:
-        """Weight and bias of each layer, in order."""
+    @cached_property
+    def model(self) -> Model:
+        """The model, elaborated."""
+        return load(self.source, f"{self.name}.tl")
+
+    @property
+    def batch(self) -> int:
+        """The rows of a step."""
+        return self.model.settings.batch
+
+    def parameters(self) -> dict[str, Array]:
+        """The starting values, by name."""
         rng = np.random.default_rng(0)
-        found: list[Array] = []
-        for i, o in zip(self.widths[:-1], self.widths[1:], strict=True):
-            found += [(rng.normal(size=(i, o)) * (2 / i) ** 0.5).astype(np.float32), np.zeros(o, np.float32)]
-        return found
+        return {slot.name: _started(rng, slot.name, slot.type) for slot in self.model.slots if slot.role == "param"}
 
-    def data(self) -> tuple[Array, Array]:
-        """One batch, used for every step."""
+    def data(self) -> dict[str, Array]:
+        """All rows, by name: one batch, or for logreg the pictures of an epoch."""
+        if self.name == "logreg":
+            held = np.load(DIGITS)
+            return {"x": held["image"].astype(np.float32), "y": held["label"].astype(np.int32)}
         rng = np.random.default_rng(1)
-        x = rng.normal(size=(self.batch, self.widths[0])).astype(np.float32)
-        if self.loss == "cross_entropy":
-            return x, rng.integers(0, self.widths[-1], self.batch).astype(np.int32)
-        return x, rng.normal(size=(self.batch, self.widths[-1])).astype(np.float32)
+        if self.name == "elementwise":
+            return _options(rng, self.model.data[0].type.at(self.batch))
+        return {
+            one.name: rng.normal(size=one.type.at(self.batch)).astype(np.float32)
+            if one.bound is None
+            else rng.integers(0, one.bound, one.type.at(self.batch)).astype(np.int32)
+            for one in self.model.data
+        }
+
+    def first_batch(self) -> list[Array]:
+        """The rows of the first batch, in the order in which the model names them."""
+        return [array[: self.batch] for array in self.data().values()]
+
+
+def _started(rng: np.random.Generator, name: str, tensor: Tensor) -> Array:
+    shape, last = tensor.at(0), name.rpartition(".")[2]
+    if last == "v":
+        return np.full(shape, 0.5, np.float32)
+    if len(shape) < 2:
+        return np.full(shape, 1 if last == "scale" else 0, np.float32)
+    if name in ("h.embedding.W", "h.positions.W"):
+        return rng.normal(scale=0.02, size=shape).astype(np.float32)
+    fan_in = math.prod(shape[1:]) if len(shape) == 4 else shape[0]
+    return rng.normal(scale=(2 / fan_in) ** 0.5, size=shape).astype(np.float32)
+
+
+def _options(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, Array]:
+    """Calls on a share that stands at 1, at a rate of 2%, priced by Black and Scholes with volatilities from 0.1 to 0.6."""
+    strike, years, v = rng.uniform(0.7, 1.4, shape), rng.uniform(0.1, 2, shape), rng.uniform(0.1, 0.6, shape)
+    spread = v * np.sqrt(years)
+    d = (0.02 * years - np.log(strike)) / spread + 0.5 * spread
+    normal = np.vectorize(lambda x: 0.5 * math.erfc(-x / math.sqrt(2)), otypes=[float])
+    price = normal(d) - strike * np.exp(-0.02 * years) * normal(d - spread)
+    return {"strike": strike.astype(np.float32), "years": years.astype(np.float32), "price": price.astype(np.float32)}
 
 
 WORKLOADS: Sequence[Workload] = (
-    Workload("tiny_mlp", (8, 16, 16, 1), "tanh", "squared", "sgd", 0.01, 32, 2000),
-    Workload("logreg", (64, 10), "", "cross_entropy", "sgd", 0.1, 32, 2000),
-    Workload("mlp", (784, 512, 256, 10), "relu", "cross_entropy", "adam", 1e-4, 64, 20),
+    Workload("tiny_mlp", 68e3, 2000, Dense("tanh", "squared", "sgd", 0.01)),
+    Workload("logreg", 82e3, 2000, Dense("", "cross_entropy", "sgd", 0.1)),
+    Workload("mlp", 154e6, 20, Dense("relu", "cross_entropy", "adam", 1e-5)),
+    Workload("mlp_large", 11.7e9, 2),
+    Workload("cnn", 2.96e9, 5),
+    Workload("lstm", 1.36e9, 5),
+    Workload("gpt", 5.3e9, 2),
+    Workload("elementwise", 0, 5),
 )
 
 

@@ -9,7 +9,9 @@ from peers.serve import serve
 from workloads import named
 
 workload = named(sys.argv[1])
-parameters, (x, y) = workload.parameters(), workload.data()
+dense = workload.dense
+assert dense
+parameters, (x, y) = list(workload.parameters().values()), workload.first_batch()
 moments = [(np.zeros_like(p), np.zeros_like(p)) for p in parameters]
 step = 0
 
@@ -19,9 +21,9 @@ def gradients() -> tuple[float, list[np.ndarray]]:
     for k in range(layers):
         z = kept[-1] @ parameters[2 * k] + parameters[2 * k + 1]
         last = k == layers - 1
-        kept.append(z if last else np.tanh(z) if workload.activation == "tanh" else np.maximum(z, 0))
+        kept.append(z if last else np.tanh(z) if dense.activation == "tanh" else np.maximum(z, 0))
     out = kept[-1]
-    if workload.loss == "squared":
+    if dense.loss == "squared":
         d = out - y
         loss = float(np.mean(d**2))
         d = d * np.float32(2 / d.size)
@@ -37,7 +39,7 @@ def gradients() -> tuple[float, list[np.ndarray]]:
         found = [kept[k].T @ d, d.sum(0), *found]
         if k:
             d = d @ parameters[2 * k].T
-            d = d * (1 - kept[k] ** 2) if workload.activation == "tanh" else d * (kept[k] > 0)
+            d = d * (1 - kept[k] ** 2) if dense.activation == "tanh" else d * (kept[k] > 0)
     return loss, found
 
 
@@ -48,14 +50,14 @@ def train(count: int) -> float:
         loss, found = gradients()
         step += 1
         for p, g, (m, v) in zip(parameters, found, moments, strict=True):
-            if workload.optimizer == "sgd":
-                p -= np.float32(workload.rate) * g
+            if dense.optimizer == "sgd":
+                p -= np.float32(dense.rate) * g
                 continue
             m *= np.float32(0.9)
             m += np.float32(0.1) * g
             v *= np.float32(0.999)
             v += np.float32(0.001) * g * g
-            scale = np.float32(workload.rate / (1 - 0.9**step))
+            scale = np.float32(dense.rate / (1 - 0.9**step))
             p -= scale * m / (np.sqrt(v / np.float32(1 - 0.999**step)) + np.float32(1e-8))
     return loss
 

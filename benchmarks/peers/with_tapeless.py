@@ -14,17 +14,18 @@ from tapeless.runtime.call import Call
 
 workload = named(sys.argv[1])
 program = tapeless.load(workload.source).compile(threads=int(os.environ["THREADS"]))
-for view, value in zip(program.parameters.values(), workload.parameters(), strict=True):
-    view[...] = value
-x, y = workload.data()
-order = np.tile(np.arange(len(x), dtype=np.int32), max(workload.steps, 1))  # the one batch, again and again
+for name, value in workload.parameters().items():
+    program.parameters[name][...] = value
+data = workload.first_batch()
+rows = len(data[0])
+order = np.tile(np.arange(rows, dtype=np.int32), max(workload.steps, 11))  # the one batch, again and again
 image, memory = program.image("train"), program.memory()
 
 
 def train(count: int) -> float:
-    call = Call(image, "train_step", memory, program.threads, [x, y], order=order)
-    call.run(0, count * len(x))
-    return float(call.sums[0]) / (count * len(x))
+    call = Call(image, "train_step", memory, program.threads, data, order=order)
+    call.run(0, count * rows)
+    return float(call.sums[0]) / (count * rows)
 
 
 serve(train)

@@ -11,22 +11,24 @@ from workloads import named
 
 torch.set_num_threads(int(os.environ["THREADS"]))
 workload = named(sys.argv[1])
-x, y = (torch.from_numpy(array) for array in workload.data())
-y = y.long() if workload.loss == "cross_entropy" else y
+dense = workload.dense
+assert dense
+x, y = (torch.from_numpy(array) for array in workload.first_batch())
+y = y.long() if dense.loss == "cross_entropy" else y
 modules: list[torch.nn.Module] = []
-given = workload.parameters()
+given = list(workload.parameters().values())
 for k in range(0, len(given), 2):
     layer = torch.nn.Linear(*given[k].shape)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(given[k].T.copy()))
         layer.bias.copy_(torch.from_numpy(given[k + 1]))
-    modules += [layer, torch.nn.Tanh() if workload.activation == "tanh" else torch.nn.ReLU()]
+    modules += [layer, torch.nn.Tanh() if dense.activation == "tanh" else torch.nn.ReLU()]
 net = torch.nn.Sequential(*modules[:-1])
-measure = torch.nn.CrossEntropyLoss() if workload.loss == "cross_entropy" else torch.nn.MSELoss()
-if workload.optimizer == "adam":
-    optimizer: torch.optim.Optimizer = torch.optim.Adam(net.parameters(), lr=workload.rate, fused=True)
+measure = torch.nn.CrossEntropyLoss() if dense.loss == "cross_entropy" else torch.nn.MSELoss()
+if dense.optimizer == "adam":
+    optimizer: torch.optim.Optimizer = torch.optim.Adam(net.parameters(), lr=dense.rate, fused=True)
 else:
-    optimizer = torch.optim.SGD(net.parameters(), lr=workload.rate, fused=True)
+    optimizer = torch.optim.SGD(net.parameters(), lr=dense.rate, fused=True)
 
 
 def train(count: int) -> float:
