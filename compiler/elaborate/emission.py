@@ -170,8 +170,7 @@ class Emitter:
         """A scalar constant of the program's real type unless told otherwise."""
         self.builder.span = self.span
         made = self.builder.constant(number, dtype or self.real)
-        if number == 1:
-            self.single.ones.add(made)
+        self.single.constant(made, number)
         return made
 
     def claim(self, value: object, name: str) -> None:

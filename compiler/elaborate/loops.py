@@ -41,6 +41,7 @@ class BodyEmitter(Emitter):
             self.captured[value] = self.builder.input(value.name, outside.type, "operand")
             if outside in self.outer.lone:
                 self.lone.add(self.captured[value])
+            self.single.take(self.captured[value], outside, self.outer.single)
             self.builder.ranges.state(self.captured[value], self.outer.builder.ranges.of(outside))
         return self.captured[value]
 
@@ -75,8 +76,9 @@ class BodyEmitter(Emitter):
     def scan(self, starts: Sequence[Value], nexts: Sequence[Computed], yields: Sequence[Computed], reverse: bool = False,
              checkpoint: int | None = None) -> tuple[list[Value], list[Value]]:  # fmt: skip
         """Emit the scan around the body; returns the last carries and the stacks, [steps, ...]."""
-        for k, value in enumerate([*nexts, *yields]):
-            self.builder.output(f"r{k}", self.own(value.value), "result")
+        given = [self.own(value.value) for value in (*nexts, *yields)]
+        for k, value in enumerate(given):
+            self.builder.output(f"r{k}", value, "result")
         names = [port.value.name for port in self.builder.graph().inputs]
         body = self.graph()
         ports = dict(zip(names, body.inputs, strict=True))
@@ -86,9 +88,10 @@ class BodyEmitter(Emitter):
         sequences = list(self.walked.values())
         shared = [self.outer.own(value) for value in self.captured]
         loop = _Loop(self.outer, body, len(starts), shared, reverse)
-        if checkpoint is None or checkpoint >= self.length:
-            return loop.whole(starts, sequences, self.length)
-        return loop.in_blocks(starts, sequences, self.length, checkpoint)
+        whole = checkpoint is None or checkpoint >= self.length
+        last, stacks = loop.whole(starts, sequences, self.length) if whole else loop.in_blocks(starts, sequences, self.length, checkpoint or 1)
+        self.outer.lone.update(made for made, value in zip((*last, *stacks), given, strict=True) if value in self.lone)
+        return last, stacks
 
 
 class _Loop:

@@ -237,7 +237,7 @@ _scalar(
     "pow",
     "x ** y",
     np.power,
-    stated=("Piecewise((0, Eq(y, 0)), (y * x ** (y - 1), True))", "Piecewise((out * log(x), 0 < x), (0, True))"),
+    stated=("strong_product(y, x ** (y - 1))", "Piecewise((out * log(x), 0 < x), (0, True))"),
     flops=25,
     low=0.5,
     range=ranges.power,

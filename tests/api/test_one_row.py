@@ -116,9 +116,36 @@ BY_HAND = (
     "mean(abs(x - m), axis = 0)",
     "std(x, axis = 0) ** 2",
     "cumulative(x - m)",
+    "mean((x - m) ** 2)",
+    "sum(square(x - m), axis = [0, 1]) / (3 * batch)",
+    "mean((-m + x) ** 2, axis = 0)",
+    "mean((2 * x - 2 * m) ** 2, axis = 0)",
+    "mean((x - m)[:, ::-1] ** 2, axis = 0)",
+    "mean(minimum((x - m) ** 2, 9), axis = 0)",
+    "mean(clip((x - m) ** 2, 0, 9), axis = 0)",
+    "mean(where(x > m, (x - m) ** 2, 0), axis = 0)",
+    "mean(relu(x - m) ** 2, axis = 0)",
+    "mean(abs(x - m) ** 1.5, axis = 0)",
+    "log(mean(exp(x - m), axis = 0))",
+    "in_turns(x)",
+    "by_columns(x)",
+    "pairs(x)",
 )
 ONE = """
 fn cumulative(d) = mean(d * tanh(d), axis = 0)
+fn pairs(x):
+    v[j] = mean[a, b] (x[a, j] - x[b, j]) ** 2
+    return v
+fn in_turns(x):
+    v = zeros([3])
+    repeat k in 0..2:
+        v = v + var(x, axis = 0)
+    return v
+fn by_columns(x[b, c]):
+    scan over c:
+        v = var(x[:, c])
+        yield v
+    return stacked v
 layer Own(x[n, c], rate = 0.1):
     state centre: [c] = 0
     state spread: [c] = 1
@@ -169,7 +196,7 @@ def test_batches_of_one_row_are_refused(norm: str, rows: int, batch: int) -> Non
         trained(X[:rows], batch, norm)
 
 
-@pytest.mark.parametrize("norm", ["LayerNorm(x)", "GroupNorm(x, 1)", "x - mean(x, axis = 0)"])
+@pytest.mark.parametrize("norm", ["LayerNorm(x)", "GroupNorm(x, 1)", "x - mean(x, axis = 0)", "x - stop_gradient(x)", "tanh(x) - tanh(stop_gradient(x)) + mean(abs(x)) - stop_gradient(mean(abs(x)))"])
 def test_other_programs_take_batches_of_one_row(norm: str) -> None:
     trained(X[:3], 1, norm)
 

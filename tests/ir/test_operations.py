@@ -127,7 +127,7 @@ def test_stated_derivatives_agree_with_sympys(name: str) -> None:
             sympy.Function(one): lambda v, one=one: formulas.parse(OPERATIONS[one].formula).subs(x, v)
             for one in ("sigmoid", "sigmoid_slope", "tanh_slope", "one_less_square")
         } | {sympy.Function("hypot"): lambda a, b: sympy.sqrt(a**2 + b**2), sympy.Function("hypot_slope"): lambda a, b: a / sympy.sqrt(a**2 + b**2)}
-        known |= {sympy.Function("div"): lambda a, b: a / b} | {sympy.Function("sign"): sympy.sign}
+        known |= {sympy.Function("div"): lambda a, b: a / b} | {sympy.Function("sign"): sympy.sign, sympy.Function("strong_product"): lambda a, b: a * b}
         for function, meaning in known.items():
             claimed = claimed.replace(function, meaning)
         for _ in range(5):

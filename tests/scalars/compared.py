@@ -15,7 +15,7 @@ import tapeless
 from .table import Scalar
 
 EPS = 2.0**-53
-ORDERS = {1: ((0,), (1,), (2,)), 2: ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))}
+ORDERS = {1: ((0,), (1,), (2,)), 2: ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2), (1, 1))}  # mixed ones by both ways
 # Products inside of a derivative may underflow where it does not yet: what is smaller than this counts for nothing, by the order.
 NOTHING = (1e-305, 1e-280, 1e-140)
 EVERYWHERE = (0.0, 1.0, 0.1, 0.5, 2.0, 3.0, 7.0, 30.0, 1e-5, 1e-9, 1e-17, 1e-100, 1e-300, 5e-324, 1e-310, 1e3, 1e5, 1e9, 1e17, 1e100, 1e300)
@@ -73,7 +73,8 @@ def computed(scalars: Sequence[Scalar], points: Sequence[Sequence[tuple[float, .
         for number, order in enumerate(ORDERS[scalar.arguments]):
             if not 0 < sum(order) <= orders:
                 continue
-            place = next(p for p in range(scalar.arguments) if order[p])
+            places = [p for p in range(scalar.arguments) if order[p]]
+            place = places[-1] if order in made else places[0]
             before = tuple(times - (p == place) for p, times in enumerate(order))
             made[order] = f"g{k}q{number}"
             lines += [f"g{k}q{number} = grad(sum({made[before]}), {names[place]}{k})", f"output o{k}q{number} = g{k}q{number}"]

@@ -17,8 +17,9 @@ FIRST = {
     "expm1(x)": (-40.0, math.exp(-40)), "sigmoid(x)": (40.0, 4.248354255291589e-18), "tanh(x)": (20.0, 4 * math.exp(-40)), "tanh(-x)": (20.0, -4 * math.exp(-40)),
     "selu(x)": (-40.0, 1.7580993408473766 * math.exp(-40)), "softplus(x)": (-40.0, math.exp(-40)), "gelu(x)": (-10.0, -7.618400096464814e-22),
     "arcsinh(x)": (1e9, 1e-9), "arccosh(x)": (1e9, 1e-9), "softsign(x)": (1e6, 1 / (1 + 1e6) ** 2), "x ** -2": (1e12, -2e-36), "mish(x)": (30.0, 1.0),
+    "binary_cross_entropy(x, 1)": (17.0, -4.1399375473943306e-08), "binary_cross_entropy(x, 0)": (-17.0, 4.1399375473943306e-08),
 }  # fmt: skip
-SECOND = {"softplus(x)": (40.0, 4.248354255291589e-18), "sigmoid(x)": (40.0, -4.248354255291589e-18), "tanh(x)": (20.0, -8 * math.exp(-40)), "expm1(x)": (-40.0, math.exp(-40)), "log_cosh_of(x)": (0.0, 1.0),
+SECOND = {"softplus(x)": (40.0, 4.248354255291589e-18), "sigmoid(x)": (40.0, -4.248354255291589e-18), "tanh(x)": (20.0, -8 * math.exp(-40)), "expm1(x)": (-40.0, math.exp(-40)), "log_cosh_of(x)": (0.0, 1.0), "binary_cross_entropy(x, 1)": (17.0, 4.139937376e-08),
           "sqrt(1 + x ** 2)": (1e4, (1 + 1e8) ** -1.5), "hypot(x, 2)": (-5000.0, 4 * (25e6 + 4) ** -1.5), "squareplus(x)": (1e4, 2 * (1e8 + 4) ** -1.5)}  # fmt: skip
 
 
@@ -92,3 +93,20 @@ def test_batch_norm_takes_the_mean_off_first() -> None:
     allowed = 2 * np.abs(plain - right).max() + 1e-6
     assert run.curves["loss"][0] <= allowed**2
     assert np.abs(program.predict(x) - right).max() <= allowed + 0.01  # running variances are those of n - 1
+
+
+def test_mixed_slopes_where_one_of_two_is_zero() -> None:
+    """The slope of x ** p by x is 0 at p = 0, and moves with p; that of x log q by q is 0 at x = 0, and moves with x."""
+    text = """
+model Mixed:
+    input x: [batch]
+    input p: [batch]
+    output power = grad(grad(x ** p, x), p)
+    output turned = grad(grad(x ** p, p), x)
+    output bent = grad(grad(grad(x ** (p + 1), x), x), p)
+    output share = grad(grad(xlogy(p, x), x), p)
+    output other = grad(grad(xlogy(p, x), p), x)
+"""
+    found = tapeless.load(text).compile(dtype="float64", batch=2, threads=1).predict({"x": np.array([2.0, 0.5]), "p": np.zeros(2)})
+    for name in ("power", "turned", "bent", "share", "other"):
+        np.testing.assert_allclose(found[name], [0.5, 2.0], rtol=1e-15, err_msg=name)
