@@ -168,6 +168,8 @@ def _checked(spec: TensorSpec, value: npt.ArrayLike) -> Array:
         _check_real(spec, array)
     elif spec.dtype.kind in "iu":
         _check_integer(spec, array)
+    elif array.dtype.kind != "b":
+        _check_truth(spec, array)
     # A mapped file may be larger than memory: it is converted only in pieces, on the way to native code.
     return array if isinstance(value, np.memmap) else native(spec, array)
 
@@ -229,6 +231,14 @@ def _check_integer(spec: TensorSpec, array: Array) -> None:
             if outside.any():
                 place = _first(outside)
                 raise DataError(f"`{spec.name}` has {piece[place]:.0f} at {_where(place, begin)}{_allowed(spec)}")
+
+
+def _check_truth(spec: TensorSpec, array: Array) -> None:
+    """DataError unless every number is 0 or 1."""
+    for begin, piece in _pieces(array):
+        if (other := (piece != 0) & (piece != 1)).any():
+            place = _first(other)
+            raise DataError(f"`{spec.name}` has {piece[place]} at {_where(place, begin)}; it holds truths, as 0 or 1")
 
 
 def _allowed(spec: TensorSpec) -> str:

@@ -371,6 +371,12 @@ class Emitter:
             self.lone.add(made.value)
         return made
 
+    def counts(self, value: Value, size: Dim) -> bool:
+        """Whether a value is `arange(size)`."""
+        self.record.update()
+        node = self.record.producer(value)
+        return node is not None and node.op == "iota" and node.attrs["shape"] == (size,)
+
     def statistic(self, dims: Sequence[Dim], *values: Value) -> None:
         """Note statistics over axes of these sizes: over the rows and nothing else, there is one value where a batch has one row."""
         if tuple(dim for dim in dims if dim != 1) == (Rows(),):

@@ -17,6 +17,7 @@ from tapeless.compiler.elaborate.values import (
     LONGEST_LIST,
     AllBut,
     Binding,
+    Compared,
     Computed,
     Fault,
     Hole,
@@ -185,8 +186,8 @@ class Evaluator:
     def unary(self, frame: Frame, syntax: ast.Unary) -> Any:
         value = self.evaluate(frame, syntax.operand)
         if syntax.operator == "not":
-            if isinstance(value, bool):
-                return not value
+            if isinstance(truth := _truth(value), bool):
+                return not truth
             return self.guarded(frame, syntax.span, lambda: self.emitter.logical("logical_not", value))
         if is_numbers(value) and isinstance(value, tuple):
             return self.guarded(frame, syntax.span, lambda: fold_list("*", -1, value))
@@ -209,8 +210,9 @@ class Evaluator:
         left, right = self.evaluate_all(frame, (syntax.left, syntax.right))
         labels = lambda: self.sides(frame, (syntax.left, left), (syntax.right, right))  # noqa: E731
         if operator in ("and", "or"):
-            if isinstance(left, bool) and isinstance(right, bool):
-                return (left and right) if operator == "and" else (left or right)
+            one, other = _truth(left), _truth(right)
+            if isinstance(one, bool) and isinstance(other, bool):
+                return (one and other) if operator == "and" else (one or other)
             return self.guarded(frame, syntax.span, lambda: self.emitter.logical(f"logical_{operator}", left, right), labels)
         if operator in ("==", "!=") and isinstance(left, str) and isinstance(right, str):
             return (left == right) is (operator == "==")
@@ -220,7 +222,9 @@ class Evaluator:
             return bounded(left * min(right, LONGEST_LIST + 1), syntax.span)  # `[1] * n` is a list of n ones; a longer list is a vector
         if isinstance(left, tuple) or isinstance(right, tuple):
             if operator in ("==", "!=") and isinstance(left, tuple) and isinstance(right, tuple):
-                return (left == right) is (operator == "==")
+                whole = (left == right) is (operator == "==")
+                alike = is_numbers(left) and is_numbers(right) and len(left) == len(right)
+                return Compared.of(fold_list(operator, left, right), whole) if alike else whole
             if operator in FOLDED and is_numbers(left) and is_numbers(right):
                 return self.guarded(frame, syntax.span, lambda: fold_list(operator, left, right), labels)
             left, right = (self.tensor_of(frame, part, value) for part, value in ((syntax.left, left), (syntax.right, right)))
@@ -312,7 +316,7 @@ class Evaluator:
 
     def condition(self, frame: Frame, syntax: ast.Expression) -> bool:
         """A condition that is known when compiling."""
-        value = self.evaluate(frame, syntax)
+        value = _truth(self.evaluate(frame, syntax))
         if isinstance(value, Computed):
             raise self.fault(frame, "E0405", "this condition depends on data, so both branches would be needed", syntax.span,
                              self.sides(frame, (syntax, value)), self.differs(frame, syntax) or self.elsewise(frame))  # fmt: skip
@@ -454,7 +458,7 @@ class Evaluator:
             raise self.fault(frame, "E0209", f"a size must be a whole number known when compiling, not {describe(value)}", span, labels,
                              None if isinstance(at, Span) else self.differs(frame, at))  # fmt: skip
         hint = "`//` divides and rounds down." if math.isfinite(value) and value != int(value) else None
-        raise self.fault(frame, "E0209", f"a size must be a whole number of at least 1, not {value:g}", span, labels, hint)
+        raise self.fault(frame, "E0209", f"a size must be a whole number {'below 2**31' if value >= 2**31 else 'of at least 1'}, not {value:g}", span, labels, hint)
 
     def fixed(self, frame: Frame, dims: Sequence[ast.Expression], owner: str) -> tuple[int, ...]:
         """A written shape that must not hold `batch`."""
@@ -493,3 +497,8 @@ _RULES: dict[type, Callable[[Any, Frame, Any], Any]] = {
     ast.Reduction: Evaluator.reduction,
     ast.Call: lambda evaluator, frame, syntax: evaluator.call(frame, syntax),
 }
+
+
+def _truth(value: Any) -> Any:
+    """What a condition takes two lists that were compared for."""
+    return value.whole if isinstance(value, Compared) else value

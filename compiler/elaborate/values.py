@@ -154,6 +154,18 @@ def bounded(items: tuple[Any, ...], span: Span) -> tuple[Any, ...]:
     return items
 
 
+class Compared(tuple[bool, ...]):
+    """Two lists compared item by item; where a condition is wanted, `whole` is the answer for all of them."""
+
+    whole: bool
+
+    @staticmethod
+    def of(items: Iterable[bool], whole: bool) -> Compared:
+        made = Compared(items)
+        made.whole = whole
+        return made
+
+
 def is_numbers(value: Any) -> bool:
     """A number known when compiling, or a list of such numbers and lists."""
     if isinstance(value, tuple):

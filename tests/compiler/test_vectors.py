@@ -109,3 +109,13 @@ def test_what_is_no_list(head: str, hint: str) -> None:
 def test_repeat_takes_no_list() -> None:
     with pytest.raises(ProgramErrors, match="Turns that differ are written with `for`"):
         load(LOOP.format("k in [1, 2]", "h").replace("for", "repeat"), "model.tl")
+
+
+@pytest.mark.parametrize(("line", "expected"), [
+    ("x * ([1, 2, 3, 4] == [1, 0, 3, 0])", [1, 0, 1, 0]), ("where([1, 2, 3, 4] != [1, 0, 3, 0], x, 0)", [0, 1, 0, 1]),
+    ("x if shape(x)[1:] == [4] else 0 * x", [1, 1, 1, 1]), ("x if not shape(x)[1:] != [4] and [1] == [1] else 0 * x", [1, 1, 1, 1]),
+    ("x if [1, 2] == [1, 3] or shape(x)[1:] == [5] else 0 * x", [0, 0, 0, 0]), ("x if [1, 2] != [1, 3] else 0 * x", [1, 1, 1, 1]),
+])  # fmt: skip
+def test_lists_are_compared_item_by_item_and_as_conditions_as_a_whole(line: str, expected: list[int]) -> None:
+    found = evaluated(f"model M:\n    input x: [batch, 4]\n    output o = {line}\n", x=np.ones((1, 4)))["o"]
+    np.testing.assert_array_equal(found[0], expected)

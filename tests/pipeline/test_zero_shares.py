@@ -95,3 +95,20 @@ def test_no_share_of_an_infinite_loss(loss: str, scores: str) -> None:
     (value, slope), (expected, part) = found
     assert np.isfinite(expected) and value == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(slope, [*part, 0], rtol=1e-12, atol=1e-15)
+
+
+def test_rows_are_the_labels_of_a_contrastive_loss() -> None:
+    """`arange(batch)` picks along the axis of the rows: each row's own pair is the right one, in any order of the rows."""
+    text = "model M:\n    input x: [batch, 5]\n    param w: [5, 3] ~ normal(0, 1)\n    e = x @ w\n    loss cross_entropy(e @ transpose(x[:, :3]), arange(batch))\n"
+    program = tapeless.load(text).compile(dtype="float64", batch=8, threads=1, seed=1)
+    x, w = np.random.default_rng(0).normal(size=(8, 5)), np.array(program.parameters["w"])
+
+    def loss(w: np.ndarray) -> float:
+        scores = x @ w @ x[:, :3].T
+        return float(np.mean(np.log(np.exp(scores).sum(axis=1)) - np.diag(scores)))
+
+    direction = np.random.default_rng(1).normal(size=w.shape)
+    slope = (loss(w + 1e-6 * direction) - loss(w - 1e-6 * direction)) / 2e-6
+    assert program.evaluate(x)["loss"] == pytest.approx(loss(w), rel=1e-12)
+    assert program.evaluate(x[::-1])["loss"] == pytest.approx(loss(w), rel=1e-12)
+    assert np.sum(program.gradients(x)["w"] * direction) == pytest.approx(slope, rel=1e-6)

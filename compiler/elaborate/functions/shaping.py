@@ -219,6 +219,8 @@ def integers(call: CallSite, parameter: str, value: Any) -> Computed:
 
 def _bounded(call: CallSite, parameter: str, index: Computed, size: Dim, axis: str) -> None:
     labels = call.label(parameter, index)
+    if isinstance(size, Rows) and call.emit.counts(index.value, size):
+        return
     if index.bound is None or index.bound == UNBOUNDED:
         raise call.fault("E0402", "an integer that indexes needs a bound", parameter, labels, f"Declare it with one: `int[batch] < {size}`.")
     if isinstance(size, int) and index.bound > size:
