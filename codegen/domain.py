@@ -13,8 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tapeless.ir.correspondence import Along, At, By, correspondence, labels, of_units, reduced
 from tapeless.ir.graph import Graph, Node, Value
-from tapeless.ir.types import Dim, DType, Rows, Tensor
+from tapeless.ir.ops import OPERATIONS
+from tapeless.ir.types import Dim, DType, Rows
 
 __all__ = ["REDUCTIONS", "Access", "Axis", "Domain", "LoweringError", "Size", "Store", "Term", "analyse", "closure"]
 
@@ -70,6 +72,12 @@ class Term:
     attrs: dict[str, Any] = field(default_factory=dict)
     reduced: frozenset[Axis] = frozenset()
     stage: int = 0
+
+    @property
+    def instructions(self) -> int:
+        """For one vector: for choosing parts and unrolling, not for timing."""
+        known = OPERATIONS.get(self.op)
+        return known.instructions if known else 1
 
 
 @dataclass(frozen=True)
@@ -170,29 +178,17 @@ class _Analysis:
         for place, port in enumerate(self.region.inputs):
             views[port.value] = Access(place, dense(port.value.type.shape, self.leading[place]))
         for node in self.region.nodes:
-            if node.op in ("transpose", "reshape", "slice", "windows", "stop_gradient") and node.operands[0] in views:
-                view = views[node.operands[0]]
-                made = self.view_through(node, view)
+            if OPERATIONS[node.op].family in ("shape", "movement") and len(node.operands) == 1 and node.operands[0] in views:
+                made = self.view_through(node, views[node.operands[0]])
                 if made is not None:
                     views[node.result] = made
         return views
 
     def view_through(self, node: Node, view: Access) -> Access | None:
-        if node.op == "stop_gradient":
-            return view
-        if node.op == "transpose":
-            return Access(view.buffer, tuple(view.strides[axis] for axis in node.attrs["perm"]), view.offset)
-        if node.op == "slice":
-            strides = tuple(stride * Size(step) for stride, step in zip(view.strides, node.attrs["step"], strict=True))
-            moves = [stride * Size(start) for stride, start in zip(view.strides, node.attrs["start"], strict=True)]
-            return Access(view.buffer, strides, (*view.offset, *(move for move in moves if move.coefficient)))
-        if node.op == "windows":
-            axis = node.attrs["axis"]
-            stride = view.strides[axis]
-            own = (stride * Size(node.attrs["step"]), stride * Size(node.attrs["dilation"]))
-            return Access(view.buffer, (*view.strides[:axis], *own, *view.strides[axis + 1:]), view.offset)
+        if node.op != "reshape":
+            return _moved(node, view)
         shape = node.operands[0].type.shape
-        mapped = _unit_reshape(shape, node.result.type.shape)
+        mapped = of_units(shape, node.result.type.shape)
         if mapped is not None:
             return Access(view.buffer, tuple(ONE if axis is None else view.strides[axis] for axis in mapped),
                           view.offset)
@@ -207,7 +203,7 @@ class _Analysis:
         for node in self.region.nodes:
             if node.result == self.leaf or node.result in self.views:
                 continue
-            for operand, axes in _correspondence(node):
+            for operand, axes in _walked(node):
                 for axis, other in enumerate(axes):
                     if other is not None:
                         self.classes.join((node.result, other), (operand, axis))
@@ -273,7 +269,7 @@ class _Analysis:
         while value in producers and value not in self.views and producers[value].op == "reshape":
             node = producers[value]
             operand = node.operands[0]
-            if _unit_reshape(operand.type.shape, value.type.shape) is not None or leading:
+            if of_units(operand.type.shape, value.type.shape) is not None or leading:
                 break
             value, strides = operand, dense(operand.type.shape)
         return value, strides
@@ -281,14 +277,14 @@ class _Analysis:
     def demanded(self, node: Node, axes: tuple[Axis | None, ...]) -> list[tuple[Value, tuple[Axis | None, ...]]]:
         """The operands of a node that are computed values, with the axes they are wanted at."""
         wanted: list[tuple[Value, tuple[Axis | None, ...]]] = []
-        corresponding = _correspondence(node)
-        if node.op == "reshape" and not corresponding:
+        walked = _walked(node)
+        if node.op == "reshape" and not walked:
             raise LoweringError(f"{node.result} reshapes {node.operands[0]}, which is computed in the same kernel")
-        for operand, places in corresponding:
+        for operand, places in walked:
             made: list[Axis | None] = [None if place is None else axes[place] for place in places]
-            if node.op in _REDUCING:
+            if OPERATIONS[node.op].family == "reduction":
                 taken = [axis for axis in axes if axis is not None]
-                for place in _reduced(node):
+                for place in reduced(node):
                     made[place] = self.axis(operand, place, taken)
                     taken += [axis for axis in (made[place],) if axis is not None]
             wanted.append((operand, tuple(made)))
@@ -316,10 +312,16 @@ class _Analysis:
         operands = tuple(terms[operand, wanted] for operand, wanted in self.demanded(node, axes))
         stage = max((operand.stage for operand in operands), default=0)
         made = Term(node.op, operands, bound, kind, stage=stage)
-        if node.op in ("broadcast", "transpose", "reshape", "stop_gradient"):
-            return operands[0]
-        if node.op in _REDUCING:
+        family, read = OPERATIONS[node.op].family, (correspondence(node) or ((),))[0] if node.operands else ()
+        if family == "reduction":
             return self.reduction(node, axes, operands[0], kind)
+        for along, one in enumerate(read):
+            if isinstance(one, By):
+                return self.indexed(node, axes, made, read, along)
+            if isinstance(one, At) and one.bounded:
+                return self.placed(node, axes, kind, read, along, one)
+        if family == "shape" and operands:
+            return operands[0]
         if node.op == "constant":
             made.axes = frozenset()
             made.attrs = {"value": node.attrs["value"]}
@@ -337,12 +339,6 @@ class _Analysis:
             made.attrs = {"site": node.attrs["site"], "seed": self.views[seed].buffer,
                           "counters": tuple(self.counter(value) for value in counters),
                           "strides": _strides(axes, dense(value.type.shape))}
-        elif node.op == "pad":
-            return self.padded(node, axes, kind)
-        elif node.op == "align_windows":
-            return self.aligned(node, axes, kind)
-        elif node.op in ("pick", "gather"):
-            self.indexed(node, axes, made)
         else:
             made.attrs = {"order": node.attrs["order"]} if "order" in node.attrs else {}
             # What was broadcast does not vary along the new axes, nor does what is made of it alone.
@@ -355,39 +351,22 @@ class _Analysis:
             return self.views[value].buffer, 0
         return None, self.region.producers[value].attrs["value"]
 
-    def indexed(self, node: Node, axes: tuple[Axis | None, ...], made: Term) -> None:
-        table, index = node.operands
+    def indexed(self, node: Node, axes: tuple[Axis | None, ...], made: Term, read: Sequence[Along], along: int) -> Term:
+        """The table's element at the index that the only computed operand is."""
+        table = node.operands[0]
         if table not in self.views:
             raise LoweringError(f"`{node.op}` takes {table}, which its own kernel makes")
         view = self.views[table]
-        if node.op == "pick":
-            walked, along = view.strides[:-1], view.strides[-1]
-            strides, size = _strides(axes, walked), table.type.shape[-1]
-        else:
-            walked, along = view.strides[1:], view.strides[0]
-            strides, size = _strides(axes[index.type.rank:], walked), table.type.shape[0]
+        strides = _beside(axes, view, read, along)
         made.op = "load_at"
         made.axes = frozenset(strides) | made.operands[0].axes
-        made.attrs = {"buffer": view.buffer, "strides": strides, "along": along, "size": size_of(size),
-                      "offset": view.offset}
+        made.attrs = {"buffer": view.buffer, "strides": strides, "along": view.strides[along], "size": size_of(table.type.shape[along]),
+                      "offset": view.offset}  # fmt: skip
+        return made
 
-    def padded(self, node: Node, axes: tuple[Axis | None, ...], kind: str) -> Term:
-        """`pad`: the operand's element where the place has one, else 0."""
-        along, step = node.attrs["axis"], node.attrs["step"]
-        moved = _apply("sub", _index(axes[along]), _number(node.attrs["start"]))
-        return self.placed(node, axes, kind, along, moved, {axes[along]: 1}, -node.attrs["start"], step)
-
-    def aligned(self, node: Node, axes: tuple[Axis | None, ...], kind: str) -> Term:
-        """`align_windows`: at place p of column u, the element of window (p - u * dilation) / step if there is one."""
-        along, dilation = node.attrs["axis"], node.attrs["dilation"]
-        column = axes[along + 1]
-        moved = _apply("sub", _index(axes[along]), _apply("mul", _index(column), _number(dilation)))
-        return self.placed(node, axes, kind, along, moved, {axes[along]: 1, column: -dilation}, 0, node.attrs["step"])
-
-    def placed(self, node: Node, axes: tuple[Axis | None, ...], kind: str, along: int, moved: Term,
-               moves: dict[Axis | None, int], first: int, step: int) -> Term:
-        """The operand's element at `moved / step` along one axis where that is a place, else 0; `moved` is `first` and
-        `moves` of the loops. No load is wild: one that steps evenly is masked, any other is clamped."""
+    def placed(self, node: Node, axes: tuple[Axis | None, ...], kind: str, read: Sequence[Along], along: int, place_of: At) -> Term:
+        """The operand's element at the place along one axis where there is one, else 0. No load is wild: one that steps evenly is masked,
+        any other is clamped."""
         (operand,) = node.operands
         if operand not in self.views:
             raise LoweringError(f"`{node.op}` takes {operand}, which its own kernel makes")
@@ -395,12 +374,14 @@ class _Analysis:
         zero = Term("constant", (), frozenset(), kind, {"value": 0.0 if kind[0] == "f" else 0})
         if size == Size(0):
             return zero
+        step, first = place_of.every, place_of.first
         even = abs(step) == 1
+        moved = _sum_of(place_of, axes)
         place = moved if step == 1 else _apply("div", moved, _number(step))
         there = _apply("logical_and", _apply("le", _number(0), place, made="i1"),
                        _apply("lt", place, _number(size.coefficient), made="i1"), made="i1")
-        stride, others = view.strides[along], _strides([None if k == along else a for k, a in enumerate(axes)], view.strides)
-        moving = {axis: stride * Size(count * step) for axis, count in moves.items() if axis is not None}
+        stride, others = view.strides[along], _beside(axes, view, read, along)
+        moving = {axis: stride * Size(count * step) for move, count in place_of.moves if (axis := axes[move]) is not None}
         if even and all(others.get(axis, move).power == move.power for axis, move in moving.items()):
             strides = others | {axis: Size(move.coefficient + others.get(axis, Size(0)).coefficient, move.power)
                                 for axis, move in moving.items()}
@@ -415,20 +396,20 @@ class _Analysis:
         return Term("select", (there, taken, zero), taken.axes, kind)
 
     def reduction(self, node: Node, axes: tuple[Axis | None, ...], operand: Term, kind: str) -> Term:
-        ((_, wanted),) = self.demanded(node, axes)
-        reduced = frozenset(axis for axis in (wanted[place] for place in _reduced(node)) if axis is not None)
-        kept = operand.axes - reduced
+        ((_, wanted),), dropped = self.demanded(node, axes), reduced(node)
+        gone = frozenset(axis for axis in (wanted[place] for place in dropped) if axis is not None)
+        kept = operand.axes - gone
 
         def over(op: str, value: Term) -> Term:
-            attrs = {"axis": next(iter(reduced))} if op == "argmax" else {}
-            return Term(op, (value,), kept, kind, attrs, reduced, value.stage + 1)
+            attrs = {"axis": next(iter(gone))} if op == "argmax" else {}
+            return Term(op, (value,), kept, kind, attrs, gone, value.stage + 1)
 
         def apply(op: str, *operands: Term) -> Term:
             bound = frozenset(axis for value in operands for axis in value.axes)
             made_kind = "i1" if op in ("eq", "lt") else operands[-1].kind
             return Term(op, operands, bound, made_kind, stage=max(value.stage for value in operands))
 
-        if not reduced:
+        if not gone:
             return Term("constant", (), frozenset(), kind, {"value": 0}) if node.op == "argmax" else operand
         if node.op != "logsumexp":
             return over(node.op, operand)
@@ -439,9 +420,6 @@ class _Analysis:
         shift = Term("select", (finite, top, zero), top.axes, kind, stage=top.stage)
         total = over("sum", apply("exp", apply("sub", operand, shift)))
         return apply("add", apply("log", total), shift)
-
-
-_REDUCING = ("sum", "prod", "max", "min", "logsumexp", "argmax")
 
 
 def _number(value: int) -> Term:
@@ -461,39 +439,46 @@ def _strides(axes: Sequence[Axis | None], strides: Sequence[Size]) -> Strides:
     return {axis: stride for axis, stride in zip(axes, strides, strict=True) if axis is not None}
 
 
-def _reduced(node: Node) -> tuple[int, ...]:
-    return (node.attrs["axis"],) if node.op == "argmax" else tuple(node.attrs["axes"])
+def _beside(axes: Sequence[Axis | None], view: Access, read: Sequence[Along], along: int) -> Strides:
+    """The strides of an operand's axes that are axes of the result, all but one."""
+    return {axis: stride for k, (one, stride) in enumerate(zip(read, view.strides, strict=True))
+            if k != along and isinstance(one, At) and one.axis is not None and (axis := axes[one.axis]) is not None}  # fmt: skip
 
 
-def _unit_reshape(old: Sequence[Dim], new: Sequence[Dim]) -> list[int | None] | None:
-    """For each new axis the old one it is, where the reshape only adds or takes away axes of size 1."""
-    kept = [axis for axis, dim in enumerate(old) if dim != 1]
-    if [old[axis] for axis in kept] != [dim for dim in new if dim != 1]:
-        return None
-    source = iter(kept)
-    return [None if dim == 1 else next(source) for dim in new]
+def _sum_of(place: At, axes: Sequence[Axis | None]) -> Term:
+    """A place before it is divided, from where the loops stand."""
+    total: Term | None = None
+    for move, step in place.moves:
+        index = _index(axes[move])
+        index = index if abs(step) == 1 else _apply("mul", index, _number(abs(step)))
+        total = index if total is None else _apply("add" if step > 0 else "sub", total, index)
+    assert total is not None
+    return total if not place.first else _apply("sub", total, _number(-place.first))
 
 
-def _correspondence(node: Node) -> list[tuple[Value, tuple[int | None, ...]]]:
-    """For each computed operand, which result axis each of its axes is (None: a reduced or unit axis)."""
-    result: Tensor = node.result.type
-    if node.op in ("constant", "iota", "count", "random_uniform", "matmul", "slice", "pad", "windows", "align_windows"):
+def _moved(node: Node, view: Access) -> Access | None:
+    """What is read of memory at places that move evenly with those of the result; None if that is not so, or some are read again and again."""
+    found = correspondence(node)
+    strides: list[Size | None] = [None] * node.result.type.rank
+    offset = view.offset
+    for one, stride in zip(found[0] if found else (), view.strides, strict=False):
+        if not isinstance(one, At) or one.bounded or one.every != 1:
+            return None
+        for axis, step in one.moves:
+            strides[axis] = stride * Size(step)
+        if one.first:
+            offset = (*offset, stride * Size(one.first))
+    known = tuple(stride for stride in strides if stride is not None)
+    return Access(view.buffer, known, offset) if found and len(known) == len(strides) else None
+
+
+def _walked(node: Node) -> list[tuple[Value, tuple[int | None, ...]]]:
+    """The operands that are read along the loops alone, with the axis of the result that each of their axes is (None: reduced, or of size 1)."""
+    found, named = correspondence(node), labels(node)
+    if found is None or named is None:
         return []
-    if node.op == "broadcast":
-        return [(node.operands[0], tuple(node.attrs["axes"]))]
-    if node.op == "transpose":
-        perm = node.attrs["perm"]
-        return [(node.operands[0], tuple(perm.index(axis) for axis in range(len(perm))))]
-    if node.op == "reshape":
-        mapped = _unit_reshape(result.shape, node.operands[0].type.shape)
-        if mapped is None:
-            return []
-        return [(node.operands[0], tuple(mapped))]
-    if node.op in _REDUCING:
-        gone = _reduced(node)
-        kept = iter(range(result.rank))
-        rank = node.operands[0].type.rank
-        return [(node.operands[0], tuple(None if axis in gone else next(kept) for axis in range(rank)))]
-    if node.op in ("pick", "gather"):
-        return [(node.operands[1], tuple(range(node.operands[1].type.rank)))]
-    return [(operand, tuple(range(result.rank))) for operand in node.operands]
+    return [
+        (value, tuple(label if label is not None and label >= 0 else None for label in own))
+        for value, read, own in zip(node.operands, found, named, strict=True)
+        if all(label is not None or (isinstance(one, At) and not one.moves) for one, label in zip(read, own, strict=True))
+    ]

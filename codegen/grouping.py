@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from tapeless.codegen.builder import Builder, index_constant
 from tapeless.codegen.domain import Axis, Domain, Store, Term, closure
 from tapeless.codegen.loops import PART, Buffer, Operand
-from tapeless.codegen.pointwise import COST
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
 
@@ -89,7 +88,7 @@ def _group(groups: dict[frozenset[Axis], Group], parallel: frozenset[Axis], stor
 
 
 def instruction_count(terms: Sequence[Term]) -> int:
-    return sum(COST.get(term.op, 1) for term in terms if term.op not in ("constant", "count"))
+    return sum(term.instructions for term in terms if term.op not in ("constant", "count"))
 
 
 def microseconds(group: Group, domain: Domain, target: Target, capacity: int) -> float:
@@ -100,7 +99,7 @@ def microseconds(group: Group, domain: Domain, target: Target, capacity: int) ->
             elements *= domain.extents[axis].at(capacity)
         if "strides" in term.attrs:
             moved += elements * (8 if term.kind == "f64" else 4)
-        cost = COST.get(term.op, 1)
+        cost = term.instructions
         if term.op == "random_uniform" and term.kind == "f32":
             cost //= 4      # four vectors share a block's words
         total += cost * elements / target.lanes(8 if term.kind == "f64" else 4)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from tapeless.codegen.domain import REDUCTIONS, Axis, Store, Term, closure
 from tapeless.codegen.grouping import Group
-from tapeless.codegen.pointwise import COST
 
 __all__ = ["kept", "load_of", "sweep_terms"]
 
@@ -60,4 +59,4 @@ def sweep_terms(value: Term) -> list[Term]:
 
 def _cost(term: Term, swept: frozenset[Axis]) -> int:
     """Instructions to have the value again from memory and from what does not change along the row."""
-    return sum(COST.get(value.op, 1) for value in sweep_terms(term) if value.axes & swept)
+    return sum(value.instructions for value in sweep_terms(term) if value.axes & swept)

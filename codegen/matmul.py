@@ -21,7 +21,6 @@ from tapeless.codegen.domain import Axis, Domain, LoweringError, Size, Term, ana
 from tapeless.codegen.evaluate import Chunk, Evaluator, Scope
 from tapeless.codegen.grouping import buffers_of, part_range, parts_for
 from tapeless.codegen.loops import Buffer, Constant, Function, Operand, vector
-from tapeless.codegen.pointwise import COST
 from tapeless.ir.graph import Graph, Node, Value
 from tapeless.ir.target import Target
 
@@ -187,7 +186,7 @@ class Product:
 
     @property
     def epilogue_cost(self) -> int:
-        return sum(COST.get(term.op, 1) for term in self.terms if term.op not in ("leaf", "constant", "count"))
+        return sum(term.instructions for term in self.terms if term.op not in ("leaf", "constant", "count"))
 
     def choose_parts(self, parts: int, row_tiles: int, column_tiles: int) -> tuple[bool, int]:
         """Along columns or along rows, whichever gives more even shares; a share is whole tiles."""

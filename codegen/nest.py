@@ -28,10 +28,10 @@ from tapeless.codegen.grouping import (
 )
 from tapeless.codegen.keeping import kept, load_of, sweep_terms
 from tapeless.codegen.loops import PART, Buffer, Constant, Function, Instruction, Operand, Type, vector
-from tapeless.codegen.pointwise import COST
 from tapeless.codegen.reduce import Accumulator, accumulator_of
 from tapeless.codegen.short_rows import ShortRows, short_axis, turning_cost
 from tapeless.ir.graph import Node
+from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.target import Target
 
 __all__ = ["lower_nest"]
@@ -134,9 +134,9 @@ class _Nest:
             turns = times(term.axes | term.reduced)
             if "strides" in term.attrs and axis in term.axes:
                 unit = term.attrs["strides"].get(axis) == Size(1)
-                total += turns * (COST.get(term.op, 1) if unit else 4 * COST.get(term.op, gather / 4))
+                total += turns * (term.instructions if unit else 4 * term.instructions if term.op == "random_uniform" else gather)
             elif term.op not in ("constant", "count"):
-                total += turns * COST.get(term.op, 1)
+                total += turns * term.instructions
             if axis in term.reduced:
                 total += times(term.axes) * ACROSS
         for store in self.group.stores:
@@ -154,7 +154,7 @@ class _Nest:
                     for stage in {term.stage for term in varying}), default=0)    # of the dearest sweep
         draws = any(term.op == "random_uniform" and term.kind == "f32" and axis in term.axes
                     for term in self.group.terms)
-        if draws and 4 <= self.lanes <= 16 and (cost - COST["random_uniform"]) * 64 // self.lanes <= MOST_TEXT:
+        if draws and 4 <= self.lanes <= 16 and (cost - OPERATIONS["random_uniform"].instructions) * 64 // self.lanes <= MOST_TEXT:
             return 64 // self.lanes
         extent = self.domain.extents[axis]
         whole = -(-extent.at(self.capacity) // self.lanes)

@@ -113,11 +113,6 @@ POINTWISE: dict[str, Rule] = {
     "cast": lambda b, operands, kind: b.convert(operands[0], kind),
 }
 
-COST = {"exp": 20, "expm1": 24, "log": 28, "log1p": 36, "tanh": 30, "sigmoid": 24, "tanh_slope": 30, "sigmoid_slope": 24, "one_less_square": 3, "softplus": 60, "erf": 60, "sin": 60, "cos": 60,
-        "tan": 64, "exp2": 20, "log2": 30, "exp10": 24, "log10": 30, "sinh": 56, "cosh": 30, "asin": 80, "acos": 80, "atan": 90, "atan2": 120,
-        "erfc": 240, "cbrt": 160, "lgamma": 400, "polygamma": 320, "erfcx": 400, "bessel_i": 300, "erfinv": 300, "ndtri": 300, "rsqrt": 8, "remainder": 40, "floor_divide": 60, "hypot": 24, "hypot_slope": 28, "pow": 90, "random_uniform": 150, "div": 4, "sqrt": 4, "strong_product": 4, "maximum": 2, "minimum": 2, "sign": 4}
-"""Instructions for one vector, where they are more than one: for choosing parts and unrolling, not for timing."""
-
 
 def lower_pointwise(
     b: Builder, op: str, operands: Sequence[Operand], kind: str, attrs: Mapping[str, Any]

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tapeless.compiler.access import Access, access
 from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.masks import (
     EXPONENTIALS,
@@ -30,6 +29,7 @@ from tapeless.compiler.masks import (
     is_moderate,
 )
 from tapeless.compiler.parts import Axes, Axis, Part, Site, is_marked, is_whole, marks, plain, regroup
+from tapeless.ir.correspondence import Labels, labels
 from tapeless.ir.graph import Graph, Node, Port, Value
 from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.ops.movement import whole
@@ -102,12 +102,12 @@ class Causality:
 
     def alike(self, node: Node, facts: Sequence[Fact]) -> Fact:
         """Of an operation that works alike at all places."""
-        found = access(node)
+        found = labels(node)
         if found is None:
             raise LooksAhead(f"`{node.op}` takes the whole sequence", node)
         axes: dict[int, Axis] = {}
-        for value, fact, labels in zip(node.operands, facts, found.operands, strict=True):
-            for k, label in enumerate(labels):
+        for value, fact, labelled in zip(node.operands, facts, found, strict=True):
+            for k, label in enumerate(labelled):
                 if not is_marked(fact.axes[k]):
                     continue
                 if label is None:
@@ -123,40 +123,40 @@ class Causality:
         along = len(marks(made)) == 1 and min(axes) >= 0
         return Fact(made, self.settled(node, facts, found, made), lag=min(fact.lag for fact in facts if fact.moves) if along else 0)
 
-    def places_of_masks(self, node: Node, facts: Sequence[Fact], found: Access, axes: Mapping[int, Axis]) -> dict[int, Axis]:
+    def places_of_masks(self, node: Node, facts: Sequence[Fact], found: Labels, axes: Mapping[int, Axis]) -> dict[int, Axis]:
         """Axes of the result that are places because a mask says so: of `tril(ones([t, t])) @ x` the first is."""
         free = [k for k, size in enumerate(node.results[0].type.shape) if k not in axes and size == self.length]
         made: dict[int, Axis] = {}
-        for value, fact, labels in zip(node.operands, facts, found.operands, strict=True):
-            for k, j in ((k, j) for k in free if k in labels for j in axes if j in labels and not fact.moves):
-                sites = labels.index(k), labels.index(j)
+        for value, fact, labelled in zip(node.operands, facts, found, strict=True):
+            for k, j in ((k, j) for k in free if k in labelled for j in axes if j in labelled and not fact.moves):
+                sites = labelled.index(k), labelled.index(j)
                 square = all(value.type.shape[at] == self.length for at in sites)
                 if square and self.number_beyond(value, *sites) is not None and self.number_beyond(value, None, None) is None:
                     made[k] = (Part(self.length, True),)
         return made
 
-    def check_reduced(self, node: Node, facts: Sequence[Fact], found: Access, label: int, axis: Axis, made: Axes) -> None:
+    def check_reduced(self, node: Node, facts: Sequence[Fact], found: Labels, label: int, axis: Axis, made: Axes) -> None:
         """What is summed over places has to be masked beyond the place that it is summed for."""
 
         def hidden(i: Site, j: Site) -> bool:
             states = self.states(node, facts, found, i, j)
             if node.op == "matmul":
-                both = [{i, j} <= _labelled(fact, labels) for fact, labels in zip(facts, found.operands, strict=True)]
+                both = [{i, j} <= _labelled(fact, labelled) for fact, labelled in zip(facts, found, strict=True)]
                 mixed = any(each and state is Beyond.OPEN for each, state in zip(both, states, strict=True))
                 return not mixed and combined(node, states) not in (Beyond.OPEN, Beyond.FAR)
             if states[0] is Beyond.FAR:
-                return node.op in ("logsumexp", "max") and self.sees_some(node.operands[0], *(found.operands[0].index(k) for k, _ in (i, j)))
+                return node.op in ("logsumexp", "max") and self.sees_some(node.operands[0], *(found[0].index(k) for k, _ in (i, j)))
             return states[0] is not Beyond.OPEN
 
         if all(any(hidden(i, (label, inner)) for i in marks(made)) for _, inner in marks((axis,))):
             return
-        along = zip(node.operands, facts, found.operands, strict=True)
-        what = " and ".join(described(value) for value, fact, labels in along if label in labels and is_marked(fact.axes[labels.index(label)]))
+        along = zip(node.operands, facts, found, strict=True)
+        what = " and ".join(described(value) for value, fact, labelled in along if label in labelled and is_marked(fact.axes[labelled.index(label)]))
         does = "adds up" if node.op in ("sum", "matmul") else f"takes the `{node.op}` of"
         raise LooksAhead(f"this {does} {what} over all places, later ones too", node,
                          "What is summed for a place is masked beyond it: `where(arange(t) <= i, x, 0)`, or `attention(q, k, v, causal = true)`.")  # fmt: skip
 
-    def settled(self, node: Node, facts: Sequence[Fact], found: Access, made: Axes) -> dict[tuple[Site, Site], State]:
+    def settled(self, node: Node, facts: Sequence[Fact], found: Labels, made: Axes) -> dict[tuple[Site, Site], State]:
         sites = marks(made)
         beyond: dict[tuple[Site, Site], State] = {}
         for i, j in ((i, j) for i in sites for j in sites if i != j):
@@ -228,12 +228,12 @@ class Causality:
             return outlines[0]
         return nothing if all(is_moderate(outline) for outline in outlines) else np.full(nothing.shape, np.nan)
 
-    def states(self, node: Node, facts: Sequence[Fact], found: Access, i: Site, j: Site) -> list[State]:
+    def states(self, node: Node, facts: Sequence[Fact], found: Labels, i: Site, j: Site) -> list[State]:
         """What each operand is beyond place i along j, where these are parts of the result's axes or of what is reduced."""
         made: list[State] = []
-        for value, fact, labels in zip(node.operands, facts, found.operands, strict=True):
+        for value, fact, labelled in zip(node.operands, facts, found, strict=True):
             own = marks(fact.axes)
-            at_i, at_j = ((labels.index(label), inner) if label in labels else None for label, inner in (i, j))
+            at_i, at_j = ((labelled.index(label), inner) if label in labelled else None for label, inner in (i, j))
             if at_j in own:
                 made.append(fact.beyond.get((at_i, at_j), Beyond.OPEN) if at_i is not None and at_j is not None else Beyond.OPEN)
             else:

@@ -33,7 +33,8 @@ from tapeless.compiler.layout import (
     with_outputs,
 )
 from tapeless.compiler.passes.scans import invariants_outside
-from tapeless.ir.axes import LoopAxes, loop_axes_agree, reduced_axes
+from tapeless.ir.axes import LoopAxes, loop_axes_agree
+from tapeless.ir.correspondence import reduced
 from tapeless.ir.graph import Builder, Graph, Node, Value
 from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.ops.scalar import POINTWISE
@@ -233,7 +234,7 @@ class _Fusion:
             return False
         members = self._with_free([node for node in nodes if node.op != "matmul"])
         axes = LoopAxes(members)
-        reduced = {axes.of_use(n, 0)[k] for n in members if n.op in REDUCTIONS for k in reduced_axes(n)}
+        gone = {axes.of_use(n, 0)[k] for n in members if n.op in REDUCTIONS for k in reduced(n)}
         for value in written:
             old = self.overwrites[value]
             readers = [node for node in nodes if any(old in self.slots[operand] for operand in node.operands)]
@@ -241,7 +242,7 @@ class _Fusion:
                 elsewhere = any(old in self.slots[operand] for operand in node.operands if operand != old)
                 if elsewhere or node.op not in POINTWISE or axes.of(old) != axes.of(value):
                     return False
-            if readers and reduced & set(axes.of(value)):
+            if readers and gone & set(axes.of(value)):
                 return False
         return True
 

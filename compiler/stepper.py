@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tapeless.compiler.access import access
 from tapeless.compiler.causality import Causality, LooksAhead
 from tapeless.compiler.parts import Axes, Axis, Part, every_part, marks, plain, shape_at, unmarked
 from tapeless.compiler.step_operations import ALWAYS, SPECIAL
+from tapeless.ir.correspondence import labels
 from tapeless.ir.graph import Builder, Node, Value
 from tapeless.ir.types import Dim, DType, Tensor
 
@@ -99,15 +99,15 @@ class Stepper(ABC):
 
     def alike(self, node: Node, view: Axes) -> Value:
         """An operation that works alike at all places: the same with what its operands are there."""
-        found = access(node)
+        found = labels(node)
         if found is None or len(node.results) > 1:
             return self.verbatim(node, node.results[0], view)
-        reached = {label for labels in found.operands for label in labels}
+        reached = {label for operand in found for label in operand}
         kept = tuple(axis if k in reached or node.op == "broadcast" else unmarked(axis) for k, axis in enumerate(view))
         operands = []
-        for value, labels in zip(node.operands, found.operands, strict=True):
+        for value, operand in zip(node.operands, found, strict=True):
             own = self.causality.facts[value].axes
-            asked = tuple(unmarked(own[k]) if label is None or label < 0 else kept[label] for k, label in enumerate(labels))
+            asked = tuple(unmarked(own[k]) if label is None or label < 0 else kept[label] for k, label in enumerate(operand))
             operands.append(self.at(value, asked))
         attrs = dict(node.attrs)
         if node.op == "broadcast":

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import Any
 
+from tapeless.ir.correspondence import labels, reduced
 from tapeless.ir.graph import Node, Value
-from tapeless.ir.ops.movement import whole
+from tapeless.ir.ops import OPERATIONS
 
 Key = tuple[Any, int]
-# Read what was made outside at places of their own.
-ELSEWHERE = frozenset({"broadcast", "pick", "slice", "pad", "windows", "align_windows", "transpose"})
+ELSEWHERE = ("shape", "movement", "indexing")  # families that read what was made outside at places of their own
 
 
 class LoopAxes:
@@ -44,69 +44,36 @@ class LoopAxes:
 
     def _key(self, node: Node, place: int, axis: int) -> Key:
         value = node.operands[place]
-        mapped = node.op in ELSEWHERE and value not in self._inside
+        mapped = OPERATIONS[node.op].family in ELSEWHERE and value not in self._inside
         return ((node.results[0], "use", place), axis) if mapped else (value, axis)
 
     def _join(self, one: Key, other: Key) -> None:
         self._parent[self.find(one)] = self.find(other)
 
     def _visit(self, node: Node) -> None:
-        result = node.results[0]
-        for place, value in enumerate(node.operands):
-            for axis, target in enumerate(_targets(node, place, value)):
-                if target is not None:
-                    self._join(self._key(node, place, axis), (result, target))
-
-
-def _targets(node: Node, place: int, value: Value) -> Sequence[int | None]:
-    """For each axis of an operand, the axis of the result it is identified with."""
-    rank = value.type.rank
-    if node.op == "broadcast":
-        return tuple(node.attrs["axes"])
-    if node.op == "pick" and place == 0:
-        return (*range(rank - 1), None)
-    if node.op == "slice":
-        taken = zip(node.attrs["start"], node.attrs["size"], node.attrs["step"], value.type.shape, strict=True)
-        return [k if whole(*part) else None for k, part in enumerate(taken)]
-    if node.op == "pad":
-        return [None if k == node.attrs["axis"] else k for k in range(rank)]
-    if node.op == "windows":
-        axis = node.attrs["axis"]
-        return [None if k == axis else k + (k > axis) for k in range(rank)]
-    if node.op == "align_windows":
-        return [None if k == node.attrs["axis"] else k for k in range(rank)]
-    if node.op == "transpose":
-        return [node.attrs["perm"].index(k) for k in range(rank)]
-    if "axes" in node.attrs or node.op == "argmax":
-        kept = [k for k in range(rank) if k not in reduced_axes(node)]
-        return [kept.index(k) if k in kept else None for k in range(rank)]
-    if node.op == "random_uniform":
-        return ()
-    return range(rank)
-
-
-def reduced_axes(node: Node) -> tuple[int, ...]:
-    """The axes that a reduction removes."""
-    return (node.attrs["axis"],) if node.op == "argmax" else tuple(node.attrs["axes"])
+        for place, operand in enumerate(labels(node) or ()):
+            for axis, target in enumerate(operand):
+                if target is not None and target >= 0:
+                    self._join(self._key(node, place, axis), (node.result, target))
 
 
 def loop_axes_agree(nodes: Sequence[Node], free: Set[Value], reductions: Set[str]) -> bool:
     """Whether nodes can share one nest: all reductions over the same axes R, and every value indexed by P and R or by
     P alone, where P are the axes that no reduction removes. The values in `free` may have any axes."""
     axes = LoopAxes(nodes)
-    reduced: set[Key] | None = None
+    gone: set[Key] | None = None
     everything: set[Key] = set()
     for node in nodes:
         if node.op in reductions:
             operand = axes.of_use(node, 0)
-            removed = {operand[k] for k in reduced_axes(node)}
-            if reduced is not None and removed != reduced:
+            removed = {operand[k] for k in reduced(node)}
+            if gone is not None and removed != gone:
                 return False
-            reduced = removed
+            gone = removed
             everything.update(operand)
         if node.results[0] not in free:
             everything.update(axes.of(node.results[0]))
-    parallel = everything - (reduced or set())
+    parallel = everything - (gone or set())
     for node in nodes:
         if node.results[0] in free:
             continue

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tapeless.compiler.access import access
 from tapeless.compiler.parts import Part, plain, regroup
+from tapeless.ir.correspondence import labels
 from tapeless.ir.graph import Graph, Node, Port, Value
 from tapeless.ir.interpreter import Array, run
 from tapeless.ir.ops import OPERATIONS
@@ -51,14 +51,14 @@ def knows_places(node: Node) -> bool:
     if node.op == "reshape":
         axes = tuple((Part(dim, True),) if isinstance(dim, Rows) else axis for dim, axis in zip(node.operands[0].type.shape, plain(node.operands[0].type.shape), strict=True))
         return regroup(axes, node.result.type.shape) is None
-    found = access(node)
+    found = labels(node)
     if found is None:
         return node.op != "attention" or isinstance(node.result.type.shape[-2], Rows)
     reduced = node.op == "argmax"
     return any(
         isinstance(dim, Rows) and (label is None or (reduced and label < 0))
-        for value, labels in zip(node.operands, found.operands, strict=True)
-        for dim, label in zip(value.type.shape, labels, strict=True)
+        for value, operand in zip(node.operands, found, strict=True)
+        for dim, label in zip(value.type.shape, operand, strict=True)
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapeless.ir.correspondence import last_two
 from tapeless.ir.ops.product import last_two_swapped
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
 from tapeless.ir.ranges import unbounded
@@ -85,6 +86,7 @@ declare(
         8.0,
         kernel="cholesky",
         range=unbounded,
+        axes=last_two,
     )
 )
 
@@ -137,5 +139,6 @@ declare(
         ("transposed",),
         kernel="triangular_solve",
         range=unbounded,
+        axes=last_two,
     )
 )

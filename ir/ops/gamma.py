@@ -115,6 +115,7 @@ declare(
         (Sample((_F,), low=0.2, high=12.0), _NEGATIVE),
         60,
         range=finite_above(0.0),
+        instructions=400,
     )
 )
 declare(
@@ -134,5 +135,6 @@ declare(
         60,
         ("order",),
         range=finite_above(0.0),
+        instructions=320,
     )
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapeless.ir.correspondence import Axes, By, kept
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
 from tapeless.ir.ranges import chosen, scattered
 from tapeless.ir.types import DType, Rows, Tensor
@@ -40,6 +41,11 @@ def _pick_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
     )
 
 
+def _pick_axes(node: Node) -> Axes:
+    rows = tuple(kept(k) for k in range(node.result.type.rank))
+    return ((*rows, By(1)), rows)
+
+
 def _pick_reference(run: Run, operands: Sequence[Array]) -> Array:
     x, index = operands
     within = np.clip(index, 0, x.shape[-1] - 1)
@@ -59,6 +65,7 @@ declare(
             Sample((Tensor(DType.I32, (5, 4)), _INDEX)),
         ),
         range=chosen,
+        axes=_pick_axes,
     )
 )
 
@@ -73,6 +80,11 @@ def _gather_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: 
 def _gather_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
     table, index = node.operands
     return (builder.emit("scatter_add", adjoint, index, size=table.type.shape[0]), None)
+
+
+def _gather_axes(node: Node) -> Axes:
+    table, index = (value.type.rank for value in node.operands)
+    return ((By(1), *(kept(k) for k in range(index, index + table - 1))), tuple(kept(k) for k in range(index)))
 
 
 def _gather_reference(run: Run, operands: Sequence[Array]) -> Array:
@@ -92,6 +104,7 @@ declare(
             Sample((Tensor(DType.F64, (4, 3)), Tensor(DType.I32, (Rows(),)))),
         ),
         range=chosen,
+        axes=_gather_axes,
     )
 )
 

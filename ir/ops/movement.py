@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapeless.ir.correspondence import At, Axes, kept, same
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
 from tapeless.ir.ranges import any_of, chosen, chosen_or_zero
 from tapeless.ir.types import Dim, DType, Rows, Tensor
@@ -56,6 +57,11 @@ def _slice_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients
     return (adjoint,)
 
 
+def _slice_axes(node: Node) -> Axes:
+    parts = zip(node.attrs["start"], node.attrs["step"], strict=True)
+    return (tuple(At(((axis, step),), start) for axis, (start, step) in enumerate(parts)),)
+
+
 def _slice_reference(run: Run, operands: Sequence[Array]) -> Array:
     (x,) = operands
     for axis, size in enumerate(run.shape):
@@ -80,6 +86,7 @@ declare(
         flops=0,
         attributes=("start", "size", "step"),
         range=chosen,
+        axes=_slice_axes,
     )
 )
 
@@ -101,6 +108,12 @@ def _pad_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
 
     start, step = along(node.attrs["start"], 0), along(node.attrs["step"], 1)
     return (builder.emit("slice", adjoint, start=start, size=x.type.shape, step=step),)
+
+
+def _pad_axes(node: Node) -> Axes:
+    axis, start, step = node.attrs["axis"], node.attrs["start"], node.attrs["step"]
+    moved = At(((axis, 1),), -start, step, bounded=True)
+    return (tuple(moved if k == axis else kept(k) for k in range(node.result.type.rank)),)
 
 
 def _pad_reference(run: Run, operands: Sequence[Array]) -> Array:
@@ -127,6 +140,7 @@ declare(
         flops=0,
         attributes=("axis", "size", "start", "step"),
         range=chosen_or_zero,
+        axes=_pad_axes,
     )
 )
 
@@ -159,6 +173,18 @@ def _concat_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradient
     return gradients
 
 
+def _concat_axes(node: Node) -> Axes:
+    axis, found, first = node.attrs["axis"], same(node), 0
+    made = []
+    for value, own in zip(node.operands, found, strict=True):
+        size = value.type.shape[axis]
+        if not isinstance(size, int):
+            return same(node, (axis,))
+        made.append((*own[:axis], At(((axis, 1),), -first, bounded=True), *own[axis + 1 :]))
+        first += size
+    return tuple(made)
+
+
 def _concat_reference(run: Run, operands: Sequence[Array]) -> Array:
     return np.concatenate(operands, axis=run.attrs["axis"])
 
@@ -178,5 +204,6 @@ declare(
         flops=0,
         attributes=("axis",),
         range=any_of(0),
+        axes=_concat_axes,
     )
 )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeless.ir import ranges
+from tapeless.ir.correspondence import over
 from tapeless.ir.ops.reduction import spread
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
 from tapeless.ir.range_analysis import weighed
@@ -115,6 +116,7 @@ declare(
         6.0,
         ("axes",),
         range=ranges.lengths,
+        axes=over,
     )
 )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapeless.ir.correspondence import along
 from tapeless.ir.ops.registry import (
     Array,
     Gradients,
@@ -62,6 +63,7 @@ declare(
         attributes=("axis", "descending"),
         kernel="argsort",
         range=between(0.0, math.inf),
+        axes=along,
     )
 )
 
@@ -110,6 +112,7 @@ declare(
         attributes=("axis",),
         kernel="along",
         range=chosen,
+        axes=along,
     )
 )
 
@@ -154,5 +157,6 @@ declare(
         attributes=("axis", "size"),
         kernel="along",
         range=scattered,
+        axes=along,
     )
 )

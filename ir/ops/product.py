@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tapeless.ir.correspondence import Axes, Over, kept
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
 from tapeless.ir.ranges import FINITE, products
 from tapeless.ir.types import DType, Rows, Tensor
@@ -59,6 +60,13 @@ def _reference(run: Run, operands: Sequence[Array]) -> Array:
     return product
 
 
+def _axes(node: Node) -> Axes:
+    rank = node.result.type.rank
+    lead = tuple(kept(k) for k in range(rank - 2))
+    a, b = (kept(rank - 2), Over()), (Over(), kept(rank - 1))
+    return ((*lead, *(a[::-1] if node.attrs["transpose_a"] else a)), (*lead, *(b[::-1] if node.attrs["transpose_b"] else b)))
+
+
 def _matrix(*shape: int | Rows) -> Tensor:
     return Tensor(DType.F64, shape)
 
@@ -81,5 +89,6 @@ declare(
         ),
         attributes=("transpose_a", "transpose_b"),
         range=products,
+        axes=_axes,
     )
 )

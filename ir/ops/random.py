@@ -117,6 +117,7 @@ declare(
         flops=40,
         attributes=("site", "shape", "dtype"),
         range=_range_of_uniform,
+        instructions=150,
     )
 )
 

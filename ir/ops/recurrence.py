@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapeless.ir.correspondence import along
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
 from tapeless.ir.range_analysis import weighed
 from tapeless.ir.ranges import products, strong_products, sums
@@ -147,5 +148,6 @@ for _name, _count, _derivative, _reference, _range in (
             _ATTRIBUTES,
             kernel="recurrence",
             range=_range,
+            axes=along,
         )
     )

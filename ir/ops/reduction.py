@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeless.ir import ranges
+from tapeless.ir.correspondence import over
 from tapeless.ir.ops.registry import (
     Array,
     Gradients,
@@ -69,7 +70,7 @@ def _reduction(
         return np.asarray(function(operands[0], tuple(run.attrs["axes"]))).astype(run.dtype, copy=False)
 
     samples = (*_SAMPLES, Sample((Tensor(DType.I32, (3, 4)),), {"axes": (1,)})) if integers else _SAMPLES
-    declare(Operation(name, "reduction", _rule(name, integers), derivative, reference, samples, flops, ("axes",), range=range))
+    declare(Operation(name, "reduction", _rule(name, integers), derivative, reference, samples, flops, ("axes",), range=range, axes=over))
 
 
 def _sum_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
@@ -167,5 +168,6 @@ declare(
         ),
         attributes=("axis",),
         range=ranges.between(0.0, math.inf),
+        axes=over,
     )
 )

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapeless.ir.correspondence import Rule as AxesRule
+from tapeless.ir.correspondence import same
 from tapeless.ir.ranges import Rule as RangeRule
 from tapeless.ir.ranges import unknown
 from tapeless.ir.types import DType, IRTypeError, Tensor
@@ -95,7 +97,9 @@ class Operation:
     """A primitive of the IR; see the module's docstring. `family` is pointwise, shape, movement, reduction, product,
     indexing, recurrence, factor, attention, random or structure; `kernel` is the family of the kernel that it has to itself, if it
     cannot share the loops of others; `slope` is the operation that is its derivative, where that costs little beside it and much alone; `range` tells the
-    range of its results from those of its operands."""
+    range of its results from those of its operands; `axes` how their axes correspond (`ir/correspondence.py`), if it works alike at places;
+    what is pointwise does at all. `flops` are those of an element, and `instructions` those of a vector of them: the one counts work,
+    the other weighs loops against each other."""
 
     name: str
     family: str
@@ -109,6 +113,12 @@ class Operation:
     kernel: str = ""
     slope: str = ""
     range: RangeRule = unknown
+    axes: AxesRule | None = None
+    instructions: int = 1
+
+    def __post_init__(self) -> None:
+        if self.family == "pointwise":
+            object.__setattr__(self, "axes", same)
 
     def infer(self, operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
         """Result types. Raises IRTypeError where operands or attributes break the type rule."""

@@ -140,6 +140,7 @@ def _scalar(
     slope: str = "",
     range: ranges.Rule = ranges.unknown,
     end: Mapping[DType, float] | None = None,
+    instructions: int = 1,
 ) -> None:
     """Declare a pointwise operation by its formula in x (and y), with NumPy's function as reference."""
     count = 2 if "y" in formula else 1
@@ -155,6 +156,7 @@ def _scalar(
             formula=formula,
             slope=slope,
             range=range,
+            instructions=instructions,
         )
     )
 
@@ -231,8 +233,8 @@ _scalar("sub", "x - y", np.subtract, kinds=_is_number, range=ranges.difference)
 _scalar("mul", "x * y", np.multiply, kinds=_is_number, range=ranges.product)
 # A product that keeps a zero beside an infinity or NaN: what differentiation multiplies with where a slope can be infinite. Its slopes
 # are the operands, as those of a product, so it is closed under differentiation.
-_scalar("strong_product", "x * y", _strong_product, range=ranges.strong_product)
-_scalar("div", "x / y", np.divide, stated=("1 / y", "-out / y"), flops=4, low=0.5, range=ranges.quotient)
+_scalar("strong_product", "x * y", _strong_product, range=ranges.strong_product, instructions=4)
+_scalar("div", "x / y", np.divide, stated=("1 / y", "-out / y"), flops=4, low=0.5, range=ranges.quotient, instructions=4)
 _scalar(
     "pow",
     "x ** y",
@@ -241,6 +243,7 @@ _scalar(
     flops=25,
     low=0.5,
     range=ranges.power,
+    instructions=90,
 )
 _scalar(
     "hypot",
@@ -249,6 +252,7 @@ _scalar(
     stated=("hypot_slope(x, y)", "hypot_slope(y, x)"),
     flops=8,
     range=ranges.distance,
+    instructions=24,
 )
 # Its own slopes by the other operand's share: in 1 / r - x ** 2 / r ** 3 all would cancel where x is much the larger.
 _scalar(
@@ -261,79 +265,95 @@ _scalar(
     ),
     flops=12,
     range=_range_of_hypot_slope,
+    instructions=28,
 )
 _scalar("square", "x ** 2", np.square, range=ranges.square)
 _scalar("reciprocal", "1 / x", np.reciprocal, stated=("-out ** 2",), flops=4, low=0.5, range=ranges.reciprocal)
 _scalar(
     "sqrt", "sqrt(x)", np.sqrt, stated=("0.5 / out",), flops=4, low=0.5,
     range=ranges.rising(np.sqrt, domain=_NOT_NEGATIVE),
+    instructions=4,
 )  # fmt: skip
-_scalar("exp", "exp(x)", np.exp, stated=("out",), flops=10, range=ranges.rising(np.exp, explodes=True))
-_scalar("expm1", "exp(x) - 1", np.expm1, stated=("exp(x)",), flops=12, range=ranges.rising(np.expm1, explodes=True))
-_scalar("log", "log(x)", np.log, flops=10, low=0.1, range=ranges.rising(np.log, domain=_NOT_NEGATIVE))
-_scalar("log1p", "log(1 + x)", np.log1p, flops=12, low=-0.5, range=ranges.rising(np.log1p, domain=(-1.0, math.inf)))
+_scalar("exp", "exp(x)", np.exp, stated=("out",), flops=10, range=ranges.rising(np.exp, explodes=True), instructions=20)
+_scalar("expm1", "exp(x) - 1", np.expm1, stated=("exp(x)",), flops=12, range=ranges.rising(np.expm1, explodes=True), instructions=24)
+_scalar("log", "log(x)", np.log, flops=10, low=0.1, range=ranges.rising(np.log, domain=_NOT_NEGATIVE), instructions=28)
+_scalar("log1p", "log(1 + x)", np.log1p, flops=12, low=-0.5, range=ranges.rising(np.log1p, domain=(-1.0, math.inf)), instructions=36)
 _scalar(
     "tanh", "tanh(x)", np.tanh, stated=("tanh_slope(x)",), flops=12, slope="tanh_slope", end=_TANH_END,
     range=ranges.rising(np.tanh),
+    instructions=30,
 )  # fmt: skip
 _scalar(
     "sigmoid", "1 / (1 + exp(-x))", _sigmoid, stated=("sigmoid_slope(x)",), flops=12, slope="sigmoid_slope",
     range=ranges.rising(_sigmoid),
+    instructions=24,
 )  # fmt: skip
 # Far out the functions are 1 or -1 to the last digit, and their slopes cannot be had from them. Beside the function a slope costs three
 # instructions: machine code computes what they share once.
 _scalar(
     "tanh_slope", "1 / cosh(x) ** 2", _tanh_slope, stated=("-2 * out * tanh(x)",), flops=12,
     range=ranges.between(0.0, 1.0),
+    instructions=30,
 )  # fmt: skip
 _scalar(
     "sigmoid_slope", "exp(-x) / (1 + exp(-x)) ** 2", _sigmoid_slope, stated=("-out * tanh(0.5 * x)",), flops=12,
     range=ranges.between(0.0, 0.25),
+    instructions=24,
 )  # fmt: skip
-_scalar("softplus", "log(1 + exp(x))", _softplus, stated=("sigmoid(x)",), flops=20, range=ranges.rising(_softplus))
-_scalar("erf", "erf(x)", _erf, stated=("1.1283791670955126 * exp(-x ** 2)",), flops=40, range=ranges.rising(_erf))
-_scalar("erfc", "erfc(x)", _erfc, stated=("-1.1283791670955126 * exp(-x ** 2)",), flops=40, range=ranges.falling(_erfc))
+_scalar("softplus", "log(1 + exp(x))", _softplus, stated=("sigmoid(x)",), flops=20, range=ranges.rising(_softplus), instructions=60)
+_scalar("erf", "erf(x)", _erf, stated=("1.1283791670955126 * exp(-x ** 2)",), flops=40, range=ranges.rising(_erf), instructions=60)
+_scalar("erfc", "erfc(x)", _erfc, stated=("-1.1283791670955126 * exp(-x ** 2)",), flops=40, range=ranges.falling(_erfc), instructions=240)
 _scalar(
     "exp2", "2 ** x", np.exp2, stated=("0.6931471805599453 * out",), flops=10,
     range=ranges.rising(np.exp2, explodes=True),
+    instructions=20,
 )  # fmt: skip
 _scalar(
     "exp10", "10 ** x", lambda x: np.power(10.0, x), stated=("2.302585092994046 * out",), flops=12,
     range=ranges.rising(lambda x: np.power(10.0, x), explodes=True),
+    instructions=24,
 )  # fmt: skip
 _scalar(
     "log10", "log(x) / log(10)", np.log10, stated=("0.4342944819032518 / x",), flops=10, low=0.1,
     range=ranges.rising(np.log10, domain=_NOT_NEGATIVE),
+    instructions=30,
 )  # fmt: skip
 _scalar(
     "log2", "log(x) / log(2)", np.log2, stated=("1.4426950408889634 / x",), flops=10, low=0.1,
     range=ranges.rising(np.log2, domain=_NOT_NEGATIVE),
+    instructions=30,
 )  # fmt: skip
 _scalar(
     "rsqrt", "1 / sqrt(x)", lambda x: 1 / np.sqrt(x), stated=("-0.5 * out / x",), flops=8, low=0.5,
     range=_range_of_rsqrt,
+    instructions=8,
 )  # fmt: skip
 _scalar(
     "cbrt", "x ** Rational(1, 3)", np.cbrt, stated=("1 / (3 * out ** 2)",), flops=20, low=0.5,
     range=ranges.rising(np.cbrt),
+    instructions=160,
 )  # fmt: skip
 _scalar(
     "tan", "tan(x)", np.tan, stated=("1 + out ** 2",), flops=14, low=-1.4, high=1.4,
     range=ranges.without_poles(np.tan, -1.57, 1.57),
+    instructions=64,
 )  # fmt: skip
 _scalar(
     "one_less_square", "1 - x ** 2", lambda x: (1 - x) * (1 + x), stated=("-2 * x",), flops=3,
     range=_range_of_one_less_square,
+    instructions=3,
 )  # fmt: skip
 _scalar(
     "asin", "asin(x)", np.arcsin, stated=("1 / sqrt(one_less_square(x))",), flops=14, low=-0.9, high=0.9,
     range=ranges.rising(np.arcsin, domain=(-1.0, 1.0)),
+    instructions=80,
 )  # fmt: skip
 _scalar(
     "acos", "acos(x)", np.arccos, stated=("-1 / sqrt(one_less_square(x))",), flops=14, low=-0.9, high=0.9,
     range=ranges.falling(np.arccos, domain=(-1.0, 1.0)),
+    instructions=80,
 )  # fmt: skip
-_scalar("atan", "atan(x)", np.arctan, stated=("1 / (1 + x ** 2)",), flops=14, range=ranges.rising(np.arctan))
+_scalar("atan", "atan(x)", np.arctan, stated=("1 / (1 + x ** 2)",), flops=14, range=ranges.rising(np.arctan), instructions=90)
 _scalar(
     "atan2",
     "atan2(x, y)",
@@ -346,11 +366,12 @@ _scalar(
     flops=18,
     low=0.5,
     range=ranges.between(-math.pi, math.pi),
+    instructions=120,
 )
-_scalar("sinh", "sinh(x)", np.sinh, stated=("cosh(x)",), flops=14, range=ranges.rising(np.sinh, explodes=True))
-_scalar("cosh", "cosh(x)", np.cosh, stated=("sinh(x)",), flops=14, range=_range_of_cosh)
-_scalar("sin", "sin(x)", np.sin, flops=12, range=ranges.periodic)
-_scalar("cos", "cos(x)", np.cos, flops=12, range=ranges.periodic)
+_scalar("sinh", "sinh(x)", np.sinh, stated=("cosh(x)",), flops=14, range=ranges.rising(np.sinh, explodes=True), instructions=56)
+_scalar("cosh", "cosh(x)", np.cosh, stated=("sinh(x)",), flops=14, range=_range_of_cosh, instructions=30)
+_scalar("sin", "sin(x)", np.sin, flops=12, range=ranges.periodic, instructions=60)
+_scalar("cos", "cos(x)", np.cos, flops=12, range=ranges.periodic, instructions=60)
 _scalar("abs", "Abs(x)", np.abs, stated=("sign(x)",), kinds=_is_number, range=ranges.size)
 _scalar(
     "maximum",
@@ -359,6 +380,7 @@ _scalar(
     stated=("Piecewise((1, y < x), (0.5, Eq(x, y)), (0, True))", "Piecewise((1, x < y), (0.5, Eq(x, y)), (0, True))"),
     kinds=_is_number,
     range=ranges.greater,
+    instructions=2,
 )
 _scalar(
     "minimum",
@@ -367,18 +389,21 @@ _scalar(
     stated=("Piecewise((1, x < y), (0.5, Eq(x, y)), (0, True))", "Piecewise((1, y < x), (0.5, Eq(x, y)), (0, True))"),
     kinds=_is_number,
     range=ranges.smaller,
+    instructions=2,
 )
-_scalar("sign", "sign(x)", np.sign, stated=("0",), kinds=_is_number, range=ranges.rising(np.sign))
+_scalar("sign", "sign(x)", np.sign, stated=("0",), kinds=_is_number, range=ranges.rising(np.sign), instructions=4)
 _scalar("floor", "floor(x)", np.floor, stated=("0",), range=ranges.rising(np.floor))
 _scalar("ceil", "ceiling(x)", np.ceil, stated=("0",), range=ranges.rising(np.ceil))
 _scalar("trunc", "sign(x) * floor(Abs(x))", np.trunc, stated=("0",), range=ranges.rising(np.trunc))
 _scalar(
     "floor_divide", "floor(x / y)", _by_double(np.floor_divide), stated=("0", "0"), kinds=_is_number, flops=12, low=0.5,
     range=ranges.whole_quotient,
+    instructions=60,
 )  # fmt: skip
 _scalar(
     "remainder", "x - y * floor(x / y)", _by_double(np.remainder), stated=("1", "-floor_divide(x, y)"), kinds=_is_number, flops=12, low=0.5,
     range=ranges.remainder,
+    instructions=40,
 )  # fmt: skip
 _scalar("round", "round(x)", np.round, stated=("0",), range=ranges.rising(np.round))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapeless.ir.correspondence import ALL, At, Axes, kept, of_units, same
 from tapeless.ir.ops.registry import (
     Array,
     Gradients,
@@ -165,6 +166,7 @@ declare(
         flops=0,
         attributes=("shape", "axes"),
         range=stretched,
+        axes=lambda node: (tuple(kept(axis) for axis in node.attrs["axes"]),),
     )
 )
 
@@ -181,6 +183,13 @@ def _reshape_rule(operands: Types, attrs: Mapping[str, Any], regions: Sequence[G
 
 def _reshape_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
     return (builder.emit("reshape", adjoint, shape=node.operands[0].type.shape),)
+
+
+def _reshape_axes(node: Node) -> Axes:
+    """Axes of size 1 come and go; any other change of shape mixes places."""
+    shape = node.operands[0].type.shape
+    found = of_units(node.result.type.shape, shape)
+    return (tuple(ALL for _ in shape) if found is None else tuple(At(()) if axis is None else kept(axis) for axis in found),)
 
 
 def _reshape_reference(run: Run, operands: Sequence[Array]) -> Array:
@@ -201,6 +210,7 @@ declare(
         flops=0,
         attributes=("shape",),
         range=reshaped,
+        axes=_reshape_axes,
     )
 )
 
@@ -235,6 +245,7 @@ declare(
         flops=0,
         attributes=("perm",),
         range=chosen,
+        axes=lambda node: (tuple(kept(node.attrs["perm"].index(k)) for k in range(node.result.type.rank)),),
     )
 )
 
@@ -262,5 +273,6 @@ declare(
         (Sample((Tensor(DType.F64, (3, 4)),)),),
         flops=0,
         range=chosen,
+        axes=same,
     )
 )

@@ -43,8 +43,8 @@ def _each(function: Callable[[float], float]) -> Callable[[Array], Array]:
     return lambda x: np.asarray([function(float(value)) for value in np.ravel(x)], np.float64).reshape(np.shape(x))
 
 
-def _declare(name: str, derivative: Any, reference: Any, samples: tuple[Sample, ...], flops: float, attributes: tuple[str, ...] = ()) -> None:
-    declare(Operation(name, "pointwise", _rule(name), derivative, reference, samples, flops, attributes))
+def _declare(name: str, derivative: Any, reference: Any, samples: tuple[Sample, ...], flops: float, instructions: int, attributes: tuple[str, ...] = ()) -> None:
+    declare(Operation(name, "pointwise", _rule(name), derivative, reference, samples, flops, attributes, instructions=instructions))
 
 
 # --- erfcx
@@ -89,6 +89,7 @@ _declare(
     _erfcx_reference,
     tuple(Sample((_F,), {"order": order}, low=-2.0, high=6.0) for order in (0, 1, 2)),
     60,
+    400,
     ("order",),
 )
 
@@ -137,6 +138,7 @@ _declare(
     _bessel_reference,
     tuple(Sample((_F,), {"order": order}, low=-8.0, high=14.0) for order in (0, 1, 2)),
     60,
+    300,
     ("order",),
 )
 
@@ -198,7 +200,7 @@ def _quantile(name: str, function: Callable[[float], float], derivative: Any, sa
     def reference(run: Run, operands: Sequence[Array]) -> Array:
         return _each(function)(operands[0]).astype(run.dtype)
 
-    _declare(name, derivative, reference, (sample,), 60)
+    _declare(name, derivative, reference, (sample,), 60, 300)
 
 
 _quantile("erfinv", erfinv, _inverse_density(_ROOT_PI / 2, 1.0, _beyond), Sample((_F,), low=-0.99, high=0.99))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tapeless.ir.correspondence import same
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, declare, expect
 from tapeless.ir.range_analysis import weighed
 from tapeless.ir.ranges import chosen
@@ -49,5 +50,6 @@ declare(
         (),
         flops=0,
         range=chosen,
+        axes=same,
     )
 )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapeless.ir.correspondence import ALL, At, Axes, kept
 from tapeless.ir.ops.registry import Array, Gradients, Operation, Run, Sample, declare, expect, expect_count
 from tapeless.ir.ranges import chosen, chosen_or_zero, scattered
 from tapeless.ir.types import Dim, DType, Rows, Tensor
@@ -51,6 +52,12 @@ def _windows_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradien
     return (builder.emit("overlap_add", adjoint, axis=axis, size=x.type.shape[axis], **steps),)
 
 
+def _windows_axes(node: Node) -> Axes:
+    axis, rank = node.attrs["axis"], node.operands[0].type.rank
+    walked = At(((axis, node.attrs["step"]), (axis + 1, node.attrs["dilation"])))
+    return (tuple(walked if k == axis else kept(k + (k > axis)) for k in range(rank)),)
+
+
 def _windows_reference(run: Run, operands: Sequence[Array]) -> Array:
     axis, size, kernel, step, dilation = (run.attrs[part] for part in ("axis", "size", "kernel", "step", "dilation"))
     places = step * np.arange(size)[:, None] + dilation * np.arange(kernel)
@@ -73,6 +80,7 @@ declare(
         flops=0,
         attributes=("axis", "size", "kernel", "step", "dilation"),
         range=chosen,
+        axes=_windows_axes,
     )
 )
 
@@ -101,6 +109,11 @@ def _overlap_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradien
     size, kernel = x.type.shape[axis : axis + 2]
     steps = {part: node.attrs[part] for part in ("step", "dilation")}
     return (builder.emit("windows", adjoint, axis=axis, size=size, kernel=kernel, **steps),)
+
+
+def _overlap_axes(node: Node) -> Axes:
+    axis, rank = node.attrs["axis"], node.operands[0].type.rank
+    return (tuple(ALL if k in (axis, axis + 1) else kept(k - (k > axis)) for k in range(rank)),)
 
 
 def _overlap_reference(run: Run, operands: Sequence[Array]) -> Array:
@@ -134,6 +147,7 @@ declare(
         _SAMPLES,
         attributes=("axis", "size", "step", "dilation"),
         range=scattered,
+        axes=_overlap_axes,
     )
 )
 
@@ -154,6 +168,13 @@ def _align_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients
     return (builder.emit("sum", own, axes=(axis + 2,)),)
 
 
+def _align_axes(node: Node) -> Axes:
+    """Place p of column u is of the window (p - u * dilation) / step."""
+    axis = node.attrs["axis"]
+    window = At(((axis, 1), (axis + 1, -node.attrs["dilation"])), every=node.attrs["step"], bounded=True)
+    return (tuple(window if k == axis else kept(k) for k in range(node.result.type.rank)),)
+
+
 def _align_reference(run: Run, operands: Sequence[Array]) -> Array:
     return _aligned(operands[0], run.attrs, run.dtype)
 
@@ -168,5 +189,6 @@ declare(
         _SAMPLES,
         attributes=("axis", "size", "step", "dilation"),
         range=chosen_or_zero,
+        axes=_align_axes,
     )
 )
