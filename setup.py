@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent
 FOLDERS = {
     "tapeless": "api",
     "tapeless.compiler": "compiler",
+    "tapeless.abi": "abi",
     "tapeless.ir": "ir",
     "tapeless.codegen": "codegen",
     "tapeless.runtime": "runtime",

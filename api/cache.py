@@ -144,7 +144,7 @@ def stage_folders() -> Mapping[str, Path]:
     import importlib.util
 
     folders = {"tapeless": Path(__file__).parent}
-    for name in ("ir", "compiler", "codegen", "runtime"):
+    for name in ("abi", "ir", "compiler", "codegen", "runtime"):
         found = importlib.util.find_spec(f"tapeless.{name}")
         if found is not None and found.origin is not None:
             folders[f"tapeless.{name}"] = Path(found.origin).parent

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from tapeless.abi.calls import CONTEXT, LINE, Field, barrier_bytes, pointer_count
 from tapeless.ir.linkage import ascii_name
 from tapeless.runtime.manifest import Entry, Manifest, TensorSpec
 
@@ -27,7 +28,7 @@ def header(manifest: Manifest) -> str:
     parts = [
         _preamble(manifest, name),
         _sizes(manifest, name.upper()),
-        _CONTEXT,
+        _context(),
         _entries(manifest),
         _memory(name),
         _tensors(manifest, name),
@@ -69,7 +70,7 @@ def _sizes(manifest: Manifest, upper: str) -> str:
     ]
     results = _results(manifest)
     lines.append(f"#define {upper}_RESULTS {len(results)} /* losses and metrics, in this order: */")
-    pointers = max((len(entry.data) + len(entry.outputs) + 2 * len(entry.carries) for entry in manifest.entries.values()), default=0)
+    pointers = max((pointer_count(len(entry.data), len(entry.outputs), len(entry.carries)) for entry in manifest.entries.values()), default=0)
     taken = {*_SIZES}
     for k, result in enumerate(results):
         macro = _free(_macro(result), taken)
@@ -87,20 +88,7 @@ def _sizes(manifest: Manifest, upper: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-_CONTEXT = """\
-#ifndef TL_CONTEXT
-#define TL_CONTEXT
-typedef struct tl_context {
-    void *state, *gradients, *workspace;
-    int64_t threads;
-    void *barrier;        /* zeroed, aligned to 64 bytes, 64 bytes for each thread and 64 more */
-    void (*yield_)(void); /* called by a thread that has waited long; may be null */
-    int64_t begin, end;   /* examples [begin, end), in batches */
-    const int32_t *order; /* row numbers; null: rows as they lie */
-    double *sums;         /* for each result, value times rows is added */
-    void *arguments;      /* uint32_t seed[2]; int32_t epoch; int32_t unused */
-    int64_t status;       /* 0, or 1: the loss was not finite */
-    int64_t done;         /* examples up to this one are finished */
+_TENSOR = """\
     /* Here follow pointers: of the data, then of the outputs. */
 } tl_context;
 typedef struct tl_tensor {
@@ -113,6 +101,15 @@ typedef struct tl_tensor {
 } tl_tensor;
 #endif
 """
+
+
+def _context() -> str:
+    return "#ifndef TL_CONTEXT\n#define TL_CONTEXT\ntypedef struct tl_context {\n" + "".join(map(_field, CONTEXT)) + _TENSOR
+
+
+def _field(field: Field) -> str:
+    declared = field.type.replace("(*)", f"(*{field.name})") if "(*)" in field.type else f"{field.type}{'' if field.type.endswith('*') else ' '}{field.name}"
+    return f"    {declared};" + (f" /* {field.meaning} */" if field.meaning else "") + "\n"
 
 
 def _entries(manifest: Manifest) -> str:
@@ -223,7 +220,7 @@ def _functions(manifest: Manifest, name: str) -> list[str]:
 
 
 def _step(entry: Entry, name: str) -> str:
-    """The carries lie in one block each way, as `runtime.stepping.Layout` has them: each at a multiple of 64 bytes."""
+    """The carries lie in one block each way, as `abi.calls.carry_offsets` has them."""
     taken = {*_TAKEN, "carry", "next", "at"}
     names = [_free(_plain(spec.name), taken) for spec in (*entry.data, *entry.outputs)]
     data, outputs = names[: len(entry.data)], names[len(entry.data) :]
@@ -260,23 +257,23 @@ static inline int32_t {name}_step({signature}) {{
 
 
 def _bytes(spec: TensorSpec) -> str:
-    """The bytes of a carry for `rows` rows, in C, up to the next multiple of 64."""
+    """The bytes of a carry for `rows` rows, in C, up to the next multiple of a line."""
     size = f"{spec.bytes(1)}" + (" * rows" if spec.bytes(2) > spec.bytes(1) else "")
-    return f"({size} + 63) / 64 * 64"
+    return f"({size} + {LINE - 1}) / {LINE} * {LINE}"
 
 
 def _run(name: str) -> str:
     return f"""\
 static inline int32_t {name}_run(int32_t (*entry)(tl_context *, int32_t), tl_context *context, {name}_memory memory,
                                  int64_t begin, int64_t end, const int32_t *order, double *results, int32_t count) {{
-    unsigned char room[192];
+    unsigned char room[{barrier_bytes(2)}];
     int32_t k;
-    for (k = 0; k < 192; k++) room[k] = 0;
+    for (k = 0; k < {barrier_bytes(2)}; k++) room[k] = 0;
     context->state = memory.state;
     context->gradients = memory.gradients;
     context->workspace = memory.workspace;
     context->threads = 1;
-    context->barrier = room + (64 - (uintptr_t)room % 64) % 64;
+    context->barrier = room + ({LINE} - (uintptr_t)room % {LINE}) % {LINE};
     context->yield_ = NULL;
     context->begin = begin;
     context->end = end;

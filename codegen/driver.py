@@ -5,7 +5,7 @@
 Every thread runs it with its own number. For each batch: find its rows, or assemble them by the order; run the phases;
 add losses and metrics, times rows, to the sums (numerators and denominators of totals as they are). A loop's steps run
 the phases of its body. An entry whose tasks all have one part runs on thread 0 alone, and so does a loop of such tasks
-on the thread it falls to. The context's fields are eight bytes each, in the order of FIELDS; pointers to data and outputs follow them.
+on the thread it falls to. What the context holds, and where, is told by `tapeless.abi.calls`.
 """
 
 from __future__ import annotations
@@ -14,41 +14,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tapeless.abi.calls import CONTEXT, LINE, NOT_FINITE, offsets, pointers_at
 from tapeless.codegen.memory import Place, align
 from tapeless.codegen.schedule import ORDER, Scheduled, assembles, cost
 from tapeless.ir.graph import Graph, Node, Value
 from tapeless.ir.types import DType, Rows, Tensor
 
-FIELDS = (
-    "state",
-    "gradients",
-    "workspace",
-    "threads",
-    "barrier",
-    "yield",
-    "begin",
-    "end",
-    "order",
-    "sums",
-    "arguments",
-    "status",
-    "done",
-)
-POINTERS = frozenset({"state", "gradients", "workspace", "barrier", "yield", "order", "sums", "arguments"})
-LINE = 64  # bytes between two threads' flags
 SPINS = 2000  # turns of waiting before the host is asked to let others run
-NOT_FINITE = 1
 
-BARRIER = f"""\
+_BARRIER = """\
 define internal void @meet(ptr %context, i64 %thread) noinline {{
 entry:
-  %barrier.at = getelementptr i8, ptr %context, i64 {8 * FIELDS.index("barrier")}
+  %barrier.at = getelementptr i8, ptr %context, i64 {barrier}
   %flags = load ptr, ptr %barrier.at
-  %threads.at = getelementptr i8, ptr %context, i64 {8 * FIELDS.index("threads")}
+  %threads.at = getelementptr i8, ptr %context, i64 {threads}
   %threads = load i64, ptr %threads.at
-  %yield.at = getelementptr i8, ptr %context, i64 {8 * FIELDS.index("yield")}
+  %yield.at = getelementptr i8, ptr %context, i64 {yield_}
   %yield = load ptr, ptr %yield.at
-  %own.offset = mul i64 %thread, {LINE}
+  %own.offset = mul i64 %thread, {line}
   %own = getelementptr i8, ptr %flags, i64 %own.offset
   %epoch = load i64, ptr %own
   %next = add i64 %epoch, 1
@@ -59,7 +42,7 @@ others:
   %all = icmp eq i64 %other, %threads
   br i1 %all, label %leave, label %look
 look:
-  %offset = mul i64 %other, {LINE}
+  %offset = mul i64 %other, {line}
   %flag = getelementptr i8, ptr %flags, i64 %offset
   br label %wait
 wait:
@@ -69,7 +52,7 @@ wait:
   br i1 %here, label %arrived, label %again
 again:
   %spins.next = add i64 %spins, 1
-  %long = icmp sgt i64 %spins.next, {SPINS}
+  %long = icmp sgt i64 %spins.next, {spins}
   %can = icmp ne ptr %yield, null
   %rest = and i1 %long, %can
   br i1 %rest, label %give, label %wait
@@ -87,6 +70,11 @@ leave:
 """
 
 
+def barrier(pointer: int) -> str:
+    """The function in which threads meet, on a machine whose pointers have so many bytes."""
+    return _BARRIER.format(**{name: at for name, at in offsets(pointer).items() if name in ("barrier", "threads", "yield_")}, line=LINE, spins=SPINS)
+
+
 @dataclass(frozen=True)
 class Driver:
     """An entry's driver: its LLVM text, and what a host must know of it."""
@@ -95,9 +83,10 @@ class Driver:
     parallel: bool
 
 
-def driver(symbol: str, scheduled: Scheduled, data: Sequence[str], outputs: Sequence[str], capacity: int) -> Driver:
-    """Write an entry's driver. `data` and `outputs` are the keys of the pointers behind the context's fields, in order."""
-    writer = _Writer(symbol, scheduled, data, outputs, capacity)
+def driver(symbol: str, scheduled: Scheduled, data: Sequence[str], outputs: Sequence[str], capacity: int, pointer: int) -> Driver:
+    """Write an entry's driver. `data` and `outputs` are the keys of the pointers behind the context's fields, in order; a
+    pointer has `pointer` bytes."""
+    writer = _Writer(symbol, scheduled, data, outputs, capacity, pointer)
     return Driver("\n".join(writer.lines()) + "\n", writer.parallel)
 
 
@@ -111,8 +100,9 @@ class _Writer:
         data: Sequence[str],
         outputs: Sequence[str],
         capacity: int,
+        pointer: int,
     ) -> None:
-        self.symbol, self.graph, self.capacity = symbol, scheduled.graph, capacity
+        self.symbol, self.graph, self.capacity, self.pointer = symbol, scheduled.graph, capacity, pointer
         self.batch, self.data, self.outputs = scheduled.batch, list(data), list(outputs)
         self.root: dict[Value, Value] = {}
         for node in self.graph.nodes:
@@ -134,12 +124,14 @@ class _Writer:
         yield f"define i32 @{self.symbol}(ptr %context, i32 %thread32) {{"
         yield "entry:"
         yield "  %thread = sext i32 %thread32 to i64"
-        for k, field in enumerate(FIELDS):
-            yield f"  %{field}.at = getelementptr i8, ptr %context, i64 {8 * k}"
-            if field not in ("status", "done"):
-                yield f"  %{field} = load {'ptr' if field in POINTERS else 'i64'}, ptr %{field}.at"
+        at = offsets(self.pointer)
+        for field in CONTEXT:
+            name = field.name.rstrip("_")
+            yield f"  %{name}.at = getelementptr i8, ptr %context, i64 {at[field.name]}"
+            if name not in ("status", "done"):
+                yield f"  %{name} = load {'ptr' if field.is_pointer else 'i64'}, ptr %{name}.at"
         for k, label in enumerate((*self.data, *self.outputs)):
-            yield f"  %pointer{k}.at = getelementptr i8, ptr %context, i64 {8 * (len(FIELDS) + k)}"
+            yield f"  %pointer{k}.at = getelementptr i8, ptr %context, i64 {pointers_at(self.pointer) + self.pointer * k}"
             yield f"  %pointer{k} = load ptr, ptr %pointer{k}.at ; {label}"
         yield "  %ordered = icmp ne ptr %order, null"
         if self.parallel:

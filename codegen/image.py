@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from tapeless.codegen import native
-from tapeless.codegen.driver import BARRIER, driver
+from tapeless.codegen.driver import barrier, driver
 from tapeless.codegen.llvm import function_text, module_text
 from tapeless.codegen.loops import Function
 from tapeless.codegen.lower import lower_kernel
@@ -116,7 +116,7 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
         carries = [port for port in graph.inputs if port.role == "carry"]
         symbol = f"tl_{ascii_name(program.name.lower())}_{name}"  # `digits_...` is the C header's plain functions
         keys = [port.key for port in carries]
-        made = driver(symbol, scheduled, [*(d.name for d in inputs), *keys], [*(port.key for port in outputs), *keys], capacity)
+        made = driver(symbol, scheduled, [*(d.name for d in inputs), *keys], [*(port.key for port in outputs), *keys], capacity, target.pointer_bytes)
         drivers.append(made.text)
         described[name] = {
             "symbol": symbol,
@@ -147,7 +147,7 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
         "statistics": _line(program.statistics),
         "program": program.identity,
     }
-    return Image(manifest, module_text([*bodies, BARRIER, *drivers], target), target, schedules, dict(kernels.named))
+    return Image(manifest, module_text([*bodies, barrier(target.pointer_bytes), *drivers], target), target, schedules, dict(kernels.named))
 
 
 class _Kernels:

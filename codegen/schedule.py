@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
+from tapeless.abi.calls import ARGUMENTS
 from tapeless.codegen.loops import Function
 from tapeless.codegen.memory import Layout, Lifetime, Place, align, place_workspace
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
@@ -229,7 +230,6 @@ def _bytes(type: Tensor, leading: int, capacity: int) -> int:
     return type.at(capacity)[0] * leading * type.dtype.bytes if leading else type.bytes(capacity)
 
 
-ARGUMENTS = {"seed": 0, "epoch": 8}  # byte offsets in the block of arguments
 
 
 def _outside(port: Port, side: str, state: Layout, gradients: Layout) -> Place:

@@ -38,6 +38,11 @@ class Target:
         return max(1, self.vector_bytes // element_bytes)
 
     @property
+    def pointer_bytes(self) -> int:
+        """The size of an address."""
+        return 4 if self.triple.startswith(("wasm32", "thumb", "arm-", "armv7", "riscv32", "i686")) else 8
+
+    @property
     def avx512(self) -> bool:
         return self.vector_bytes == 64 and self.triple.startswith("x86_64")
 

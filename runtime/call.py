@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tapeless.runtime import context as abi
-from tapeless.runtime import threads
+from tapeless.abi import calls
+from tapeless.runtime import context, threads
 from tapeless.runtime.buffers import Array, Bytes, address, aligned
 from tapeless.runtime.errors import UserError
 from tapeless.runtime.image import Image
@@ -59,11 +59,11 @@ class Call:
         self._memory = memory
         self._workspace_bytes = description.workspace
         self._kept = (image, *arrays, *outputs, order)  # native code holds only addresses
-        self._barrier = aligned(64 * (team_size + 1))
+        self._barrier = aligned(calls.barrier_bytes(team_size))
         self.sums = np.zeros(max(len(description.results), 1), np.float64) if sums is None else sums
-        self._arguments = abi.Arguments((ctypes.c_uint32 * 2)(*seed), epoch, 0)
+        self._arguments = context.Arguments((ctypes.c_uint32 * 2)(*seed), epoch, 0)
         pointers = [address(array) for array in (*arrays, *outputs)]
-        self._context = abi.with_pointers(len(pointers))(
+        self._context = context.with_pointers(len(pointers))(
             state=address(memory.state),
             gradients=address(memory.gradients),
             threads=team_size,
@@ -80,7 +80,7 @@ class Call:
         """Runs examples [begin, end); the position up to which they were done, `end` unless `status` is not OK."""
         self._context.workspace = address(self._memory.workspace(self._workspace_bytes))
         self._context.begin, self._context.end = begin, end
-        self._context.status, self._context.done = abi.OK, begin
+        self._context.status, self._context.done = calls.OK, begin
         self._barrier[:] = 0
         self._team.call(self._function, self._context)
         return int(self._context.done)

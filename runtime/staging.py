@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tapeless.abi.calls import OK
 from tapeless.runtime.buffers import Array
 from tapeless.runtime.call import Call, Memory
-from tapeless.runtime.context import OK
 from tapeless.runtime.data import Examples, native
 from tapeless.runtime.image import Image
 from tapeless.runtime.manifest import TensorSpec, multiple_of_rows

@@ -13,9 +13,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from tapeless.runtime import context as abi
-from tapeless.runtime import data, threads
-from tapeless.runtime.buffers import ALIGNMENT, Array, Bytes, address, aligned
+from tapeless.abi import calls
+from tapeless.runtime import context, data, threads
+from tapeless.runtime.buffers import Array, Bytes, address, aligned
 from tapeless.runtime.call import Memory
 from tapeless.runtime.data import Data
 from tapeless.runtime.errors import DataError, UserError
@@ -33,10 +33,7 @@ class Layout:
     @cached_property
     def offsets(self) -> tuple[int, ...]:
         """Where each begins, and behind them the size of the whole."""
-        ends = [0]
-        for spec in self.specs:
-            ends.append(ends[-1] + -(-spec.bytes(self.rows) // ALIGNMENT) * ALIGNMENT)
-        return tuple(ends)
+        return tuple(calls.carry_offsets([spec.bytes(self.rows) for spec in self.specs]))
 
     def arrays(self, memory: Bytes) -> dict[str, Array]:
         """Views by name."""
@@ -115,8 +112,8 @@ class Stepper:
         self._declared = image.manifest.data
         self._function, self._image = image.addresses["step"], image
         self._memory, self._team = memory, threads.team(team_size)
-        self._barrier = aligned(64 * (team_size + 1))
-        self._contexts = abi.with_pointers(len(entry.data) + len(entry.outputs) + 2 * len(entry.carries))
+        self._barrier = aligned(calls.barrier_bytes(team_size))
+        self._contexts = context.with_pointers(calls.pointer_count(len(entry.data), len(entry.outputs), len(entry.carries)))
         self._sums = np.zeros(1, np.float64)
         self.outputs = tuple(spec.name for spec in entry.outputs)
         self._prepared: dict[int, tuple[Layout, ctypes.Structure, Carry]] = {}
@@ -140,7 +137,7 @@ class Stepper:
         ]  # fmt: skip
         context.pointers[:] = pointers
         context.workspace = address(self._memory.workspace(entry.workspace))
-        context.begin, context.status = 0, abi.OK
+        context.begin, context.status = 0, calls.OK
         self._barrier[:] = 0
         self._team.call(self._function, context)
         return outputs, after

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tapeless.abi.calls import NOT_FINITE
 from tapeless.runtime import arguments, claims, resumption
-from tapeless.runtime.context import NOT_FINITE
 from tapeless.runtime.data import Data, Examples, native
 from tapeless.runtime.errors import CheckpointError, TrainingStopped, UserError
 from tapeless.runtime.log import JsonLines

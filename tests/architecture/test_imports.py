@@ -10,14 +10,16 @@ from tapeless.cache import stage_folders
 
 FOLDERS = {name.removeprefix("tapeless").removeprefix(".") or "api": path for name, path in stage_folders().items()}
 MAY_IMPORT = {
+    "abi": set(),
     "ir": set(),
     "compiler": {"ir"},
-    "codegen": {"ir"},
-    "runtime": set(),  # it is handed a manifest and machine code, and needs nothing else
-    "api": {"ir", "compiler", "codegen", "runtime"},
+    "codegen": {"abi", "ir"},
+    "runtime": {"abi"},  # it is handed a manifest and machine code, and needs nothing else
+    "api": {"abi", "ir", "compiler", "codegen", "runtime"},
 }
 # Third-party packages that only some may import; sympy and networkx never reach the runtime, nor llvmlite the compiler.
 PACKAGES = {
+    "abi": set(),
     "ir": {"numpy", "sympy", "networkx", "llvmlite"},
     "compiler": {"numpy", "sympy", "networkx"},
     "codegen": {"numpy", "networkx", "llvmlite", "sympy", "mpmath"},
