@@ -1,0 +1,54 @@
+"""What the compiler decides stays as it is kept in `counts.json`, and what is lost shows there."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from typing import Any
+
+import pytest
+
+from tapeless.codegen import matmul, schedule
+
+from ..sweep import sweep
+from .counts import KEPT, MODELS, counts, image_of
+
+fusion = importlib.import_module("tapeless.compiler.fusion")
+NAMED = json.loads(KEPT.read_text("utf-8"))
+
+
+def test_every_model_is_kept() -> None:
+    assert sorted(NAMED) == sorted(MODELS)
+
+
+@pytest.mark.parametrize("name", sweep(MODELS, every=5))
+def test_decisions(name: str) -> None:
+    """A difference that is meant: python -m tests.decisions.counts --write."""
+    assert counts(image_of(MODELS[name])) == NAMED[name]
+
+
+def apart(lifetimes: Any) -> tuple[dict[Any, int], int]:
+    """No two pieces of the workspace share memory."""
+    offsets, size = {}, 0
+    for piece in lifetimes:
+        offsets[piece.key], size = size, size + -(-piece.bytes // 64) * 64
+    return offsets, size
+
+
+LOST = {
+    "fusion": (fusion, "LARGEST", 4, "kernels"),
+    "reuse of memory": (schedule, "place_workspace", apart, "workspace"),
+    "tiles": (matmul, "choose_tile", lambda m, n, lanes, target, **_: matmul.Tile(1, 1), "loads"),
+    "parts": (matmul.Product, "choose_parts", lambda self, parts, row_tiles, column_tiles: (False, 1), "parts"),
+    "weights of tasks": (schedule, "cost", lambda task, capacity: 1, "cost"),
+    "packed transposes": (fusion._Fusion, "_family", staticmethod(lambda node: {"pack": "nest"}.get(KEPT_FAMILY(node), KEPT_FAMILY(node))), "kernels"),
+}
+KEPT_FAMILY = fusion._Fusion._family
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_decision_that_is_lost_shows(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, name, worse, shown = LOST[lost]
+    monkeypatch.setattr(home, name, worse)
+    made = counts(image_of(MODELS["benchmarks/models/mlp"]))
+    assert made[shown] != NAMED["benchmarks/models/mlp"][shown]
