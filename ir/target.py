@@ -19,7 +19,6 @@ class Target:
     `vector_bytes` is the width of the vectors that code is written in; 0 means scalars only.
     `registers` counts the vector registers.
     `fma` says that a fused multiply-add is one instruction; without it, a product and a sum are rounded apart.
-    `masks` says that loads and stores under a mask are single instructions.
     `cache_bytes` is the size of the last cache where stores can go past it: worth it for what is larger. 0: never.
     """
 
@@ -30,7 +29,6 @@ class Target:
     vector_bytes: int
     registers: int
     fma: bool
-    masks: bool
     cache_bytes: int = 0
 
     def lanes(self, element_bytes: int) -> int:
@@ -52,12 +50,12 @@ _LINUX = "x86_64-unknown-linux-gnu"
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        Target("x86-64-v4", _LINUX, "x86-64-v4", "", 64, 32, fma=True, masks=True, cache_bytes=1 << 25),
-        Target("x86-64-v3", _LINUX, "x86-64-v3", "", 32, 16, fma=True, masks=True, cache_bytes=1 << 25),
-        Target("x86-64", _LINUX, "x86-64", "", 16, 16, fma=False, masks=False),
-        Target("aarch64-linux-gnu", "aarch64-unknown-linux-gnu", "generic", "+neon", 16, 32, fma=True, masks=False),
-        Target("aarch64-apple-darwin", "arm64-apple-macosx", "apple-m1", "", 16, 32, fma=True, masks=False),
-        Target("wasm32", "wasm32-unknown-unknown", "generic", "+simd128", 16, 16, fma=False, masks=False),
+        Target("x86-64-v4", _LINUX, "x86-64-v4", "", 64, 32, fma=True, cache_bytes=1 << 25),
+        Target("x86-64-v3", _LINUX, "x86-64-v3", "", 32, 16, fma=True, cache_bytes=1 << 25),
+        Target("x86-64", _LINUX, "x86-64", "", 16, 16, fma=False),
+        Target("aarch64-linux-gnu", "aarch64-unknown-linux-gnu", "generic", "+neon", 16, 32, fma=True),
+        Target("aarch64-apple-darwin", "arm64-apple-macosx", "apple-m1", "", 16, 32, fma=True),
+        Target("wasm32", "wasm32-unknown-unknown", "generic", "+simd128", 16, 16, fma=False),
         Target(
             "riscv64-linux-gnu",
             "riscv64-unknown-linux-gnu",
@@ -66,9 +64,8 @@ TARGETS: dict[str, Target] = {
             0,
             32,
             fma=True,
-            masks=False,
         ),
-        Target("cortex-m7", "thumbv7em-none-eabihf", "cortex-m7", "", 0, 16, fma=True, masks=False),
+        Target("cortex-m7", "thumbv7em-none-eabihf", "cortex-m7", "", 0, 16, fma=True),
     )
 }
 """The machines known by name. A name is what `--target` takes."""
@@ -99,5 +96,5 @@ def host() -> Target:
     elif machine in ("aarch64", "arm64"):
         name = "aarch64-apple-darwin" if "apple" in triple else "aarch64-linux-gnu"
     else:
-        return Target("host", triple, cpu, features, 0, 32, fma=False, masks=False)
+        return Target("host", triple, cpu, features, 0, 32, fma=False)
     return replace(TARGETS[name], name="host", triple=triple, cpu=cpu, features=features)
