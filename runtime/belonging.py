@@ -128,11 +128,15 @@ def changed(there: Record, here: Record) -> dict[str, float]:
     return {name: value for name, value in here.hyper.items() if name in there.hyper and there.hyper[name] != value}
 
 
+_SAID = {"monitor": "what `stop_early` watches", "rising": "whether it is to rise"}
+
+
 def anew(there: Record, here: Settings) -> dict[str, Any]:
     """The settings that the text gives otherwise than when the run was saved, and that may be. CheckpointError if others do."""
     now = asdict(here)
     other = {name: value for name, value in now.items() if name in there.settings and there.settings[name] != value}
     for name, value in other.items():
         if name not in ANEW:
-            raise CheckpointError(f"training can't be resumed: `{name}` is {_short(str(there.settings[name]))} there and {value} here")
+            before, after = (_short("nothing" if one is None else str(one)) for one in (there.settings[name], value))
+            raise CheckpointError(f"training can't be resumed: {_SAID.get(name, f'`{name}`')} is {before} there and {after} here")
     return other
