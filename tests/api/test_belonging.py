@@ -89,7 +89,7 @@ def test_what_is_given_from_outside():
 
 
 def test_batch_and_what_is_watched_stay():
-    for old, new, told in (("batch 4", "batch 8", "`batch` is 4 there and 8 here"), ("patience = 2", "patience = 2 on miss", "`monitor` is loss there and miss")):
+    for old, new, told in (("batch 4", "batch 8", "`batch` is 4 there and 8 here"), ("patience = 2", "patience = 2 on miss", "what `stop_early` watches is loss there and miss")):
         here = record(TEXT.replace(old, new))
         assert THERE.same(here)
         with pytest.raises(CheckpointError, match=told):
