@@ -31,7 +31,7 @@ from tapeless.ir.ops.registry import (
     expect_count,
 )
 from tapeless.ir.range_analysis import weighed
-from tapeless.ir.types import DType, Tensor
+from tapeless.ir.types import DType, IRTypeError, Tensor
 
 if TYPE_CHECKING:
     from tapeless.ir.graph import Builder, Graph, Node, Value
@@ -42,8 +42,8 @@ _I = Tensor(DType.I32, (3, 4))
 
 
 def _equal_shapes(name: str, operands: Sequence[Tensor]) -> None:
-    for operand in operands[1:]:
-        expect(operand.shape == operands[0].shape, f"`{name}` needs equal shapes: {', '.join(map(str, operands))}")
+    if any(operand.shape != operands[0].shape for operand in operands[1:]):
+        raise IRTypeError(f"`{name}` needs equal shapes: {', '.join(map(str, operands))}")
 
 
 def _same(name: str, count: int, kinds: Callable[[DType], bool]) -> Any:
@@ -52,11 +52,10 @@ def _same(name: str, count: int, kinds: Callable[[DType], bool]) -> Any:
     def rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
         expect_count(name, operands, count)
         _equal_shapes(name, operands)
-        expect(
-            len({operand.dtype for operand in operands}) == 1,
-            f"`{name}` needs equal element types: {', '.join(map(str, operands))}",
-        )
-        expect(kinds(operands[0].dtype), f"`{name}` does not take {operands[0]}")
+        if any(operand.dtype is not operands[0].dtype for operand in operands[1:]):
+            raise IRTypeError(f"`{name}` needs equal element types: {', '.join(map(str, operands))}")
+        if not kinds(operands[0].dtype):
+            raise IRTypeError(f"`{name}` does not take {operands[0]}")
         return (operands[0],)
 
     return rule
