@@ -166,7 +166,7 @@ def by_hand(body: str, rows: np.ndarray) -> np.ndarray:
     return np.array(program.state["h.spread"])
 
 
-@pytest.mark.parametrize("body", sweep(BY_HAND, every=3))
+@pytest.mark.parametrize("body", sweep(BY_HAND, every=8))
 def test_statistics_written_by_hand(body: str) -> None:
     """A last batch of one row leaves the spread as it was after the two before it."""
     program = tapeless.load(ONE.format(body=body) + TEXT[TEXT.index("model M") :].format(norm="Own(x)", shape="[batch, 3]")).compile(batch=2, dtype="float64", cache=False, seed=1)

@@ -21,7 +21,7 @@ def test_every_model_is_kept() -> None:
     assert sorted(NAMED) == sorted(MODELS)
 
 
-@pytest.mark.parametrize("name", sweep(MODELS, every=5))
+@pytest.mark.parametrize("name", sweep(MODELS, every=9))
 def test_decisions(name: str) -> None:
     """A difference that is meant: python -m tests.decisions.counts --write."""
     assert counts(image_of(MODELS[name])) == NAMED[name]

@@ -67,7 +67,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("path", "entry"), sweep(CASES, every=4))
+@pytest.mark.parametrize(("path", "entry"), sweep(CASES, every=7))
 def test_passes_keep_values_and_text_round_trips(path: Path, entry: str) -> None:
     graph = entries.ENTRIES[entry](model_of(path))
     verify(graph)
@@ -86,7 +86,7 @@ def test_stages_round_trip(path: Path) -> None:
 NETWORKS = [path for path in EXAMPLES if path.parent.name != "scipy"]
 
 
-@pytest.mark.parametrize("path", sweep(NETWORKS, every=3), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sweep(NETWORKS, every=6), ids=lambda path: path.stem)
 def test_native_gradients_agree_with_central_differences(path: Path) -> None:
     """Float64, along random directions: relative error at most 1e-6."""
     program = tapeless.load(path, model=name_of(path), **sizes_of(path)).compile(dtype="float64", seed=3)
