@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LINE = 64  # bytes: what blocks are aligned to, what lies between the barrier's flags, and between two carries in a block
+LINE = 64  # bytes, a cache line and the widest vector: what blocks are aligned to, what lies between the barrier's flags, and between two carries in a block
 NUMBER = 8  # bytes of a field that is no pointer
 
 

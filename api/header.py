@@ -89,8 +89,6 @@ def _sizes(manifest: Manifest, upper: str) -> str:
 
 
 _TENSOR = """\
-    /* Here follow pointers: of the data, then of the outputs. */
-} tl_context;
 typedef struct tl_tensor {
     const char *name;
     const char *role;  /* param, state, optimizer, hyper or counter */
@@ -104,7 +102,15 @@ typedef struct tl_tensor {
 
 
 def _context() -> str:
-    return "#ifndef TL_CONTEXT\n#define TL_CONTEXT\ntypedef struct tl_context {\n" + "".join(map(_field, CONTEXT)) + _TENSOR
+    fields = "".join(map(_field, CONTEXT))
+    return f"""\
+#ifndef TL_CONTEXT
+#define TL_CONTEXT
+typedef struct tl_context {{
+{fields}\
+    /* Here follow pointers: of the data, then of the outputs. */
+}} tl_context;
+{_TENSOR}"""
 
 
 def _field(field: Field) -> str:

@@ -50,9 +50,7 @@ print(made.hexdigest()[:16], f"{seconds:.2f}")
 
 def digest(python: str, name: str, path: Path) -> tuple[str, str]:
     """The digest of one model's weights, and how many seconds the steps took."""
-    done = subprocess.run([python, "-W", "ignore", "-c", SCRIPT, name, str(path)], capture_output=True, text=True, check=False, cwd=HERE)
-    if done.returncode:
-        return done.stderr.strip().rpartition("\n")[2][:80], ""
+    done = subprocess.run([python, "-W", "ignore", "-c", SCRIPT, name, str(path)], stdout=subprocess.PIPE, text=True, check=True, cwd=HERE)
     made, seconds = done.stdout.split()[-2:]
     return made, seconds
 

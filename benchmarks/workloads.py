@@ -88,7 +88,7 @@ def _started(rng: np.random.Generator, name: str, tensor: Tensor) -> Array:
         return np.full(shape, 0.5, np.float32)
     if len(shape) < 2:
         return np.full(shape, 1 if last == "scale" else 0, np.float32)
-    if name in ("h.embedding.W", "h.positions.W"):
+    if name in ("tokens.W", "places.W"):
         return rng.normal(scale=0.02, size=shape).astype(np.float32)
     fan_in = math.prod(shape[1:]) if len(shape) == 4 else shape[0]
     return rng.normal(scale=(2 / fan_in) ** 0.5, size=shape).astype(np.float32)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tapeless.ir.correspondence import Along, At, By, correspondence, labels, of_units, reduced
+from tapeless.ir.correspondence import Along, At, By, correspondence, labels_of, of_units, reduced
 from tapeless.ir.graph import Graph, Node, Value
 from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.types import Dim, DType, Rows
@@ -457,7 +457,7 @@ def _sum_of(place: At, axes: Sequence[Axis | None]) -> Term:
 
 
 def _moved(node: Node, view: Access) -> Access | None:
-    """What is read of memory at places that move evenly with those of the result; None if that is not so, or some are read again and again."""
+    """What is read of memory at places that move evenly with those of the result; None if that is not so, some are read again and again, or along a diagonal."""
     found = correspondence(node)
     strides: list[Size | None] = [None] * node.result.type.rank
     offset = view.offset
@@ -465,6 +465,8 @@ def _moved(node: Node, view: Access) -> Access | None:
         if not isinstance(one, At) or one.bounded or one.every != 1:
             return None
         for axis, step in one.moves:
+            if strides[axis] is not None:
+                return None
             strides[axis] = stride * Size(step)
         if one.first:
             offset = (*offset, stride * Size(one.first))
@@ -474,11 +476,11 @@ def _moved(node: Node, view: Access) -> Access | None:
 
 def _walked(node: Node) -> list[tuple[Value, tuple[int | None, ...]]]:
     """The operands that are read along the loops alone, with the axis of the result that each of their axes is (None: reduced, or of size 1)."""
-    found, named = correspondence(node), labels(node)
-    if found is None or named is None:
+    found = correspondence(node)
+    if found is None:
         return []
     return [
         (value, tuple(label if label is not None and label >= 0 else None for label in own))
-        for value, read, own in zip(node.operands, found, named, strict=True)
+        for value, read, own in zip(node.operands, found, labels_of(node, found), strict=True)
         if all(label is not None or (isinstance(one, At) and not one.moves) for one, label in zip(read, own, strict=True))
     ]

@@ -72,7 +72,7 @@ leave:
 
 def barrier(pointer: int) -> str:
     """The function in which threads meet, on a machine whose pointers have so many bytes."""
-    return _BARRIER.format(**{name: at for name, at in offsets(pointer).items() if name in ("barrier", "threads", "yield_")}, line=LINE, spins=SPINS)
+    return _BARRIER.format(**offsets(pointer), line=LINE, spins=SPINS)
 
 
 @dataclass(frozen=True)

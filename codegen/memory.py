@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tapeless.abi.calls import LINE
 from tapeless.ir.graph import Value
 from tapeless.ir.types import Tensor
-
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def layout(tensors: Sequence[tuple[str, Tensor]]) -> Layout:
 
 
 def align(count: int) -> int:
-    return -(-count // ALIGNMENT) * ALIGNMENT
+    return -(-count // LINE) * LINE
 
 
 @dataclass(frozen=True)

@@ -230,8 +230,6 @@ def _bytes(type: Tensor, leading: int, capacity: int) -> int:
     return type.at(capacity)[0] * leading * type.dtype.bytes if leading else type.bytes(capacity)
 
 
-
-
 def _outside(port: Port, side: str, state: Layout, gradients: Layout) -> Place:
     """The place of a port; `side` is `data` or `output`, where a carry lies with what comes in or goes out."""
     if port.role in STATE_ROLES:

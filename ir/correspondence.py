@@ -111,8 +111,11 @@ def labels(node: Node) -> Labels | None:
     """For each axis of each operand the axis of the result that it is, as a whole; -1, -2, ... for what is reduced; None for all else.
     None of an operation that does not work alike at places."""
     found = correspondence(node)
-    if found is None:
-        return None
+    return None if found is None else labels_of(node, found)
+
+
+def labels_of(node: Node, axes: Axes) -> Labels:
+    """As `labels`, where the correspondence is at hand."""
     shape = node.result.type.shape
 
     def label(size: Dim, one: Along) -> int | None:
@@ -121,7 +124,7 @@ def labels(node: Node) -> Labels | None:
         axis = one.axis if isinstance(one, At) else None
         return axis if axis is not None and shape[axis] == size else None
 
-    return tuple(tuple(map(label, value.type.shape, operand)) for value, operand in zip(node.operands, found, strict=True))
+    return tuple(tuple(map(label, value.type.shape, operand)) for value, operand in zip(node.operands, axes, strict=True))
 
 
 def of_units(old: Sequence[Dim], new: Sequence[Dim]) -> list[int | None] | None:

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tapeless.abi.calls import LINE
 from tapeless.runtime.errors import UserError
 from tapeless.runtime.manifest import Block, Slot
 
 Bytes = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
 
-ALIGNMENT = 64  # a cache line, and the widest vector register
 
 
 def aligned(count: int, zeroed: bool = True) -> Bytes:
     """`count` bytes that begin at a multiple of 64; NumPy itself promises only 16. `zeroed`, or as they happen to be."""
-    raw = (np.zeros if zeroed else np.empty)(count + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
+    raw = (np.zeros if zeroed else np.empty)(count + LINE, np.uint8)
+    start = -raw.ctypes.data % LINE
     return raw[start : start + count]
 
 

@@ -16,5 +16,5 @@ def sweep(*axes: Iterable[Any], every: int) -> list[Any]:
         known = [one for one in case if hasattr(one, "marks")]  # written as `pytest.param`
         values = [value for one in case for value in (one.values if one in known else one if isinstance(one, tuple) else (one,))]
         marks = [mark for one in known for mark in one.marks] + [pytest.mark.slow] * (place % every != 0)
-        made.append(pytest.param(*values, marks=marks, id="-".join(one.id for one in known) if known and len(known) == len(case) and known[0].id else None))
+        made.append(pytest.param(*values, marks=marks, id=known[0].id if len(case) == len(known) == 1 else None))
     return made

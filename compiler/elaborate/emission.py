@@ -377,10 +377,10 @@ class Emitter:
         node = self.record.producer(value)
         return node is not None and node.op == "iota" and node.attrs["shape"] == (size,)
 
-    def statistic(self, dims: Sequence[Dim], *values: Value) -> None:
-        """Note statistics over axes of these sizes: over the rows and nothing else, there is one value where a batch has one row."""
+    def beside_a_variance(self, dims: Sequence[Dim], mean: Value) -> None:
+        """Note a mean over axes of these sizes that goes with a variance: over the rows and nothing else, neither is told by one row."""
         if tuple(dim for dim in dims if dim != 1) == (Rows(),):
-            self.lone.update(values)
+            self.lone.add(mean)
 
     def power(self, base: Operand, exponent: Operand) -> Computed:
         """`base ** exponent`; small whole exponents become products, which hold for negative bases and cost less. Of an int it is an int

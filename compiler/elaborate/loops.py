@@ -88,8 +88,10 @@ class BodyEmitter(Emitter):
         sequences = list(self.walked.values())
         shared = [self.outer.own(value) for value in self.captured]
         loop = _Loop(self.outer, body, len(starts), shared, reverse)
-        whole = checkpoint is None or checkpoint >= self.length
-        last, stacks = loop.whole(starts, sequences, self.length) if whole else loop.in_blocks(starts, sequences, self.length, checkpoint or 1)
+        if checkpoint is None or checkpoint >= self.length:
+            last, stacks = loop.whole(starts, sequences, self.length)
+        else:
+            last, stacks = loop.in_blocks(starts, sequences, self.length, checkpoint)
         self.outer.lone.update(made for made, value in zip((*last, *stacks), given, strict=True) if value in self.lone)
         return last, stacks
 

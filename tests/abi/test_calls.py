@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,7 +12,6 @@ import pytest
 
 import tapeless
 from tapeless.abi.calls import CONTEXT, offsets, pointers_at
-from tapeless.codegen.driver import barrier
 from tapeless.ir.target import TARGETS
 from tapeless.runtime.context import with_pointers
 
@@ -41,7 +41,10 @@ def test_the_header(tmp_path: Path, pointer: int) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_machine_code_reads_the_fields_where_they_lie(name: str) -> None:
+    """Of the driver and of the function in which threads meet."""
     pointer = TARGETS[name].pointer_bytes
     assert pointer == (4 if name in ("wasm32", "cortex-m7") else 8)
-    text, at = barrier(pointer), offsets(pointer)
-    assert all(f"%{field}.at = getelementptr i8, ptr %context, i64 {at[key]}" in text for field, key in (("barrier", "barrier"), ("threads", "threads"), ("yield", "yield_")))
+    text = tapeless.load(MODEL).inspect(target=name).stage("llvm", "train_step")
+    read = {(field, int(at)) for field, at in re.findall(r"%(\w+)\.at = getelementptr i8, ptr %context, i64 (\d+)", text)}
+    first = pointers_at(pointer)
+    assert read == {(field.rstrip("_"), at) for field, at in offsets(pointer).items()} | {("pointer0", first), ("pointer1", first + pointer)}

@@ -157,7 +157,6 @@ layer Own(x[n, c], rate = 0.1):
 """
 
 
-
 def by_hand(body: str, rows: np.ndarray) -> np.ndarray:
     """The spread after an epoch of these rows in batches of two."""
     text = ONE.format(body=body) + TEXT[TEXT.index("model M") :].format(norm="Own(x)", shape="[batch, 3]")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,17 +20,18 @@ from tapeless.compiler.passes import fuse, simplify
 from tapeless.ir.target import TARGETS
 from tapeless.ir.types import DType
 
+from ..compiler.examples import EXAMPLES, name_of
+
 ROOT = Path(__file__).parents[2]
 KEPT = Path(__file__).parent / "counts.json"
 TARGET = TARGETS["x86-64-v3"]
-MODELS = {str(path.relative_to(ROOT).with_suffix("")): path for path in sorted([*ROOT.glob("benchmarks/models/*.tl"), *ROOT.glob("examples/*/*.tl")])}
+MODELS = {str(path.relative_to(ROOT).with_suffix("")): path for path in (*sorted(ROOT.glob("benchmarks/models/*.tl")), *EXAMPLES)}
 ROWS = 64  # in which bytes are counted
 
 
 def image_of(path: Path) -> Image:
     """The training step of a file's first model."""
-    text = path.read_text("utf-8")
-    model = load(text, str(path), dtype=DType.F32, model=re.findall(r"^model (\w+)", text, re.MULTILINE)[0])
+    model = load(path.read_text("utf-8"), str(path), dtype=DType.F32, model=name_of(path))
     return compile_image(model, {"train_step": fuse(simplify(entries.train_step(model)))}, TARGET, model.settings.batch)
 
 

@@ -45,6 +45,12 @@ def _reaches(axes: Axes, one: object, place: int, made: Place, arrays: list[np.n
     return True
 
 
+def test_who_declares_nothing() -> None:
+    """What has no operands, works on all of them at once, or holds a region."""
+    whole = {"constant", "iota", "count", "random_uniform", "permutation", "scatter_add", "global_norm", "attention", "attention_gradient"}
+    assert {name for name, op in OPERATIONS.items() if op.axes is None} == whole | {"scan", "loop", "kernel", "task"}
+
+
 @pytest.mark.parametrize(("name", "index"), SAMPLES)
 def test_nothing_else_moves(name: str, index: int) -> None:
     sample, rng = OPERATIONS[name].samples[index], np.random.default_rng(0)

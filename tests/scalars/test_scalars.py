@@ -84,4 +84,4 @@ def test_the_judge_agrees_with_mpmath(scalar: Scalar) -> None:
             with mp.workdps(60):
                 right = sympy.lambdify((X, Y)[: len(at)], derivative(piece.formula, order), "mpmath")(*map(mp.mpf, at))
             known = scalar.at(order, *at)
-            assert known is None or mp.almosteq(known, right, 1e-24), (order, at)
+            assert known is None if mp.im(right) else known is not None and mp.almosteq(known, right, 1e-24), (order, at)

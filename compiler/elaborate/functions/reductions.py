@@ -70,7 +70,6 @@ def var(call: CallSite, x: Any, axis: Any = None, keepdims: Any = False) -> Any:
     variance = averaged(call, deviations(call, tensor, axes)[1], axes, call.flag("keepdims", keepdims))
     dims = tuple(tensor.shape[axis] for axis in axes)
     call.emit.averaged[variance.value] = dims
-    call.emit.statistic(dims, variance.value)
     return variance
 
 
@@ -84,7 +83,6 @@ def std(call: CallSite, x: Any, axis: Any = None, ddof: Any = 0, keepdims: Any =
     length = emit.reduce("norm", distances, axes, call.flag("keepdims", keepdims))
     dims = [tensor.shape[k] for k in axes]
     count, less = emit.size(dims), call.whole("ddof", ddof)
-    emit.statistic(dims, length.value)
     if less:
         several(call, count, less, "x", tensor)
         count = count - less if isinstance(count, int) else emit.pointwise("maximum", emit.binary("-", count, less), 1, dtype=emit.real)
@@ -111,7 +109,7 @@ def moments(call: CallSite, x: Any, over: Any = None) -> Any:
     dims = tuple(tensor.shape[axis] for axis in axes)
     emit.averaged[variance.value] = dims
     shown = Computed(emit.reduced.get(center.value, center.value)) if isinstance(over, AllBut) else center
-    emit.statistic(dims, shown.value, variance.value)
+    emit.beside_a_variance(dims, shown.value)
     return shown, variance
 
 
