@@ -2,8 +2,9 @@
 
     int32_t entry(tl_context *context, int32_t thread)
 
-A context is a row of fields, behind which the pointers follow that an entry takes: of its data and of the carries that come in, then of
-its outputs and of the carries that go out. Pointers have the size of the machine's; numbers are 64 bits, and aligned so.
+A context is a row of fields, behind which the pointers follow that an entry takes: of its data and of the carries
+that come in, then of its outputs and of the carries that go out. Pointers have the size of the machine's; numbers
+are 64 bits, and aligned so.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LINE = 64  # bytes, a cache line and the widest vector: what blocks are aligned to, what lies between the barrier's flags, and between two carries in a block
+# bytes, a cache line and the widest vector: what blocks are aligned to, what lies between the barrier's flags, and
+# between two carries in a block
+LINE = 64
 NUMBER = 8  # bytes of a field that is no pointer
 
 

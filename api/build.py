@@ -30,7 +30,10 @@ def build(pipeline: Pipeline, folder: Path, target: str | None, batch: int | Non
     stem = folder / identifier(pipeline.model.name)
     library = stem.with_suffix(".dylib" if sys.platform == "darwin" else ".so")
     if folder.is_dir():
-        for path in (*(stem.with_suffix(suffix) for suffix in (".o", ".h", ".json")), *([library] if machine.name == "host" else [])):
+        for path in (
+            *(stem.with_suffix(suffix) for suffix in (".o", ".h", ".json")),
+            *([library] if machine.name == "host" else []),
+        ):
             check_writable(path)
     image = pipeline.image(pipeline.available(), machine, batch)
     manifest = Manifest.from_json(image.manifest)

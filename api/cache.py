@@ -100,7 +100,8 @@ def _warn(reason: Unsafe) -> None:
     if not _warned:
         _warned.append(reason)
         warnings.warn(
-            f"compiled programs are not taken from the cache, nor kept there: {printable(str(reason))}. It should be your own, and "
+            f"compiled programs are not taken from the cache, nor kept there: {printable(str(reason))}. It "
+            "should be your own, and "
             "writable for you alone (`chmod -R go-w`); XDG_CACHE_HOME or TAPELESS_CACHE names another place",
             stacklevel=2,
         )

@@ -17,7 +17,8 @@ from tapeless.command_options import data_options, load_model, model_arguments, 
 from tapeless.runtime.errors import INTERRUPTED, UserError, printable
 
 STAGES = (
-    "ast", "forward", "backward", "update", "simplified", "fused", "scheduled", "loops", "llvm", "asm", "memory", "timing",
+    "ast", "forward", "backward", "update", "simplified", "fused", "scheduled", "loops", "llvm", "asm", "memory",
+    "timing",
 )  # fmt: skip
 
 
@@ -75,7 +76,9 @@ for command in (
 
 @commands.command()
 @model_arguments
-@click.option("--gradients", is_flag=True, help="Compares derivatives with differences, in float64, on --data or on made-up data.")
+@click.option(
+    "--gradients", is_flag=True, help="Compares derivatives with differences, in float64, on --data or on made-up data."
+)
 @data_options(False)
 def check(
     file: Path, sizes: tuple[str, ...], model: str | None, gradients: bool, data_files: tuple[str, ...],
@@ -115,7 +118,9 @@ def inspect(
     file: Path, sizes: tuple[str, ...], model: str | None, stage: str, entry: str | None, dot: bool, plain: bool,
     batch: int | None, dtype: str, target: str | None, out: Path | None,
 ) -> None:  # fmt: skip
-    """Prints a stage of the compilation; `tapeless inspect op NAME` prints an operation's definition, `inspect op` lists them."""
+    """Prints a stage of the compilation; `tapeless inspect op NAME` prints an operation's definition, `inspect op`
+    lists them.
+    """
     from tapeless import inspector
 
     if out is not None:
@@ -139,7 +144,8 @@ def inspect(
 @click.option("--rows", type=click.IntRange(0), help="Use so many of the data's rows.")
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="An .npz file for the results.")
 def run(
-    file: Path, data_files: tuple[str, ...], columns: tuple[str, ...], graph: str | None, precision: str | None, rows: int | None,
+    file: Path, data_files: tuple[str, ...], columns: tuple[str, ...], graph: str | None, precision: str | None,
+    rows: int | None,
     out: Path | None,
 ) -> None:  # fmt: skip
     """Executes the text of a graph, of any stage, in the reference interpreter.
@@ -151,7 +157,9 @@ def run(
     if out is not None:
         tables.require(out)
         outputs.require(out, [file, *outputs.data_paths(data_files)])
-    results = interpreting.run_file(file, read_arrays(data_files, columns), graph, precision, rows, note=lambda text: outputs.say(f"note: {text}"))
+    results = interpreting.run_file(
+        file, read_arrays(data_files, columns), graph, precision, rows, note=lambda text: outputs.say(f"note: {text}")
+    )
     for name, value in results.items():
         click.echo(printable(f"{name} {value.dtype} {list(value.shape)}: {tables.excerpt(value)}"))
     if out is not None:

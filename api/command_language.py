@@ -48,7 +48,9 @@ def _text(file: Path) -> str:
 @click.command()
 @click.argument("code", required=False)
 def explain(code: str | None) -> None:
-    """Explains a diagnostic's code, such as E0204: a broken program, why, and the mended one. Without one, lists all."""
+    """Explains a diagnostic's code, such as E0204: a broken program, why, and the mended one. Without one, lists
+    all.
+    """
     from tapeless.compiler.codes import TITLES
     from tapeless.compiler.explain import page
 

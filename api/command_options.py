@@ -96,7 +96,9 @@ def load_model(file: Path, sizes: tuple[str, ...], model: str | None, freeze: tu
 
 @contextlib.contextmanager
 def warnings_told(tell: bool = True) -> Iterator[None]:
-    """Warnings about a model's text go to standard error as they are; or nowhere, where they were told before: in training."""
+    """Warnings about a model's text go to standard error as they are; or nowhere, where they were told before: in
+    training.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("always" if tell else "ignore", ModelWarning)
         plain = warnings.showwarning

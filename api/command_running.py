@@ -65,7 +65,8 @@ _STARTED = time.perf_counter()
 def train(
     file: Path, sizes: tuple[str, ...], model: str | None, dtype: str, threads: int | None, no_cache: bool, seed: int,
     data_files: tuple[str, ...], columns: tuple[str, ...], epochs: int | None, batch: int | None,
-    validation: float | None, patience: int | None, weights: str | None, parts: tuple[str, ...], freeze: tuple[str, ...],
+    validation: float | None, patience: int | None, weights: str | None, parts: tuple[str, ...],
+    freeze: tuple[str, ...],
     out: Path | None, every: str | None, resume: Path | None, max_steps: int | None, plot: bool, quiet: bool,
 ) -> int | None:  # fmt: skip
     """Trains a model and saves its weights. What is not given is as the model's `train` section says.
@@ -84,7 +85,8 @@ def train(
         curves.require()
     if out is not None:
         read: list[str | Path] = [file, *outputs.data_paths(data_files)]
-        outputs.require(out, read if out != resume else ())  # what is resumed is read, and says itself that it is no checkpoint
+        # what is resumed is read, and says itself that it is no checkpoint
+        outputs.require(out, read if out != resume else ())
         for beside, what in ((".jsonl", "the log "), *([(".png", "the picture ")] if plot else [])):
             if out.suffix == beside:
                 raise UserError(f"{out} can't hold the weights: {what}has that name; call them .safetensors")
@@ -97,14 +99,18 @@ def train(
     for part in parts:
         pattern, equals, source = part.partition("=")
         if not equals:
-            raise UserError(f"{part!r}: what to load is given as PATTERN=FILE, for example 'encoder.*=pretrained.safetensors'")
+            raise UserError(
+                f"{part!r}: what to load is given as PATTERN=FILE, for example 'encoder.*=pretrained.safetensors'"
+            )
         program.load(source, only=pattern)
     before = time.perf_counter() - _STARTED
     ended = None
     try:
         run = program.fit(
-            data, epochs=epochs, validation=validation, patience=patience, save=out, every=every, resume=resume or False,
-            log=None if out is None else out.with_suffix(".jsonl"), max_steps=max_steps, progress=False if quiet else None,
+            data, epochs=epochs, validation=validation, patience=patience, save=out, every=every,
+            resume=resume or False,
+            log=None if out is None else out.with_suffix(".jsonl"), max_steps=max_steps,
+            progress=False if quiet else None,
         )  # fmt: skip
     except (KeyboardInterrupt, SystemExit) as stop:
         if program.run is None or not program.run.interrupted:
@@ -112,7 +118,13 @@ def train(
         run, ended = program.run, INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
     for note in run.notes:
         outputs.say(f"note: {note}")
-    written = [f"weights in {out}" if run.saved else f"{out} is as it was saved last" if out else "the weights were not saved; `--out weights.safetensors` saves them"]
+    written = [
+        f"weights in {out}"
+        if run.saved
+        else f"{out} is as it was saved last"
+        if out
+        else "the weights were not saved; `--out weights.safetensors` saves them"
+    ]
     if plot and out is not None and run.epochs:
         picture = out.with_suffix(".png")
         curves.draw(run, picture)
@@ -200,7 +212,9 @@ def predict(
 @click.option(
     "--out", metavar="FILE", type=click.Path(path_type=Path), help="A .npz file for the gradients themselves."
 )
-@click.option("--formulas", is_flag=True, help="Print the derivatives first, as simplified formulas below the lines they are of.")
+@click.option(
+    "--formulas", is_flag=True, help="Print the derivatives first, as simplified formulas below the lines they are of."
+)
 def grad(
     file: Path, sizes: tuple[str, ...], model: str | None, dtype: str, threads: int | None, no_cache: bool, seed: int,
     data_files: tuple[str, ...], columns: tuple[str, ...], weights: str | None, out: Path | None,

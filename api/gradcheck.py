@@ -1,7 +1,7 @@
 """`tapeless check --gradients`: derivatives against central differences, in float64, through machine code.
 
-Every function that states its derivative is compared at random numbers, and the gradient of the whole loss along one random
-direction of each parameter. What agrees is not proved, but what disagrees is wrong.
+Every function that states its derivative is compared at random numbers, and the gradient of the whole loss along one
+random direction of each parameter. What agrees is not proved, but what disagrees is wrong.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Array = npt.NDArray[Any]
 POINTS = 64  # at which a function is compared, drawn from [-SPREAD, SPREAD]
 SPREAD = 2.0
 ROWS = 8  # of the data made up for a model
-# The rounding of a value of size 1 spoils a difference by 1e-16 / STEP = 1e-11, the third derivative by STEP ** 2 = 1e-10; a
-# second, smaller step is for kinks between the two points of the first.
+# The rounding of a value of size 1 spoils a difference by 1e-16 / STEP = 1e-11, the third derivative by STEP ** 2 =
+# 1e-10; a second, smaller step is for kinks between the two points of the first.
 STEPS = (1e-5, 3e-7)
 RELATIVE, ABSOLUTE = 1e-5, 1e-7
 
@@ -46,8 +46,8 @@ class Comparison:
 def compare(model: Model, data: Mapping[str, Any] | None = None) -> list[Comparison]:
     """All comparisons for a model: its functions' stated derivatives, then its loss's gradient by each parameter.
 
-    `data` are the arrays for the loss, of which the first few rows are taken; numbers are made up without. Raises UserError
-    where the model has faults, or the loss is not finite.
+    `data` are the arrays for the loss, of which the first few rows are taken; numbers are made up without. Raises
+    UserError where the model has faults, or the loss is not finite.
     """
     return [*_functions(model), *_parameters(model, data)]
 
@@ -55,7 +55,10 @@ def compare(model: Model, data: Mapping[str, Any] | None = None) -> list[Compari
 def table(found: list[Comparison]) -> str:
     """The comparisons, one on a line."""
     rows = [("derivative", "computed", "difference", "")]
-    rows += [(one.subject, f"{one.derivative:.9g}", f"{one.difference:.9g}", "agree" if one.agrees else f"DIFFER{one.where}") for one in found]
+    rows += [
+        (one.subject, f"{one.derivative:.9g}", f"{one.difference:.9g}", "agree" if one.agrees else f"DIFFER{one.where}")
+        for one in found
+    ]
     widths = [max(len(row[k]) for row in rows) for k in range(3)]
     return "".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() + "\n" for a, b, c, d in rows)
 
@@ -70,7 +73,9 @@ def _functions(model: Model) -> Iterator[Comparison]:
         return
     rng = np.random.default_rng(0)
     data = {_input(one, p): rng.uniform(-SPREAD, SPREAD, POINTS) for one in stated for p in one.parameters}
-    program = Model(model.text + _probe(stated), model.file, _PROBE, {}, (), model.imports).compile(dtype="float64", batch=POINTS)
+    program = Model(model.text + _probe(stated), model.file, _PROBE, {}, (), model.imports).compile(
+        dtype="float64", batch=POINTS
+    )
     here = _by_name(program, data)
     for one in stated:
         for parameter in one.parameters:
@@ -79,12 +84,16 @@ def _functions(model: Model) -> Iterator[Comparison]:
             differences = np.stack([_difference(program, data, name, one.name, step) for step in STEPS])
             known = np.isfinite(here[f"{one.name}_value"]) & np.isfinite(differences).all(axis=0)
             if not known.any():
-                raise UserError(f"`{one.name}` has no finite value between {-SPREAD:g} and {SPREAD:g}, so its derivative can't be checked")
+                raise UserError(
+                    f"`{one.name}` has no finite value between {-SPREAD:g} and {SPREAD:g}, so its derivative "
+                    "can't be checked"
+                )
             errors = np.where(known, _error(computed, differences, 1.0), 0.0)
             worst = int(np.argmax(errors))
             at = ", ".join(f"{p.name} = {data[_input(one, p)][worst]:.4g}" for p in one.parameters)
             nearest = int(np.argmin(np.abs(differences[:, worst] - computed[worst])))
-            yield Comparison(f"{one.name} by {parameter.name}", float(computed[worst]), float(differences[nearest, worst]),
+            yield Comparison(f"{one.name} by {parameter.name}", float(computed[worst]),
+                float(differences[nearest, worst]),
                              bool(errors[worst] <= 1), f" at {at}")  # fmt: skip
 
 
@@ -127,7 +136,9 @@ def _difference(program: Program, data: Mapping[str, Array], name: str, function
 
 
 def _error(computed: Any, differences: Any, scale: float) -> Any:
-    """How far a derivative is from the nearest difference, in units of what is tolerated; more where it is no number."""
+    """How far a derivative is from the nearest difference, in units of what is tolerated; more where it is no
+    number.
+    """
     allowed = RELATIVE * np.maximum(np.abs(computed), np.abs(differences)) + ABSOLUTE * scale
     return np.nan_to_num(np.abs(differences - computed) / allowed, nan=np.inf).min(axis=0)
 
@@ -142,7 +153,11 @@ def _parameters(model: Model, data: Mapping[str, Any] | None) -> Iterator[Compar
     if "gradients" not in pipeline.available():
         return
     rng = np.random.default_rng(0)
-    arrays = _made_up(pipeline.model.data, rng) if data is None else {name: np.asarray(array)[:POINTS] for name, array in data.items()}
+    arrays = (
+        _made_up(pipeline.model.data, rng)
+        if data is None
+        else {name: np.asarray(array)[:POINTS] for name, array in data.items()}
+    )
     program = sized.compile(dtype="float64", batch=ROWS)
     start = program.vector()
     loss, gradient = program.value_and_grad(start, arrays)

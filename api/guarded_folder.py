@@ -1,7 +1,8 @@
 """A folder whose files only this user can have written: what is read from it may be run.
 
-The folder is opened once, without following a link, and everything in it by its name below that, so nothing can be put in the place of what
-was looked at. A file is taken only if it is a regular one, of this user, that nobody else can write, and no larger than it may be.
+The folder is opened once, without following a link, and everything in it by its name below that, so nothing can be
+put in the place of what was looked at. A file is taken only if it is a regular one, of this user, that nobody else
+can write, and no larger than it may be.
 """
 
 from __future__ import annotations

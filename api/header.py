@@ -47,7 +47,8 @@ def _preamble(manifest: Manifest, name: str) -> str:
 
    Every function runs on the calling thread. To share one step among several threads, fill in a {name}_call, set its
    `context.threads`, and have each thread call the native entry with its context and its own number, 0 to threads - 1:
-   the results are the same bytes. Functions return 0, or 1 if the loss was not finite: training has then stopped before that batch's update. */
+   the results are the same bytes. Functions return 0, or 1 if the loss was not finite: training has then
+   stopped before that batch's update. */
 #ifndef {name.upper()}_H
 #define {name.upper()}_H
 
@@ -70,7 +71,10 @@ def _sizes(manifest: Manifest, upper: str) -> str:
     ]
     results = _results(manifest)
     lines.append(f"#define {upper}_RESULTS {len(results)} /* losses and metrics, in this order: */")
-    pointers = max((pointer_count(len(entry.data), len(entry.outputs), len(entry.carries)) for entry in manifest.entries.values()), default=0)
+    pointers = max(
+        (pointer_count(len(entry.data), len(entry.outputs), len(entry.carries)) for entry in manifest.entries.values()),
+        default=0,
+    )
     taken = {*_SIZES}
     for k, result in enumerate(results):
         macro = _free(_macro(result), taken)
@@ -80,10 +84,15 @@ def _sizes(manifest: Manifest, upper: str) -> str:
         lines.append(f"#define {upper}_{macro} {_row_count(spec)} /* {_c_type(spec)}s for one row of {spec.name} */")
     if "step" in manifest.entries:
         step = manifest.entries["step"]
-        lines.append(f"#define {upper}_PLACES {step.places or 0} /* the most steps of one sequence; 0: there is no end */")
+        lines.append(
+            f"#define {upper}_PLACES {step.places or 0} /* the most steps of one sequence; 0: there is no end */"
+        )
         for spec in (*step.data, *step.outputs):
             macro = _free(f"STEP_{_macro(spec.name)}_SIZE", taken)
-            lines.append(f"#define {upper}_{macro} {_row_count(spec)} /* {_c_type(spec)}s for one row of {spec.name} at one place */")
+            lines.append(
+                f"#define {upper}_{macro} {_row_count(spec)} /* {_c_type(spec)}s for one row of {spec.name} at "
+                "one place */"
+            )
     lines.append(f"#define {upper}_POINTERS {max(pointers, 1)} /* the most that an entry takes */")
     return "\n".join(lines) + "\n"
 
@@ -114,7 +123,11 @@ typedef struct tl_context {{
 
 
 def _field(field: Field) -> str:
-    declared = field.type.replace("(*)", f"(*{field.name})") if "(*)" in field.type else f"{field.type}{'' if field.type.endswith('*') else ' '}{field.name}"
+    declared = (
+        field.type.replace("(*)", f"(*{field.name})")
+        if "(*)" in field.type
+        else f"{field.type}{'' if field.type.endswith('*') else ' '}{field.name}"
+    )
     return f"    {declared};" + (f" /* {field.meaning} */" if field.meaning else "") + "\n"
 
 
@@ -243,15 +256,18 @@ def _step(entry: Entry, name: str) -> str:
     pointers += [f"(void *){plain}" for plain in outputs]
     pointers += [f"(void *)((char *)next + at[{k}])" for k in range(len(sizes))]
     at = [f"    at[0] = 0; /* {entry.carries[0].name} */\n"]
-    at += [f"    at[{k}] = at[{k - 1}] + {sizes[k - 1]}; /* {spec.name} */\n" for k, spec in enumerate(entry.carries) if k]
+    at += [
+        f"    at[{k}] = at[{k - 1}] + {sizes[k - 1]}; /* {spec.name} */\n" for k, spec in enumerate(entry.carries) if k
+    ]
     end = f"    if (*(const int32_t *)carry >= {name.upper()}_PLACES) return 2;\n" if entry.places else ""
     return f"""\
 /* The bytes of what steps leave for each other, for so many rows. */
 static inline size_t {name}_carry_bytes(int64_t rows) {{
     return (size_t)({" + ".join(sizes)});
 }}
-/* The outputs at one place of a sequence. `carry` is what the step before left, or {name}_carry_bytes(rows) of zeros; what this
-   one leaves goes to `next`, another block of that size, aligned to 64 bytes. Returns 2 where the sequence is at its end. */
+/* The outputs at one place of a sequence. `carry` is what the step before left, or {name}_carry_bytes(rows) of zeros;
+   what this one leaves goes to `next`, another block of that size, aligned to 64 bytes. Returns 2 where the sequence is
+   at its end. */
 static inline int32_t {name}_step({signature}) {{
     {name}_call native;
     int64_t at[{len(sizes)}];
@@ -317,16 +333,23 @@ def _function(
         body += f"    native.pointers[{k}] = (void *){pointer};\n"
     if any(result.role == "part" for result in entry.results):
         body += f"    double sums[{len(entry.results)}];\n"
-        body += f"    int32_t status = {name}_run({entry.symbol}, &native.context, memory, {extent}, sums, {len(entry.results)});\n"
+        body += (
+            f"    int32_t status = {name}_run({entry.symbol}, &native.context, memory, {extent}, sums, "
+            f"{len(entry.results)});\n"
+        )
         body += "".join(f"    results[{k}] = {text};\n" for k, text in enumerate(_quotients(entry)))
         body += "    return status;\n"
     else:
-        body += f"    return {name}_run({entry.symbol}, &native.context, memory, {extent}, {results[0]}, {results[1]});\n"
+        body += (
+            f"    return {name}_run({entry.symbol}, &native.context, memory, {extent}, {results[0]}, {results[1]});\n"
+        )
     return f"/* {text} */\nstatic inline int32_t {signature} {{\n{body}}}\n"
 
 
 def _quotients(entry: Entry) -> list[str]:
-    """Each loss or metric in C, from the sums of its parts; dividing them all by the rows has left quotients as they were."""
+    """Each loss or metric in C, from the sums of its parts; dividing them all by the rows has left quotients as they
+    were.
+    """
     found: list[str] = []
     for place, result in enumerate(entry.results):
         if result.role == "part":

@@ -39,7 +39,8 @@ class Inspection:
     def graph(self, stage: str, entry: str | None = None) -> Graph:
         """The graph of a stage that is one. UserError for another stage or an unknown entry."""
         if stage == "forward":
-            if entry in ("predict", "step", "evaluate"):  # these are made of the forward graph; the others hold it whole
+            # these are made of the forward graph; the others hold it whole
+            if entry in ("predict", "step", "evaluate"):
                 return self._pipeline.entry(entry)
             return self._pipeline.model.forward[True]
         if stage == "update":
@@ -56,8 +57,9 @@ class Inspection:
         raise UserError(f"the stage {stage!r} is not a graph; {', '.join(GRAPH_STAGES)} are")
 
     def stage(self, stage: str, entry: str | None = None, source: bool = True) -> str:
-        """A stage as text. With `source`, a graph is written as formulas below the source lines they come from; without,
-        as the text that parses back to the identical graph."""
+        """A stage as text. With `source`, a graph is written as formulas below the source lines they come from;
+        without, as the text that parses back to the identical graph.
+        """
         if stage in GRAPH_STAGES:
             graph = self.graph(stage, entry)
             return self._annotated(stage, graph) if source else ir_text.write(graph)
@@ -79,7 +81,9 @@ class Inspection:
         return text[max(text.find("  # ---- backward"), 0) :].rpartition("\n\n")[0] + "\n"
 
     def _annotated(self, stage: str, graph: Graph) -> str:
-        """The graph's formulas; where derivatives stand, how many operations they are before and after simplification."""
+        """The graph's formulas; where derivatives stand, how many operations they are before and after
+        simplification.
+        """
         if stage in ("forward", "backward"):
             self._sources.derived = _by_line(self._pipeline.model.derived)
         back = _simplified(*self._pipeline.backward_operations()) if stage == "backward" else ""
@@ -93,7 +97,9 @@ class Inspection:
         return drawing(self.graph(stage, entry))
 
     def save(self, path: str | Path) -> None:
-        """All stages of the training step in one file: a page with a heading for each if it ends in .html, else text."""
+        """All stages of the training step in one file: a page with a heading for each if it ends in .html, else
+        text.
+        """
         path = Path(path)
         texts = {stage: self.stage(stage) for stage in ("ast", *GRAPH_STAGES, "loops", "memory", "llvm")}
         if path.suffix in (".html", ".htm"):
@@ -185,7 +191,11 @@ def _primal(graph: Graph) -> set[Value]:
 
 
 def _graph_lines(
-    graph: Graph, sources: _Sources, indent: str, primal: Set[Value] = frozenset(), last: tuple[str, int] | None = None,
+    graph: Graph,
+    sources: _Sources,
+    indent: str,
+    primal: Set[Value] = frozenset(),
+    last: tuple[str, int] | None = None,
     back: str = "",
 ) -> Iterator[str]:
     """`primal` holds the values of the forward half, if a backward one follows; `last` is the line shown last."""

@@ -68,7 +68,9 @@ def _verified(path: Path, graph: Graph) -> Graph:
     except VerificationError as error:
         raise UserError(f"{path}: {error}") from error
     except _UNTRUE as error:
-        raise UserError(f"{path}: graph {graph.name}: an operation's attributes or regions are not what it takes: {error!r}") from error
+        raise UserError(
+            f"{path}: graph {graph.name}: an operation's attributes or regions are not what it takes: {error!r}"
+        ) from error
     return graph
 
 

@@ -41,8 +41,9 @@ def load(
     """A model from a file, or from the text itself if `source` has more than one line.
 
     `sizes` override the model's own arguments and free dimensions; `model` chooses among several in one file. `freeze`:
-    patterns of the names of parameters that training leaves alone, such as `"encoder.*"`, besides those the text says. `imports="beside"` keeps
-    what the text imports to its own folder (for a text without a file: the current one), for texts of strangers.
+    patterns of the names of parameters that training leaves alone, such as `"encoder.*"`, besides those the text
+    says. `imports="beside"` keeps what the text imports to its own folder (for a text without a file: the current
+    one), for texts of strangers.
     """
     if imports not in ("anywhere", "beside"):
         raise UserError(f'texts are imported from "anywhere" or from "beside" the model, not from {imports!r}')
@@ -104,7 +105,8 @@ class Model:
         `batch` is the number of rows of a training step (None: as the model says); every other call takes any number
         of rows. `threads`: see Program. `cache`: whether compiled programs are kept on disk, or the folder for them.
 
-        What the text allows and hardly means is told as ModelWarning. Its faults are told when the program is first used.
+        What the text allows and hardly means is told as ModelWarning. Its faults are told when the program is first
+        used.
         """
         store = disk.Cache(None if cache is True else Path(cache)) if cache else disk.NoCache()
         self._tell(_dtype(dtype), store)
@@ -158,8 +160,9 @@ class Model:
             warnings.warn(text, ModelWarning, stacklevel=3)
 
     def _remarks(self, dtype: str, store: disk.Cache) -> Sequence[str]:
-        """The warnings about the text, kept beside the programs made of it, so that those need no compiler. None of a text that is
-        faulty, or whose sizes are not known yet."""
+        """The warnings about the text, kept beside the programs made of it, so that those need no compiler. None of
+        a text that is faulty, or whose sizes are not known yet.
+        """
         with BUILDING, contextlib.suppress(UserError):
             key = disk.key(**self.identity, dtype=dtype, entries=("warnings",), capacity=None)
             with contextlib.suppress(ValueError):
@@ -183,7 +186,9 @@ class Model:
 
     @property
     def files(self) -> Files:
-        """The text and those that it imports, read when first asked for: what is compiled is what the cache is asked for."""
+        """The text and those that it imports, read when first asked for: what is compiled is what the cache is asked
+        for.
+        """
         if self._files is None:
             from tapeless.compiler.diagnostics import Source
             from tapeless.compiler.files import files
@@ -227,7 +232,8 @@ class _Compiled:
         """See `runtime.program.Replay`."""
         from tapeless.replay import first_not_finite
 
-        with BUILDING, contextlib.suppress(Exception):  # what has stopped training is to be told, whatever goes wrong with the reason
+        # what has stopped training is to be told, whatever goes wrong with the reason
+        with BUILDING, contextlib.suppress(Exception):
             return first_not_finite(self._model.pipeline(self._long()), state, batch, rows)
         return None
 

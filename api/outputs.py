@@ -1,4 +1,6 @@
-"""What commands put out: files, refused before any work is done for them, and the standard streams, which may be closed or break off."""
+"""What commands put out: files, refused before any work is done for them, and the standard streams, which may be
+closed or break off.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,9 @@ def say(text: str) -> None:
 
 
 def open_streams() -> None:
-    """Standard streams that were closed (`>&-`) lead nowhere, so that no file takes their number; characters that the terminal's
-    encoding lacks are escaped."""
+    """Standard streams that were closed (`>&-`) lead nowhere, so that no file takes their number; characters that
+    the terminal's encoding lacks are escaped.
+    """
     for number in range(3):
         try:
             os.fstat(number)

@@ -75,8 +75,9 @@ class Pipeline:
         return tuple(name for name in names if name != "step" or self._steps())
 
     def _steps(self) -> bool:
-        """Whether the model can go along a sequence place by place, and remembers something on the way: where every place is
-        for itself, as features are, nothing speaks for a sequence."""
+        """Whether the model can go along a sequence place by place, and remembers something on the way: where every
+        place is for itself, as features are, nothing speaks for a sequence.
+        """
         try:
             return sum(port.role == "carry" for port in self.entry("step").inputs) > 1
         except SourceError:
@@ -101,8 +102,9 @@ class Pipeline:
         return self._entries[name]
 
     def _made(self, make: Callable[[Model], Graph]) -> Graph:
-        """A graph made from the model. Raises SourceError where a step on the way to the loss has no derivative, or a place of a
-        sequence needs later ones."""
+        """A graph made from the model. Raises SourceError where a step on the way to the loss has no derivative, or
+        a place of a sequence needs later ones.
+        """
         try:
             return make(self.model)
         except (DifferentiationError, LooksAhead) as error:

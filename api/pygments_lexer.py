@@ -1,7 +1,7 @@
 """Highlights programs with Pygments, which finds it as `tapeless` or `tl`: in documents, notebooks and rich's output.
 
-The words come from the compiler's own lexer and parser, so that they cannot differ. Pygments is no dependency: this module
-is imported by it alone.
+The words come from the compiler's own lexer and parser, so that they cannot differ. Pygments is no dependency: this
+module is imported by it alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation
 
 DECLARATIONS = ("fn", "layer", "model", "optimizer", "train", "import")
 STATEMENTS = (
-    "input", "target", "param", "frozen", "state", "output", "loss", "metric", "require", "use", "return", "yield", "scan", "repeat",
+    "input", "target", "param", "frozen", "state", "output", "loss", "metric", "require", "use", "return", "yield",
+    "scan", "repeat",
     "derivative",
 )  # fmt: skip
 CONTROL = (

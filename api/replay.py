@@ -1,7 +1,9 @@
-"""Why a step went wrong: its forward and backward pass once more, in the reference interpreter, up to the line whose value is not finite.
+"""Why a step went wrong: its forward and backward pass once more, in the reference interpreter, up to the line whose
+value is not finite.
 
-Asked when a loss or a gradient has stopped being finite. What matters is not the first such value, which a `where` may have thrown
-away, but the one that the result comes from: so the way goes back from the result, while operands are not finite either.
+Asked when a loss or a gradient has stopped being finite. What matters is not the first such value, which a `where`
+may have thrown away, but the one that the result comes from: so the way goes back from the result, while operands
+are not finite either.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ Values = Mapping[Value, npt.NDArray[np.generic]]
 def first_not_finite(
     pipeline: Pipeline, state: Mapping[str, npt.ArrayLike], batch: Mapping[str, npt.ArrayLike], rows: Rows
 ) -> tuple[str, bool] | None:
-    """A sentence about the step that comes next from `state`, over `batch`, which are those rows of the data, and whether weights may be
-    what brought it about; None where the interpreter finds all of it finite."""
+    """A sentence about the step that comes next from `state`, over `batch`, which are those rows of the data, and
+    whether weights may be what brought it about; None where the interpreter finds all of it finite.
+    """
     graph = pipeline.entry("gradients")
     given = {**state, **batch}
     if any(port.label not in given for port in graph.inputs):
@@ -65,7 +68,9 @@ def _leading_to(graph: Graph, value: Value) -> Set[Value]:
     return seen
 
 
-def _sentence(pipeline: Pipeline, graph: Graph, values: Values, value: Value, rows: Rows, derivative: bool = False) -> str:
+def _sentence(
+    pipeline: Pipeline, graph: Graph, values: Values, value: Value, rows: Rows, derivative: bool = False
+) -> str:
     """What is not finite, where, and the line it comes from."""
     array = values[value]
     place = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
@@ -74,7 +79,11 @@ def _sentence(pipeline: Pipeline, graph: Graph, values: Values, value: Value, ro
     if node is None:
         label = next(port.label for port in graph.inputs if port.value is value)
         return f"`{label}` is {array[place]:.6g}{at}, and was so before this step"
-    of = [f"{values[one][place]:.6g}" for one in node.operands if values[one].shape == array.shape and values[one].dtype.kind == "f"]
+    of = [
+        f"{values[one][place]:.6g}"
+        for one in node.operands
+        if values[one].shape == array.shape and values[one].dtype.kind == "f"
+    ]
     text, line = _expression(pipeline, node)
     subject = f"the derivative of {text}" if derivative else text + (f" of {' and '.join(of)}" if of else "")
     return f"{subject} is {array[place]:.6g}{at}{line}"
@@ -93,7 +102,10 @@ def _expression(pipeline: Pipeline, node: Node) -> tuple[str, str]:
     source = next((one for one in pipeline.model.sources if node.span is not None and one.file == node.span.file), None)
     if node.span is None or source is None:
         return f"`{node.op}`", ""
-    return f"`{source.slice(node.span).strip()}`", f"\n  --> {node.span.file}:{node.span.line}: {source.line(node.span.line).strip()}"
+    return (
+        f"`{source.slice(node.span).strip()}`",
+        f"\n  --> {node.span.file}:{node.span.line}: {source.line(node.span.line).strip()}",
+    )
 
 
 def _finite(array: npt.NDArray[np.generic]) -> bool:

@@ -121,7 +121,9 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     # -- fitting
 
     def _model(self) -> Model:
-        """The model as its file says now or, of an estimator that came out of a pickle, as it said when that was written."""
+        """The model as its file says now or, of an estimator that came out of a pickle, as it said when that was
+        written.
+        """
         kept: tuple[object, Model] | None = getattr(self, "_kept", None)
         if kept is not None and kept[0] == (self.model, self.name):
             return kept[1]
@@ -132,7 +134,9 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         base = self._fitted = self._model()
         sizes = self._all_sizes(base, X, y, classes)
         model = Model(base.text, base.file, self.name, sizes, (), base.imports, base.files)
-        program = model.compile(batch=self.batch, seed=self._seed(), dtype=self.dtype, threads=self.threads, cache=self.cache)
+        program = model.compile(
+            batch=self.batch, seed=self._seed(), dtype=self.dtype, threads=self.threads, cache=self.cache
+        )
         self._find_data(program)
         for name, value in (self.hyper or {}).items():
             if name not in program.hyper:
@@ -140,7 +144,8 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
             program.hyper[name][...] = value
         try:
             program.fit(
-                {self._input: X, self._target: y}, epochs=self.epochs, validation=self.validation, patience=self.patience,
+                {self._input: X, self._target: y}, epochs=self.epochs, validation=self.validation,
+                patience=self.patience,
                 monitor=self.monitor, rising=self.rising, progress=self.progress,
             )  # fmt: skip
         finally:  # after Ctrl-C, too, it can predict with what it has learnt

@@ -17,8 +17,9 @@ Array = npt.NDArray[Any]
 
 
 def as_csv(arrays: Mapping[str, Array]) -> str:
-    """One line for each row; an array of several columns is `name.0`, `name.1`, ... Of arrays that differ in their rows a file
-    in NumPy's form is needed: UserError."""
+    """One line for each row; an array of several columns is `name.0`, `name.1`, ... Of arrays that differ in their
+    rows a file in NumPy's form is needed: UserError.
+    """
     header, blocks = [], []
     for name, array in arrays.items():
         rows = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
@@ -26,7 +27,10 @@ def as_csv(arrays: Mapping[str, Array]) -> str:
         blocks.append([[_shortest(value) for value in row] for row in rows])
     if len({len(block) for block in blocks}) > 1:
         counts = ", ".join(f"`{name}` {len(block)}" for name, block in zip(arrays, blocks, strict=True))
-        raise UserError(f"the outputs have different numbers of rows ({counts}), so they are no table; `--out predictions.npz` holds them")
+        raise UserError(
+            f"the outputs have different numbers of rows ({counts}), so they are no table; `--out "
+            "predictions.npz` holds them"
+        )
     lines = [",".join(header)]
     lines += [",".join(value for part in parts for value in part) for parts in zip(*blocks, strict=True)]
     return "\n".join(lines) + "\n"
@@ -41,7 +45,9 @@ def require(path: Path, count: int = 1) -> None:
     """UserError unless so many arrays can be written to a file of that name."""
     kind = path.suffix.lower()
     if kind not in (".npz", ".csv", *([".npy"] if count == 1 else [])):
-        raise UserError(f"{path}: {count} array(s) can't be written as {kind or 'a file without a suffix'}; .npz and .csv take any")
+        raise UserError(
+            f"{path}: {count} array(s) can't be written as {kind or 'a file without a suffix'}; .npz and .csv take any"
+        )
 
 
 def write(path: Path, arrays: Mapping[str, Array]) -> None:

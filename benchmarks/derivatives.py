@@ -1,8 +1,10 @@
-"""Errors of all functions of one number and of their first two derivatives, near zero and far out, against exact values:
+"""Errors of all functions of one number and of their first two derivatives, near zero and far out, against exact
+values:
 
     python -m benchmarks.derivatives [--write]
 
-From the root of the repository; `--write` puts the table into docs/numerics.md. The functions and what is right are those of tests/scalars.
+From the root of the repository; `--write` puts the table into docs/numerics.md. The functions and what is right are
+those of tests/scalars.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ SIZE = 12
 
 
 def errors(scalar: Scalar, points: list[tuple[float, ...]], found: list[np.ndarray]) -> list[float]:
-    """The greatest error of each derivative, relative to the value and to what a rounding of the argument changes, in roundings."""
+    """The greatest error of each derivative, relative to the value and to what a rounding of the argument changes,
+    in roundings.
+    """
     worst = []
     for (order,), results in zip(ORDERS[1], found, strict=True):
         greatest = 0.0
@@ -51,12 +55,19 @@ def main() -> None:
     lines = []
     for start in range(0, len(wanted), SIZE):
         chunk = wanted[start : start + SIZE]
-        points = [[(sign * float(x),) for x in (*NEAR, *FAR) for sign in (1, -1) if x <= scalar.largest] for scalar in chunk]
+        points = [
+            [(sign * float(x),) for x in (*NEAR, *FAR) for sign in (1, -1) if x <= scalar.largest] for scalar in chunk
+        ]
         for scalar, own, found in zip(chunk, points, computed(chunk, points), strict=True):
             near = [k for k, (x,) in enumerate(own) if abs(x) < 1]
             far = [k for k, (x,) in enumerate(own) if abs(x) >= 1]
-            columns = [errors(scalar, [own[k] for k in places], [one[places] for one in found]) for places in (near, far)]
-            lines.append(f"| `{scalar.text}` |" + "".join(f" {error:.1f} |" for pair in zip(*columns, strict=True) for error in pair))
+            columns = [
+                errors(scalar, [own[k] for k in places], [one[places] for one in found]) for places in (near, far)
+            ]
+            lines.append(
+                f"| `{scalar.text}` |"
+                + "".join(f" {error:.1f} |" for pair in zip(*columns, strict=True) for error in pair)
+            )
             print(lines[-1], flush=True)
     if options.write:
         before, middle, after = PAGE.read_text("utf-8").partition("\n## Sums")
@@ -67,12 +78,13 @@ def main() -> None:
 HEAD = """
 ## Derivatives
 
-All functions of one number and their first two derivatives in float64 against ball arithmetic (Arb), as `python -m benchmarks.derivatives --write` found:
-near zero at sizes from 10**-17 to 0.1, far out from 1 to 630, of both signs. Errors are in roundings (2**-53), relative to the right value and
-what a rounding of the argument changes in it, the greatest of each. `tests/scalars` holds all functions, also those of two numbers, to
-10**-13 at 10**4 random points of all sizes and at their own special ones. At infinite arguments values and first derivatives have their
-limits, but for `silu`, `gelu`, `mish` and `hard_swish`, where a product of zero and infinity is NaN, as in PyTorch. What is below 10**-280 in a first
-derivative, or 10**-140 in a second one, may be zero.
+All functions of one number and their first two derivatives in float64 against ball arithmetic (Arb), as `python -m
+benchmarks.derivatives --write` found: near zero at sizes from 10**-17 to 0.1, far out from 1 to 630, of both signs.
+Errors are in roundings (2**-53), relative to the right value and what a rounding of the argument changes in it, the
+greatest of each. `tests/scalars` holds all functions, also those of two numbers, to 10**-13 at 10**4 random points of
+all sizes and at their own special ones. At infinite arguments values and first derivatives have their limits, but for
+`silu`, `gelu`, `mish` and `hard_swish`, where a product of zero and infinity is NaN, as in PyTorch. What is below
+10**-280 in a first derivative, or 10**-140 in a second one, may be zero.
 
 | function | value near | far | slope near | far | second near | far |
 |---|---|---|---|---|---|---|

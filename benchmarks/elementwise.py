@@ -1,10 +1,11 @@
-"""Work that memory bounds, on one thread: bytes that must move a second, as a share of a copy's, and nanoseconds an element.
+"""Work that memory bounds, on one thread: bytes that must move a second, as a share of a copy's, and nanoseconds an
+element.
 
 python -m benchmarks.elementwise
 
-Softmax, layer normalisation and their gradients, cross-entropy with its gradient and Adam's update, as the compiler fuses
-them. The bytes are those of what goes in and comes out, once; a kernel that reads a row twice finds it in a cache. A copy
-of as many elements is measured around each sample; medians are printed.
+Softmax, layer normalisation and their gradients, cross-entropy with its gradient and Adam's update, as the compiler
+fuses them. The bytes are those of what goes in and comes out, once; a kernel that reads a row twice finds it in a
+cache. A copy of as many elements is measured around each sample; medians are printed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from tapeless.ir.types import DType, Tensor
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, int]
 SIZE = 10**7
-SHAPES = ((100, 1000), (1000, 1000), (10_000, 1000), (1_000_000, 10))  # in the second and third cache, memory; short rows
+# in the second and third cache, memory; short rows
+SHAPES = ((100, 1000), (1000, 1000), (10_000, 1000), (1_000_000, 10))
 SAMPLES = 9
 
 
@@ -164,7 +166,13 @@ def share(build: Callable[[Builder, Shape], None], width: int, shape: Shape) -> 
 
 
 def bandwidth() -> None:
-    print("| work | " + " | ".join(f"{rows:,} x {columns:,}" for rows, columns in SHAPES) + " |\n|---" + "|---" * len(SHAPES) + "|")
+    print(
+        "| work | "
+        + " | ".join(f"{rows:,} x {columns:,}" for rows, columns in SHAPES)
+        + " |\n|---"
+        + "|---" * len(SHAPES)
+        + "|"
+    )
     for name, (build, width) in CASES.items():
         cells = ["{:.2f} ({:.2f} ns)".format(*share(build, width, shape)) for shape in SHAPES]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)

@@ -33,7 +33,10 @@ def _sigmoid_slope(x: Any) -> Any:
 
 
 VALUES: dict[str, Callable[..., Any]] = {
-    **{name: getattr(mp, name) for name in ("exp", "expm1", "log", "log1p", "tanh", "sin", "cos", "tan", "asin", "acos", "atan")},
+    **{
+        name: getattr(mp, name)
+        for name in ("exp", "expm1", "log", "log1p", "tanh", "sin", "cos", "tan", "asin", "acos", "atan")
+    },
     **{name: getattr(mp, name) for name in ("sinh", "cosh", "erf", "atan2")},
     "erfc": lambda x: mp.erfc(min(x, 1000)),  # mpmath's has no answer far out
     "exp2": lambda x: mp.power(2, x),
@@ -52,21 +55,26 @@ VALUES: dict[str, Callable[..., Any]] = {
     "ndtri": _ndtri,
     "log10": mp.log10,
     "exp10": lambda x: mp.power(10, x),
-    "tanh_slope": lambda x: 4 * _sigmoid_slope(2 * min(abs(x), mp.mpf(354.9))),  # stays where it leaves the normal numbers
+    # stays where it leaves the normal numbers
+    "tanh_slope": lambda x: 4 * _sigmoid_slope(2 * min(abs(x), mp.mpf(354.9))),
     "sigmoid_slope": _sigmoid_slope,
 }
 # Where a function is neither constant nor overflowing, or has a value at all; elsewhere (-50, 50).
 BUSY = {
-    "exp": (-750, 715), "exp2": (-1080, 1030), "expm1": (-40, 715), "log": (0, 4), "log2": (0, 4), "log10": (0, 4), "exp10": (-330, 309), "tanh_slope": (-360, 360), "sigmoid_slope": (-715, 715), "log1p": (-1, 4), "rsqrt": (0, 4),
-    "sigmoid": (-750, 40), "softplus": (-750, 40), "asin": (-1, 1), "acos": (-1, 1), "sinh": (-715, 715), "cosh": (-715, 715),
+    "exp": (-750, 715), "exp2": (-1080, 1030), "expm1": (-40, 715), "log": (0, 4), "log2": (0, 4), "log10": (0, 4),
+    "exp10": (-330, 309), "tanh_slope": (-360, 360), "sigmoid_slope": (-715, 715), "log1p": (-1, 4), "rsqrt": (0, 4),
+    "sigmoid": (-750, 40), "softplus": (-750, 40), "asin": (-1, 1), "acos": (-1, 1), "sinh": (-715, 715),
+    "cosh": (-715, 715),
     "erf": (-6, 6), "erfc": (-6, 28), "lgamma": (-30, 60), "polygamma0": (-30, 60), "polygamma1": (-30, 60),
     "erfinv": (-1, 1), "ndtri": (0, 1),
 }  # fmt: skip
 
 
 def inputs(name: str, count: int) -> tuple[Array, Array]:
-    """Two arrays (the second is for functions of two): a quarter each are bit patterns of all exponents, uniform where the
-    function is busy, such numbers times 1e-3, and uniform between -2 and 2; only those where the function has a value."""
+    """Two arrays (the second is for functions of two): a quarter each are bit patterns of all exponents, uniform
+    where the function is busy, such numbers times 1e-3, and uniform between -2 and 2; only those where the function
+    has a value.
+    """
     rng = np.random.default_rng(2)
     low, high = BUSY.get(name, (-50, 50))
     quarter = -(-count // 4)

@@ -1,8 +1,8 @@
 """Instructions of one training step: python benchmarks/instructions.py [--package FOLDER] [NAME...]
 
-A library is built for x86-64-v3 and driven from C under callgrind (which knows no AVX-512), so that the count is the same on every
-machine and under any load. Names are those of the workloads, or of examples as `examples/cnn`; `--package` takes another tree's interpreter,
-to compare with.
+A library is built for x86-64-v3 and driven from C under callgrind (which knows no AVX-512), so that the count is the
+same on every machine and under any load. Names are those of the workloads, or of examples as `examples/cnn`;
+`--package` takes another tree's interpreter, to compare with.
 """
 
 from __future__ import annotations
@@ -58,7 +58,11 @@ def driver(manifest: dict[str, Any], name: str, batch: int) -> str:
         size = 1
         for dim in data["shape"]:
             size *= batch if dim == "batch" else dim
-        value = f"(int32_t)((word >> 8) % {data['bound']}u)" if data.get("bound") else "(int32_t)(word >> 8) / 8388608.0 - 1"
+        value = (
+            f"(int32_t)((word >> 8) % {data['bound']}u)"
+            if data.get("bound")
+            else "(int32_t)(word >> 8) / 8388608.0 - 1"
+        )
         arrays.append(ARRAY.format(type=TYPES[data["dtype"]], place=place, size=size))
         fills.append(FILL.format(place=place, size=size, value=value))
     given = ", ".join(f"x{place}" for place in range(len(arrays)))
@@ -78,7 +82,8 @@ def count(name: str, python: str) -> tuple[int, str]:
         program = str(folder / "main")
         subprocess.run(["cc", "-O1", "-o", program, f"{program}.c", str(folder / f"{stem}.o")], check=True)
         counted = subprocess.run(
-            ["valgrind", "--tool=callgrind", f"--toggle-collect=tl_{stem}_train_step", "--callgrind-out-file=/dev/null", program],
+            ["valgrind", "--tool=callgrind", f"--toggle-collect=tl_{stem}_train_step",
+                "--callgrind-out-file=/dev/null", program],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
     (collected,) = re.findall(r"Collected : (\d+)", counted.stderr)

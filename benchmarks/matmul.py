@@ -4,9 +4,9 @@ python -m benchmarks.matmul [--peers] [--repeats N]
 
 Kernels are called from native code in a loop. The peak is measured around each sample, by a loop of independent
 multiply-adds in registers; the best sample over the best peak among them is printed, as other work may share the
-processor: it can only slow a sample down. Products are timed by the process's own time. Peers (--peers) run in processes of their own, with the
-same peak: NumPy's OpenBLAS as it comes and with OPENBLAS_CORETYPE=SkylakeX, PyTorch's MKL as it comes and told that the
-processor is Intel's, and its oneDNN.
+processor: it can only slow a sample down. Products are timed by the process's own time. Peers (--peers) run in
+processes of their own, with the same peak: NumPy's OpenBLAS as it comes and with OPENBLAS_CORETYPE=SkylakeX,
+PyTorch's MKL as it comes and told that the processor is Intel's, and its oneDNN.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 CUBES = (16, 32, 64, 128, 250, 256, 512, 1024, 2048)
 # (M, N, K, transpose A, transpose B) of the workloads' products.
 STEPS = (
-    (64, 512, 784, False, False), (784, 512, 64, True, False), (64, 256, 512, False, False), (64, 512, 256, False, True),
+    (64, 512, 784, False, False), (784, 512, 64, True, False), (64, 256, 512, False, False),
+    (64, 512, 256, False, True),
     (256, 2048, 1024, False, False), (1024, 2048, 256, True, False), (256, 1024, 2048, False, True),
     (1024, 512, 128, False, False), (32, 512, 128, False, False),
 )  # fmt: skip
@@ -87,7 +88,9 @@ def repeated(nodes: list[Node], target: Target) -> Callable[[list[list[int]], in
     text = llvm.module_text([*texts, "\n".join(lines)], target)
     loaded = native.load(native.compile_object(text, target), ["repeat"])
     entry = loaded.function("repeat", *[ctypes.c_void_p] * count, ctypes.c_int64)
-    scratch = [np.zeros(max(64, sum(b.bytes for b in f.buffers if b.role == "scratch")) * f.parts, np.uint8) for f in functions]
+    scratch = [
+        np.zeros(max(64, sum(b.bytes for b in f.buffers if b.role == "scratch")) * f.parts, np.uint8) for f in functions
+    ]
 
     def call(pointers: list[list[int]], turns: int) -> None:
         given: list[int] = []
@@ -103,7 +106,8 @@ def peak(target: Target) -> Callable[[], float]:
     """Measures multiply-adds in registers: GFLOP/s."""
     lanes, chains = target.lanes(4), 12 if target.registers < 32 else 24
     kind = f"<{lanes} x float>"
-    lines = ["define void @peak(ptr %out, i64 %n) nounwind {", "entry:", f"  %x = load {kind}, ptr %out, align 4", "  br label %loop", "loop:",
+    lines = ["define void @peak(ptr %out, i64 %n) nounwind {", "entry:", f"  %x = load {kind}, ptr %out, align 4",
+        "  br label %loop", "loop:",
              "  %i = phi i64 [ 0, %entry ], [ %j, %loop ]"]  # fmt: skip
     lines += [f"  %a{c} = phi {kind} [ zeroinitializer, %entry ], [ %b{c}, %loop ]" for c in range(chains)]
     lines += [f"  %b{c} = call {kind} @llvm.fma.v{lanes}f32({kind} %a{c}, {kind} %x, {kind} %x)" for c in range(chains)]
@@ -133,8 +137,9 @@ def padded(columns: int) -> int:
 
 
 def share(case: tuple[int, int, int, bool, bool], measure: Callable[[], float], repeats: int) -> float:
-    """The share of the peak. Where the compiler would copy a transposed right operand, it is copied anew in each turn, as a
-    step does."""
+    """The share of the peak. Where the compiler would copy a transposed right operand, it is copied anew in each
+    turn, as a step does.
+    """
     m, n, k, transpose_a, transpose_b = case
     target, rng = host(), np.random.default_rng(0)
     copied = transpose_b and any(node.op == "transpose" for node in packed_operands(product(*case)).nodes)
@@ -228,7 +233,9 @@ def main() -> None:
     options = parser.parse_args()
     measure = peak(host())
     print(f"peak {max(measure() for _ in range(50)):.0f} GFLOP/s, one thread; shares of it\n")
-    columns: dict[str, list[Any]] = {"Tapeless": [share((n, n, n, False, False), measure, options.repeats) for n in CUBES]}
+    columns: dict[str, list[Any]] = {
+        "Tapeless": [share((n, n, n, False, False), measure, options.repeats) for n in CUBES]
+    }
     columns["A transposed"] = [share((n, n, n, True, False), measure, options.repeats) for n in CUBES]
     columns["B transposed"] = [share((n, n, n, False, True), measure, options.repeats) for n in CUBES]
     if options.peers:
@@ -239,7 +246,13 @@ def main() -> None:
     print("\n| M, N, K | A | B | share |\n|---|---|---|---|")
     for case in STEPS:
         m, n, k, *flips = case
-        print(f"| {m}, {n}, {k} | {' | '.join('transposed' if flip else '' for flip in flips)} | {share(case, measure, options.repeats):.2f} |", flush=True)
+        print(
+            (
+                f"| {m}, {n}, {k} | {' | '.join('transposed' if flip else '' for flip in flips)} | "
+                f"{share(case, measure, options.repeats):.2f} |"
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Error and cost of the elementary functions: python -m benchmarks.numerics [--every N] [--double] [--costs] [--write] [NAME...]
+"""Error and cost of the elementary functions: python -m benchmarks.numerics [--every N] [--double] [--costs]
+[--write] [NAME...]
 
 Every float32 function of one argument over all 2**32 inputs (--every 1), or over each N-th of them, against a float64
-reference; two-argument ones over random pairs. --double: float64 functions at random inputs against mpmath instead. Units in the last
-place are of the function's type; lgamma and polygamma are measured relative to max(1, |f|). --write puts the rows into
-docs/numerics.md, where rows of other functions stay. Times are of one thread, of 8192 elements that stay in the nearest caches,
-beside NumPy's and (if it is installed) PyTorch's in the same run; --costs renews those of all rows and leaves their errors.
+reference; two-argument ones over random pairs. --double: float64 functions at random inputs against mpmath instead.
+Units in the last place are of the function's type; lgamma and polygamma are measured relative to max(1, |f|).
+--write puts the rows into docs/numerics.md, where rows of other functions stay. Times are of one thread, of 8192
+elements that stay in the nearest caches, beside NumPy's and (if it is installed) PyTorch's in the same run; --costs
+renews those of all rows and leaves their errors.
 """
 
 from __future__ import annotations
@@ -72,7 +74,8 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "tanh": np.tanh, "sinh": np.sinh, "cosh": np.cosh, "sin": np.sin, "cos": np.cos, "tan": np.tan,
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "cbrt": np.cbrt, "rsqrt": lambda x: 1 / np.sqrt(x),
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
-    "log10": np.log10, "exp10": lambda x: np.power(10.0, x), "tanh_slope": lambda x: 4 * _sigmoid_slope(2 * np.clip(x, -44.5, 44.5)), "sigmoid_slope": _sigmoid_slope,
+    "log10": np.log10, "exp10": lambda x: np.power(10.0, x),
+    "tanh_slope": lambda x: 4 * _sigmoid_slope(2 * np.clip(x, -44.5, 44.5)), "sigmoid_slope": _sigmoid_slope,
     "atan2": np.arctan2, "pow": np.power, "hypot": np.hypot, "hypot_slope": _hypot_slope,
 }  # fmt: skip
 NAMES = (*vectormath.FUNCTIONS, "polygamma0", "polygamma1")
@@ -113,7 +116,8 @@ class Native:
         return functools.partial(self._entry, x.ctypes.data, y.ctypes.data, result.ctypes.data, x.size, 0)
 
 
-Found = tuple[int, float, float, int]  # how many inputs, the greatest error, where, and how many special results were wrong
+# how many inputs, the greatest error, where, and how many special results were wrong
+Found = tuple[int, float, float, int]
 
 
 def inputs(every: int) -> Iterator[Array]:
@@ -143,7 +147,11 @@ def error(name: str, made: Array, exact: Array) -> tuple[float, int, int]:
     edge = np.abs(exact) >= 3.402823e38
     ulps = np.where(finite, ulps, 0)
     worst = int(np.argmax(ulps))
-    return float(ulps[worst]), worst, int(np.count_nonzero(~same & ~edge & ~np.isnan(exact)) + np.count_nonzero(np.isnan(exact) & ~np.isnan(made)))
+    return (
+        float(ulps[worst]),
+        worst,
+        int(np.count_nonzero(~same & ~edge & ~np.isnan(exact)) + np.count_nonzero(np.isnan(exact) & ~np.isnan(made))),
+    )
 
 
 def measure(name: str, every: int) -> Found:
@@ -221,7 +229,12 @@ def costs(name: str, dtype: type[np.floating[Any]] = np.float32) -> tuple[float,
     except ImportError:
         return own, numpy, float("nan")
     torch.set_num_threads(1)
-    known = {"softplus": torch.nn.functional.softplus, "polygamma0": torch.digamma, "polygamma1": lambda x: torch.polygamma(1, x), "cbrt": None}
+    known = {
+        "softplus": torch.nn.functional.softplus,
+        "polygamma0": torch.digamma,
+        "polygamma1": lambda x: torch.polygamma(1, x),
+        "cbrt": None,
+    }
     peer = known[name] if name in known else getattr(torch, TORCH.get(name, name))
     if peer is None:
         return own, numpy, float("nan")
@@ -231,20 +244,24 @@ def costs(name: str, dtype: type[np.floating[Any]] = np.float32) -> tuple[float,
 
 HEAD = """# Numerics
 
-What the elementary functions of `codegen/vectormath/` are worth, as `python -m benchmarks.numerics` found on {machine}.
-Errors are in units in the last place; those of lgamma and polygamma (order 0, digamma, and order 1) are relative to max(1, |f|).
-*Special* counts results that are NaN or infinite where the reference is not, or the reverse. Costs are in nanoseconds an element,
-one thread, 8192 elements in the nearest caches, beside NumPy's (SciPy's where NumPy lacks the function) and PyTorch's: a time is worth
-little alone, the ratios were taken in one run.
+What the elementary functions of `codegen/vectormath/` are worth, as `python -m benchmarks.numerics` found on
+{machine}. Errors are in units in the last place; those of lgamma and polygamma (order 0, digamma, and order 1) are
+relative to max(1, |f|). *Special* counts results that are NaN or infinite where the reference is not, or the reverse.
+Costs are in nanoseconds an element, one thread, 8192 elements in the nearest caches, beside NumPy's (SciPy's where
+NumPy lacks the function) and PyTorch's: a time is worth little alone, the ratios were taken in one run.
 """
 DTYPES: dict[str, type[np.floating[Any]]] = {"float32": np.float32, "float64": np.float64}
 SECTIONS = {
-    "float32": """Against float64. The inputs of a function of one argument are all bit patterns, or as many as stated, evenly spaced.
+    "float32": """\
+Against float64. The inputs of a function of one argument are all bit patterns, or as many as stated, evenly spaced.
 Pairs are random: of any bits; half of pow's bases are near 1, and half of their powers of any size.""",
-    "float64": """Against mpmath, at random numbers: a quarter are of any bits, the others where the function is neither constant nor infinite.
-The angles of sin, cos and tan stay below 2**30: larger ones are reduced in float32 only.""",
+    "float64": """\
+Against mpmath, at random numbers: a quarter are of any bits, the others where the function is neither constant nor
+infinite. The angles of sin, cos and tan stay below 2**30: larger ones are reduced in float32 only.""",
 }
-COLUMNS = "| function | inputs | greatest error | at | special | ns | NumPy | PyTorch |\n|---|---|---|---|---|---|---|---|\n"
+COLUMNS = (
+    "| function | inputs | greatest error | at | special | ns | NumPy | PyTorch |\n|---|---|---|---|---|---|---|---|\n"
+)
 
 
 def found_columns(name: str, found: Found) -> str:

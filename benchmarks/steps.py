@@ -21,7 +21,8 @@ from workloads import WORKLOADS, Workload
 
 HERE = Path(__file__).parent
 PEERS = ("c", "numpy", "jax", "torch")
-# Fair to peers on any processor: OpenBLAS takes its AVX-512 kernels, glibc keeps large blocks instead of returning them.
+# Fair to peers on any processor: OpenBLAS takes its AVX-512 kernels, glibc keeps large blocks instead of returning
+# them.
 ENVIRONMENT = {
     "OPENBLAS_CORETYPE": "SkylakeX",
     "MALLOC_MMAP_THRESHOLD_": "1000000000",
@@ -31,7 +32,9 @@ ENVIRONMENT = {
 
 
 def available(name: str, workload: Workload) -> bool:
-    """Whether a peer is installed and can write the workload; for C, whether there is a compiler and a program for it."""
+    """Whether a peer is installed and can write the workload; for C, whether there is a compiler and a program for
+    it.
+    """
     if workload.dense is None:
         return False
     if name == "c":

@@ -81,8 +81,9 @@ def data() -> dict[str, Array]:
 
 
 def error(name: str, made: Any, wanted: Any, x: Array) -> float:
-    """The greatest relative error; of sums and means, over the sum of the sizes of the terms, which is what rounding scales with.
-    Of softmax, over all elements that are normal numbers."""
+    """The greatest relative error; of sums and means, over the sum of the sizes of the terms, which is what rounding
+    scales with. Of softmax, over all elements that are normal numbers.
+    """
     if name in ("sum", "mean"):
         size = math.fsum(np.abs(x)) / (SIZE if name == "mean" else 1)
         return abs(float(made) - wanted) / size
@@ -118,8 +119,9 @@ def main() -> None:
 HEAD = """
 ## Sums
 
-Relative errors over 10**7 float32 values against exact arithmetic, as `python -m benchmarks.summation --write` found. Those of sums and
-means are relative to the sum (the mean) of the values' sizes; softmax's is the greatest of all elements.
+Relative errors over 10**7 float32 values against exact arithmetic, as `python -m benchmarks.summation --write` found.
+Those of sums and means are relative to the sum (the mean) of the values' sizes; softmax's is the greatest of all
+elements.
 
 | of 10**7 float32 | values | error | NumPy | PyTorch |
 |---|---|---|---|---|

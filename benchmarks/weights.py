@@ -1,8 +1,9 @@
-"""A digest of the weights after 100 steps of every workload and example: python benchmarks/weights.py [--package PYTHON] [NAME...]
+"""A digest of the weights after 100 steps of every workload and example: python benchmarks/weights.py [--package
+PYTHON] [NAME...]
 
-Results are the same bytes on one machine whatever the load, so two trees compute the same where the digests agree. Workloads start
-from their fixed values; examples, named as `examples/cnn`, from their own with seed 0, on drawn data. `--package` takes another tree's
-interpreter, to compare with; how long the steps took stands beside.
+Results are the same bytes on one machine whatever the load, so two trees compute the same where the digests agree.
+Workloads start from their fixed values; examples, named as `examples/cnn`, from their own with seed 0, on drawn
+data. `--package` takes another tree's interpreter, to compare with; how long the steps took stands beside.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ if workload:
         program.parameters[key][...] = value
     data = workload.data()
 else:
-    data = {one.name: rng.uniform(0, 1, one.concrete(rows)) if one.dtype.kind == "f" else rng.integers(0, one.bound or 2, one.concrete(rows)) for one in specs}
+    data = {
+        one.name: rng.uniform(0, 1, one.concrete(rows))
+        if one.dtype.kind == "f"
+        else rng.integers(0, one.bound or 2, one.concrete(rows))
+        for one in specs
+    }
 begin = time.perf_counter()
 try:
     program.fit(data, epochs=10**6, max_steps=100, validation=0.0, patience=0, progress=False)
@@ -50,7 +56,9 @@ print(made.hexdigest()[:16], f"{seconds:.2f}")
 
 def digest(python: str, name: str, path: Path) -> tuple[str, str]:
     """The digest of one model's weights, and how many seconds the steps took."""
-    done = subprocess.run([python, "-W", "ignore", "-c", SCRIPT, name, str(path)], stdout=subprocess.PIPE, text=True, check=True, cwd=HERE)
+    done = subprocess.run(
+        [python, "-W", "ignore", "-c", SCRIPT, name, str(path)], stdout=subprocess.PIPE, text=True, check=True, cwd=HERE
+    )
     made, seconds = done.stdout.split()[-2:]
     return made, seconds
 

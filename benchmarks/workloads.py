@@ -1,7 +1,7 @@
 """The eight workloads: models, data and starting values that every peer is given alike.
 
-The models are the texts of `models/`. Values are float32 and drawn from fixed seeds: weights are normal with variance 2 / fan-in, tables
-of embeddings with a deviation of 0.02, scales one, biases and shifts zero.
+The models are the texts of `models/`. Values are float32 and drawn from fixed seeds: weights are normal with
+variance 2 / fan-in, tables of embeddings with a deviation of 0.02, scales one, biases and shifts zero.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ DIGITS = HERE.parent / "examples" / "digits" / "digits.npz"
 
 @dataclass(frozen=True)
 class Dense:
-    """What peers need that write a dense network out: `loss` is "squared" or "cross_entropy", `optimizer` "sgd" or "adam"."""
+    """What peers need that write a dense network out: `loss` is "squared" or "cross_entropy", `optimizer` "sgd" or
+    "adam".
+    """
 
     activation: str
     loss: str
@@ -95,7 +97,9 @@ def _started(rng: np.random.Generator, name: str, tensor: Tensor) -> Array:
 
 
 def _options(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, Array]:
-    """Calls on a share that stands at 1, at a rate of 2%, priced by Black and Scholes with volatilities from 0.1 to 0.6."""
+    """Calls on a share that stands at 1, at a rate of 2%, priced by Black and Scholes with volatilities from 0.1 to
+    0.6.
+    """
     strike, years, v = rng.uniform(0.7, 1.4, shape), rng.uniform(0.1, 2, shape), rng.uniform(0.1, 0.6, shape)
     spread = v * np.sqrt(years)
     d = (0.02 * years - np.log(strike)) / spread + 0.5 * spread

@@ -1,8 +1,9 @@
 """Attention without its scores, and its derivative: a block of queries meets the keys block by block.
 
-Forward, the softmax goes on from one block to the next: the weights exp(score - greatest so far) times the values are added
-to what was gathered before, which shrinks as the greatest score grows; at the end rows are divided by their total. Backward,
-a first pass over the keys finds the greatest scores and totals again, a second one the weights and their adjoints.
+Forward, the softmax goes on from one block to the next: the weights exp(score - greatest so far) times the values
+are added to what was gathered before, which shrinks as the greatest score grows; at the end rows are divided by
+their total. Backward, a first pass over the keys finds the greatest scores and totals again, a second one the
+weights and their adjoints.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ __all__ = ["lower_attention", "lower_attention_gradient"]
 def lower_attention(node: Node, target: Target, capacity: int) -> Function:
     x = Blocks(node, target, capacity, "attention")
     rows = x.rows
-    scratch = {"scores": rows * x.block, "gathered": rows * x.vectors_of(x.e) * x.lanes, "totals": rows * x.lanes, "greatest": rows, "factor": rows}
+    scratch = {
+        "scores": rows * x.block,
+        "gathered": rows * x.vectors_of(x.e) * x.lanes,
+        "totals": rows * x.lanes,
+        "greatest": rows,
+        "factor": rows,
+    }
     result = x.kernel.buffer(x.inner.result).name
 
     def group(serving: Operand) -> None:
@@ -56,7 +63,8 @@ def lower_attention_gradient(node: Node, target: Target, capacity: int) -> Funct
     x = Blocks(node, target, capacity, "attention_gradient")
     b, rows, wide = x.b, x.rows, x.vectors_of(x.d) * x.lanes
     scratch = {
-        "scores": rows * x.block, "slopes": rows * x.block, "gathered": rows * wide, "totals": rows * x.lanes, "greatest": rows,
+        "scores": rows * x.block, "slopes": rows * x.block, "gathered": rows * wide, "totals": rows * x.lanes,
+        "greatest": rows,
         "inverse": rows, "keys": x.m * x.d, "values": x.e * x.m,
     }  # fmt: skip
     result = x.kernel.buffer(x.inner.result).name
@@ -111,7 +119,9 @@ def lower_attention_gradient(node: Node, target: Target, capacity: int) -> Funct
 
                 x.begin()
                 x.over_keys(i, counted, first)
-                x.over_rows(rows, lambda row: b.store("scratch", x.at(x.places["inverse"], (row, 1)), x.inverse_total(row)))
+                x.over_rows(
+                    rows, lambda row: b.store("scratch", x.at(x.places["inverse"], (row, 1)), x.inverse_total(row))
+                )
                 x.clear("scratch", index_constant(x.places["gathered"]), rows * wide)
                 x.over_keys(i, counted, second)
                 x.write(i, d_queries, x.d)
@@ -131,14 +141,19 @@ def _accumulate(x: Blocks, left: Matrix, length: int, tile: str, into: Matrix, i
         first = b.arithmetic("add", j, index_constant(chunk * x.tile))
         masks = x.key_masks(first)
         held = [
-            [b.load("scratch", x.kind, x.at(x.places[tile] + r * x.block + chunk * x.tile + v * lanes), lanes) for v in range(x.vectors)]
+            [
+                b.load("scratch", x.kind, x.at(x.places[tile] + r * x.block + chunk * x.tile + v * lanes), lanes)
+                for v in range(x.vectors)
+            ]
             for r in range(x.rows)
         ]
         over = b.open_loop(index_constant(0), index_constant(length), 1)
         with b.inside(over.block):
             base = b.arithmetic("add", x.at(into.start, (over.variable, into.step)), first)
             places = [x.at(base, (v, lanes)) for v in range(x.vectors)]
-            known: list[Operand] = [b.load(into.buffer, x.kind, place, lanes, mask) for place, mask in zip(places, masks, strict=True)]
+            known: list[Operand] = [
+                b.load(into.buffer, x.kind, place, lanes, mask) for place, mask in zip(places, masks, strict=True)
+            ]
             for r, start in enumerate(starts):
                 element = b.splat(b.load(left.buffer, x.kind, b.arithmetic("add", start, over.variable)), lanes)
                 known = [b.fma(element, held[r][v], value) for v, value in enumerate(known)]
@@ -157,7 +172,16 @@ def _transpose(x: Blocks, source: Matrix, rows: int, columns: int, into: Matrix)
         with b.inside(inner.block):
             mask = b.first(b.arithmetic("sub", index_constant(rows), inner.variable), lanes) if rows % lanes else None
             place = b.arithmetic("add", x.at(source.start, (inner.variable, source.step)), outer.variable)
-            value = b.gather(source.buffer, x.kind, place, offsets, mask) if lanes > 1 else b.load(source.buffer, x.kind, place)
-            b.store(into.buffer, b.arithmetic("add", x.at(into.start, (outer.variable, into.step)), inner.variable), value, mask)
+            value = (
+                b.gather(source.buffer, x.kind, place, offsets, mask)
+                if lanes > 1
+                else b.load(source.buffer, x.kind, place)
+            )
+            b.store(
+                into.buffer,
+                b.arithmetic("add", x.at(into.start, (outer.variable, into.step)), inner.variable),
+                value,
+                mask,
+            )
         b.close_loop(inner)
     b.close_loop(outer)

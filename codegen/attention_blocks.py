@@ -1,7 +1,8 @@
 """What attention's kernels share: blocks of queries against blocks of keys, tile by tile through scratch.
 
-Rows are queries, `rows` at a time; those beyond the last are held at it. Lanes are keys, a block of them is CHUNKS tiles wide.
-A row of scratch scores belongs to each query. Heads are done one after the other, and parts share them out.
+Rows are queries, `rows` at a time; those beyond the last are held at it. Lanes are keys, a block of them is CHUNKS
+tiles wide. A row of scratch scores belongs to each query. Heads are done one after the other, and parts share them
+out.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Matrix:
 
 
 class Blocks:
-    """`products` is how many multiply-adds each pair of a query and a key takes; `scratch` names what a part keeps, in elements."""
+    """`products` is how many multiply-adds each pair of a query and a key takes; `scratch` names what a part keeps,
+    in elements.
+    """
 
     def __init__(self, node: Node, target: Target, capacity: int, op: str) -> None:
         self.kernel = Single(node, target, capacity, (op,))
@@ -79,7 +82,9 @@ class Blocks:
             group(over.variable)
         b.close_loop(over)
         size = -(-end * self.bytes // 64) * 64
-        return Function(self.name, (*self.kernel.buffers, Buffer("scratch", self.kind, "scratch", size)), parts, tuple(b.block))
+        return Function(
+            self.name, (*self.kernel.buffers, Buffer("scratch", self.kind, "scratch", size)), parts, tuple(b.block)
+        )
 
     # Places
 
@@ -133,7 +138,9 @@ class Blocks:
         stop = b.arithmetic("min", keys, b.arithmetic("add", i, index_constant(self.rows))) if self.causal else keys
         over = b.open_loop(index_constant(0), stop, self.block)
         with b.inside(over.block):
-            body(over.variable, b.arithmetic("min", b.arithmetic("sub", stop, over.variable), index_constant(self.block)))
+            body(
+                over.variable, b.arithmetic("min", b.arithmetic("sub", stop, over.variable), index_constant(self.block))
+            )
         b.close_loop(over)
 
     def over_rows(self, stop: Operand | int, body: Callable[[Operand], None]) -> None:
@@ -147,37 +154,55 @@ class Blocks:
         b = self.b
         over = b.open_loop(index_constant(0), index_constant(count), self.lanes)
         with b.inside(over.block):
-            left = b.first(b.arithmetic("sub", index_constant(count), over.variable), self.lanes) if count % self.lanes else None
+            left = (
+                b.first(b.arithmetic("sub", index_constant(count), over.variable), self.lanes)
+                if count % self.lanes
+                else None
+            )
             b.store(buffer, b.arithmetic("add", start, over.variable), Constant(0.0, self.type), left)
         b.close_loop(over)
 
     # Steps
 
     def product(self, left: Matrix, right: Matrix, length: int, i: Operand, j: Operand, into: str) -> None:
-        """Rows i.. of left [n, length] times the block of columns at j of right [length, m], to scratch; zeros beyond the last key."""
+        """Rows i.. of left [n, length] times the block of columns at j of right [length, m], to scratch; zeros
+        beyond the last key.
+        """
         b, vectors = self.b, self.vectors
         rows = [self.at(left.start, (row, left.step)) for row in self.held(i)]
         chunks = b.open_loop(index_constant(0), index_constant(self.block), self.tile)
         with b.inside(chunks.block):
             first = b.arithmetic("add", j, chunks.variable)
             masks = self.key_masks(first)
-            over = b.open_loop(index_constant(0), index_constant(length), 1, (Constant(0.0, self.type),) * (self.rows * vectors))
+            over = b.open_loop(
+                index_constant(0), index_constant(length), 1, (Constant(0.0, self.type),) * (self.rows * vectors)
+            )
             with b.inside(over.block):
                 base = b.arithmetic("add", self.at(right.start, (over.variable, right.step)), first)
-                columns = [b.load(right.buffer, self.kind, self.at(base, (v, self.lanes)), self.lanes, mask) for v, mask in enumerate(masks)]
+                columns = [
+                    b.load(right.buffer, self.kind, self.at(base, (v, self.lanes)), self.lanes, mask)
+                    for v, mask in enumerate(masks)
+                ]
                 yields = []
                 for r, row in enumerate(rows):
-                    element = b.splat(b.load(left.buffer, self.kind, b.arithmetic("add", row, over.variable)), self.lanes)
+                    element = b.splat(
+                        b.load(left.buffer, self.kind, b.arithmetic("add", row, over.variable)), self.lanes
+                    )
                     yields += [b.fma(element, columns[v], over.parameters[r * vectors + v]) for v in range(vectors)]
             for k, value in enumerate(b.close_loop(over, yields)):
                 r, v = divmod(k, vectors)
-                b.store("scratch", self.at(chunks.variable, (1, self.places[into] + r * self.block + v * self.lanes)), value)
+                b.store(
+                    "scratch", self.at(chunks.variable, (1, self.places[into] + r * self.block + v * self.lanes)), value
+                )
         b.close_loop(chunks)
 
     def key_masks(self, first: Operand) -> list[Operand]:
         """Of the vectors of a tile at key `first`, the lanes that are keys."""
         left = self.b.arithmetic("sub", index_constant(self.m), first)
-        return [self.b.first(self.b.arithmetic("sub", left, index_constant(v * self.lanes)), self.lanes) for v in range(self.vectors)]
+        return [
+            self.b.first(self.b.arithmetic("sub", left, index_constant(v * self.lanes)), self.lanes)
+            for v in range(self.vectors)
+        ]
 
     def row_places(self, name: str, row: Operand) -> list[Operand]:
         """The vectors of a row of the block."""
@@ -204,7 +229,9 @@ class Blocks:
         """No scores yet."""
         self.clear("scratch", index_constant(self.places["totals"]), self.rows * self.lanes)
         for row in range(self.rows):
-            self.b.store("scratch", index_constant(self.places["greatest"] + row), Constant(-math.inf, self.type.scalar))
+            self.b.store(
+                "scratch", index_constant(self.places["greatest"] + row), Constant(-math.inf, self.type.scalar)
+            )
 
     def go_on(self, i: Operand, j: Operand, count: Operand, keep: bool) -> None:
         """Greatest scores and totals of weights after one more block; what was known before shrinks by a factor.
@@ -242,10 +269,14 @@ class Blocks:
         return b.div(one, b.select(b.compare("eq", total, 0.0), one, total))
 
     def gather(self, weights: str, right: Matrix, length: int, j: Operand, count: Operand, shrinks: bool) -> None:
-        """Adds weights times the block of rows at j of right [m, length] to what was gathered, which may shrink first."""
+        """Adds weights times the block of rows at j of right [m, length] to what was gathered, which may shrink
+        first.
+        """
         vectors = self.vectors_of(length)
         for first in range(0, vectors, self.vectors):
-            self.gather_columns(weights, right, length, j, count, shrinks, range(first, min(first + self.vectors, vectors)))
+            self.gather_columns(
+                weights, right, length, j, count, shrinks, range(first, min(first + self.vectors, vectors))
+            )
 
     def gather_columns(self, weights: str, right: Matrix, length: int, j: Operand, count: Operand, shrinks: bool,
                        columns: Sequence[int]) -> None:  # fmt: skip
@@ -253,17 +284,28 @@ class Blocks:
         places = [self.at(self.places["gathered"] + (r * wide + c) * lanes) for r in range(self.rows) for c in columns]
         known: list[Operand] = [b.load("scratch", self.kind, place, lanes) for place in places]
         if shrinks:
-            factors = [b.splat(b.load("scratch", self.kind, self.at(self.places["factor"] + r)), lanes) for r in range(self.rows)]
+            factors = [
+                b.splat(b.load("scratch", self.kind, self.at(self.places["factor"] + r)), lanes)
+                for r in range(self.rows)
+            ]
             known = [b.mul(value, factors[k // len(columns)]) for k, value in enumerate(known)]
         masks = [self.mask(length, c) for c in columns]
         over = b.open_loop(index_constant(0), count, 1, known)
         with b.inside(over.block):
             base = self.at(right.start, (b.arithmetic("add", j, over.variable), right.step))
-            values = [b.load(right.buffer, self.kind, self.at(base, (c, lanes)), lanes, mask) for c, mask in zip(columns, masks, strict=True)]
+            values = [
+                b.load(right.buffer, self.kind, self.at(base, (c, lanes)), lanes, mask)
+                for c, mask in zip(columns, masks, strict=True)
+            ]
             yields = []
             for r in range(self.rows):
-                weight = b.splat(b.load("scratch", self.kind, self.at(over.variable, (1, self.places[weights] + r * self.block))), lanes)
-                yields += [b.fma(weight, value, over.parameters[r * len(columns) + c]) for c, value in enumerate(values)]
+                weight = b.splat(
+                    b.load("scratch", self.kind, self.at(over.variable, (1, self.places[weights] + r * self.block))),
+                    lanes,
+                )
+                yields += [
+                    b.fma(weight, value, over.parameters[r * len(columns) + c]) for c, value in enumerate(values)
+                ]
         for place, value in zip(places, b.close_loop(over, yields), strict=True):
             b.store("scratch", place, value)
 
@@ -275,7 +317,16 @@ class Blocks:
             times = b.splat(factor(row), lanes) if factor else None
             place = self.at(into.start, (b.arithmetic("add", i, row), into.step))
             for c in range(wide):
-                value: Operand = b.load("scratch", self.kind, self.at(self.places["gathered"] + c * lanes, (row, wide * lanes)), lanes)
-                b.store(into.buffer, self.at(place, (c, lanes)), value if times is None else b.mul(value, times), self.mask(length, c))
+                value: Operand = b.load(
+                    "scratch", self.kind, self.at(self.places["gathered"] + c * lanes, (row, wide * lanes)), lanes
+                )
+                b.store(
+                    into.buffer,
+                    self.at(place, (c, lanes)),
+                    value if times is None else b.mul(value, times),
+                    self.mask(length, c),
+                )
 
-        self.over_rows(b.arithmetic("min", index_constant(self.rows), b.arithmetic("sub", index_constant(self.n), i)), row)
+        self.over_rows(
+            b.arithmetic("min", index_constant(self.rows), b.arithmetic("sub", index_constant(self.n), i)), row
+        )

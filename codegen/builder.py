@@ -163,7 +163,9 @@ class Builder:
     # Memory
 
     def load(self, buffer: str, kind: str, index: Operand, lanes: int = 1, mask: Operand | None = None) -> Value:
-        """Consecutive elements; lanes that the mask leaves out are 0. Where a vector has one lane, a mask is a branch."""
+        """Consecutive elements; lanes that the mask leaves out are 0. Where a vector has one lane, a mask is a
+        branch.
+        """
         if mask is not None and lanes == 1:
             there: list[Instruction] = []
             with self.inside(there):
@@ -187,8 +189,9 @@ class Builder:
             return
         self.block.append(Store(buffer, index, value, mask))
 
-    def scatter(self, buffer: str, index: Operand, offsets: Operand, value: Operand,
-                mask: Operand | None = None) -> None:
+    def scatter(
+        self, buffer: str, index: Operand, offsets: Operand, value: Operand, mask: Operand | None = None
+    ) -> None:
         self.block.append(Scatter(buffer, index, offsets, value, mask))
 
     def stream(self, buffer: str, index: Operand, value: Operand) -> None:
@@ -206,13 +209,25 @@ class Builder:
 
     def open_loop(self, start: Operand, stop: Operand, step: int, initial: Sequence[Operand] = ()) -> OpenLoop:
         """A loop whose body is written apart, into its own block: `close_loop` puts it where the builder is then."""
-        return OpenLoop(self.fresh(I64), tuple(self.fresh(value.type) for value in initial), [],
-                        start, stop, step, tuple(initial))
+        return OpenLoop(
+            self.fresh(I64), tuple(self.fresh(value.type) for value in initial), [], start, stop, step, tuple(initial)
+        )
 
     def close_loop(self, loop: OpenLoop, yields: Sequence[Operand] = ()) -> tuple[Value, ...]:
         results = tuple(self.fresh(parameter.type) for parameter in loop.parameters)
-        self.block.append(For(loop.variable, loop.start, loop.stop, loop.step, loop.parameters, loop.initial,
-                              tuple(loop.block), tuple(yields), results))
+        self.block.append(
+            For(
+                loop.variable,
+                loop.start,
+                loop.stop,
+                loop.step,
+                loop.parameters,
+                loop.initial,
+                tuple(loop.block),
+                tuple(yields),
+                results,
+            )
+        )
         return results
 
     @contextmanager
@@ -223,12 +238,18 @@ class Builder:
         finally:
             self.block = outer
 
-    def conditional(self, condition: Operand, then: list[Instruction], then_yields: Sequence[Operand] = (),
-                    otherwise: Sequence[Instruction] = (), otherwise_yields: Sequence[Operand] = ()
-                    ) -> tuple[Value, ...]:
+    def conditional(
+        self,
+        condition: Operand,
+        then: list[Instruction],
+        then_yields: Sequence[Operand] = (),
+        otherwise: Sequence[Instruction] = (),
+        otherwise_yields: Sequence[Operand] = (),
+    ) -> tuple[Value, ...]:
         results = tuple(self.fresh(value.type) for value in then_yields)
-        self.block.append(If(condition, tuple(then), tuple(then_yields), tuple(otherwise), tuple(otherwise_yields),
-                             results))
+        self.block.append(
+            If(condition, tuple(then), tuple(then_yields), tuple(otherwise), tuple(otherwise_yields), results)
+        )
         return results
 
     # Reductions

@@ -29,9 +29,16 @@ class Column(TransposedColumn):
     def chosen_tile(self, m: int, n: int, together: int) -> Tile:
         return Tile(1, 1)
 
-    def product(self, i: Operand, j: Operand, masks: tuple[Operand | None, ...], rows: int, left: Operand | None,
-                steps: tuple[Operand, Operand] | None = None, known: tuple[Operand, ...] | None = None
-                ) -> list[tuple[Operand, ...]]:
+    def product(
+        self,
+        i: Operand,
+        j: Operand,
+        masks: tuple[Operand | None, ...],
+        rows: int,
+        left: Operand | None,
+        steps: tuple[Operand, Operand] | None = None,
+        known: tuple[Operand, ...] | None = None,
+    ) -> list[tuple[Operand, ...]]:
         b, lanes = self.builder, self.lanes
         zero = Constant(0.0, vector(self.kind, lanes))
         last = b.arithmetic("sub", self.n_extent, index_constant(1))
@@ -51,13 +58,17 @@ class Column(TransposedColumn):
             parts = self.step(whole, starts, parts, rest)
         return [(added_up(b, parts),)]
 
-    def step(self, k: Operand, starts: Sequence[Operand], sums: Sequence[Operand], mask: Operand | None) -> list[Operand]:
+    def step(
+        self, k: Operand, starts: Sequence[Operand], sums: Sequence[Operand], mask: Operand | None
+    ) -> list[Operand]:
         """Products of as many elements as there are lanes, from k on, added to each row's partial sums."""
         b, lanes = self.builder, self.lanes
         column = b.load(self.buffers[self.a].name, self.kind, b.arithmetic("add", self.a_start, k), lanes, mask)
         matrix = self.buffers[self.b_place].name
-        return [b.fma(b.load(matrix, self.kind, b.arithmetic("add", start, k), lanes, mask), column, total)
-                for start, total in zip(starts, sums, strict=True)]
+        return [
+            b.fma(b.load(matrix, self.kind, b.arithmetic("add", start, k), lanes, mask), column, total)
+            for start, total in zip(starts, sums, strict=True)
+        ]
 
 
 def added_up(b: Builder, rows: Sequence[Operand]) -> Operand:
@@ -66,7 +77,9 @@ def added_up(b: Builder, rows: Sequence[Operand]) -> Operand:
     lanes, step = len(rows), 1
     while len(rows) > 1:
         low, high = exchange(lanes, step)
-        rows = [b.add(b.shuffle(first, second, low), b.shuffle(first, second, high))
-                for first, second in zip(rows[::2], rows[1::2], strict=True)]
+        rows = [
+            b.add(b.shuffle(first, second, low), b.shuffle(first, second, high))
+            for first, second in zip(rows[::2], rows[1::2], strict=True)
+        ]
         step *= 2
     return rows[0]

@@ -61,8 +61,9 @@ def kind_of(dtype: DType) -> str:
 class Term:
     """One element-wise step. `axes` are those its element depends on; a reduction's `reduced` are those it sums out.
 
-    op: a pointwise operation, a reduction, or load (attrs buffer, strides), load_if (the operand says whether the element
-    exists), load_at (also size, stride: the operand is a computed index), constant, iota, count, random_uniform (strides of its element number), leaf.
+    op: a pointwise operation, a reduction, or load (attrs buffer, strides), load_if (the operand says whether the
+    element exists), load_at (also size, stride: the operand is a computed index), constant, iota, count,
+    random_uniform (strides of its element number), leaf.
     """
 
     op: str
@@ -178,7 +179,11 @@ class _Analysis:
         for place, port in enumerate(self.region.inputs):
             views[port.value] = Access(place, dense(port.value.type.shape, self.leading[place]))
         for node in self.region.nodes:
-            if OPERATIONS[node.op].family in ("shape", "movement") and len(node.operands) == 1 and node.operands[0] in views:
+            if (
+                OPERATIONS[node.op].family in ("shape", "movement")
+                and len(node.operands) == 1
+                and node.operands[0] in views
+            ):
                 made = self.view_through(node, views[node.operands[0]])
                 if made is not None:
                     views[node.result] = made
@@ -190,10 +195,12 @@ class _Analysis:
         shape = node.operands[0].type.shape
         mapped = of_units(shape, node.result.type.shape)
         if mapped is not None:
-            return Access(view.buffer, tuple(ONE if axis is None else view.strides[axis] for axis in mapped),
-                          view.offset)
-        if all(stride == wanted or dim == 1 for stride, wanted, dim in zip(view.strides, dense(shape), shape,
-                                                                           strict=True)):
+            return Access(
+                view.buffer, tuple(ONE if axis is None else view.strides[axis] for axis in mapped), view.offset
+            )
+        if all(
+            stride == wanted or dim == 1 for stride, wanted, dim in zip(view.strides, dense(shape), shape, strict=True)
+        ):
             return Access(view.buffer, dense(node.result.type.shape), view.offset)
         return None
 
@@ -251,14 +258,19 @@ class _Analysis:
         for node in self.region.nodes:
             self.make(node.result, node, demands, terms)
         stores = [
-            Store(buffer, terms[value, axes],
-                  {axis: stride for axis, stride in zip(axes, strides, strict=True) if axis is not None})
+            Store(
+                buffer,
+                terms[value, axes],
+                {axis: stride for axis, stride in zip(axes, strides, strict=True) if axis is not None},
+            )
             for buffer, value, axes, strides in outputs
         ]
         domain = Domain(stores, self.extents, {}, {value: axes for _, value, axes, _ in outputs})
         if self.leaf is not None:
-            domain.leaves[self.leaf] = next((term for (value, _), term in terms.items() if value == self.leaf),
-                                            Term("leaf", (), frozenset(), kind_of(self.leaf.type.dtype)))
+            domain.leaves[self.leaf] = next(
+                (term for (value, _), term in terms.items() if value == self.leaf),
+                Term("leaf", (), frozenset(), kind_of(self.leaf.type.dtype)),
+            )
             domain.first_axes[self.leaf] = self.own_axes(self.leaf)
         return domain
 
@@ -290,13 +302,23 @@ class _Analysis:
             wanted.append((operand, tuple(made)))
         return wanted
 
-    def make(self, value: Value, node: Node | None, demands: Mapping[Value, Mapping[tuple[Axis | None, ...], None]],
-             terms: dict[tuple[Value, tuple[Axis | None, ...]], Term]) -> None:
+    def make(
+        self,
+        value: Value,
+        node: Node | None,
+        demands: Mapping[Value, Mapping[tuple[Axis | None, ...], None]],
+        terms: dict[tuple[Value, tuple[Axis | None, ...]], Term],
+    ) -> None:
         for axes in demands.get(value, ()):
             terms[value, axes] = self.term(value, node, axes, terms)
 
-    def term(self, value: Value, node: Node | None, axes: tuple[Axis | None, ...],
-             terms: dict[tuple[Value, tuple[Axis | None, ...]], Term]) -> Term:
+    def term(
+        self,
+        value: Value,
+        node: Node | None,
+        axes: tuple[Axis | None, ...],
+        terms: dict[tuple[Value, tuple[Axis | None, ...]], Term],
+    ) -> Term:
         kind = kind_of(value.type.dtype)
         bound = frozenset(axis for axis in axes if axis is not None)
         if value == self.leaf:
@@ -306,7 +328,9 @@ class _Analysis:
             strides = _strides(axes, view.strides)
             key = (view.buffer, view.offset, tuple(sorted(strides.items(), key=lambda item: item[0])))
             if key not in self.loads:
-                self.loads[key] = Term("load", (), bound, kind, {"buffer": view.buffer, "strides": strides, "offset": view.offset})
+                self.loads[key] = Term(
+                    "load", (), bound, kind, {"buffer": view.buffer, "strides": strides, "offset": view.offset}
+                )
             return self.loads[key]
         assert node is not None
         operands = tuple(terms[operand, wanted] for operand, wanted in self.demanded(node, axes))
@@ -336,9 +360,12 @@ class _Analysis:
             made.attrs = {"size": total}
         elif node.op == "random_uniform":
             seed, *counters = node.operands
-            made.attrs = {"site": node.attrs["site"], "seed": self.views[seed].buffer,
-                          "counters": tuple(self.counter(value) for value in counters),
-                          "strides": _strides(axes, dense(value.type.shape))}
+            made.attrs = {
+                "site": node.attrs["site"],
+                "seed": self.views[seed].buffer,
+                "counters": tuple(self.counter(value) for value in counters),
+                "strides": _strides(axes, dense(value.type.shape)),
+            }
         else:
             made.attrs = {"order": node.attrs["order"]} if "order" in node.attrs else {}
             # What was broadcast does not vary along the new axes, nor does what is made of it alone.
@@ -360,13 +387,17 @@ class _Analysis:
         strides = _beside(axes, view, read, along)
         made.op = "load_at"
         made.axes = frozenset(strides) | made.operands[0].axes
-        made.attrs = {"buffer": view.buffer, "strides": strides, "along": view.strides[along], "size": size_of(table.type.shape[along]),
+        made.attrs = {"buffer": view.buffer, "strides": strides, "along": view.strides[along],
+            "size": size_of(table.type.shape[along]),
                       "offset": view.offset}  # fmt: skip
         return made
 
-    def placed(self, node: Node, axes: tuple[Axis | None, ...], kind: str, read: Sequence[Along], along: int, place_of: At) -> Term:
-        """The operand's element at the place along one axis where there is one, else 0. No load is wild: one that steps evenly is masked,
-        any other is clamped."""
+    def placed(
+        self, node: Node, axes: tuple[Axis | None, ...], kind: str, read: Sequence[Along], along: int, place_of: At
+    ) -> Term:
+        """The operand's element at the place along one axis where there is one, else 0. No load is wild: one that
+        steps evenly is masked, any other is clamped.
+        """
         (operand,) = node.operands
         if operand not in self.views:
             raise LoweringError(f"`{node.op}` takes {operand}, which its own kernel makes")
@@ -378,19 +409,29 @@ class _Analysis:
         even = abs(step) == 1
         moved = _sum_of(place_of, axes)
         place = moved if step == 1 else _apply("div", moved, _number(step))
-        there = _apply("logical_and", _apply("le", _number(0), place, made="i1"),
-                       _apply("lt", place, _number(size.coefficient), made="i1"), made="i1")
+        there = _apply(
+            "logical_and",
+            _apply("le", _number(0), place, made="i1"),
+            _apply("lt", place, _number(size.coefficient), made="i1"),
+            made="i1",
+        )
         stride, others = view.strides[along], _beside(axes, view, read, along)
-        moving = {axis: stride * Size(count * step) for move, count in place_of.moves if (axis := axes[move]) is not None}
+        moving = {
+            axis: stride * Size(count * step) for move, count in place_of.moves if (axis := axes[move]) is not None
+        }
         if even and all(others.get(axis, move).power == move.power for axis, move in moving.items()):
-            strides = others | {axis: Size(move.coefficient + others.get(axis, Size(0)).coefficient, move.power)
-                                for axis, move in moving.items()}
+            strides = others | {
+                axis: Size(move.coefficient + others.get(axis, Size(0)).coefficient, move.power)
+                for axis, move in moving.items()
+            }
             offset = (*view.offset, stride * Size(first * step)) if first else view.offset
             attrs = {"buffer": view.buffer, "strides": strides, "offset": offset}
             taken = Term("load_if", (there,), frozenset(strides) | there.axes, kind, attrs)
         else:
             if not even:
-                there = _apply("logical_and", there, _apply("eq", _apply("mul", place, _number(step)), moved, made="i1"), made="i1")
+                there = _apply(
+                    "logical_and", there, _apply("eq", _apply("mul", place, _number(step)), moved, made="i1"), made="i1"
+                )
             attrs = {"buffer": view.buffer, "strides": others, "along": stride, "size": size, "offset": view.offset}
             taken = Term("load_at", (place,), frozenset(others) | place.axes, kind, attrs)
         return Term("select", (there, taken, zero), taken.axes, kind)
@@ -442,7 +483,8 @@ def _strides(axes: Sequence[Axis | None], strides: Sequence[Size]) -> Strides:
 def _beside(axes: Sequence[Axis | None], view: Access, read: Sequence[Along], along: int) -> Strides:
     """The strides of an operand's axes that are axes of the result, all but one."""
     return {axis: stride for k, (one, stride) in enumerate(zip(read, view.strides, strict=True))
-            if k != along and isinstance(one, At) and one.axis is not None and (axis := axes[one.axis]) is not None}  # fmt: skip
+            if k != along and isinstance(one,
+                At) and one.axis is not None and (axis := axes[one.axis]) is not None}  # fmt: skip
 
 
 def _sum_of(place: At, axes: Sequence[Axis | None]) -> Term:
@@ -457,7 +499,9 @@ def _sum_of(place: At, axes: Sequence[Axis | None]) -> Term:
 
 
 def _moved(node: Node, view: Access) -> Access | None:
-    """What is read of memory at places that move evenly with those of the result; None if that is not so, some are read again and again, or along a diagonal."""
+    """What is read of memory at places that move evenly with those of the result; None if that is not so, some are
+    read again and again, or along a diagonal.
+    """
     found = correspondence(node)
     strides: list[Size | None] = [None] * node.result.type.rank
     offset = view.offset
@@ -475,12 +519,16 @@ def _moved(node: Node, view: Access) -> Access | None:
 
 
 def _walked(node: Node) -> list[tuple[Value, tuple[int | None, ...]]]:
-    """The operands that are read along the loops alone, with the axis of the result that each of their axes is (None: reduced, or of size 1)."""
+    """The operands that are read along the loops alone, with the axis of the result that each of their axes is
+    (None: reduced, or of size 1).
+    """
     found = correspondence(node)
     if found is None:
         return []
     return [
         (value, tuple(label if label is not None and label >= 0 else None for label in own))
         for value, read, own in zip(node.operands, found, labels_of(node, found), strict=True)
-        if all(label is not None or (isinstance(one, At) and not one.moves) for one, label in zip(read, own, strict=True))
+        if all(
+            label is not None or (isinstance(one, At) and not one.moves) for one, label in zip(read, own, strict=True)
+        )
     ]

@@ -83,9 +83,12 @@ class Driver:
     parallel: bool
 
 
-def driver(symbol: str, scheduled: Scheduled, data: Sequence[str], outputs: Sequence[str], capacity: int, pointer: int) -> Driver:
-    """Write an entry's driver. `data` and `outputs` are the keys of the pointers behind the context's fields, in order; a
-    pointer has `pointer` bytes."""
+def driver(
+    symbol: str, scheduled: Scheduled, data: Sequence[str], outputs: Sequence[str], capacity: int, pointer: int
+) -> Driver:
+    """Write an entry's driver. `data` and `outputs` are the keys of the pointers behind the context's fields, in
+    order; a pointer has `pointer` bytes.
+    """
     writer = _Writer(symbol, scheduled, data, outputs, capacity, pointer)
     return Driver("\n".join(writer.lines()) + "\n", writer.parallel)
 
@@ -131,7 +134,9 @@ class _Writer:
             if name not in ("status", "done"):
                 yield f"  %{name} = load {'ptr' if field.is_pointer else 'i64'}, ptr %{name}.at"
         for k, label in enumerate((*self.data, *self.outputs)):
-            yield f"  %pointer{k}.at = getelementptr i8, ptr %context, i64 {pointers_at(self.pointer) + self.pointer * k}"
+            yield (
+                f"  %pointer{k}.at = getelementptr i8, ptr %context, i64 {pointers_at(self.pointer) + self.pointer * k}"
+            )
             yield f"  %pointer{k} = load ptr, ptr %pointer{k}.at ; {label}"
         yield "  %ordered = icmp ne ptr %order, null"
         if self.parallel:
@@ -189,7 +194,9 @@ class _Writer:
     def _batch_pointers(self) -> Iterator[str]:
         """Where each data input's and each output's rows of this batch lie."""
         ports = {f"data.{port.key}": port.value.type for port in self.graph.inputs if port.role in ("data", "carry")}
-        ports |= {f"output.{port.key}": port.value.type for port in self.graph.outputs if port.role in ("output", "carry")}
+        ports |= {
+            f"output.{port.key}": port.value.type for port in self.graph.outputs if port.role in ("output", "carry")
+        }
         for k, label in enumerate((*self.data, *self.outputs)):
             base = f"data.{label}" if k < len(self.data) else f"output.{label}"
             if base not in ports:
@@ -253,14 +260,18 @@ class _Writer:
         yield f"{label}.done:"
 
     def _steps(self, loop: Node, together: bool) -> Iterator[str]:
-        """The steps of a loop. A carry is written by turns into a second place and into the loop's result, which the last
-        step writes."""
+        """The steps of a loop. A carry is written by turns into a second place and into the loop's result, which the
+        last step writes.
+        """
         label, (body,) = self.name("loop"), loop.regions
         carries, length = loop.attrs["carries"], loop.attrs["length"]
         walked = carries + loop.attrs["sequences"]
         lines, pointers = self._pointers(loop)
         yield from lines
-        taken, made = pointers[: len(loop.operands)], pointers[len(loop.operands) : len(loop.operands) + len(loop.results)]
+        taken, made = (
+            pointers[: len(loop.operands)],
+            pointers[len(loop.operands) : len(loop.operands) + len(loop.results)],
+        )
         scratch, behind = pointers[-1], 0
         for k, value in enumerate(loop.results[:carries]):
             yield f"  %{label}.second{k} = getelementptr i8, ptr {scratch}, i64 {behind}"
@@ -268,7 +279,10 @@ class _Writer:
         if loop.attrs["scratch"]:
             yield f"  %{label}.workspace = getelementptr i8, ptr {scratch}, i64 {behind}"
         sizes = {}
-        for k, port in [*enumerate(body.inputs[carries:walked], carries), *enumerate(body.outputs[carries:], len(taken) + carries)]:
+        for k, port in [
+            *enumerate(body.inputs[carries:walked], carries),
+            *enumerate(body.outputs[carries:], len(taken) + carries),
+        ]:
             sizes[k] = f"%{label}.bytes{k}"
             yield from self._bytes(sizes[k], port.value.type)
         yield f"  br label %{label}.enter"
@@ -287,7 +301,9 @@ class _Writer:
             yield f"  %{label}.out{k} = select i1 %{label}.odd, ptr %{label}.second{k}, ptr {made[k]}"
         at = f"%{label}.{'left' if loop.attrs['reverse'] else 'k'}"
         for k, size in sizes.items():
-            base, place = (taken[k], f"operand.{k}") if k < len(taken) else (made[k - len(taken)], f"result.{k - len(taken)}")
+            base, place = (
+                (taken[k], f"operand.{k}") if k < len(taken) else (made[k - len(taken)], f"result.{k - len(taken)}")
+            )
             places[place] = f"%{label}.here{k}"
             yield f"  %{label}.move{k} = mul i64 {at}, {size}"
             yield f"  %{label}.here{k} = getelementptr i8, ptr {base}, i64 %{label}.move{k}"
@@ -328,12 +344,17 @@ class _Writer:
         """
         self.shares: dict[int, tuple[str, str]] = {}
         yield "  %thread.next = add i64 %thread, 1"
-        pending = [[task for task in self.tasks if assembles(task)], [task for task in self.tasks if not assembles(task)]]
+        pending = [
+            [task for task in self.tasks if assembles(task)],
+            [task for task in self.tasks if not assembles(task)],
+        ]
         number = 0
         while pending:
             for tasks in _phases(pending.pop(0)):
                 pending += [_tasks(loop.regions[0]) for loop in tasks if loop.op == "loop" and _shared(loop)]
-                yield from self._phase_shares(number, [task for task in tasks if task.op == "task" or not _shared(task)])
+                yield from self._phase_shares(
+                    number, [task for task in tasks if task.op == "task" or not _shared(task)]
+                )
                 number += 1
 
     def _phase_shares(self, number: int, tasks: Sequence[Node]) -> Iterator[str]:

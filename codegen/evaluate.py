@@ -29,8 +29,8 @@ __all__ = ["Chunk", "Evaluator", "Scope"]
 class Chunk:
     """Where the vector axis stands: `vectors` vectors from index `base`, each with a mask or None.
 
-    `aligned` says that `base` is a multiple of what one chunk covers. `left` counts the elements from `base` on, where they
-    do not fill the chunk.
+    `aligned` says that `base` is a multiple of what one chunk covers. `left` counts the elements from `base` on,
+    where they do not fill the chunk.
     """
 
     base: Operand
@@ -55,8 +55,9 @@ Values = tuple[Operand, ...]
 
 
 class Evaluator:
-    def __init__(self, builder: Builder, buffers: Sequence[Buffer], domain: Domain, vector_axis: Axis | None,
-                 lanes: int) -> None:
+    def __init__(
+        self, builder: Builder, buffers: Sequence[Buffer], domain: Domain, vector_axis: Axis | None, lanes: int
+    ) -> None:
         self.b = builder
         self.buffers = buffers
         self.domain = domain
@@ -65,8 +66,8 @@ class Evaluator:
         self.scopes: list[Scope] = [Scope(builder.block)]
         self.reduce: Callable[[Term], None] | None = None
         self.short_rows: ShortRows | None = None
-        self.streaming = False              # whether results go past the caches now
-        self.kept: dict[Term, Term] = {}    # values that lie in memory by now: the load in their place
+        self.streaming = False  # whether results go past the caches now
+        self.kept: dict[Term, Term] = {}  # values that lie in memory by now: the load in their place
 
     # Scopes
 
@@ -93,7 +94,7 @@ class Evaluator:
 
     def at(self, depth: int) -> Any:
         """Writing into the scope at `depth`, seeing only what it sees."""
-        return self.within(self.scopes[:depth + 1])
+        return self.within(self.scopes[: depth + 1])
 
     def index(self, axis: Axis) -> Operand:
         for scope in reversed(self.scopes):
@@ -170,8 +171,9 @@ class Evaluator:
                 pending.pop()
                 continue
             made = self.kept.get(term, term)
-            missing = [operand for operand in made.operands
-                       if operand not in self.scopes[self.depth(operand.axes)].memo]
+            missing = [
+                operand for operand in made.operands if operand not in self.scopes[self.depth(operand.axes)].memo
+            ]
             if missing:
                 pending.extend(reversed(missing))
                 continue
@@ -200,7 +202,9 @@ class Evaluator:
             operands = [self.get(operand)[0] for operand in term.operands]
             return (lower_pointwise(self.b, term.op, operands, term.kind, term.attrs),)
         columns = [self.spread(operand) for operand in term.operands]
-        return tuple(lower_pointwise(self.b, term.op, operands, term.kind, term.attrs) for operands in zip(*columns, strict=True))
+        return tuple(
+            lower_pointwise(self.b, term.op, operands, term.kind, term.attrs) for operands in zip(*columns, strict=True)
+        )
 
     def load(self, term: Term) -> Values:
         if self.short_rows is not None and self.short_rows.covers(term.attrs["strides"]):
@@ -213,7 +217,9 @@ class Evaluator:
         buffer = self.buffers[term.attrs["buffer"]].name
         conditions = self.spread(there) if self.varies(term) else self.get(there)
         base, made = self.displaced(term, term.attrs["strides"]), []
-        step = self.size(term.attrs["strides"].get(self.vector_axis, Size(0))) if self.varies(term) else index_constant(0)
+        step = (
+            self.size(term.attrs["strides"].get(self.vector_axis, Size(0))) if self.varies(term) else index_constant(0)
+        )
         masks = self.chunk.masks if self.varies(term) else (None,)
         for number, (condition, mask) in enumerate(zip(conditions, masks, strict=True)):
             index = self.b.arithmetic("add", base, self.b.arithmetic("mul", step, index_constant(number * self.lanes)))
@@ -272,10 +278,19 @@ class Evaluator:
             step = self.size(strides.get(self.vector_axis, Size(0)))
             name = self.buffers[term.attrs["buffer"]].name
             return tuple(
-                self.b.load(name, term.kind,
-                            self.b.arithmetic("add", self.b.arithmetic("add", base, move),
-                                              self.b.arithmetic("mul", step, index_constant(number))), 1, mask)
-                for number, (move, mask) in enumerate(zip(moves, self.chunk.masks, strict=True)))
+                self.b.load(
+                    name,
+                    term.kind,
+                    self.b.arithmetic(
+                        "add",
+                        self.b.arithmetic("add", base, move),
+                        self.b.arithmetic("mul", step, index_constant(number)),
+                    ),
+                    1,
+                    mask,
+                )
+                for number, (move, mask) in enumerate(zip(moves, self.chunk.masks, strict=True))
+            )
         base = self.displaced(term, strides)
         type = vector("i32", self.lanes)
         limit = self.b.splat(self.b.convert(last, "i32"), self.lanes)
@@ -316,8 +331,10 @@ class Evaluator:
         if step is None:
             first = self.b.splat(self.b.convert(base, kind), self.lanes)
             type = vector(kind, self.lanes)
-            return tuple(self.b.add(first, Constant(tuple(range(start, start + self.lanes)), type))
-                         for start in range(0, self.chunk.vectors * self.lanes, self.lanes))
+            return tuple(
+                self.b.add(first, Constant(tuple(range(start, start + self.lanes)), type))
+                for start in range(0, self.chunk.vectors * self.lanes, self.lanes)
+            )
         offsets = self.offsets(step, kind)
         made = []
         for number in range(self.chunk.vectors):
@@ -366,10 +383,16 @@ class Evaluator:
     def shares_words(self, term: Term) -> bool:
         """Whether a chunk is 64 consecutive elements from a multiple of 64: then 16 blocks give all of its words."""
         strides: Strides = term.attrs["strides"]
-        return (term.kind == "f32" and self.chunk.aligned and self.chunk.vectors * self.lanes == 64
-                and 1 < self.lanes <= 16
-                and all(stride == Size(1) if axis == self.vector_axis else stride.coefficient % 64 == 0
-                        for axis, stride in strides.items()))
+        return (
+            term.kind == "f32"
+            and self.chunk.aligned
+            and self.chunk.vectors * self.lanes == 64
+            and 1 < self.lanes <= 16
+            and all(
+                stride == Size(1) if axis == self.vector_axis else stride.coefficient % 64 == 0
+                for axis, stride in strides.items()
+            )
+        )
 
     def shared_uniform(self, term: Term, base: Operand) -> Values:
         type = vector("u32", self.lanes)
@@ -384,8 +407,9 @@ class Evaluator:
         if term.kind == "f64":
             words = self.words(term, element)
             return uniform_double(self.b, words[0], words[1])
-        block = self.b.bits("or", self.b.bits("shl", self.b.bits("shr", element, 6), 4),
-                            self.b.bits("and", element, 15))
+        block = self.b.bits(
+            "or", self.b.bits("shl", self.b.bits("shr", element, 6), 4), self.b.bits("and", element, 15)
+        )
         words = self.words(term, block)
         low = self.b.compare("ne", self.b.bits("and", element, 16), 0)
         high = self.b.compare("ne", self.b.bits("and", element, 32), 0)
@@ -417,8 +441,13 @@ class Evaluator:
 
 
 _SPECIAL: dict[str, Callable[[Evaluator, Term], Values]] = {
-    "load": Evaluator.load, "load_if": Evaluator.load_if, "load_at": Evaluator.load_at, "constant": Evaluator.constant, "iota": Evaluator.iota,
-    "count": Evaluator.count, "random_uniform": Evaluator.random_uniform,
+    "load": Evaluator.load,
+    "load_if": Evaluator.load_if,
+    "load_at": Evaluator.load_at,
+    "constant": Evaluator.constant,
+    "iota": Evaluator.iota,
+    "count": Evaluator.count,
+    "random_uniform": Evaluator.random_uniform,
 }
 
 assert I64.lanes == 1

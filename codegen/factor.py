@@ -1,7 +1,7 @@
 """Cholesky's factor and triangular systems: each row from those before it.
 
-The factor's inner loops are products of two of its rows, which lie densely. A system's right sides are the lanes. Of a stack of
-matrices each is a problem by itself, and parts share the stack.
+The factor's inner loops are products of two of its rows, which lie densely. A system's right sides are the lanes. Of
+a stack of matrices each is a problem by itself, and parts share the stack.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ MULTIPLY_ADDS_PER_MICROSECOND = 1500
 
 
 class Stack:
-    """A loop over the matrices of a stack, cut into parts; none where there is one matrix. It is open from the start."""
+    """A loop over the matrices of a stack, cut into parts; none where there is one matrix. It is open from the
+    start.
+    """
 
     def __init__(self, kernel: Single, result: Value, multiply_adds: float) -> None:
         self.kernel, self.stacked, self.parts = kernel, result.type.rank > 2, 1
@@ -35,7 +37,11 @@ class Stack:
 
     def start(self, value: Value) -> Operand:
         """Where the matrix at hand begins."""
-        return self.kernel.b.arithmetic("mul", self.loop.variable, self.kernel.strides(value)[-3]) if self.stacked else index_constant(0)
+        return (
+            self.kernel.b.arithmetic("mul", self.loop.variable, self.kernel.strides(value)[-3])
+            if self.stacked
+            else index_constant(0)
+        )
 
     def close(self) -> None:
         if self.stacked:

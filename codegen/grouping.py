@@ -40,8 +40,9 @@ def part_range(b: Builder, extent: Operand, parts: int, grain: int) -> tuple[Ope
     """The share of 0..extent that `part` does: whole grains, but for the last."""
     if parts == 1:
         return index_constant(0), extent
-    each = b.arithmetic("div", b.arithmetic("add", extent, index_constant(parts * grain - 1)),
-                        index_constant(parts * grain))
+    each = b.arithmetic(
+        "div", b.arithmetic("add", extent, index_constant(parts * grain - 1)), index_constant(parts * grain)
+    )
     each = b.arithmetic("mul", each, index_constant(grain))
     start = b.arithmetic("min", b.arithmetic("mul", PART, each), extent)
     return start, b.arithmetic("min", b.arithmetic("add", start, each), extent)
@@ -71,9 +72,14 @@ def groups(domain: Domain) -> list[Group]:
     for store in plain:
         axes = frozenset(store.strides)
         shared = [
-            parallel for parallel, group in found.items()
-            if parallel == axes or any(axes - parallel == term.reduced and parallel < axes
-                                       for other in group.stores for term in closure((other.term,)))
+            parallel
+            for parallel, group in found.items()
+            if parallel == axes
+            or any(
+                axes - parallel == term.reduced and parallel < axes
+                for other in group.stores
+                for term in closure((other.term,))
+            )
         ]
         _group(found, shared[0] if shared else axes, store)
     for group in found.values():
@@ -101,7 +107,7 @@ def microseconds(group: Group, domain: Domain, target: Target, capacity: int) ->
             moved += elements * (8 if term.kind == "f64" else 4)
         cost = term.instructions
         if term.op == "random_uniform" and term.kind == "f32":
-            cost //= 4      # four vectors share a block's words
+            cost //= 4  # four vectors share a block's words
         total += cost * elements / target.lanes(8 if term.kind == "f64" else 4)
     for store in group.stores:
         elements = 1

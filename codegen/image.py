@@ -116,13 +116,23 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
         carries = [port for port in graph.inputs if port.role == "carry"]
         symbol = f"tl_{ascii_name(program.name.lower())}_{name}"  # `digits_...` is the C header's plain functions
         keys = [port.key for port in carries]
-        made = driver(symbol, scheduled, [*(d.name for d in inputs), *keys], [*(port.key for port in outputs), *keys], capacity, target.pointer_bytes)
+        made = driver(
+            symbol,
+            scheduled,
+            [*(d.name for d in inputs), *keys],
+            [*(port.key for port in outputs), *keys],
+            capacity,
+            target.pointer_bytes,
+        )
         drivers.append(made.text)
         described[name] = {
             "symbol": symbol,
             "workspace": scheduled.workspace,
             "parallel": made.parallel,
-            "data": [{**_tensor(d.name, types[d.name]), "role": d.role, "bound": d.bound, "ignored": list(d.ignored)} for d in inputs],
+            "data": [
+                {**_tensor(d.name, types[d.name]), "role": d.role, "bound": d.bound, "ignored": list(d.ignored)}
+                for d in inputs
+            ],
             "outputs": [_tensor(port.label, port.value.type) for port in outputs],
             "places": next((int(port.label.partition("~")[2]) for port in carries if "~" in port.label), None),
             "carries": [_tensor(port.label.partition("~")[0], port.value.type) for port in carries],
@@ -141,13 +151,22 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
         "target": {key: getattr(target, key) for key in ("name", "triple", "cpu", "features")},
         "state": _block(state, program.slots),
         "gradients": _block(gradients, trained),
-        "data": [{**_tensor(d.name, d.type), "role": d.role, "bound": d.bound, "ignored": list(d.ignored)} for d in program.data],
+        "data": [
+            {**_tensor(d.name, d.type), "role": d.role, "bound": d.bound, "ignored": list(d.ignored)}
+            for d in program.data
+        ],
         "entries": described,
         "settings": asdict(program.settings),
         "statistics": _line(program.statistics),
         "program": program.identity,
     }
-    return Image(manifest, module_text([*bodies, barrier(target.pointer_bytes), *drivers], target), target, schedules, dict(kernels.named))
+    return Image(
+        manifest,
+        module_text([*bodies, barrier(target.pointer_bytes), *drivers], target),
+        target,
+        schedules,
+        dict(kernels.named),
+    )
 
 
 class _Kernels:
@@ -192,12 +211,15 @@ def _tensor(name: str, type: Tensor) -> dict[str, Any]:
 
 
 def _block(block: Layout, slots: Sequence[Slot]) -> dict[str, Any]:
-    """A block's tensors, by name and place. Those that turns of one loop have stand together, turn by turn, as they would if
-    each turn were written out."""
+    """A block's tensors, by name and place. Those that turns of one loop have stand together, turn by turn, as they
+    would if each turn were written out.
+    """
     described = []
     for turns, group in groupby(slots, key=lambda slot: tuple(slot.turns)):
         parts = [_turns(slot, block.offsets[slot.name]) for slot in group]
-        described += [tensor for turn in zip(*parts, strict=True) for tensor in turn] if turns else [part for (part,) in parts]
+        described += (
+            [tensor for turn in zip(*parts, strict=True) for tensor in turn] if turns else [part for (part,) in parts]
+        )
     return {"bytes": block.bytes, "slots": described}
 
 
@@ -205,7 +227,9 @@ def _turns(slot: Slot, offset: int) -> list[dict[str, Any]]:
     """The tensors that a slot holds, one behind the other."""
     type = slot.type.with_shape(slot.type.shape[len(slot.turns) :])
     names = turn_names(slot.name, slot.turns)
-    return [{**_tensor(name, type), "offset": offset + k * type.bytes(0), "role": slot.role} for k, name in enumerate(names)]
+    return [
+        {**_tensor(name, type), "offset": offset + k * type.bytes(0), "role": slot.role} for k, name in enumerate(names)
+    ]
 
 
 def _part(label: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 What a later sweep needs again is computed again, which mostly costs less than to keep it. A value that takes `DEAR`
 instructions or more, such as a softmax's exponentials, is stored as it is first made, where the row of a result will
-stand in the end: that row has to be brought into the cache anyway, and no other memory is touched. Later sweeps load it.
+stand in the end: that row has to be brought into the cache anyway, and no other memory is touched. Later sweeps load
+it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ def kept(group: Group, dense: Callable[[Store], bool]) -> dict[Term, Store]:
     """The values to keep, each with where it is stored: the place of a result that is not written before its last use,
     and whose vectors are `dense`."""
     parallel = frozenset(group.parallel)
-    used_later = {operand for term in group.terms if not term.reduced for operand in term.operands if operand.stage < term.stage}
+    used_later = {
+        operand for term in group.terms if not term.reduced for operand in term.operands if operand.stage < term.stage
+    }
     places: dict[Term, Store] = {}
     for store in group.stores:
         swept = frozenset(store.strides) - parallel
@@ -31,9 +34,17 @@ def kept(group: Group, dense: Callable[[Store], bool]) -> dict[Term, Store]:
         needed = set(closure((store.term,)))
         reduced = [term for term in needed if term.reduced == swept and term.axes == parallel]
         made = {value for term in reduced for value in sweep_terms(term.operands[0])}
-        candidates = [term for term in group.terms
-                      if term in needed and term in made and term in used_later and term not in places
-                      and term.axes == frozenset(store.strides) and term.kind == store.term.kind and term.stage < store.term.stage]
+        candidates = [
+            term
+            for term in group.terms
+            if term in needed
+            and term in made
+            and term in used_later
+            and term not in places
+            and term.axes == frozenset(store.strides)
+            and term.kind == store.term.kind
+            and term.stage < store.term.stage
+        ]
         dearest = max(candidates, key=lambda term: _cost(term, swept), default=None)
         if dearest is not None and _cost(dearest, swept) >= DEAR:
             places[dearest] = Store(store.buffer, dearest, store.strides)

@@ -72,7 +72,7 @@ class Writer:
                 self.lines.append(f"  {offset} = mul i64 %{PART.name}, {buffer.bytes}")
                 self.lines.append(f"  %{buffer.name}.own = getelementptr i8, ptr %{buffer.name}, i64 {offset}")
         self.block(function.body)
-        if self.streams:    # what went past the caches is there for all threads before anything that follows
+        if self.streams:  # what went past the caches is there for all threads before anything that follows
             self.lines.append("  fence seq_cst")
         self.lines += ["  ret void", "}"]
         return "\n".join(self.lines) + "\n"
@@ -130,8 +130,10 @@ class Writer:
     def shuffle(self, instruction: Shuffle) -> None:
         lanes = ", ".join(f"i32 {lane}" for lane in instruction.lanes)
         mask = f"<{len(instruction.lanes)} x i32> <{lanes}>"
-        self.lines.append(f"  %{instruction.result.name} = shufflevector {self.typed(instruction.a)}, "
-                          f"{self.typed(instruction.b)}, {mask}")
+        self.lines.append(
+            f"  %{instruction.result.name} = shufflevector {self.typed(instruction.a)}, "
+            f"{self.typed(instruction.b)}, {mask}"
+        )
 
     # Memory
 
@@ -143,7 +145,9 @@ class Writer:
             return base
         pointer = self.temporary()
         kind = _MEMORY_KIND[declared.dtype]
-        self.lines.append(f"  {pointer} = getelementptr {'' if masked else 'inbounds '}{kind}, ptr {base}, i64 {self.operand(index)}")
+        self.lines.append(
+            f"  {pointer} = getelementptr {'' if masked else 'inbounds '}{kind}, ptr {base}, i64 {self.operand(index)}"
+        )
         return pointer
 
     def in_memory(self, buffer: str, lanes: int) -> tuple[str, int, bool]:
@@ -171,9 +175,13 @@ class Writer:
             self.loaded(name, is_bool, lanes, f"load {kind}, ptr {pointer}, align {align}")
         else:
             mangled = mangle(kind.split()[-1].rstrip(">"), lanes)
-            self.loaded(name, is_bool, lanes,
-                        f"call {kind} @llvm.masked.load.{mangled}.p0(ptr align {align} {pointer}, "
-                        f"{self.typed(instruction.mask)}, {kind} zeroinitializer)")
+            self.loaded(
+                name,
+                is_bool,
+                lanes,
+                f"call {kind} @llvm.masked.load.{mangled}.p0(ptr align {align} {pointer}, "
+                f"{self.typed(instruction.mask)}, {kind} zeroinitializer)",
+            )
 
     def stored(self, buffer: str, value: Operand) -> tuple[str, str, int]:
         kind, align, is_bool = self.in_memory(buffer, value.type.lanes)
@@ -191,8 +199,10 @@ class Writer:
             self.lines.append(f"  store {kind} {value}, ptr {pointer}, align {align}")
         else:
             mangled = mangle(kind.split()[-1].rstrip(">"), lanes)
-            self.lines.append(f"  call void @llvm.masked.store.{mangled}.p0({kind} {value}, "
-                              f"ptr align {align} {pointer}, {self.typed(instruction.mask)})")
+            self.lines.append(
+                f"  call void @llvm.masked.store.{mangled}.p0({kind} {value}, "
+                f"ptr align {align} {pointer}, {self.typed(instruction.mask)})"
+            )
 
     def pointers(self, buffer: str, index: Operand, offsets: Operand) -> str:
         base = self.address(buffer, index)
@@ -207,9 +217,13 @@ class Writer:
         pointers = self.pointers(instruction.buffer, instruction.index, instruction.offsets)
         mask = instruction.mask if instruction.mask is not None else Constant(True, result.type.mask)
         mangled = mangle(kind.split()[-1].rstrip(">"), lanes)
-        self.loaded("%" + result.name, is_bool, lanes,
-                    f"call {kind} @llvm.masked.gather.{mangled}.v{lanes}p0(<{lanes} x ptr> align {align} {pointers}, "
-                    f"{self.typed(mask)}, {kind} zeroinitializer)")
+        self.loaded(
+            "%" + result.name,
+            is_bool,
+            lanes,
+            f"call {kind} @llvm.masked.gather.{mangled}.v{lanes}p0(<{lanes} x ptr> align {align} {pointers}, "
+            f"{self.typed(mask)}, {kind} zeroinitializer)",
+        )
 
     def scatter(self, instruction: Scatter) -> None:
         lanes = instruction.value.type.lanes
@@ -217,14 +231,18 @@ class Writer:
         pointers = self.pointers(instruction.buffer, instruction.index, instruction.offsets)
         mask = instruction.mask if instruction.mask is not None else Constant(True, instruction.value.type.mask)
         mangled = mangle(kind.split()[-1].rstrip(">"), lanes)
-        self.lines.append(f"  call void @llvm.masked.scatter.{mangled}.v{lanes}p0({kind} {value}, "
-                          f"<{lanes} x ptr> align {align} {pointers}, {self.typed(mask)})")
+        self.lines.append(
+            f"  call void @llvm.masked.scatter.{mangled}.v{lanes}p0({kind} {value}, "
+            f"<{lanes} x ptr> align {align} {pointers}, {self.typed(mask)})"
+        )
 
     def stream(self, instruction: Stream) -> None:
         type = instruction.value.type
         kind, value, _ = self.stored(instruction.buffer, instruction.value)
         pointer = self.address(instruction.buffer, instruction.index)
-        self.lines.append(f"  store {kind} {value}, ptr {pointer}, align {type.bytes * type.lanes}, !nontemporal !{{i32 1}}")
+        self.lines.append(
+            f"  store {kind} {value}, ptr {pointer}, align {type.bytes * type.lanes}, !nontemporal !{{i32 1}}"
+        )
         self.streams = True
 
     def gap(self, instruction: Gap) -> None:
@@ -246,8 +264,9 @@ class Writer:
 
     def loop(self, loop: For) -> None:
         before, body, after = self.label, self.new_label(), self.new_label()
-        certain = (isinstance(loop.start, Constant) and isinstance(loop.stop, Constant)
-                   and loop.start.value < loop.stop.value)  # type: ignore[operator]
+        certain = (
+            isinstance(loop.start, Constant) and isinstance(loop.stop, Constant) and loop.start.value < loop.stop.value
+        )  # type: ignore[operator]
         if certain:
             self.lines.append(f"  br label %{body}")
         else:
@@ -288,12 +307,22 @@ class Writer:
             self.lines.append(f"  br label %{after}")
         self.start(after)
         for result, a, b in zip(branch.results, branch.then_yields, branch.otherwise_yields, strict=True):
-            self.lines.append(f"  %{result.name} = phi {spell(result.type)} [ {self.operand(a)}, %{ends[0]} ], "
-                              f"[ {self.operand(b)}, %{ends[1]} ]")
+            self.lines.append(
+                f"  %{result.name} = phi {spell(result.type)} [ {self.operand(a)}, %{ends[0]} ], "
+                f"[ {self.operand(b)}, %{ends[1]} ]"
+            )
 
 
 _WRITE: dict[type, Callable[[Writer, Any], None]] = {
-    Compute: Writer.compute, Shuffle: Writer.shuffle, Load: Writer.load, Store: Writer.store,
-    Gather: Writer.gather, Scatter: Writer.scatter, Stream: Writer.stream, Gap: Writer.gap, Prefetch: Writer.prefetch, For: Writer.loop,
+    Compute: Writer.compute,
+    Shuffle: Writer.shuffle,
+    Load: Writer.load,
+    Store: Writer.store,
+    Gather: Writer.gather,
+    Scatter: Writer.scatter,
+    Stream: Writer.stream,
+    Gap: Writer.gap,
+    Prefetch: Writer.prefetch,
+    For: Writer.loop,
     If: Writer.conditional,
 }

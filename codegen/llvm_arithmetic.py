@@ -22,21 +22,27 @@ def _binary(float_opcode: str | None, signed: str | None, unsigned: str | None =
         opcode = float_opcode if kind[0] == "f" else (unsigned or signed) if kind == "u32" else signed
         assert opcode is not None
         writer.plain(result, opcode, type, operands)
+
     return rule
 
 
 def _intrinsic(name: str, unsigned: str | None = None) -> Rule:
     def rule(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
         writer.call(result, type, unsigned if unsigned and type.kind == "u32" else name, operands)
+
     return rule
 
 
 def _comparison(float_predicate: str, signed: str, unsigned: str) -> Rule:
     def rule(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
         operand_type = operands[0].type
-        opcode = (f"fcmp {float_predicate}" if operand_type.is_float
-                  else f"icmp {unsigned if operand_type.kind in ('u32', 'i1') else signed}")
+        opcode = (
+            f"fcmp {float_predicate}"
+            if operand_type.is_float
+            else f"icmp {unsigned if operand_type.kind in ('u32', 'i1') else signed}"
+        )
         writer.plain(result, opcode, operand_type, operands)
+
     return rule
 
 
@@ -63,8 +69,9 @@ def _absolute(writer: Writer, result: str, type: Type, operands: tuple[Operand, 
         writer.call(result, type, "fabs", operands)
     else:
         mangled = mangle(LLVM_KIND[type.kind], type.lanes)
-        writer.lines.append(f"  {result} = call {spell(type)} @llvm.abs.{mangled}({writer.typed(operands[0])}, "
-                            f"i1 false)")
+        writer.lines.append(
+            f"  {result} = call {spell(type)} @llvm.abs.{mangled}({writer.typed(operands[0])}, i1 false)"
+        )
 
 
 def _mulhi(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
@@ -90,7 +97,8 @@ def _scale(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...
         mask = "i16 -1" if type.kind == "f32" else "i8 -1"
         writer.lines.append(
             f"  {result} = call {spell(type)} @llvm.x86.avx512.mask.scalef.{suffix}.512({writer.typed(a)}, "
-            f"{writer.typed(b)}, {spell(type)} zeroinitializer, {mask}, i32 4)")
+            f"{writer.typed(b)}, {spell(type)} zeroinitializer, {mask}, i32 4)"
+        )
         return
     # 2**b as two factors, each a normal number, made from its exponent bits: halves of b stay in range.
     bits, bias, kind = _MANTISSA[type.kind]
@@ -123,16 +131,23 @@ def _select(writer: Writer, result: str, type: Type, operands: tuple[Operand, ..
 
 
 _CASTS = {
-    ("f32", "f64"): "fpext", ("f64", "f32"): "fptrunc",
-    ("i32", "i64"): "sext", ("u32", "i64"): "zext", ("i64", "i32"): "trunc", ("i64", "u32"): "trunc",
+    ("f32", "f64"): "fpext",
+    ("f64", "f32"): "fptrunc",
+    ("i32", "i64"): "sext",
+    ("u32", "i64"): "zext",
+    ("i64", "i32"): "trunc",
+    ("i64", "u32"): "trunc",
 }
 
 
 def _convert(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
     source = operands[0].type
-    if source.kind == "i1" and type.is_float:    # a choice is one instruction where lanes have masks, a conversion three
+    # a choice is one instruction where lanes have masks, a conversion three
+    if source.kind == "i1" and type.is_float:
         one, zero = (writer.operand(Constant(value, type)) for value in (1.0, 0.0))
-        writer.lines.append(f"  {result} = select {writer.typed(operands[0])}, {spell(type)} {one}, {spell(type)} {zero}")
+        writer.lines.append(
+            f"  {result} = select {writer.typed(operands[0])}, {spell(type)} {one}, {spell(type)} {zero}"
+        )
         return
     if source.kind == "i1":
         opcode = "zext"
@@ -158,8 +173,10 @@ def _bitcast(writer: Writer, result: str, type: Type, operands: tuple[Operand, .
 def _splat(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
     inserted = writer.temporary()
     writer.lines.append(f"  {inserted} = insertelement {spell(type)} poison, {writer.typed(operands[0])}, i32 0")
-    writer.lines.append(f"  {result} = shufflevector {spell(type)} {inserted}, {spell(type)} poison, "
-                        f"<{type.lanes} x i32> zeroinitializer")
+    writer.lines.append(
+        f"  {result} = shufflevector {spell(type)} {inserted}, {spell(type)} poison, "
+        f"<{type.lanes} x i32> zeroinitializer"
+    )
 
 
 def _extract(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
@@ -194,15 +211,34 @@ def _any(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...])
 
 
 COMPUTE: dict[str, Rule] = {
-    "add": _binary("fadd", "add"), "sub": _binary("fsub", "sub"), "mul": _binary("fmul", "mul"),
-    "div": _binary("fdiv", "sdiv", "udiv"), "rem": _binary("frem", "srem", "urem"),
-    "fma": _fma, "neg": _negative, "abs": _absolute, "sqrt": _intrinsic("sqrt"), "floor": _intrinsic("floor"),
-    "and": _binary(None, "and"), "or": _binary(None, "or"), "xor": _binary(None, "xor"),
-    "shl": _binary(None, "shl"), "shr": _binary(None, "ashr", "lshr"),
-    "min": _intrinsic("smin", "umin"), "max": _intrinsic("smax", "umax"),
-    "mulhi": _mulhi, "scale": _scale,
-    "lt": _comparison("olt", "slt", "ult"), "le": _comparison("ole", "sle", "ule"),
-    "eq": _comparison("oeq", "eq", "eq"), "ne": _comparison("une", "ne", "ne"),
-    "select": _select, "convert": _convert, "bitcast": _bitcast, "splat": _splat, "extract": _extract,
-    "first": _first, "any": _any,
+    "add": _binary("fadd", "add"),
+    "sub": _binary("fsub", "sub"),
+    "mul": _binary("fmul", "mul"),
+    "div": _binary("fdiv", "sdiv", "udiv"),
+    "rem": _binary("frem", "srem", "urem"),
+    "fma": _fma,
+    "neg": _negative,
+    "abs": _absolute,
+    "sqrt": _intrinsic("sqrt"),
+    "floor": _intrinsic("floor"),
+    "and": _binary(None, "and"),
+    "or": _binary(None, "or"),
+    "xor": _binary(None, "xor"),
+    "shl": _binary(None, "shl"),
+    "shr": _binary(None, "ashr", "lshr"),
+    "min": _intrinsic("smin", "umin"),
+    "max": _intrinsic("smax", "umax"),
+    "mulhi": _mulhi,
+    "scale": _scale,
+    "lt": _comparison("olt", "slt", "ult"),
+    "le": _comparison("ole", "sle", "ule"),
+    "eq": _comparison("oeq", "eq", "eq"),
+    "ne": _comparison("une", "ne", "ne"),
+    "select": _select,
+    "convert": _convert,
+    "bitcast": _bitcast,
+    "splat": _splat,
+    "extract": _extract,
+    "first": _first,
+    "any": _any,
 }

@@ -14,7 +14,8 @@ conditional gives back what the branch taken yields. There is no other state tha
                   | store buffer[index] value mask?                    Store
                   | scatter buffer[index + offset*] value mask?        Scatter
                   | stream buffer[index] value                         Stream: a store past the caches
-                  | result = gap buffer[index] to bytes                Gap: elements up to an address that `bytes` divide
+                  | result = gap buffer[index] to bytes                Gap: elements up to an address that `bytes`
+                  divide
                   | prefetch buffer[index]                             Prefetch
                   | results = for variable in start..stop by step carrying (parameters = initial) block yields
                   | results = if condition block yields else block yields
@@ -31,8 +32,29 @@ from dataclasses import dataclass, field
 from functools import cache
 
 __all__ = [
-    "OPERATIONS", "PART", "ROWS", "Buffer", "Compute", "Constant", "For", "Function", "Gap", "Gather", "If", "Instruction",
-    "Load", "Operand", "Prefetch", "Scatter", "Shuffle", "Store", "Stream", "Type", "Value", "instructions", "vector",
+    "OPERATIONS",
+    "PART",
+    "ROWS",
+    "Buffer",
+    "Compute",
+    "Constant",
+    "For",
+    "Function",
+    "Gap",
+    "Gather",
+    "If",
+    "Instruction",
+    "Load",
+    "Operand",
+    "Prefetch",
+    "Scatter",
+    "Shuffle",
+    "Store",
+    "Stream",
+    "Type",
+    "Value",
+    "instructions",
+    "vector",
 ]
 
 
@@ -228,19 +250,36 @@ class Function:
 
 OPERATIONS: dict[str, tuple[int, str]] = {
     # name: (count of operands, how the result's type follows)
-    "add": (2, "same"), "sub": (2, "same"), "mul": (2, "same"), "div": (2, "same"), "rem": (2, "same"),
-    "fma": (3, "same"),            # a * b + c, rounded once where the target can
-    "neg": (1, "same"), "abs": (1, "same"), "sqrt": (1, "same"), "floor": (1, "same"),
-    "and": (2, "same"), "or": (2, "same"), "xor": (2, "same"), "shl": (2, "same"), "shr": (2, "same"),
-    "min": (2, "same"), "max": (2, "same"),    # integers only: a float's depends on what NaN should do
-    "mulhi": (2, "same"),          # the upper half of the product of two u32
-    "scale": (2, "same"),          # a * 2**b, b integral and a float itself, |b| <= 2 * the largest exponent
-    "lt": (2, "mask"), "le": (2, "mask"), "eq": (2, "mask"), "ne": (2, "mask"),
+    "add": (2, "same"),
+    "sub": (2, "same"),
+    "mul": (2, "same"),
+    "div": (2, "same"),
+    "rem": (2, "same"),
+    "fma": (3, "same"),  # a * b + c, rounded once where the target can
+    "neg": (1, "same"),
+    "abs": (1, "same"),
+    "sqrt": (1, "same"),
+    "floor": (1, "same"),
+    "and": (2, "same"),
+    "or": (2, "same"),
+    "xor": (2, "same"),
+    "shl": (2, "same"),
+    "shr": (2, "same"),
+    "min": (2, "same"),
+    "max": (2, "same"),  # integers only: a float's depends on what NaN should do
+    "mulhi": (2, "same"),  # the upper half of the product of two u32
+    "scale": (2, "same"),  # a * 2**b, b integral and a float itself, |b| <= 2 * the largest exponent
+    "lt": (2, "mask"),
+    "le": (2, "mask"),
+    "eq": (2, "mask"),
+    "ne": (2, "mask"),
     "select": (3, "second"),
-    "convert": (1, "given"), "bitcast": (1, "given"), "splat": (1, "given"),
-    "extract": (2, "scalar"),      # the lane with a constant number
-    "first": (1, "given"),         # the mask of the first n lanes
-    "any": (1, "scalar"),          # whether a mask has a lane
+    "convert": (1, "given"),
+    "bitcast": (1, "given"),
+    "splat": (1, "given"),
+    "extract": (2, "scalar"),  # the lane with a constant number
+    "first": (1, "given"),  # the mask of the first n lanes
+    "any": (1, "scalar"),  # whether a mask has a lane
 }
 """Arithmetic. A float comparison with NaN is false, but for `ne`. Integer division truncates towards zero."""
 

@@ -79,13 +79,16 @@ class _Machine:
         both = np.concatenate([self.operand(it.a), self.operand(it.b)])
         self.values[it.result.name] = both[list(it.lanes)]
 
-    def places(self, buffer: str, index: Operand, offsets: Array, mask: Operand | None, lanes: int
-               ) -> tuple[Array, Array]:
+    def places(
+        self, buffer: str, index: Operand, offsets: Array, mask: Operand | None, lanes: int
+    ) -> tuple[Array, Array]:
         chosen = np.ones(lanes, np.bool_) if mask is None else self.operand(mask)
         places = self.operand(index)[0] + offsets.astype(np.int64)
         inside = (places >= 0) & (places < self.memory[buffer].size)
         if not inside[chosen].all():
-            raise LoopError(f"{buffer}[{places[chosen & ~inside][0]}] is outside its {self.memory[buffer].size} elements")
+            raise LoopError(
+                f"{buffer}[{places[chosen & ~inside][0]}] is outside its {self.memory[buffer].size} elements"
+            )
         return np.where(chosen, places, 0), chosen
 
     def read(self, buffer: str, index: Operand, offsets: Array, mask: Operand | None, type: Type) -> Array:
@@ -193,20 +196,48 @@ def _bitcast(type: Type, a: Array) -> Array:
 
 
 _COMPUTE: dict[str, _Rule] = {
-    "add": _simple(np.add), "sub": _simple(np.subtract), "mul": _simple(np.multiply), "div": _divide,
-    "rem": _remainder, "fma": _fma, "neg": _simple(np.negative), "abs": _simple(np.abs), "sqrt": _simple(np.sqrt),
-    "floor": _simple(np.floor), "and": _simple(np.bitwise_and), "or": _simple(np.bitwise_or),
-    "xor": _simple(np.bitwise_xor), "shl": _simple(np.left_shift), "shr": _shift_right,
-    "min": _simple(np.minimum), "max": _simple(np.maximum), "mulhi": _high, "scale": _scale,
-    "lt": _simple(np.less), "le": _simple(np.less_equal), "eq": _simple(np.equal), "ne": _simple(np.not_equal),
-    "select": _select, "convert": _convert, "bitcast": _bitcast,
-    "splat": lambda type, a: np.repeat(a, type.lanes), "extract": lambda type, a, lane: a[lane],
+    "add": _simple(np.add),
+    "sub": _simple(np.subtract),
+    "mul": _simple(np.multiply),
+    "div": _divide,
+    "rem": _remainder,
+    "fma": _fma,
+    "neg": _simple(np.negative),
+    "abs": _simple(np.abs),
+    "sqrt": _simple(np.sqrt),
+    "floor": _simple(np.floor),
+    "and": _simple(np.bitwise_and),
+    "or": _simple(np.bitwise_or),
+    "xor": _simple(np.bitwise_xor),
+    "shl": _simple(np.left_shift),
+    "shr": _shift_right,
+    "min": _simple(np.minimum),
+    "max": _simple(np.maximum),
+    "mulhi": _high,
+    "scale": _scale,
+    "lt": _simple(np.less),
+    "le": _simple(np.less_equal),
+    "eq": _simple(np.equal),
+    "ne": _simple(np.not_equal),
+    "select": _select,
+    "convert": _convert,
+    "bitcast": _bitcast,
+    "splat": lambda type, a: np.repeat(a, type.lanes),
+    "extract": lambda type, a, lane: a[lane],
     "any": lambda type, a: np.any(a, keepdims=True),
     "first": lambda type, count: np.arange(type.lanes) < count[0],
 }
 
 _RUN: dict[type, Callable[[_Machine, Any], None]] = {
-    Compute: _Machine.compute, Shuffle: _Machine.shuffle, Load: _Machine.load, Gather: _Machine.gather,
-    Store: _Machine.store, Scatter: _Machine.scatter, Stream: _Machine.stream, Gap: _Machine.gap, Prefetch: _Machine.prefetch, For: _Machine.loop,
+    Compute: _Machine.compute,
+    Shuffle: _Machine.shuffle,
+    Load: _Machine.load,
+    Gather: _Machine.gather,
+    Store: _Machine.store,
+    Scatter: _Machine.scatter,
+    Stream: _Machine.stream,
+    Gap: _Machine.gap,
+    Prefetch: _Machine.prefetch,
+    For: _Machine.loop,
     If: _Machine.conditional,
 }

@@ -108,13 +108,15 @@ def _instruction(it: Instruction) -> list[str]:
     if isinstance(it, Load):
         return [f"{_typed(it.result)} = load {it.buffer}[{_operand(it.index)}]{_mask(it.mask)}"]
     if isinstance(it, Gather):
-        return [f"{_typed(it.result)} = gather {it.buffer}[{_operand(it.index)} + {_operand(it.offsets)}]"
-                f"{_mask(it.mask)}"]
+        return [
+            f"{_typed(it.result)} = gather {it.buffer}[{_operand(it.index)} + {_operand(it.offsets)}]{_mask(it.mask)}"
+        ]
     if isinstance(it, Store):
         return [f"store {it.buffer}[{_operand(it.index)}] {_operand(it.value)}{_mask(it.mask)}"]
     if isinstance(it, Scatter):
-        return [f"scatter {it.buffer}[{_operand(it.index)} + {_operand(it.offsets)}] {_operand(it.value)}"
-                f"{_mask(it.mask)}"]
+        return [
+            f"scatter {it.buffer}[{_operand(it.index)} + {_operand(it.offsets)}] {_operand(it.value)}{_mask(it.mask)}"
+        ]
     if isinstance(it, Stream):
         return [f"stream {it.buffer}[{_operand(it.index)}] {_operand(it.value)}"]
     if isinstance(it, Gap):
@@ -124,12 +126,14 @@ def _instruction(it: Instruction) -> list[str]:
     if isinstance(it, For):
         carried = ""
         if it.parameters:
-            pairs = ", ".join(f"{_typed(parameter)} = {_operand(initial)}"
-                              for parameter, initial in zip(it.parameters, it.initial, strict=True))
+            pairs = ", ".join(
+                f"{_typed(parameter)} = {_operand(initial)}"
+                for parameter, initial in zip(it.parameters, it.initial, strict=True)
+            )
             carried = f" carrying ({pairs})"
         names = ", ".join(result.name for result in it.results)
         head = f"{names} = " if names else ""
-        head += (f"for {it.variable.name} in {_operand(it.start)} .. {_operand(it.stop)} step {it.step}{carried} {{")
+        head += f"for {it.variable.name} in {_operand(it.start)} .. {_operand(it.stop)} step {it.step}{carried} {{"
         end = f"}} yield {_list(it.yields)}" if it.yields else "}"
         return [head, *_block(it.body, "  "), end]
     names = ", ".join(_typed(result) for result in it.results)
@@ -138,8 +142,13 @@ def _instruction(it: Instruction) -> list[str]:
     def yields(operands: Sequence[Operand]) -> str:
         return f" yield {_list(operands)}" if operands else ""
 
-    return [head, *_block(it.then, "  "), f"}}{yields(it.then_yields)} else {{", *_block(it.otherwise, "  "),
-            f"}}{yields(it.otherwise_yields)}"]
+    return [
+        head,
+        *_block(it.then, "  "),
+        f"}}{yields(it.then_yields)} else {{",
+        *_block(it.otherwise, "  "),
+        f"}}{yields(it.otherwise_yields)}",
+    ]
 
 
 # Parsing: lines are cut into tokens, and read by recursive descent over blocks.
@@ -217,7 +226,7 @@ class _Parser:
         if text in ("true", "false"):
             return text == "true"
         if text == "nan":
-            return math.nan     # the one object, so that equal functions compare equal
+            return math.nan  # the one object, so that equal functions compare equal
         try:
             return int(text)
         except ValueError:
@@ -390,5 +399,11 @@ class _Parser:
         return If(condition, then, then_yields, otherwise, otherwise_yields, results)
 
 
-_STATEMENTS = {"store": _Parser.store, "scatter": _Parser.scatter, "stream": _Parser.stream, "prefetch": _Parser.prefetch, "for": _Parser.loop,
-               "if": _Parser.conditional}
+_STATEMENTS = {
+    "store": _Parser.store,
+    "scatter": _Parser.scatter,
+    "stream": _Parser.stream,
+    "prefetch": _Parser.prefetch,
+    "for": _Parser.loop,
+    "if": _Parser.conditional,
+}

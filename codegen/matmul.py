@@ -1,10 +1,11 @@
 """Matrix products: register tiles with the epilogue inside.
 
-C[M, N] = op(A)[M, K] B[K, N], or a stack of such products. A tile of C (rows times vectors) lives in registers while k runs; each step broadcasts
-one element of A for each row and multiplies it into the vectors of B. Operands stay where they are: with leading
-dimensions kept off multiples of 512 elements, direct access reaches the peak; only of large ones are panels copied. Then the
-epilogue, any pointwise work over [M, N], turns the tile into what is stored. Each element of the product is one chain
-of multiply-adds in the order of k, whatever the tile: a row's bits do not depend on the count of rows.
+C[M, N] = op(A)[M, K] B[K, N], or a stack of such products. A tile of C (rows times vectors) lives in registers while
+k runs; each step broadcasts one element of A for each row and multiplies it into the vectors of B. Operands stay
+where they are: with leading dimensions kept off multiples of 512 elements, direct access reaches the peak; only of
+large ones are panels copied. Then the epilogue, any pointwise work over [M, N], turns the tile into what is stored.
+Each element of the product is one chain of multiply-adds in the order of k, whatever the tile: a row's bits do not
+depend on the count of rows.
 
 A light epilogue is written out on the registers. A heavy one (an exponential is twenty instructions, and a tile has up
 to 28 vectors) goes through a tile of scratch and a loop over its rows: compile time is by the line.
@@ -81,8 +82,9 @@ class _Packed:
 def tiles_for(target: Target) -> list[Tile]:
     """Tiles whose accumulators and vectors of B leave two registers free."""
     room = target.registers - 2
-    return [Tile(rows, vectors) for vectors in (1, 2, 3, 4) for rows in range(1, 17)
-            if rows * vectors + vectors <= room]
+    return [
+        Tile(rows, vectors) for vectors in (1, 2, 3, 4) for rows in range(1, 17) if rows * vectors + vectors <= room
+    ]
 
 
 def choose_tile(m: int, n: int, lanes: int, target: Target, *, vectors: int = 0, most_rows: int = 16) -> Tile:
@@ -98,14 +100,19 @@ def choose_tile(m: int, n: int, lanes: int, target: Target, *, vectors: int = 0,
         loads = 1 / tile.rows + 0.5 / tile.vectors
         return rows * -(-columns // tile.vectors) * tile.vectors * (1 + 0.2 * loads + 0.0005 * text)
 
-    fitting = [tile for tile in tiles_for(target) if tile.rows <= min(max(1, m), most_rows)
-               and tile.vectors in ((vectors,) if vectors else range(1, max(1, columns) + 1))]
+    fitting = [
+        tile
+        for tile in tiles_for(target)
+        if tile.rows <= min(max(1, m), most_rows)
+        and tile.vectors in ((vectors,) if vectors else range(1, max(1, columns) + 1))
+    ]
     return min(fitting, key=cost)
 
 
 def _walk(region: Graph, value: Value, places: Mapping[Value, int], leading: Sequence[int]) -> tuple[Any, ...]:
-    """An operand's buffer, the steps from one of its stack of matrices to the next, and that of its rows. A matrix that is
-    broadcast over an axis of the stack is one for all of its places."""
+    """An operand's buffer, the steps from one of its stack of matrices to the next, and that of its rows. A matrix
+    that is broadcast over an axis of the stack is one for all of its places.
+    """
     producer = region.producers.get(value)
     if producer is None:
         return (places[value], *dense(value.type.shape, leading[places[value]])[:-1])
@@ -155,7 +162,9 @@ class Product:
         self.width = self.tile.vectors * self.lanes
         vectors = m * -(-n // self.lanes)
         work = vectors * k / MULTIPLY_ADDS_PER_MICROSECOND + vectors * self.epilogue_cost / 8000
-        self.split_columns, self.parts = self.choose_parts(parts_for(work), -(-m // self.tile.rows), -(-n // self.width))
+        self.split_columns, self.parts = self.choose_parts(
+            parts_for(work), -(-m // self.tile.rows), -(-n // self.width)
+        )
         large = m * k * self.leaf.type.dtype.bytes > LARGE_OPERAND and n > self.width
         large = large and not self.lead and not self.right_transposed
         self.long, self.packs = large and k > LONG_CHAIN, large and k <= LONG_CHAIN
@@ -216,7 +225,9 @@ class Product:
             self.row_blocks(index_constant(0), self.n_extent)
         buffers = self.buffers
         if self.scratch or self.partial_elements or self.packed_elements:
-            size = (self.tile.rows * self.width + self.partial_elements + self.packed_elements) * self.leaf.type.dtype.bytes
+            size = (
+                self.tile.rows * self.width + self.partial_elements + self.packed_elements
+            ) * self.leaf.type.dtype.bytes
             buffers = (*buffers, Buffer("scratch", self.kind, "scratch", -(-size // 64) * 64))
         return Function(self.node.attrs["name"], buffers, self.parts, tuple(b.block))
 
@@ -263,7 +274,7 @@ class Product:
                 i = b.arithmetic("add", group.variable, index_constant(tile * height))
                 left = b.arithmetic("min", b.arithmetic("sub", last, i), index_constant(height))
                 source, into = b.arithmetic("add", self.a_start, i), self.left_tile(i)
-                for row in range(0, height, lanes):     # a tile may have more rows than a vector has elements
+                for row in range(0, height, lanes):  # a tile may have more rows than a vector has elements
                     here = b.first(b.arithmetic("sub", left, index_constant(row)), lanes)
                     whole = b.first(index_constant(height - row), lanes) if height - row < lanes else None
                     shift = index_constant(row)
@@ -273,7 +284,9 @@ class Product:
                 row_start = b.arithmetic("mul", steps.variable, self.lda_step)
                 step = b.arithmetic("mul", steps.variable, index_constant(height))
                 for source, into, here, whole in pieces:
-                    value = b.load(self.buffers[self.a].name, self.kind, b.arithmetic("add", row_start, source), lanes, here)
+                    value = b.load(
+                        self.buffers[self.a].name, self.kind, b.arithmetic("add", row_start, source), lanes, here
+                    )
                     b.store("scratch", b.arithmetic("add", step, into), value, whole)
             b.close_loop(steps)
         b.close_loop(group)
@@ -293,11 +306,17 @@ class Product:
         assert packed is not None
         loop = b.open_loop(index_constant(0), self.k_extent, 1)
         with b.inside(loop.block):
-            source = b.arithmetic("add", b.arithmetic("mul", loop.variable, self.ldb_step), b.arithmetic("add", self.b_start, j))
-            into = b.arithmetic("add", b.arithmetic("mul", loop.variable, index_constant(self.width)), index_constant(packed.right))
+            source = b.arithmetic(
+                "add", b.arithmetic("mul", loop.variable, self.ldb_step), b.arithmetic("add", self.b_start, j)
+            )
+            into = b.arithmetic(
+                "add", b.arithmetic("mul", loop.variable, index_constant(self.width)), index_constant(packed.right)
+            )
             for v, mask in enumerate(masks):
                 shift = index_constant(v * self.lanes)
-                value = b.load(self.buffers[self.b_place].name, self.kind, b.arithmetic("add", source, shift), self.lanes, mask)
+                value = b.load(
+                    self.buffers[self.b_place].name, self.kind, b.arithmetic("add", source, shift), self.lanes, mask
+                )
                 b.store("scratch", b.arithmetic("add", into, shift), value)
         b.close_loop(loop)
 
@@ -307,7 +326,7 @@ class Product:
         b = self.builder
         row_length = -(-self.n.at(self.capacity) // self.width) * self.width
         partial = _Partial(self.rows_range[0], row_length)
-        self.partial_elements = (rows + 16) * row_length     # rows of a tile beyond the block's end lie behind it
+        self.partial_elements = (rows + 16) * row_length  # rows of a tile beyond the block's end lie behind it
         clear = b.open_loop(index_constant(0), index_constant(self.partial_elements), self.lanes)
         with b.inside(clear.block):
             b.store("scratch", clear.variable, Constant(0.0, vector(self.kind, self.lanes)))
@@ -360,7 +379,8 @@ class Product:
             if left:
                 masks = tuple(
                     b.first(index_constant(left - k * self.lanes), self.lanes) if left < (k + 1) * self.lanes else None
-                    for k in range(-(-left // self.lanes)))
+                    for k in range(-(-left // self.lanes))
+                )
                 # The last part does it; all of them would where there are no whole tiles, but then there is one part.
                 if self.split_columns and self.parts > 1 and not self.lead:
                     self.column_loop(b.arithmetic("max", start, index_constant(whole)), stop, masks)
@@ -378,8 +398,10 @@ class Product:
         with b.inside(loop.block):
             if masks is None:
                 left = b.arithmetic("sub", stop, loop.variable)
-                masks = tuple(b.first(b.arithmetic("sub", left, index_constant(k * self.lanes)), self.lanes)
-                              for k in range(self.tile.vectors))
+                masks = tuple(
+                    b.first(b.arithmetic("sub", left, index_constant(k * self.lanes)), self.lanes)
+                    for k in range(self.tile.vectors)
+                )
             self.row_tiles(loop.variable, masks)
         b.close_loop(loop)
 
@@ -403,13 +425,22 @@ class Product:
             self.row_loop(start, stop, height, j, masks, held=not exact)
             return
         span = b.arithmetic("sub", stop, start)
-        middle = b.arithmetic("add", start, b.arithmetic("mul", b.arithmetic("div", span, index_constant(height)),
-                                                         index_constant(height)))
+        middle = b.arithmetic(
+            "add", start, b.arithmetic("mul", b.arithmetic("div", span, index_constant(height)), index_constant(height))
+        )
         self.row_loop(start, middle, height, j, masks)
         self.row_loop(middle, stop, self.edge_rows, j, masks, held=True)
 
-    def row_loop(self, start: Operand, stop: Operand, height: int, j: Operand, masks: tuple[Operand | None, ...],
-                 *, held: bool = False) -> None:
+    def row_loop(
+        self,
+        start: Operand,
+        stop: Operand,
+        height: int,
+        j: Operand,
+        masks: tuple[Operand | None, ...],
+        *,
+        held: bool = False,
+    ) -> None:
         b = self.builder
         loop = b.open_loop(start, stop, height)
         with b.inside(loop.block):
@@ -419,21 +450,23 @@ class Product:
 
     # One tile
 
-    def tile_at(self, i: Operand, j: Operand, masks: tuple[Operand | None, ...], rows: int, left: Operand | None
-                ) -> None:
+    def tile_at(
+        self, i: Operand, j: Operand, masks: tuple[Operand | None, ...], rows: int, left: Operand | None
+    ) -> None:
         """The tile at row i and column j. Where `left` is given, only so many of its rows exist: addresses of the
         others are held at the last row, and they are not stored."""
         if self.partial is not None and self.partial.steps is not None:
             known = self.partial_tile(i, j, rows, len(masks))
             tile = self.product(i, j, masks, rows, left, self.partial.steps, known)
-            for place, value in zip(self.partial_places(i, j, rows, len(masks)),
-                                    [value for row in tile for value in row], strict=True):
+            for place, value in zip(
+                self.partial_places(i, j, rows, len(masks)), [value for row in tile for value in row], strict=True
+            ):
                 b = self.builder
                 b.store("scratch", place, value)
             return
         if self.partial is not None:
             flat = self.partial_tile(i, j, rows, len(masks))
-            tile = [tuple(flat[row * len(masks):(row + 1) * len(masks)]) for row in range(rows)]
+            tile = [tuple(flat[row * len(masks) : (row + 1) * len(masks)]) for row in range(rows)]
         else:
             tile = self.product(i, j, masks, rows, left)
         cost = self.epilogue_cost * rows * len(masks)
@@ -448,16 +481,28 @@ class Product:
         assert partial is not None
         row = b.arithmetic("mul", b.arithmetic("sub", i, partial.first), index_constant(partial.row_length))
         base = b.arithmetic("add", row, j)
-        return [b.arithmetic("add", base, index_constant(r * partial.row_length + v * self.lanes))
-                for r in range(rows) for v in range(vectors)]
+        return [
+            b.arithmetic("add", base, index_constant(r * partial.row_length + v * self.lanes))
+            for r in range(rows)
+            for v in range(vectors)
+        ]
 
     def partial_tile(self, i: Operand, j: Operand, rows: int, vectors: int) -> tuple[Operand, ...]:
         b = self.builder
-        return tuple(b.load("scratch", self.kind, place, self.lanes) for place in self.partial_places(i, j, rows, vectors))
+        return tuple(
+            b.load("scratch", self.kind, place, self.lanes) for place in self.partial_places(i, j, rows, vectors)
+        )
 
-    def product(self, i: Operand, j: Operand, masks: tuple[Operand | None, ...], rows: int, left: Operand | None,
-                steps: tuple[Operand, Operand] | None = None, known: tuple[Operand, ...] | None = None
-                ) -> list[tuple[Operand, ...]]:
+    def product(
+        self,
+        i: Operand,
+        j: Operand,
+        masks: tuple[Operand | None, ...],
+        rows: int,
+        left: Operand | None,
+        steps: tuple[Operand, Operand] | None = None,
+        known: tuple[Operand, ...] | None = None,
+    ) -> list[tuple[Operand, ...]]:
         """The tile after the steps of k (all of them, unless told otherwise) from what is known (zeros)."""
         b, lanes, vectors = self.builder, self.lanes, len(masks)
         type = vector(self.kind, lanes)
@@ -476,19 +521,24 @@ class Product:
         with b.inside(loop.block):
             k = loop.variable
             b_base = b.arithmetic("add", b.arithmetic("mul", k, right_step), b_start)
-            right = [b.load(right_name, self.kind, b.arithmetic("add", b_base, index_constant(v * lanes)), lanes, mask)
-                     for v, mask in enumerate(right_masks)]
+            right = [
+                b.load(right_name, self.kind, b.arithmetic("add", b_base, index_constant(v * lanes)), lanes, mask)
+                for v, mask in enumerate(right_masks)
+            ]
             a_base = b.arithmetic("mul", k, left_step)
             yields: list[Operand] = []
             common = b.arithmetic("add", a_base, offsets[0][0])
             for row, (base, distance) in enumerate(offsets):
-                index = b.arithmetic("add", common if base is offsets[0][0] else b.arithmetic("add", a_base, base),
-                                     index_constant(distance))
+                index = b.arithmetic(
+                    "add",
+                    common if base is offsets[0][0] else b.arithmetic("add", a_base, base),
+                    index_constant(distance),
+                )
                 element = b.splat(b.load(left_name, self.kind, index), lanes)
                 for v in range(vectors):
                     yields.append(b.fma(element, right[v], loop.parameters[row * vectors + v]))
         results = b.close_loop(loop, yields)
-        return [tuple(results[row * vectors:(row + 1) * vectors]) for row in range(rows)]
+        return [tuple(results[row * vectors : (row + 1) * vectors]) for row in range(rows)]
 
     def row_offsets(self, i: Operand, rows: int, left: Operand | None) -> list[tuple[Operand, int]]:
         """Where each row of op(A) starts: an index computed before the loop, and a known distance from it."""
@@ -534,15 +584,22 @@ class Product:
             for store in self.domain.stores:
                 e.write(store)
 
-    def inline_epilogue(self, tile: list[tuple[Operand, ...]], i: Operand, j: Operand,
-                        masks: tuple[Operand | None, ...]) -> None:
+    def inline_epilogue(
+        self, tile: list[tuple[Operand, ...]], i: Operand, j: Operand, masks: tuple[Operand | None, ...]
+    ) -> None:
         b, e = self.builder, self.evaluator()
         with e.within([*e.scopes, Scope(b.block, {}, self.chunk(j, masks))]):
             for row, values in enumerate(tile):
                 self.stores_at(e, b.arithmetic("add", i, index_constant(row)), b.block, values)
 
-    def looped_epilogue(self, tile: list[tuple[Operand, ...]], i: Operand, j: Operand,
-                        masks: tuple[Operand | None, ...], left: Operand | None) -> None:
+    def looped_epilogue(
+        self,
+        tile: list[tuple[Operand, ...]],
+        i: Operand,
+        j: Operand,
+        masks: tuple[Operand | None, ...],
+        left: Operand | None,
+    ) -> None:
         """Through scratch: the tile is written there, and read again row by row."""
         b, e, lanes = self.builder, self.evaluator(), self.lanes
         self.scratch = True
@@ -557,9 +614,9 @@ class Product:
         with e.within([*e.scopes, Scope(b.block, {}, self.chunk(j, masks))]), b.inside(loop.block):
             base = b.arithmetic("mul", loop.variable, index_constant(width))
             base = b.arithmetic("add", base, index_constant(self.partial_elements))
-            values = tuple(b.load("scratch", self.kind, b.arithmetic("add", base, index_constant(v * lanes)), lanes)
-                           for v in range(len(masks)))
+            values = tuple(
+                b.load("scratch", self.kind, b.arithmetic("add", base, index_constant(v * lanes)), lanes)
+                for v in range(len(masks))
+            )
             self.stores_at(e, b.arithmetic("add", i, loop.variable), loop.block, values)
         b.close_loop(loop)
-
-

@@ -53,7 +53,9 @@ def align(count: int) -> int:
 
 @dataclass(frozen=True)
 class Lifetime:
-    """A piece of workspace, for a value or for the scratch of the node that makes it: its size in bytes, and the first and last phase in which it must hold."""
+    """A piece of workspace, for a value or for the scratch of the node that makes it: its size in bytes, and the
+    first and last phase in which it must hold.
+    """
 
     key: tuple[Value, str]
     bytes: int

@@ -38,7 +38,8 @@ def _machine(target: Target) -> Any:
     else:
         _initialize()
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default")
+        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
+    )
 
 
 def _module(text: str, machine: Any) -> Any:
@@ -73,19 +74,19 @@ def undefined_symbols(object_file: bytes) -> list[str]:
         raise ValueError("not a little-endian ELF object of 64 bits")
 
     def number(offset: int, size: int) -> int:
-        return int.from_bytes(object_file[offset:offset + size], "little")
+        return int.from_bytes(object_file[offset : offset + size], "little")
 
     table, entry, count = number(0x28, 8), number(0x3A, 2), number(0x3C, 2)
     names: list[str] = []
     for header in range(table, table + entry * count, entry):
-        if number(header + 4, 4) != 2:          # SHT_SYMTAB
+        if number(header + 4, 4) != 2:  # SHT_SYMTAB
             continue
         offset, size, link = number(header + 24, 8), number(header + 32, 8), number(header + 40, 4)
         strings = number(table + entry * link + 24, 8)
-        for symbol in range(offset + 24, offset + size, 24):    # the first symbol is empty by definition
-            if number(symbol + 6, 2) == 0:      # SHN_UNDEF
+        for symbol in range(offset + 24, offset + size, 24):  # the first symbol is empty by definition
+            if number(symbol + 6, 2) == 0:  # SHN_UNDEF
                 start = strings + number(symbol, 4)
-                names.append(object_file[start:object_file.index(b"\0", start)].decode())
+                names.append(object_file[start : object_file.index(b"\0", start)].decode())
     return names
 
 

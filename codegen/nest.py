@@ -49,7 +49,6 @@ MOST_TEXT = 320
 """Instructions up to which a chunk's body is written out for all of its vectors: compile time is by the line."""
 
 
-
 def lower_nest(node: Node, target: Target, capacity: int) -> Function:
     domain = analyse(node.regions[0], node.attrs["leading"])
     collapse(domain)
@@ -64,8 +63,10 @@ def lower_nest(node: Node, target: Target, capacity: int) -> Function:
     parts = min(parts, max((nest.grains for nest in nests), default=1))
     for nest in nests:
         nest.write(parts)
-    scratch = [nest.e.short_rows.scratch() for nest in nests if nest.e.short_rows is not None and nest.e.short_rows.blocks]
-    widest = sorted(scratch, key=lambda buffer: buffer.bytes)[-1:]    # nests come one after the other
+    scratch = [
+        nest.e.short_rows.scratch() for nest in nests if nest.e.short_rows is not None and nest.e.short_rows.blocks
+    ]
+    widest = sorted(scratch, key=lambda buffer: buffer.bytes)[-1:]  # nests come one after the other
     return Function(node.attrs["name"], (*buffers, *widest), parts, tuple(builder.block))
 
 
@@ -74,14 +75,22 @@ Turns = Callable[[Operand, Operand, tuple[Operand, ...]], tuple[Operand, ...]]
 
 
 class _Nest:
-    def __init__(self, builder: Builder, buffers: tuple[Buffer, ...], domain: Domain, group: Group, target: Target,
-                 capacity: int, streams: bool) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        buffers: tuple[Buffer, ...],
+        domain: Domain,
+        group: Group,
+        target: Target,
+        capacity: int,
+        streams: bool,
+    ) -> None:
         self.b = builder
         self.streams = streams
         self.domain = domain
         self.group = group
         self.parts = 1
-        self.adds: tuple[bool, ...] = ()    # of the values that the open sweep carries, which are sums
+        self.adds: tuple[bool, ...] = ()  # of the values that the open sweep carries, which are sums
         self.capacity = capacity
         widest = max((8 if term.kind == "f64" else 4 for term in group.terms), default=4)
         self.lanes = target.lanes(widest)
@@ -118,7 +127,7 @@ class _Nest:
     def expected(self, axis: Axis) -> float:
         """Instructions, roughly, with `axis` as the vector axis."""
         extent = max(1, self.domain.extents[axis].at(self.capacity))
-        filled = extent / -(-extent // self.lanes)      # lanes that do work, on average
+        filled = extent / -(-extent // self.lanes)  # lanes that do work, on average
 
         def times(axes: Iterable[Axis]) -> float:
             count = 1.0
@@ -134,7 +143,9 @@ class _Nest:
             turns = times(term.axes | term.reduced)
             if "strides" in term.attrs and axis in term.axes:
                 unit = term.attrs["strides"].get(axis) == Size(1)
-                total += turns * (term.instructions if unit else 4 * term.instructions if term.op == "random_uniform" else gather)
+                total += turns * (
+                    term.instructions if unit else 4 * term.instructions if term.op == "random_uniform" else gather
+                )
             elif term.op not in ("constant", "count"):
                 total += turns * term.instructions
             if axis in term.reduced:
@@ -150,11 +161,21 @@ class _Nest:
         if axis is None or self.lanes == 1:
             return 1
         varying = [term for term in self.group.terms if axis in term.axes | term.reduced]
-        cost = max((instruction_count([term for term in varying if term.stage == stage])
-                    for stage in {term.stage for term in varying}), default=0)    # of the dearest sweep
-        draws = any(term.op == "random_uniform" and term.kind == "f32" and axis in term.axes
-                    for term in self.group.terms)
-        if draws and 4 <= self.lanes <= 16 and (cost - OPERATIONS["random_uniform"].instructions) * 64 // self.lanes <= MOST_TEXT:
+        cost = max(
+            (
+                instruction_count([term for term in varying if term.stage == stage])
+                for stage in {term.stage for term in varying}
+            ),
+            default=0,
+        )
+        draws = any(
+            term.op == "random_uniform" and term.kind == "f32" and axis in term.axes for term in self.group.terms
+        )
+        if (
+            draws
+            and 4 <= self.lanes <= 16
+            and (cost - OPERATIONS["random_uniform"].instructions) * 64 // self.lanes <= MOST_TEXT
+        ):
             return 64 // self.lanes
         extent = self.domain.extents[axis]
         whole = -(-extent.at(self.capacity) // self.lanes)
@@ -167,10 +188,16 @@ class _Nest:
     def choose_ahead(self) -> tuple[Term, ...]:
         """The reductions that need nothing but memory, if they have a sweep over each of many rows to themselves."""
         rows, swept = frozenset(self.group.parallel), frozenset((self.vector_axis,))
-        first = tuple(term for term in self.group.terms
-                      if term.reduced == swept and term.axes == rows and term.operands[0].stage == 0)
+        first = tuple(
+            term
+            for term in self.group.terms
+            if term.reduced == swept and term.axes == rows and term.operands[0].stage == 0
+        )
         later = any(term.reduced == swept and term not in first for term in self.group.terms) or self.pending
-        beside = any(frozenset(store.strides) - rows == swept and store.term.stage == 0 for store in (*self.pending, *self.kept.values()))
+        beside = any(
+            frozenset(store.strides) - rows == swept and store.term.stage == 0
+            for store in (*self.pending, *self.kept.values())
+        )
         if not first or not rows or self.single or beside or not later or (self.streams and not self.kept):
             return ()
         many = self.domain.extents[self.group.parallel[-1]].at(self.capacity) >= FEW_ROWS * self.parts
@@ -180,7 +207,9 @@ class _Nest:
         """How much memory the sweeps over one row walk through."""
         axis = self.vector_axis
         assert axis is not None
-        walked = {(term.attrs["buffer"], term.kind) for term in self.group.terms if axis in term.attrs.get("strides", ())}
+        walked = {
+            (term.attrs["buffer"], term.kind) for term in self.group.terms if axis in term.attrs.get("strides", ())
+        }
         walked |= {(store.buffer, store.term.kind) for store in self.group.stores if axis in store.strides}
         return self.domain.extents[axis].at(self.capacity) * sum(8 if kind == "f64" else 4 for _, kind in walked)
 
@@ -229,8 +258,9 @@ class _Nest:
                 self.innermost(())
             self.b.conditional(self.b.compare("eq", PART, 0), alone)  # type: ignore[arg-type]
 
-    def loops(self, axes: Sequence[Axis], carried: tuple[Operand, ...], body: Body, outermost: bool = False
-              ) -> tuple[Operand, ...]:
+    def loops(
+        self, axes: Sequence[Axis], carried: tuple[Operand, ...], body: Body, outermost: bool = False
+    ) -> tuple[Operand, ...]:
         """Loops over `axes`, the vector axis last, carrying values through all of them."""
         if not axes:
             return body(carried)
@@ -256,8 +286,10 @@ class _Nest:
         return self.in_blocks(axis, start, stop, 1, carried, turns)
 
     def rows_ahead(self, axis: Axis, start: Operand, stop: Operand) -> None:
-        """The loop over rows, with the first sweep over each row done in the turn before, ahead of the last sweeps there:
-        the processor has work while it waits for the lanes of a sum to be added up and for what is made of that."""
+        """The loop over rows, with the first sweep over each row done in the turn before, ahead of the last sweeps
+        there: the processor has work while it waits for the lanes of a sum to be added up and for what is made of
+        that.
+        """
         b = self.b
 
         def first(block: list[Instruction], row: Operand) -> tuple[Operand, ...]:
@@ -286,8 +318,9 @@ class _Nest:
             self.innermost(())
         b.close_loop(loop, yields)
 
-    def in_blocks(self, axis: Axis, start: Operand, stop: Operand, step: int, carried: tuple[Operand, ...],
-                  turns: Turns) -> tuple[Operand, ...]:
+    def in_blocks(
+        self, axis: Axis, start: Operand, stop: Operand, step: int, carried: tuple[Operand, ...], turns: Turns
+    ) -> tuple[Operand, ...]:
         """A long loop in blocks of BLOCK turns, those in blocks of BLOCK blocks, and so on. The sums that it carries
         start afresh in each block: their error grows with the logarithm of the length, not with the length."""
         levels, count = 0, self.domain.extents[axis].at(self.capacity) // step
@@ -295,23 +328,29 @@ class _Nest:
             levels, count = levels + 1, count // BLOCK
         return self.block_level(levels, start, stop, step, carried, turns)
 
-    def block_level(self, level: int, start: Operand, stop: Operand, step: int, carried: tuple[Operand, ...],
-                    turns: Turns) -> tuple[Operand, ...]:
+    def block_level(
+        self, level: int, start: Operand, stop: Operand, step: int, carried: tuple[Operand, ...], turns: Turns
+    ) -> tuple[Operand, ...]:
         if level == 0:
             return turns(start, stop, carried)
         b, span = self.b, step * BLOCK**level
         loop = b.open_loop(start, stop, span, carried)
         with self.e.within([*self.e.scopes, Scope(loop.block)]):
             end = b.arithmetic("min", b.arithmetic("add", loop.variable, index_constant(span)), stop)
-            fresh = tuple(Constant(0.0, known.type) if adds else known
-                          for known, adds in zip(loop.parameters, self.adds, strict=True))
+            fresh = tuple(
+                Constant(0.0, known.type) if adds else known
+                for known, adds in zip(loop.parameters, self.adds, strict=True)
+            )
             made = self.block_level(level - 1, loop.variable, end, step, fresh, turns)
-            yields = tuple(b.add(known, value) if adds else value
-                           for known, value, adds in zip(loop.parameters, made, self.adds, strict=True))
+            yields = tuple(
+                b.add(known, value) if adds else value
+                for known, value, adds in zip(loop.parameters, made, self.adds, strict=True)
+            )
         return b.close_loop(loop, yields)
 
-    def chunks(self, axis: Axis, start: Operand, stop: Operand, carried: tuple[Operand, ...], body: Body
-               ) -> tuple[Operand, ...]:
+    def chunks(
+        self, axis: Axis, start: Operand, stop: Operand, carried: tuple[Operand, ...], body: Body
+    ) -> tuple[Operand, ...]:
         """The vector axis: whole chunks, then what is left under masks."""
         width = self.vectors * self.lanes
         if isinstance(start, Constant) and isinstance(stop, Constant):
@@ -325,35 +364,46 @@ class _Nest:
             if left == 0:
                 return carried
             vectors = -(-left // self.lanes)
-            masks = tuple(self.b.first(index_constant(left - k * self.lanes), self.lanes)
-                          if left < (k + 1) * self.lanes else None for k in range(vectors))
+            masks = tuple(
+                self.b.first(index_constant(left - k * self.lanes), self.lanes) if left < (k + 1) * self.lanes else None
+                for k in range(vectors)
+            )
             chunk = Chunk(index_constant(whole), masks, aligned=True, left=index_constant(left))
             with self.e.within([*self.e.scopes, Scope(self.b.block, {}, chunk)]):
                 return body(carried)
         if self.lanes == 1 and self.vectors == 1:
             return self.chunk_loop(start, stop, (None,), carried, body)
         extent = self.domain.extents[axis]
-        if extent.known and extent.coefficient % width == 0:    # so is each part's share
+        if extent.known and extent.coefficient % width == 0:  # so is each part's share
             return self.chunk_loop(start, stop, (None,) * self.vectors, carried, body)
-        if extent.at(self.capacity) <= width:                   # one chunk, hardly ever whole
+        if extent.at(self.capacity) <= width:  # one chunk, hardly ever whole
             return self.chunk_loop(start, stop, "tail", carried, body)
         span = self.b.arithmetic("sub", stop, start)
-        whole_span = self.b.arithmetic("mul", self.b.arithmetic("div", span, index_constant(width)),
-                                       index_constant(width))
+        whole_span = self.b.arithmetic(
+            "mul", self.b.arithmetic("div", span, index_constant(width)), index_constant(width)
+        )
         middle = self.b.arithmetic("add", start, whole_span)
         carried = self.chunk_loop(start, middle, (None,) * self.vectors, carried, body)
         return self.chunk_loop(middle, stop, "tail", carried, body)
 
-    def chunk_loop(self, start: Operand, stop: Operand, masks: tuple[None, ...] | str, carried: tuple[Operand, ...],
-                   body: Body) -> tuple[Operand, ...]:
+    def chunk_loop(
+        self, start: Operand, stop: Operand, masks: tuple[None, ...] | str, carried: tuple[Operand, ...], body: Body
+    ) -> tuple[Operand, ...]:
         if masks == "tail":
             return self.chunk_turns(start, stop, masks, carried, body)
         assert self.vector_axis is not None
-        return self.in_blocks(self.vector_axis, start, stop, self.vectors * self.lanes, carried,
-                              lambda start, stop, carried: self.chunk_turns(start, stop, masks, carried, body))
+        return self.in_blocks(
+            self.vector_axis,
+            start,
+            stop,
+            self.vectors * self.lanes,
+            carried,
+            lambda start, stop, carried: self.chunk_turns(start, stop, masks, carried, body),
+        )
 
-    def chunk_turns(self, start: Operand, stop: Operand, masks: tuple[None, ...] | str, carried: tuple[Operand, ...],
-                    body: Body) -> tuple[Operand, ...]:
+    def chunk_turns(
+        self, start: Operand, stop: Operand, masks: tuple[None, ...] | str, carried: tuple[Operand, ...], body: Body
+    ) -> tuple[Operand, ...]:
         loop = self.b.open_loop(start, stop, self.vectors * self.lanes, carried)
         made: tuple[Operand | None, ...]
         left: Operand | None = None
@@ -362,7 +412,8 @@ class _Nest:
                 left = self.b.arithmetic("sub", stop, loop.variable)
                 made = tuple(
                     self.b.first(self.b.arithmetic("sub", left, index_constant(k * self.lanes)), self.lanes)
-                    for k in range(self.vectors))
+                    for k in range(self.vectors)
+                )
         else:
             assert isinstance(masks, tuple)
             made = masks
@@ -381,8 +432,9 @@ class _Nest:
         """Reductions by stage, then what is stored here."""
         bound = frozenset(self.group.parallel)
         pending = list(self.pending)
-        waiting = sorted((term for term in self.group.terms if term.reduced and term.axes <= bound),
-                         key=lambda term: term.stage)
+        waiting = sorted(
+            (term for term in self.group.terms if term.reduced and term.axes <= bound), key=lambda term: term.stage
+        )
         self.waiting = waiting
         self.unwritten = pending
         if self.single and self.vector_axis not in bound:
@@ -398,8 +450,10 @@ class _Nest:
         assert axis is not None
         extent = self.domain.extents[axis].coefficient
         vectors = -(-extent // self.lanes)
-        masks = tuple(self.b.first(index_constant(extent - k * self.lanes), self.lanes)
-                      if extent < (k + 1) * self.lanes else None for k in range(vectors))
+        masks = tuple(
+            self.b.first(index_constant(extent - k * self.lanes), self.lanes) if extent < (k + 1) * self.lanes else None
+            for k in range(vectors)
+        )
         with self.e.within([*self.e.scopes, Scope(self.b.block, {}, Chunk(index_constant(0), masks, aligned=True))]):
             self.finish(waiting)
         return carried
@@ -434,21 +488,31 @@ class _Nest:
         place = len(self.e.scopes) - 1
         memo = self.e.scopes[place].memo
         operand_stage = wanted.operands[0].stage
-        alike = [term for term in self.group.terms
-                 if term.reduced == wanted.reduced and term.axes == wanted.axes and term not in memo]
+        alike = [
+            term
+            for term in self.group.terms
+            if term.reduced == wanted.reduced and term.axes == wanted.axes and term not in memo
+        ]
         shared = [term for term in alike if term.operands[0].stage <= operand_stage]
         # A loop of its own for each axis, even where an outer one is open over the same: the inner one hides it.
         axes = wanted.reduced - ({self.vector_axis} if self.whole_chunk else set())
         stores: list[Store] = []
         if axes == wanted.reduced and len(shared) == len(alike):
             bound = frozenset(self.group.parallel)
-            stores = [store for store in self.unwritten
-                      if wanted.axes == bound and frozenset(store.strides) - bound == wanted.reduced
-                      and store.term.stage <= operand_stage]
+            stores = [
+                store
+                for store in self.unwritten
+                if wanted.axes == bound
+                and frozenset(store.strides) - bound == wanted.reduced
+                and store.term.stage <= operand_stage
+            ]
             self.unwritten = [store for store in self.unwritten if store not in stores]
         made = {term for reduction in shared for term in sweep_terms(reduction.operands[0])}
-        keeping = [store for term, store in self.kept.items() if term in made and term not in self.e.kept
-                   and frozenset(store.strides) == wanted.axes | axes]
+        keeping = [
+            store
+            for term, store in self.kept.items()
+            if term in made and term not in self.e.kept and frozenset(store.strides) == wanted.axes | axes
+        ]
         self.sweep(axes, shared, stores + keeping)
         self.e.kept |= {store.term: load_of(store) for store in keeping}
 
@@ -463,15 +527,17 @@ class _Nest:
                 self.e.get(store.term)
             position = 0
             for term, accumulator in zip(reductions, accumulators, strict=True):
-                own = carried[position:position + accumulator.width]
+                own = carried[position : position + accumulator.width]
                 position += accumulator.width
                 made += self.feed(term, accumulator, own)
             for store in stores:
                 self.e.write(store)
             return tuple(made)
 
-        outer, self.adds = self.adds, tuple(
-            accumulator.op == "sum" for accumulator in accumulators for _ in range(accumulator.width))
+        outer, self.adds = (
+            self.adds,
+            tuple(accumulator.op == "sum" for accumulator in accumulators for _ in range(accumulator.width)),
+        )
         if self.past_caches(axes, reductions, stores):
             self.stream(stores[0], body)
             final: tuple[Operand, ...] = ()
@@ -483,7 +549,7 @@ class _Nest:
         position = 0
         memo = self.e.scopes[-1].memo
         for term, accumulator in zip(reductions, accumulators, strict=True):
-            own = final[position:position + accumulator.width]
+            own = final[position : position + accumulator.width]
             position += accumulator.width
             if self.vector_axis in term.reduced:
                 memo[term] = (accumulator.across(own),)
@@ -491,14 +557,20 @@ class _Nest:
                 memo[term] = accumulator.each(own)
 
     def past_caches(self, axes: frozenset[Axis], reductions: list[Term], stores: list[Store]) -> bool:
-        """Whether the sweep only writes a result that is not looked at again, of a kernel that moves more than the caches
-        hold: a store would first read what it overwrites."""
+        """Whether the sweep only writes a result that is not looked at again, of a kernel that moves more than the
+        caches hold: a store would first read what it overwrites.
+        """
         if not self.streams or reductions or len(stores) != 1 or axes != {self.vector_axis} or self.single:
             return False
         (store,) = stores
         kept = {place.buffer for place in self.kept.values()}
         draws = any(term.op == "random_uniform" for term in self.group.terms)
-        return store.strides[self.vector_axis] == Size(1) and store.term.kind[0] == "f" and store.buffer not in kept and not draws  # type: ignore[index]
+        return (
+            store.strides[self.vector_axis] == Size(1)
+            and store.term.kind[0] == "f"
+            and store.buffer not in kept
+            and not draws
+        )  # type: ignore[index]
 
     def stream(self, store: Store, body: Body) -> None:
         """The sweep in three: up to where the result's memory is aligned, whole vectors, and the rest."""
@@ -509,7 +581,9 @@ class _Nest:
         element = 8 if store.term.kind == "f64" else 4
         first, _ = self.e.address({other: stride for other, stride in store.strides.items() if other != axis})
         head = self.b.arithmetic("min", self.b.gap(self.e.buffers[store.buffer].name, first, lanes * element), extent)
-        with self.e.within([*self.e.scopes, Scope(self.b.block, {}, Chunk(index_constant(0), (self.b.first(head, lanes),)))]):
+        with self.e.within(
+            [*self.e.scopes, Scope(self.b.block, {}, Chunk(index_constant(0), (self.b.first(head, lanes),)))]
+        ):
             body(())
         count = self.b.arithmetic("div", self.b.arithmetic("sub", extent, head), index_constant(width))
         middle = self.b.arithmetic("add", head, self.b.arithmetic("mul", count, index_constant(width)))

@@ -138,6 +138,10 @@ def lower_along(node: Node, target: Target, capacity: int) -> Function:
                 b.store(into.buffer, at(into, found), b.add(known, update))
         b.close_loop(turn)
 
-    work = outer.at(capacity) * inside.at(capacity) * (index.type.at(capacity)[axis] + inner.result.type.at(capacity)[axis])
+    work = (
+        outer.at(capacity)
+        * inside.at(capacity)
+        * (index.type.at(capacity)[axis] + inner.result.type.at(capacity)[axis])
+    )
     parts = each_line(kernel, outer, inside, 1, work / MOVES_PER_MICROSECOND, line)
     return Function(node.attrs["name"], kernel.buffers, parts, tuple(b.block))

@@ -94,8 +94,9 @@ class _Transpose:
             rows.append(b.load(source, self.kind, index, lanes, mask))
         rows = transposed(b, rows)
         for k, value in enumerate(rows):
-            index = b.arithmetic("add", b.arithmetic("mul", b.arithmetic("add", j, index_constant(k)), self.ld_result),
-                                 i)
+            index = b.arithmetic(
+                "add", b.arithmetic("mul", b.arithmetic("add", j, index_constant(k)), self.ld_result), i
+            )
             if left is None:
                 b.store(result, index, value)
             else:

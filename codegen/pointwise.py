@@ -39,8 +39,9 @@ def _never_nan(x: Operand) -> bool:
     return not x.type.is_float or (isinstance(x, Constant) and x.value == x.value)
 
 
-def _extremum(b: Builder, x: Operand, y: Operand, keep: Callable[[Builder, Operand, Operand], Operand],
-              integer: str) -> Operand:
+def _extremum(
+    b: Builder, x: Operand, y: Operand, keep: Callable[[Builder, Operand, Operand], Operand], integer: str
+) -> Operand:
     """NaN where either operand is: `keep` keeps its first operand's, and a known number needs no test."""
     if not x.type.is_float:
         return b.compute(integer, x, y, type=x.type)
@@ -108,15 +109,15 @@ POINTWISE: dict[str, Rule] = {
     "logical_and": _plain("and"),
     "logical_or": _plain("or"),
     "logical_not": lambda b, operands, kind: b.bits("xor", operands[0], True),
-    "one_less_square": lambda b, operands, kind: b.mul(*(b.compute(op, Constant(1.0, operands[0].type), operands[0], type=operands[0].type) for op in ("sub", "add"))),
+    "one_less_square": lambda b, operands, kind: b.mul(
+        *(b.compute(op, Constant(1.0, operands[0].type), operands[0], type=operands[0].type) for op in ("sub", "add"))
+    ),
     "select": lambda b, operands, kind: b.select(*operands),
     "cast": lambda b, operands, kind: b.convert(operands[0], kind),
 }
 
 
-def lower_pointwise(
-    b: Builder, op: str, operands: Sequence[Operand], kind: str, attrs: Mapping[str, Any]
-) -> Operand:
+def lower_pointwise(b: Builder, op: str, operands: Sequence[Operand], kind: str, attrs: Mapping[str, Any]) -> Operand:
     if op in FAMILIES:
         return FAMILIES[op](b, operands[0], order=attrs["order"])
     folded = _fold(op, operands, kind)

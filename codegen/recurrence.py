@@ -37,10 +37,14 @@ def lower_recurrence(node: Node, target: Target, capacity: int) -> Function:
             k: Operand = loop.variable
             if inner.attrs["reverse"]:
                 k = b.arithmetic("sub", b.arithmetic("sub", into.extent, index_constant(1)), k)
-            places = [b.arithmetic("add", start, b.arithmetic("mul", k, lines.step))
-                      for start, lines in zip(starts, (*sources, into), strict=True)]
-            taken = [b.load(lines.buffer, lines.kind, place, lanes, mask)
-                     for place, lines in zip(places, sources, strict=False)]
+            places = [
+                b.arithmetic("add", start, b.arithmetic("mul", k, lines.step))
+                for start, lines in zip(starts, (*sources, into), strict=True)
+            ]
+            taken = [
+                b.load(lines.buffer, lines.kind, place, lanes, mask)
+                for place, lines in zip(places, sources, strict=False)
+            ]
             (known,) = loop.parameters
             if inner.op == "linear_scan":
                 made = b.fma(taken[0], known, taken[1])

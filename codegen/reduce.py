@@ -50,8 +50,13 @@ class Accumulator:
             return self.b.mul(a, b)
         return maximum(self.b, a, b) if self.op == "max" else minimum(self.b, a, b)
 
-    def feed(self, carried: Sequence[Operand], values: Sequence[Operand], masks: Sequence[Operand | None],
-             places: Sequence[Operand]) -> tuple[Operand, ...]:
+    def feed(
+        self,
+        carried: Sequence[Operand],
+        values: Sequence[Operand],
+        masks: Sequence[Operand | None],
+        places: Sequence[Operand],
+    ) -> tuple[Operand, ...]:
         """Takes in one chunk; lanes outside their mask count as the identity. A shorter chunk leaves the last
         accumulators as they are."""
         made = list(carried)
@@ -88,9 +93,14 @@ class _ArgMax(Accumulator):
         new_nan = b.bits("and", b.compare("ne", value, value), b.compare("eq", best, best))
         return b.bits("or", b.compare("lt", best, value), new_nan)
 
-    def feed(self, carried: Sequence[Operand], values: Sequence[Operand], masks: Sequence[Operand | None],
-             places: Sequence[Operand]) -> tuple[Operand, ...]:
-        best, where = list(carried[:self.vectors]), list(carried[self.vectors:])
+    def feed(
+        self,
+        carried: Sequence[Operand],
+        values: Sequence[Operand],
+        masks: Sequence[Operand | None],
+        places: Sequence[Operand],
+    ) -> tuple[Operand, ...]:
+        best, where = list(carried[: self.vectors]), list(carried[self.vectors :])
         for k, (value, mask) in enumerate(zip(values, masks, strict=True)):
             kept = value if mask is None else self.b.select(mask, value, self.identity)
             better = self._beats(kept, best[k])
@@ -99,13 +109,14 @@ class _ArgMax(Accumulator):
         return (*best, *where)
 
     def each(self, carried: Sequence[Operand]) -> tuple[Operand, ...]:
-        return tuple(carried[self.vectors:])
+        return tuple(carried[self.vectors :])
 
     def across(self, carried: Sequence[Operand]) -> Operand:
-        pairs = list(zip(carried[:self.vectors], carried[self.vectors:], strict=True))
+        pairs = list(zip(carried[: self.vectors], carried[self.vectors :], strict=True))
         while len(pairs) > 1:
-            pairs = [self._better(*pairs[k:k + 2]) if k + 1 < len(pairs) else pairs[k]
-                     for k in range(0, len(pairs), 2)]
+            pairs = [
+                self._better(*pairs[k : k + 2]) if k + 1 < len(pairs) else pairs[k] for k in range(0, len(pairs), 2)
+            ]
         value, place = pairs[0]
         while value.type.lanes > 1:
             (low, high), (low_place, high_place) = self.b.halves(value), self.b.halves(place)
@@ -115,8 +126,7 @@ class _ArgMax(Accumulator):
     def _better(self, first: tuple[Operand, Operand], second: tuple[Operand, Operand]) -> tuple[Operand, Operand]:
         b = self.b
         (x, i), (y, j) = first, second
-        tie = b.bits("or", b.compare("eq", x, y),
-                     b.bits("and", b.compare("ne", x, x), b.compare("ne", y, y)))
+        tie = b.bits("or", b.compare("eq", x, y), b.bits("and", b.compare("ne", x, x), b.compare("ne", y, y)))
         earlier = b.bits("and", tie, b.compare("lt", j, i))
         take = b.bits("or", self._beats(y, x), earlier)
         return b.select(take, y, x), b.select(take, j, i)
@@ -124,8 +134,10 @@ class _ArgMax(Accumulator):
 
 def _tree(values: list[Operand], combine: object) -> Operand:
     while len(values) > 1:
-        values = [combine(values[k], values[k + 1]) if k + 1 < len(values) else values[k]  # type: ignore[operator]
-                  for k in range(0, len(values), 2)]
+        values = [
+            combine(values[k], values[k + 1]) if k + 1 < len(values) else values[k]  # type: ignore[operator]
+            for k in range(0, len(values), 2)
+        ]
     return values[0]
 
 

@@ -44,8 +44,18 @@ def lower_scatter(node: Node, target: Target, capacity: int) -> Function:
     to_step = e.size(dense(result.type.shape, result_leading)[0])
     rows, total, width = e.size(size_of(result.type.shape[0])), e.size(count), e.size(columns)
     vectors = -(-columns.at(capacity) // lanes)
-    parts = min(parts_for(vectors * (count.at(capacity) + result.type.shape[0] if isinstance(result.type.shape[0], int)
-                                     else count.at(capacity)) / 500), max(1, vectors))
+    parts = min(
+        parts_for(
+            vectors
+            * (
+                count.at(capacity) + result.type.shape[0]
+                if isinstance(result.type.shape[0], int)
+                else count.at(capacity)
+            )
+            / 500
+        ),
+        max(1, vectors),
+    )
     names = [buffer.name for buffer in buffers]
     source, where, into = names[places[updates]], names[places[index]], names[-1]
 
@@ -67,8 +77,9 @@ def lower_scatter(node: Node, target: Target, capacity: int) -> Function:
             row = b.convert(b.load(where, "i32", turn.variable), "i64")
             row = b.arithmetic("max", b.arithmetic("min", row, last), index_constant(0))
             place = b.arithmetic("add", b.arithmetic("mul", row, to_step), j)
-            update = b.load(source, kind, b.arithmetic("add", b.arithmetic("mul", turn.variable, from_step), j), lanes,
-                            mask)
+            update = b.load(
+                source, kind, b.arithmetic("add", b.arithmetic("mul", turn.variable, from_step), j), lanes, mask
+            )
             b.store(into, place, b.add(b.load(into, kind, place, lanes, mask), update), mask)
         b.close_loop(turn)
     b.close_loop(chunk)

@@ -4,7 +4,8 @@ A phase holds tasks that need nothing from each other; all threads meet between 
 task are fixed here, from its cost alone, so results do not depend on how many threads share them out. A task that
 overwrites a slot of the state comes after all readers of its old value, and in a training step after the loss, so that
 a loss that is not finite stops the step before it changes anything. A scan becomes a `loop`, whose body is scheduled by
-itself: its places are told from where the loop's operands and results lie at each step. Fused graph in; graph of `task`,
+itself: its places are told from where the loop's operands and results lie at each step. Fused graph in; graph of
+`task`,
 `loop` and `reshape` nodes out, in order of phases, with the same values.
 """
 
@@ -117,7 +118,9 @@ def _carried_bytes(node: Node, capacity: int) -> list[int]:
 
 def assembles(node: Node) -> bool:
     """Whether a task belongs to the assembly of a batch by an order, and is left out where rows lie in sequence."""
-    return node.op == "task" and node.attrs["family"] == "gather" and any(v.name == f"{ORDER}.rows" for v in node.operands)
+    return (
+        node.op == "task" and node.attrs["family"] == "gather" and any(v.name == f"{ORDER}.rows" for v in node.operands)
+    )
 
 
 def _with_assembly(graph: Graph) -> tuple[Graph, dict[str, Value]]:
@@ -133,7 +136,9 @@ def _with_assembly(graph: Graph) -> tuple[Graph, dict[str, Value]]:
         if port not in data:
             seen[port.value] = builder.input(port.label, type, port.role, port.span, port.value.name)
             continue
-        table = builder.input(port.label, Tensor(type.dtype, (EVERY_ROW, *type.shape[1:])), "data", port.span, f"{port.value.name}.all")
+        table = builder.input(
+            port.label, Tensor(type.dtype, (EVERY_ROW, *type.shape[1:])), "data", port.span, f"{port.value.name}.all"
+        )
         region = Builder("body")
         inside = region.input(table.name, table.type, "operand"), region.input(order.name, order.type, "operand")
         region.output(port.value.name, region.emit("gather", *inside, name=port.value.name), "result")
@@ -215,7 +220,9 @@ def _places(
         for value, start in first.items()
         if value not in places
     ]
-    lifetimes += [Lifetime((value, "scratch"), size, first[value], first[value]) for value, size in scratch.items() if size]
+    lifetimes += [
+        Lifetime((value, "scratch"), size, first[value], first[value]) for value, size in scratch.items() if size
+    ]
     offsets, size = place_workspace(lifetimes)
     working: dict[Value, Place] = {}
     for (value, kind), offset in offsets.items():
@@ -242,8 +249,9 @@ def _outside(port: Port, side: str, state: Layout, gradients: Layout) -> Place:
 
 
 def cost(node: Node, capacity: int) -> int:
-    """An estimate of a task's or loop's time in nanoseconds, for sharing parts out: 30 flops or 20 bytes in each, and the
-    call."""
+    """An estimate of a task's or loop's time in nanoseconds, for sharing parts out: 30 flops or 20 bytes in each,
+    and the call.
+    """
     if node.op == "loop":
         step = sum(cost(task, capacity) for task in node.regions[0].nodes if task.op != "reshape")
         return step * int(node.attrs["length"])

@@ -21,7 +21,9 @@ __all__ = ["ShortRows", "short_axis", "turning_cost"]
 
 
 def short_axis(group: Group, domain: Domain, rows: Axis, lanes: int) -> Axis | None:
-    """The axis along the rows if all sweeps are over it, it is shorter than a vector, and each access walks it densely."""
+    """The axis along the rows if all sweeps are over it, it is shorter than a vector, and each access walks it
+    densely.
+    """
     swept = {axis for term in group.terms for axis in term.reduced}
     if rows not in group.parallel or len(swept) != 1 or lanes < 4:
         return None
@@ -30,8 +32,10 @@ def short_axis(group: Group, domain: Domain, rows: Axis, lanes: int) -> Axis | N
     walks = [(term.attrs["strides"], term.kind) for term in group.terms if term.op == "load"]
     walks += [(store.strides, store.term.kind) for store in group.stores]
     crossing = [(strides, kind) for strides, kind in walks if rows in strides and columns in strides]
-    dense = all(strides[columns] == Size(1) and strides[rows].known and strides[rows].coefficient >= extent.coefficient
-                for strides, _ in crossing)
+    dense = all(
+        strides[columns] == Size(1) and strides[rows].known and strides[rows].coefficient >= extent.coefficient
+        for strides, _ in crossing
+    )
     alike = {kind for _, kind in crossing} in ({"f32"}, {"f64"})
     return columns if extent.known and 2 <= extent.coefficient <= lanes and dense and alike else None
 
@@ -86,9 +90,10 @@ class ShortRows:
     def bring(self, term: Term, block: int) -> None:
         base, step = self.first(term.attrs["strides"], term.attrs.get("offset", ()))
         buffer = self.e.buffers[term.attrs["buffer"]].name
-        rows: list[Operand] = [self.b.load(buffer, term.kind, self.row(base, step, k), self.lanes, self.mask(k))
-                               for k in range(self.lanes)]
-        for column, value in enumerate(transposed(self.b, rows)[:self.count]):
+        rows: list[Operand] = [
+            self.b.load(buffer, term.kind, self.row(base, step, k), self.lanes, self.mask(k)) for k in range(self.lanes)
+        ]
+        for column, value in enumerate(transposed(self.b, rows)[: self.count]):
             self.b.store("scratch", index_constant((block * self.count + column) * self.lanes), value)
 
     def take(self, stores: Sequence[Store]) -> None:
@@ -96,8 +101,12 @@ class ShortRows:
         for store in stores:
             block = self.blocks[self.key(store.buffer, store.strides, ())]
             base, step = self.first(store.strides, ())
-            held: list[Operand] = [self.b.load("scratch", store.term.kind, index_constant((block * self.count + column) * self.lanes), self.lanes)
-                                   for column in range(self.count)]
+            held: list[Operand] = [
+                self.b.load(
+                    "scratch", store.term.kind, index_constant((block * self.count + column) * self.lanes), self.lanes
+                )
+                for column in range(self.count)
+            ]
             held += [Constant(0.0, held[0].type)] * (self.lanes - self.count)
             name = self.e.buffers[store.buffer].name
             for k, value in enumerate(transposed(self.b, held)):

@@ -24,7 +24,9 @@ def transposed(b: Builder, rows: list[Operand]) -> list[Operand]:
         low, high = exchange(lanes, step)
         for k in range(lanes):
             if not k & step:
-                rows[k], rows[k + step] = (b.shuffle(rows[k], rows[k + step], low),
-                                           b.shuffle(rows[k], rows[k + step], high))
+                rows[k], rows[k + step] = (
+                    b.shuffle(rows[k], rows[k + step], low),
+                    b.shuffle(rows[k], rows[k + step], high),
+                )
         step *= 2
     return rows

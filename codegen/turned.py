@@ -82,9 +82,16 @@ class Turned(Product):
         behind = index_constant(self.tile.rows * self.width)
         return b.arithmetic("add", b.arithmetic("mul", tile, index_constant(self.panel)), behind)
 
-    def product(self, i: Operand, j: Operand, masks: tuple[Operand | None, ...], rows: int, left: Operand | None,
-                steps: tuple[Operand, Operand] | None = None, known: tuple[Operand, ...] | None = None
-                ) -> list[tuple[Operand, ...]]:
+    def product(
+        self,
+        i: Operand,
+        j: Operand,
+        masks: tuple[Operand | None, ...],
+        rows: int,
+        left: Operand | None,
+        steps: tuple[Operand, Operand] | None = None,
+        known: tuple[Operand, ...] | None = None,
+    ) -> list[tuple[Operand, ...]]:
         b, lanes = self.builder, self.lanes
         zero = Constant(0.0, vector(self.kind, lanes))
         mask: Operand | None = None
@@ -111,8 +118,9 @@ class Turned(Product):
         return [(row,) for row in transposed(b, [*totals, *(zero,) * (lanes - len(totals))])[:rows]]
 
     def right_rows(self, j: Operand, masks: tuple[Operand | None, ...]) -> list[tuple[Operand, int]]:
-        """Where the row of B for each column of the tile starts: an index computed before the loop, and a known distance
-        from it. Where the count of columns is not known, those beyond it are held at the last one."""
+        """Where the row of B for each column of the tile starts: an index computed before the loop, and a known
+        distance from it. Where the count of columns is not known, those beyond it are held at the last one.
+        """
         b, step, count = self.builder, self.ldb_step, self.lanes
         if masks[0] is not None and self.n.known:
             count = self.n.coefficient % self.lanes

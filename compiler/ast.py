@@ -1,6 +1,7 @@
 """The abstract syntax tree of a model file: frozen dataclasses, each with the span of its text.
 
-Nodes say what was written, never what it means. The whole grammar is here, also what elaboration refuses in this version.
+Nodes say what was written, never what it means. The whole grammar is here, also what elaboration refuses in this
+version.
 """
 
 from __future__ import annotations
@@ -162,7 +163,20 @@ class Stacked(Syntax):
 
 
 Expression: TypeAlias = (
-    Number | Truth | Text | Name | Unary | Binary | Conditional | Call | Index | Items | Several | Reduction | AllBut | Stacked
+    Number
+    | Truth
+    | Text
+    | Name
+    | Unary
+    | Binary
+    | Conditional
+    | Call
+    | Index
+    | Items
+    | Several
+    | Reduction
+    | AllBut
+    | Stacked
 )
 
 
@@ -320,7 +334,9 @@ class Carry(Syntax):
 
 @dataclass(frozen=True, slots=True)
 class Scan(Syntax):
-    """`scan over t reverse lengths = n checkpoint every = 8 with h: [b, units] = 0:`; `reverse` alone is `reverse = true`."""
+    """`scan over t reverse lengths = n checkpoint every = 8 with h: [b, units] = 0:`; `reverse` alone is `reverse =
+    true`.
+    """
 
     axis: str
     options: tuple[Argument, ...]
@@ -338,7 +354,9 @@ class Use(Syntax):
 
 @dataclass(frozen=True, slots=True)
 class Broken(Syntax):
-    """A line or block that could not be read, with the names it may have made, so that their later uses are no new faults."""
+    """A line or block that could not be read, with the names it may have made, so that their later uses are no new
+    faults.
+    """
 
     names: tuple[str, ...]
 
@@ -360,8 +378,9 @@ class Import(Syntax):
 
 @dataclass(frozen=True, slots=True)
 class Definition(Syntax):
-    """`fn`, `layer`, `optimizer` or `model`, as `kind` says. A one-line `fn` has a body of one Return, and may have a derivative by each
-    parameter. `head` is the name's span."""
+    """`fn`, `layer`, `optimizer` or `model`, as `kind` says. A one-line `fn` has a body of one Return, and may have
+    a derivative by each parameter. `head` is the name's span.
+    """
 
     kind: str
     name: str
@@ -375,7 +394,8 @@ class Definition(Syntax):
 class Setting(Syntax):
     """A line of a train section: `epochs 30`, `stop_early patience = 5 on accuracy rising`.
 
-    `values` are positional, `named` come after a name and `=`; `words` are what stands after `on`; `patterns` those of `except`.
+    `values` are positional, `named` come after a name and `=`; `words` are what stands after `on`; `patterns` those
+    of `except`.
     """
 
     name: str

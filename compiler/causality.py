@@ -1,10 +1,11 @@
 """Which values of a graph go along with the places of a sequence, and that none of them sees a later place.
 
-Every value has a `Fact`. Its axes are parts (`compiler.parts`), marked where they are the places of the sequence. What is
-computed at a place depends on that place and those before it; of a value with two such axes, as scores of queries and
-keys have, that is not so by itself: an element belongs to the later of its two places. A mask makes it so, and `beyond`
-holds that it did: for two marked parts i and j, what the elements are whose place along j is later than that along i. Only then may
-j be summed over. What masks are is read off their numbers, so it does not matter how they are written.
+Every value has a `Fact`. Its axes are parts (`compiler.parts`), marked where they are the places of the sequence.
+What is computed at a place depends on that place and those before it; of a value with two such axes, as scores of
+queries and keys have, that is not so by itself: an element belongs to the later of its two places. A mask makes it
+so, and `beyond` holds that it did: for two marked parts i and j, what the elements are whose place along j is later
+than that along i. Only then may j be summed over. What masks are is read off their numbers, so it does not matter
+how they are written.
 """
 
 from __future__ import annotations
@@ -52,13 +53,17 @@ class LooksAhead(Exception):
         labels = [Label(f"`{port.label}`", f"has its {port.value.type.shape[1]} places along axis 1", port.span)
                   for port in self.walked if port.value.type.rank > 1]  # fmt: skip
         span = self.node.span if self.node is not None else next((port.span for port in self.walked), None)
-        return Diagnostic("E0805", f"this model cannot go place by place: {self.reason}", span, tuple(labels), self.hint)
+        return Diagnostic(
+            "E0805", f"this model cannot go place by place: {self.reason}", span, tuple(labels), self.hint
+        )
 
 
 @dataclass(frozen=True)
 class Fact:
-    """What is known of a value; see the module's docstring. `last`: it is what the end of the sequence gives. `lag`: what stands
-    at a place of it is known so many places earlier already, because zeros or other values stand before the sequence."""
+    """What is known of a value; see the module's docstring. `last`: it is what the end of the sequence gives. `lag`:
+    what stands at a place of it is known so many places earlier already, because zeros or other values stand before
+    the sequence.
+    """
 
     axes: Axes
     beyond: Mapping[tuple[Site, Site], State] = field(default_factory=dict)
@@ -71,20 +76,23 @@ class Fact:
 
 
 class Causality:
-    """The facts of a graph. `inputs` are those of its inputs; of a body's, `numbers` says which numbers they are, if that is known, and
+    """The facts of a graph. `inputs` are those of its inputs; of a body's, `numbers` says which numbers they are, if
+    that is known, and
     `outlines` what is known of them in outline.
 
     Raises LooksAhead where a value depends on a later place.
     """
 
-    def __init__(self, graph: Graph, inputs: Mapping[Value, Fact], length: int, numbers: Callable[[Value], Array | None] | None = None,
+    def __init__(self, graph: Graph, inputs: Mapping[Value, Fact], length: int,
+        numbers: Callable[[Value], Array | None] | None = None,
                  outlines: Mapping[Value, Array] | None = None) -> None:  # fmt: skip
         self.graph, self.length, self.numbers = graph, length, numbers
         self.facts: dict[Value, Fact] = dict(inputs)
         self.bodies: dict[Value, Causality] = {}  # of loops, by their first result
         self.arrays: dict[Value, Array | None] = {}
         self.outlines: dict[Value, Array] = dict(outlines or {})
-        self.hiding: dict[Value, dict[tuple[Site, Site], int]] = {}  # where arithmetic hides later places, the operand that is the mask
+        # where arithmetic hides later places, the operand that is the mask
+        self.hiding: dict[Value, dict[tuple[Site, Site], int]] = {}
         for node in graph.nodes:
             made = self.visit(node)
             self.facts.update(zip(node.results, made, strict=True))
@@ -121,9 +129,15 @@ class Causality:
             if label < 0:
                 self.check_reduced(node, facts, found, label, axis, made)
         along = len(marks(made)) == 1 and min(axes) >= 0
-        return Fact(made, self.settled(node, facts, found, made), lag=min(fact.lag for fact in facts if fact.moves) if along else 0)
+        return Fact(
+            made,
+            self.settled(node, facts, found, made),
+            lag=min(fact.lag for fact in facts if fact.moves) if along else 0,
+        )
 
-    def places_of_masks(self, node: Node, facts: Sequence[Fact], found: Labels, axes: Mapping[int, Axis]) -> dict[int, Axis]:
+    def places_of_masks(
+        self, node: Node, facts: Sequence[Fact], found: Labels, axes: Mapping[int, Axis]
+    ) -> dict[int, Axis]:
         """Axes of the result that are places because a mask says so: of `tril(ones([t, t])) @ x` the first is."""
         free = [k for k, size in enumerate(node.results[0].type.shape) if k not in axes and size == self.length]
         made: dict[int, Axis] = {}
@@ -131,11 +145,17 @@ class Causality:
             for k, j in ((k, j) for k in free if k in labelled for j in axes if j in labelled and not fact.moves):
                 sites = labelled.index(k), labelled.index(j)
                 square = all(value.type.shape[at] == self.length for at in sites)
-                if square and self.number_beyond(value, *sites) is not None and self.number_beyond(value, None, None) is None:
+                if (
+                    square
+                    and self.number_beyond(value, *sites) is not None
+                    and self.number_beyond(value, None, None) is None
+                ):
                     made[k] = (Part(self.length, True),)
         return made
 
-    def check_reduced(self, node: Node, facts: Sequence[Fact], found: Labels, label: int, axis: Axis, made: Axes) -> None:
+    def check_reduced(
+        self, node: Node, facts: Sequence[Fact], found: Labels, label: int, axis: Axis, made: Axes
+    ) -> None:
         """What is summed over places has to be masked beyond the place that it is summed for."""
 
         def hidden(i: Site, j: Site) -> bool:
@@ -145,16 +165,23 @@ class Causality:
                 mixed = any(each and state is Beyond.OPEN for each, state in zip(both, states, strict=True))
                 return not mixed and combined(node, states) not in (Beyond.OPEN, Beyond.FAR)
             if states[0] is Beyond.FAR:
-                return node.op in ("logsumexp", "max") and self.sees_some(node.operands[0], *(found[0].index(k) for k, _ in (i, j)))
+                return node.op in ("logsumexp", "max") and self.sees_some(
+                    node.operands[0], *(found[0].index(k) for k, _ in (i, j))
+                )
             return states[0] is not Beyond.OPEN
 
         if all(any(hidden(i, (label, inner)) for i in marks(made)) for _, inner in marks((axis,))):
             return
         along = zip(node.operands, facts, found, strict=True)
-        what = " and ".join(described(value) for value, fact, labelled in along if label in labelled and is_marked(fact.axes[labelled.index(label)]))
+        what = " and ".join(
+            described(value)
+            for value, fact, labelled in along
+            if label in labelled and is_marked(fact.axes[labelled.index(label)])
+        )
         does = "adds up" if node.op in ("sum", "matmul") else f"takes the `{node.op}` of"
         raise LooksAhead(f"this {does} {what} over all places, later ones too", node,
-                         "What is summed for a place is masked beyond it: `where(arange(t) <= i, x, 0)`, or `attention(q, k, v, causal = true)`.")  # fmt: skip
+                         ("What is summed for a place is masked beyond it: `where(arange(t) <= i, "
+                             "x, 0)`, or `attention(q, k, v, causal = true)`."))  # fmt: skip
 
     def settled(self, node: Node, facts: Sequence[Fact], found: Labels, made: Axes) -> dict[tuple[Site, Site], State]:
         sites = marks(made)
@@ -168,12 +195,17 @@ class Causality:
                     self.hiding.setdefault(node.results[0], {})[i, j] = hiding
                 else:
                     state = Beyond.OPEN
-            if node.op in EXPONENTIALS and states[0] is Beyond.FAR and not self.is_far_beyond(node.operands[0], i[0], j[0]):
+            if (
+                node.op in EXPONENTIALS
+                and states[0] is Beyond.FAR
+                and not self.is_far_beyond(node.operands[0], i[0], j[0])
+            ):
                 state = Beyond.OPEN
             beyond[i, j] = state
         return beyond
 
-    # What is far below all others is so beside others: a softmax of nothing but masked scores is the same at all places, later ones too.
+    # What is far below all others is so beside others: a softmax of nothing but masked scores is the same at all
+    # places, later ones too.
 
     def sees_some(self, value: Value, i: int, j: int) -> bool:
         """Whether masks leave at least one place up to i for every place i."""
@@ -191,10 +223,14 @@ class Causality:
             return np.full((1, 1), np.nan), np.ones((1, 1), bool)
         found = np.moveaxis(self.outline(value), (i, j), (0, 1))
         later = ~np.tri(self.length, dtype=bool)
-        return np.broadcast_to(found, (self.length, self.length, *found.shape[2:])), later.reshape(*later.shape, *(1 for _ in found.shape[2:]))
+        return np.broadcast_to(found, (self.length, self.length, *found.shape[2:])), later.reshape(
+            *later.shape, *(1 for _ in found.shape[2:])
+        )
 
     def outline(self, value: Value) -> Array:
-        """What masks make of a value whose other numbers are 0; NaN where that is not known. Axes along which it is the same have size 1."""
+        """What masks make of a value whose other numbers are 0; NaN where that is not known. Axes along which it is
+        the same have size 1.
+        """
         if value not in self.outlines:
             self.outlines[value] = self._outline(value)
         return self.outlines[value]
@@ -229,13 +265,17 @@ class Causality:
         return nothing if all(is_moderate(outline) for outline in outlines) else np.full(nothing.shape, np.nan)
 
     def states(self, node: Node, facts: Sequence[Fact], found: Labels, i: Site, j: Site) -> list[State]:
-        """What each operand is beyond place i along j, where these are parts of the result's axes or of what is reduced."""
+        """What each operand is beyond place i along j, where these are parts of the result's axes or of what is
+        reduced.
+        """
         made: list[State] = []
         for value, fact, labelled in zip(node.operands, facts, found, strict=True):
             own = marks(fact.axes)
             at_i, at_j = ((labelled.index(label), inner) if label in labelled else None for label, inner in (i, j))
             if at_j in own:
-                made.append(fact.beyond.get((at_i, at_j), Beyond.OPEN) if at_i is not None and at_j is not None else Beyond.OPEN)
+                made.append(
+                    fact.beyond.get((at_i, at_j), Beyond.OPEN) if at_i is not None and at_j is not None else Beyond.OPEN
+                )
             else:
                 axes = [site[0] if site is not None else None for site in (at_i, at_j)]
                 known = all(k is None or value.type.shape[k] == self.length for k in axes)
@@ -244,7 +284,9 @@ class Causality:
         return made
 
     def number_beyond(self, value: Value, i: int | None, j: int | None) -> float | None:
-        """The one number that a value is where its place along j is later than that along i, if its numbers are known."""
+        """The one number that a value is where its place along j is later than that along i, if its numbers are
+        known.
+        """
         node = self.graph.producers.get(value)
         if node is not None and node.op == "broadcast":
             axes = node.attrs["axes"]
@@ -264,7 +306,11 @@ class Causality:
 
     def is_known(self, value: Value) -> bool:
         node = self.graph.producers.get(value)
-        return self.is_known(node.operands[0]) if node is not None and node.op == "broadcast" else self.array(value) is not None
+        return (
+            self.is_known(node.operands[0])
+            if node is not None and node.op == "broadcast"
+            else self.array(value) is not None
+        )
 
     def array(self, value: Value) -> Array | None:
         """The numbers of a value that depends on nothing but constants, for one row."""
@@ -309,10 +355,14 @@ def _reshape(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]
 
 
 def _slice(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
-    """A stretch from the first place on keeps its places; the first one and the last one alone are no sequence any more."""
+    """A stretch from the first place on keeps its places; the first one and the last one alone are no sequence any
+    more.
+    """
     axes, last, cut, lag = list(facts[0].axes), False, False, facts[0].lag
     shape = node.operands[0].type.shape
-    for k, (start, size, step) in enumerate(zip(*(node.attrs[part] for part in ("start", "size", "step")), strict=True)):
+    for k, (start, size, step) in enumerate(
+        zip(*(node.attrs[part] for part in ("start", "size", "step")), strict=True)
+    ):
         if not is_marked(axes[k]):
             axes[k] = plain((size,))[0]
         elif not whole(start, size, step, shape[k]):
@@ -326,7 +376,9 @@ def _slice(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
             elif step == 1 and start <= lag:
                 axes[k], lag = (Part(size, True),), lag - start
             else:
-                raise LooksAhead("this reverses the sequence" if step < 0 else "this reads later places of the sequence", node)
+                raise LooksAhead(
+                    "this reverses the sequence" if step < 0 else "this reads later places of the sequence", node
+                )
     return [Fact(tuple(axes), {} if cut else facts[0].beyond, last, lag if any(map(is_marked, axes)) else 0)]
 
 
@@ -342,8 +394,9 @@ def _pad(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
 
 
 def _windows(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
-    """Windows that end at their place: as many values stand before the sequence as a window reaches back. One of a single place
-    is a view of that."""
+    """Windows that end at their place: as many values stand before the sequence as a window reaches back. One of a
+    single place is a view of that.
+    """
     axis, (fact,) = node.attrs["axis"], facts
     if not is_marked(fact.axes[axis]):
         return [of.alike(node, facts)]
@@ -352,9 +405,15 @@ def _windows(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]
     reach = (node.attrs["kernel"] - 1) * node.attrs["dilation"]
     if node.attrs["step"] != 1 or fact.lag < reach or not is_whole(fact.axes[axis]):
         raise LooksAhead("these windows see later places of the sequence, or leave some out", node,
-                         "A convolution that ends at its place has all its padding before it: `padding = [[dilation * (kernel - 1), 0]]`.")  # fmt: skip
+                         ("A convolution that ends at its place has all its padding before it: "
+                             "`padding = [[dilation * (kernel - 1), 0]]`."))  # fmt: skip
     kernel = plain((node.attrs["kernel"],))
-    return [Fact((*fact.axes[:axis], (Part(node.attrs["size"], True),), *kernel, *fact.axes[axis + 1 :]), lag=fact.lag - reach)]
+    return [
+        Fact(
+            (*fact.axes[:axis], (Part(node.attrs["size"], True),), *kernel, *fact.axes[axis + 1 :]),
+            lag=fact.lag - reach,
+        )
+    ]
 
 
 def is_view(node: Node) -> bool:
@@ -381,7 +440,12 @@ def _concat(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
     if any(one.moves for one in before) or not is_whole(fact.axes[axis]) or len(marks(fact.axes)) > 1:
         raise LooksAhead("this puts something behind the sequence", node)
     size, front = node.result.type.shape[axis], sum(int(str(value.type.shape[axis])) for value in node.operands[:-1])
-    return [Fact(tuple((Part(size, True),) if k == axis else parts for k, parts in enumerate(fact.axes)), lag=fact.lag + front)]
+    return [
+        Fact(
+            tuple((Part(size, True),) if k == axis else parts for k, parts in enumerate(fact.axes)),
+            lag=fact.lag + front,
+        )
+    ]
 
 
 def _running(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fact]:
@@ -426,7 +490,9 @@ def _over_places(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[F
     first, second = node.attrs["carries"], node.attrs["carries"] + node.attrs["sequences"]
     if node.attrs["reverse"]:
         raise LooksAhead("this scan begins at the end of the sequence", node)
-    for value, fact in zip([*node.operands[:first], *node.operands[second:]], [*facts[:first], *facts[second:]], strict=True):
+    for value, fact in zip(
+        [*node.operands[:first], *node.operands[second:]], [*facts[:first], *facts[second:]], strict=True
+    ):
         if fact.moves:
             raise LooksAhead(f"every step of this scan reads {described(value)} at all places of the sequence", node)
     for value, fact in zip(node.operands[first:second], facts[first:second], strict=True):
@@ -452,14 +518,18 @@ def _over_turns(of: Causality, node: Node, facts: Sequence[Fact]) -> Sequence[Fa
     while True:
         walked = [Fact(fact.axes[1:]) for fact in facts[first:second]]
         inputs = dict(zip((port.value for port in body.inputs), [*carried, *walked, *facts[second:]], strict=True))
-        inner = Causality(body, inputs, of.length, lambda value: of.array(outside[value]) if value in outside else None, outlines)
+        inner = Causality(
+            body, inputs, of.length, lambda value: of.array(outside[value]) if value in outside else None, outlines
+        )
         made = [inner.facts[port.value] for port in body.outputs]
         joined = [_joined(node, before, after) for before, after in zip(carried, made[:first], strict=True)]
         if joined == carried:
             break
         carried = joined
     of.bodies[node.results[0]] = inner
-    masked = [of.outline(value) for value in node.operands[:second]] + [inner.outline(port.value) for port in body.outputs]
+    masked = [of.outline(value) for value in node.operands[:second]] + [
+        inner.outline(port.value) for port in body.outputs
+    ]
     if not all(is_moderate(outline) for outline in masked):
         raise LooksAhead("a turn of this loop takes or makes what is masked", node)
     for fact in (*carried, *made):

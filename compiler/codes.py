@@ -1,4 +1,6 @@
-"""Every diagnostic's code with its one-line title. Nothing else: wording of single messages is at the place that finds the fault."""
+"""Every diagnostic's code with its one-line title. Nothing else: wording of single messages is at the place that
+finds the fault.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What is wrong with a user's program, where, why, and what to try: diagnostics and their plain-text form.
 
-A diagnostic is a value; nothing here prints, and nothing here knows the parser or the elaborator. The wording belongs to the
-place that finds the fault; the shape of the message belongs here.
+A diagnostic is a value; nothing here prints, and nothing here knows the parser or the elaborator. The wording
+belongs to the place that finds the fault; the shape of the message belongs here.
 """
 
 from __future__ import annotations
@@ -105,14 +105,18 @@ def render_all(diagnostics: Iterable[Diagnostic], sources: Mapping[str, Source],
 
 
 def _shown(text: str) -> str:
-    """What may stand in a message of somebody else's text: nothing that a terminal would obey, and no more than anybody reads."""
+    """What may stand in a message of somebody else's text: nothing that a terminal would obey, and no more than
+    anybody reads.
+    """
     if len(text) > LONGEST:
         text = text[: LONGEST // 2] + " ... " + text[-LONGEST // 4 :]
     return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def render(diagnostic: Diagnostic, source: Source | Mapping[str, Source], colour: bool = False) -> str:
-    """The diagnostic as people read it: message, place, marked line, both sides of the reason, hint. No final newline."""
+    """The diagnostic as people read it: message, place, marked line, both sides of the reason, hint. No final
+    newline.
+    """
     sources = {source.file: source} if isinstance(source, Source) else source
 
     def paint(text: str, style: str) -> str:
@@ -149,7 +153,9 @@ def render(diagnostic: Diagnostic, source: Source | Mapping[str, Source], colour
 
 
 def _marked(text: str, span: Span) -> tuple[str, str]:
-    """The line and, below it, carets under the span; tabs count one column, and a very long line is cut around its place."""
+    """The line and, below it, carets under the span; tabs count one column, and a very long line is cut around its
+    place.
+    """
     text = text.replace("\t", " ")
     start = span.column - 1
     end = span.end_column - 1 if span.end_line == span.line else len(text)
@@ -168,4 +174,6 @@ def _width(text: str) -> int:
     """How many columns of a terminal a text takes: letters of some scripts take two, marks upon letters none."""
     if text.isascii():
         return len(text)
-    return sum(0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
+    return sum(
+        0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text
+    )

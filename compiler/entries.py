@@ -38,15 +38,19 @@ def backward(model: Model) -> Graph:
 
 
 def backward_operations(model: Model) -> tuple[int, int]:
-    """How many operations the sweep back from the loss asks for, and how many are left of them when they are simplified."""
+    """How many operations the sweep back from the loss asks for, and how many are left of them when they are
+    simplified.
+    """
     graph, asked = _backward(model, OUTPUT_ROLES)
     forward = graph.ancestors(port.value for port in graph.outputs if port.role != "gradient")
     return asked, sum(node.op not in FREE and forward.isdisjoint(node.results) for node in graph.nodes)
 
 
 def _backward(model: Model, roles: Collection[str]) -> tuple[Graph, int]:
-    """The graph beside forward outputs of some roles, and the number of operations that the sweep asked for. What no such output and
-    no gradient needs, as the Jacobian that a model gives out, is left out before any work is done on it."""
+    """The graph beside forward outputs of some roles, and the number of operations that the sweep asked for. What no
+    such output and no gradient needs, as the Jacobian that a model gives out, is left out before any work is done on
+    it.
+    """
     whole = model.forward[True]
     needed = whole.with_outputs([port for port in whole.outputs if port.role in roles])
     source = _stable(without_dead_code(needed), model.dtype)

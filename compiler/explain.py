@@ -1,4 +1,6 @@
-"""The page of each diagnostic's code: a broken program, why it is broken, and the mended one. `tapeless explain E0204` prints it."""
+"""The page of each diagnostic's code: a broken program, why it is broken, and the mended one. `tapeless explain
+E0204` prints it.
+"""
 
 from __future__ import annotations
 

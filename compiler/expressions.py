@@ -1,6 +1,7 @@
 """The token stream and the expression half of the parser: precedence climbing over the operators of the language.
 
-Raises `Unreadable` at the first token that fits nothing; the statement parser reports it and goes on with the next line.
+Raises `Unreadable` at the first token that fits nothing; the statement parser reports it and goes on with the next
+line.
 """
 
 from __future__ import annotations
@@ -83,7 +84,12 @@ class Expressions:
         """Step over a token of that kind, or fail: `where` completes "expected `)` ..."."""
         if self.token.kind == kind:
             return self.advance()
-        wanted = {"name": "a name", "string": "a quoted text", "number": "a number", "newline": "the end of the line"}.get(kind, f"`{kind}`")
+        wanted = {
+            "name": "a name",
+            "string": "a quoted text",
+            "number": "a number",
+            "newline": "the end of the line",
+        }.get(kind, f"`{kind}`")
         raise self.unreadable(f"expected {wanted} {where}, found {described(self.token)}", hint=hint)
 
     def unreadable(self, message: str, code: str = "E0101", hint: str | None = None, token: Token | None = None,
@@ -131,7 +137,9 @@ class Expressions:
         self.depth += 1
         if self.depth > DEPTH:
             self.depth = 0
-            raise self.unreadable("this is nested too deeply", "E0106", "Give the inner parts names on lines of their own.")
+            raise self.unreadable(
+                "this is nested too deeply", "E0106", "Give the inner parts names on lines of their own."
+            )
 
     def operation(self, power: int) -> ast.Expression:
         """Operands joined by operators that bind at least as tightly as `power`."""
@@ -145,7 +153,9 @@ class Expressions:
                 return left
             links += 1
             if links > CHAIN:
-                raise self.unreadable("this expression has too many terms", "E0106", "Give parts of it names on lines of their own.")
+                raise self.unreadable(
+                    "this expression has too many terms", "E0106", "Give parts of it names on lines of their own."
+                )
             self.advance()
             if strength == _POWER:
                 self.enter()
@@ -247,7 +257,9 @@ class Expressions:
             if token.text == "all" and following.text == "but":
                 self.advance()
                 names = [self.expect("name", "after `all but`").text]
-                while self.token.kind == "," and self.peek().kind == "name" and self.peek(2).kind not in ("=", "(", "["):
+                while (
+                    self.token.kind == "," and self.peek().kind == "name" and self.peek(2).kind not in ("=", "(", "[")
+                ):
                     self.advance()
                     names.append(self.advance().text)
                 return ast.AllBut(self.since(token), tuple(names))
@@ -302,7 +314,12 @@ class Expressions:
                 self.advance()
                 part = self.expect("name", f"after `{value.name}.`")
                 value = ast.Name(self.since(value.span), f"{value.name}.{part.text}")
-            elif kind == "number" and isinstance(value, ast.Name) and _TURN.fullmatch(self.token.text) and self.token.column == value.span.end_column:
+            elif (
+                kind == "number"
+                and isinstance(value, ast.Name)
+                and _TURN.fullmatch(self.token.text)
+                and self.token.column == value.span.end_column
+            ):
                 turn = self.advance()
                 value = ast.Name(self.since(value.span), value.name + turn.text)
             else:

@@ -1,11 +1,11 @@
 """What files a model is made of: its text and all that it imports, directly or not, each read once.
 
-The one place that answers this, with the language's own lexer: the compiler takes its texts from here, the cache and checkpoints what
-a program is made of. It imports nothing heavy, as a program that comes from the cache asks too.
+The one place that answers this, with the language's own lexer: the compiler takes its texts from here, the cache and
+checkpoints what a program is made of. It imports nothing heavy, as a program that comes from the cache asks too.
 
-A text may come from anybody, so an import reads no other file than a text in the language: a regular file, whose name ends in `.tl`
-even where links lead to it, of at most `MOST_BYTES`. What is missing and what is forbidden look alike, so that a text cannot ask what
-files there are.
+A text may come from anybody, so an import reads no other file than a text in the language: a regular file, whose
+name ends in `.tl` even where links lead to it, of at most `MOST_BYTES`. What is missing and what is forbidden look
+alike, so that a text cannot ask what files there are.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def imports(source: Source) -> Iterator[str]:
 
 
 def _place(importing: str, path: str, root: str | None) -> str | None:
-    """Where an import leads, all links followed; None where imports may not lead. `root` is the folder to stay in, if there is one."""
+    """Where an import leads, all links followed; None where imports may not lead. `root` is the folder to stay in,
+    if there is one.
+    """
     try:
         if root is not None and (os.path.isabs(path) or ".." in Path(path).parts):
             return None

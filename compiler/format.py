@@ -1,8 +1,8 @@
 """One layout for programs: `tapeless fmt`. Works on tokens and comments, so that nothing of the text is lost.
 
-Blocks are indented by four spaces and tokens stand apart by fixed rules. Lines are never broken or joined. Columns that the
-author has lined up over consecutive lines (names after keywords, `=`) stay lined up, and so do comments in the whole file. The result has the tree of
-the source, and formatting it again changes nothing.
+Blocks are indented by four spaces and tokens stand apart by fixed rules. Lines are never broken or joined. Columns
+that the author has lined up over consecutive lines (names after keywords, `=`) stay lined up, and so do comments in
+the whole file. The result has the tree of the source, and formatting it again changes nothing.
 """
 
 from __future__ import annotations
@@ -105,14 +105,22 @@ def _lines(source: Source, lexed: Lexed) -> Iterator[Line]:
             if depth == 0:
                 kinds[0] = token.kind
         text = source.line(token.line)[token.column - 1 : token.end - 1]
-        gap = 0 if starts or previous is None else _gap(previous, token, opened, first, kinds[0] == "train" and depth == 1, lexed)
+        gap = (
+            0
+            if starts or previous is None
+            else _gap(previous, token, opened, first, kinds[0] == "train" and depth == 1, lexed)
+        )
         space = token.column - previous.end if previous is not None and not starts else 0
         line.pieces.append(Piece(text, token.column, gap, space > max(gap, 1) and not opened))
         if token.kind in ("(", "[", "{"):
             opened.append(token)
         elif token.kind in (")", "]", "}") and opened:
             opened.pop()
-        previous = token._replace(kind="unary") if _is_unary(token, previous, first, kinds[0] == "train" and depth == 1) else token
+        previous = (
+            token._replace(kind="unary")
+            if _is_unary(token, previous, first, kinds[0] == "train" and depth == 1)
+            else token
+        )
 
 
 def _with_comment(line: Line, comments: dict[int, Comment]) -> None:
@@ -122,7 +130,9 @@ def _with_comment(line: Line, comments: dict[int, Comment]) -> None:
 
 
 def _comment_depth(comment: Comment, after: tuple[int, int], before: tuple[int, int]) -> int:
-    """The depth of a comment on its own line: that of the line below, or of the block above if it is indented like it."""
+    """The depth of a comment on its own line: that of the line below, or of the block above if it is indented like
+    it.
+    """
     (low, below), (high, above) = after, before
     if high > low and comment.column - 1 >= above > below:
         return high
@@ -146,10 +156,13 @@ def _gap(left: Token, right: Token, opened: Sequence[Token], first: Token, setti
         return 1
     if left.kind in ("(", "[", "{", ".", "..", "unary") or right.kind in (")", "]", "}", ",", ".", ".."):
         return 0
-    if left.kind in ("name", "number") and right.text.startswith(".") and right.column == left.end:  # a turn in a parameter's name
+    # a turn in a parameter's name
+    if left.kind in ("name", "number") and right.text.startswith(".") and right.column == left.end:
         return 0
     if right.kind in ("(", "["):
-        touching = left.kind in ("name", ")", "]") and not (_is_keyword(left, first, setting) and right.column > left.end)
+        touching = left.kind in ("name", ")", "]") and not (
+            _is_keyword(left, first, setting) and right.column > left.end
+        )
         condition = left.text == "where" and bool(opened) and _reduces(opened[-1], lexed)
         return 0 if touching and left.text != "but" and not condition else 1
     if ":" in (left.kind, right.kind):
@@ -179,7 +192,12 @@ def _align(lines: list[Line]) -> None:
     """Give every piece its column: as its gap asks, or that of the pieces it was lined up with."""
     members: list[list[tuple[Line, int]]] = []
     for above, below in pairwise(lines):
-        if below.number != above.number + 1 or above.indent != below.indent or above.pieces[0].comment or below.pieces[0].comment:
+        if (
+            below.number != above.number + 1
+            or above.indent != below.indent
+            or above.pieces[0].comment
+            or below.pieces[0].comment
+        ):
             continue
         columns = {piece.column: k for k, piece in enumerate(below.pieces) if k}
         for k, piece in enumerate(above.pieces):

@@ -47,7 +47,9 @@ FEW = 4  # unless no more groups than these wait for the producer
 
 
 def fuse(graph: Graph) -> Graph:
-    """The graph, laid out for kernels, as kernels. The bodies of scans too; what their steps share comes before them."""
+    """The graph, laid out for kernels, as kernels. The bodies of scans too; what their steps share comes before
+    them.
+    """
     return _fused(lay_out(invariants_outside(graph, lay_out)))
 
 
@@ -155,7 +157,11 @@ class _Fusion:
         near = sorted({self.place[value] for value in taken if value in self.place}, reverse=True)
         if not node.results[0].type.rank and node.op in POINTWISE and self._join_scalars(k, taken, near):
             return
-        joined = [self._try(self.groups[place], self.groups[k]) for place in near if self._near(self.groups[place], self.groups[k])]
+        joined = [
+            self._try(self.groups[place], self.groups[k])
+            for place in near
+            if self._near(self.groups[place], self.groups[k])
+        ]
         if not any(joined):
             _ = any(self._try(other, self.groups[k]) for value in taken for other in self.readers.get(value, []))
         if node.results[0].type.rank:
@@ -169,7 +175,9 @@ class _Fusion:
         return second.level - first.level < FARTHEST or len(first.after) <= FEW
 
     def _join_scalars(self, k: int, taken: Sequence[Value], near: Sequence[int]) -> bool:
-        """Scalar work on several kernels' results, or on none, runs in one kernel of scalars: it waits for nobody's loop."""
+        """Scalar work on several kernels' results, or on none, runs in one kernel of scalars: it waits for nobody's
+        loop.
+        """
         if len(near) == 1 and self._current(self.groups[near[0]]) is not self._scalar_group():
             return False
         if any(value.type.rank for value in taken):
@@ -206,7 +214,10 @@ class _Fusion:
             return False
         if family == "matmul":
             (product,) = (node for node in nodes if node.op == "matmul")
-            epilogue, inside = [n for n in nodes if n is not product], {value for node in nodes for value in node.results}
+            epilogue, inside = (
+                [n for n in nodes if n is not product],
+                {value for node in nodes for value in node.results},
+            )
             axes = LoopAxes(self._with_free(epilogue))
             tile = axes.of(product.result)  # each value of the epilogue is indexed as the product is
             return (
@@ -248,9 +259,7 @@ class _Fusion:
 
     def _identity_inside(self, nodes: Sequence[Node], inside: set[Value]) -> bool:
         """No value of the epilogue is read through a broadcast or reshape by another one."""
-        return not any(
-            value in inside and value not in node.operands for node in nodes for value in self._taken(node)
-        )
+        return not any(value in inside and value not in node.operands for node in nodes for value in self._taken(node))
 
     def _taken_of(self, value: Value) -> Sequence[Value]:
         return self._taken(self.graph.producers[value]) if value in self.free else [value]
@@ -269,8 +278,10 @@ class _Fusion:
 
     @staticmethod
     def _needed(nodes: Sequence[Node], results: Sequence[Value]) -> tuple[list[Node], list[Value]]:
-        """Those of the nodes that the results need, and what they read from outside, in the order in which it is needed: the
-        same for kernels of equal structure wherever in the graph they stand, so that those are one function."""
+        """Those of the nodes that the results need, and what they read from outside, in the order in which it is
+        needed: the same for kernels of equal structure wherever in the graph they stand, so that those are one
+        function.
+        """
         producers = {value: node for node in nodes for value in node.results}
         taken: dict[Value, None] = {}
         visited: set[Value] = set()
@@ -395,7 +406,11 @@ class _Fusion:
 
     def _using_groups(self, value: Value, group: _Group) -> list[_Group]:
         """The other groups that read a value and do not compute it again."""
-        return [user for user in self._computing(self._users(value)) if user is not group and self.place[value] not in user.repeated]
+        return [
+            user
+            for user in self._computing(self._users(value))
+            if user is not group and self.place[value] not in user.repeated
+        ]
 
     def _computing(self, places: Sequence[int]) -> list[_Group]:
         """The groups that compute one of these nodes, first or again."""

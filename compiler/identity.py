@@ -1,8 +1,9 @@
-"""What a program is, for a checkpoint that has to know whether it belongs to one: equal digests mean equal computations.
+"""What a program is, for a checkpoint that has to know whether it belongs to one: equal digests mean equal
+computations.
 
-The digest is of what the text means (the forward pass, the update, all that is kept), so comments, spacing, the numbers of the optimizer
-and where a definition stands do not matter to it. Beside it is what a person is told if it differs: the lines without their comments,
-the sizes, and the numbers that the text gives to the optimizer.
+The digest is of what the text means (the forward pass, the update, all that is kept), so comments, spacing, the
+numbers of the optimizer and where a definition stands do not matter to it. Beside it is what a person is told if it
+differs: the lines without their comments, the sizes, and the numbers that the text gives to the optimizer.
 """
 
 from __future__ import annotations
@@ -32,28 +33,37 @@ def identity(model: Model) -> dict[str, Any]:
     return {
         "digest": hashlib.sha256("\0".join([model.name, model.dtype.value, *graphs, slots]).encode()).hexdigest(),
         "sizes": dict(model.sizes),
-        "lines": [[Path(source.file).name if k else "", list(_lines(source))] for k, source in enumerate(model.sources)],
+        "lines": [
+            [Path(source.file).name if k else "", list(_lines(source))] for k, source in enumerate(model.sources)
+        ],
         "frozen": [slot.name for slot in model.slots if slot.frozen],
         "hyper": _hypers(model),
     }
 
 
 def _meaning(graph: Graph, numbers: bool = True) -> str:
-    """A digest of what a graph computes, whatever its values are called, in whatever order, and where in the text they come from.
+    """A digest of what a graph computes, whatever its values are called, in whatever order, and where in the text
+    they come from.
 
     Without `numbers` its constants may be any: those of an optimizer.
     """
     known: dict[Value, str] = {port.value: f"{port.role} {port.label} {port.value.type}" for port in graph.inputs}
     for node in graph.nodes:
         free = node.op == "constant" and not numbers
-        attrs = ", ".join(f"{key}={attribute_text(value)}" for key, value in sorted(node.attrs.items()) if not (free and key == "value"))
+        attrs = ", ".join(
+            f"{key}={attribute_text(value)}"
+            for key, value in sorted(node.attrs.items())
+            if not (free and key == "value")
+        )
         inner = [_meaning(region, numbers) for region in node.regions]
         made = "\0".join([node.op, attrs, *(known[operand] for operand in node.operands), *inner])
         digest = hashlib.sha256(made.encode()).hexdigest()
         for place, value in enumerate(node.results):
             known[value] = f"{digest} {place} {value.type}"
     outputs = sorted(f"{port.role} {port.label} {known[port.value]}" for port in graph.outputs)
-    return hashlib.sha256("\0".join([*(f"{port.role} {port.label}" for port in graph.inputs), *outputs]).encode()).hexdigest()
+    return hashlib.sha256(
+        "\0".join([*(f"{port.role} {port.label}" for port in graph.inputs), *outputs]).encode()
+    ).hexdigest()
 
 
 def _lines(source: Source) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Layout: where the operands and results of kernels lie, decided on the graph before fusion.
 
-The right operand of a product lies row by row; what a kernel reads at places of its own lies in memory; each output has a
-value of its own to be stored; rows that would crowd a cache lie apart. Valid graph in, valid graph out, same values.
+The right operand of a product lies row by row; what a kernel reads at places of its own lies in memory; each output
+has a value of its own to be stored; rows that would crowd a cache lie apart. Valid graph in, valid graph out, same
+values.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ VECTOR = 64  # bytes of the widest vector
 
 
 def lay_out(graph: Graph, again: bool = False) -> Graph:
-    """The graph with every operand and every output where kernels want it. `again`: it is the body of a loop, and what it
-    makes of its inputs alone can be made once, before the loop."""
+    """The graph with every operand and every output where kernels want it. `again`: it is the body of a loop, and
+    what it makes of its inputs alone can be made once, before the loop.
+    """
     return stored_once(packed_operands(graph, again))
 
 
@@ -64,7 +66,9 @@ def packed_operands(graph: Graph, again: bool = False) -> Graph:
                 weights = node.operands[1]
                 if weights not in packed:
                     name = f"{weights.name}.packed"
-                    packed[weights] = builder.emit("cast", here[weights], name=name, span=node.span, dtype=weights.type.dtype)
+                    packed[weights] = builder.emit(
+                        "cast", here[weights], name=name, span=node.span, dtype=weights.type.dtype
+                    )
                 here[weights] = packed[weights]
         else:
             here, turned = {value: seen[value] for value in node.operands}, False
@@ -74,7 +78,9 @@ def packed_operands(graph: Graph, again: bool = False) -> Graph:
                 perm = last_two_swapped(right.type.rank)
                 transposed[right] = builder.emit("transpose", right, name=f"{right.name}.T", span=node.span, perm=perm)
             attrs = {"transpose_a": node.attrs["transpose_a"], "transpose_b": False}
-            seen[node.result] = builder.emit("matmul", left, transposed[right], name=node.result.name, span=node.span, **attrs)
+            seen[node.result] = builder.emit(
+                "matmul", left, transposed[right], name=node.result.name, span=node.span, **attrs
+            )
         else:
             builder.copy_nodes([node], here)
             seen.update((value, here[value]) for value in node.results)
@@ -82,9 +88,10 @@ def packed_operands(graph: Graph, again: bool = False) -> Graph:
 
 
 def _turned(graph: Graph, node: Node, again: bool) -> bool:
-    """Whether a product a b^T is made the other way round in registers, rather than of a transposed copy of b: where more
-    would be copied than a, if that is not transposed already, and the result are. Beyond the nearest cache a copy counts
-    twice, as it is written and read again."""
+    """Whether a product a b^T is made the other way round in registers, rather than of a transposed copy of b: where
+    more would be copied than a, if that is not transposed already, and the result are. Beyond the nearest cache a
+    copy counts twice, as it is written and read again.
+    """
     a, b = node.operands
     if b.type.rank != 2 or (again and b not in graph.producers):
         return False
@@ -124,9 +131,9 @@ def _crowds(graph: Graph, value: Value) -> bool:
 def stored_once(graph: Graph) -> Graph:
     """Gives each output port a value of its own that a kernel can store, in an order that overwrites nothing too early.
 
-    Inputs, constants, results of scans and values that go to two ports are copied. A slot of the state is overwritten in place by the
-    kernel that makes its new value; where that cannot be after all readers of the old one and after the loss, the new
-    value is made elsewhere and copied.
+    Inputs, constants, results of scans and values that go to two ports are copied. A slot of the state is
+    overwritten in place by the kernel that makes its new value; where that cannot be after all readers of the old
+    one and after the loss, the new value is made elsewhere and copied.
     """
     plain = set()
     stored: set[Value] = set()
@@ -183,7 +190,9 @@ def _too_early(graph: Graph) -> set[str]:
 
 
 def overwritten(graph: Graph) -> list[tuple[Port, Value]]:
-    """The state ports of a graph that overwrite a slot, each with the slot's old value (the port's own if never read)."""
+    """The state ports of a graph that overwrite a slot, each with the slot's old value (the port's own if never
+    read).
+    """
     slots = {port.label: port.value for port in graph.inputs if port.role in STATE_ROLES}
     return [(port, slots.get(port.label, port.value)) for port in graph.outputs if port.role == "state"]
 
@@ -193,7 +202,9 @@ def read_slots(graph: Graph) -> dict[Value, frozenset[Value]]:
     reads = {port.value: frozenset({port.value}) for port in graph.inputs}
     for node in graph.nodes:
         seen_through = node.op == "reshape" or is_free(node, graph)
-        through = frozenset[Value]().union(*(reads[value] for value in node.operands)) if seen_through else frozenset[Value]()
+        through = (
+            frozenset[Value]().union(*(reads[value] for value in node.operands)) if seen_through else frozenset[Value]()
+        )
         reads.update(dict.fromkeys(node.results, through))
     return reads
 
@@ -219,8 +230,9 @@ def _turns(node: Node) -> Sequence[Value]:
 
 
 def is_view(node: Node, graph: Graph) -> bool:
-    """Whether a node is windows, perhaps with their axes in another order: elements that lie in memory as something else. So
-    is a transpose that only `align_windows` reads."""
+    """Whether a node is windows, perhaps with their axes in another order: elements that lie in memory as something
+    else. So is a transpose that only `align_windows` reads.
+    """
     if node.op == "transpose" and all(user.op == "align_windows" for user in graph.uses.get(node.results[0], ())):
         return node.results[0] in graph.uses and node.results[0] not in graph.output_values
     while node.op == "transpose" and node.operands[0] in graph.producers:
@@ -244,8 +256,8 @@ def with_outputs(builder: Builder, graph: Graph, seen: dict[Value, Value]) -> Gr
 def leading(graph: Graph, value: Value) -> int:
     """The elements from one row of a stored matrix to the next, or 0 where rows lie densely.
 
-    Rows that are 4 KB apart, or a multiple of it, fall into the same few sets of a cache, so a product that walks down a
-    column loses a third of its speed: such rows in workspace get a vector more.
+    Rows that are 4 KB apart, or a multiple of it, fall into the same few sets of a cache, so a product that walks
+    down a column loses a third of its speed: such rows in workspace get a vector more.
     """
     viewed = any(node.op in PLACED for node in graph.uses.get(value, ()))
     producer = graph.producers.get(value)

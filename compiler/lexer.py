@@ -1,7 +1,8 @@
 """Text to tokens: names, numbers, strings, operators, and the layout tokens NEWLINE, INDENT and DEDENT.
 
-Comments are kept beside the tokens, with their places, so that a formatter can put them back. Every fault is reported and lexing
-goes on. Knows nothing of the grammar but which brackets match and that a line inside brackets is indented deeper than its statement.
+Comments are kept beside the tokens, with their places, so that a formatter can put them back. Every fault is
+reported and lexing goes on. Knows nothing of the grammar but which brackets match and that a line inside brackets is
+indented deeper than its statement.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class Comment(NamedTuple):
 
 
 class Lexed(NamedTuple):
-    """What lexing yields: tokens (the last one is `end`), comments, what was wrong, and the lines whose tokens suffer from it."""
+    """What lexing yields: tokens (the last one is `end`), comments, what was wrong, and the lines whose tokens
+    suffer from it.
+    """
 
     tokens: list[Token]
     comments: list[Comment]
@@ -44,14 +47,64 @@ class Lexed(NamedTuple):
 
 LONGEST = 500  # characters of a name or a string
 KEYWORDS = frozenset(
-    ["fn", "layer", "model", "train", "import", "if", "else", "for", "in", "return", "yield", "use", "scan", "repeat", "and", "or", "not", "true", "false"]
+    [
+        "fn",
+        "layer",
+        "model",
+        "train",
+        "import",
+        "if",
+        "else",
+        "for",
+        "in",
+        "return",
+        "yield",
+        "use",
+        "scan",
+        "repeat",
+        "and",
+        "or",
+        "not",
+        "true",
+        "false",
+    ]
 )
 
-_OPERATORS = ["...", "**", "..", "<=", ">=", "==", "!=", "//", "->", "+", "-", "*", "/", "@", "%", "<", ">", "=", "(", ")", "[", "]", "{", "}", ",", ":", "~", "."]
+_OPERATORS = [
+    "...",
+    "**",
+    "..",
+    "<=",
+    ">=",
+    "==",
+    "!=",
+    "//",
+    "->",
+    "+",
+    "-",
+    "*",
+    "/",
+    "@",
+    "%",
+    "<",
+    ">",
+    "=",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ":",
+    "~",
+    ".",
+]
 _TOKEN = re.compile(
     r"(?P<space>[ \t\r\f]+)"
     r"|(?P<comment>\#.*)"
-    # A digit run before `..` is an integer followed by a range, so a fraction needs a dot that is not followed by another.
+    # A digit run before `..` is an integer followed by a range, so a fraction needs a dot that is not followed by
+    # another.
     r"|(?P<number>(?:\d[\d_]*(?:\.(?!\.)\d*)?|\.\d+)(?:[eE][+-]?\d+)?\w*)"
     r"|(?P<name>[A-Za-z_][A-Za-z_0-9]*)"
     r"|(?P<string>'[^']*'|\"[^\"]*\")"
@@ -61,8 +114,10 @@ _NUMBER = re.compile(r"(?:\d+(?:_\d+)*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 _SPACE = re.compile(r"\s")
 _CLOSING = {")": "(", "]": "[", "}": "{"}
 _MEANT = {
-    "−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "“": '"', "”": '"', "‘": "'", "’": "'", "≤": "<=", "≥": ">=", "≠": "!=",
-    ";": "a new line", "&": "and", "|": "or", "!": "not", "^": "**", "⋅": "*", "∗": "*", "²": "** 2", "³": "** 3", "√": "sqrt(x)", "∑": "sum[i] x[i]",
+    "−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "“": '"', "”": '"', "‘": "'", "’": "'", "≤": "<=", "≥": ">=",
+    "≠": "!=",
+    ";": "a new line", "&": "and", "|": "or", "!": "not", "^": "**", "⋅": "*", "∗": "*", "²": "** 2", "³": "** 3",
+    "√": "sqrt(x)", "∑": "sum[i] x[i]",
     "∞": "inf", "→": "->", "∂": "grad(y, x)", "`": "'",
 }  # fmt: skip
 
@@ -82,7 +137,13 @@ def word(text: str, start: int) -> str:
 def meaningless(text: str, start: int) -> str:
     """The characters from a place on that begin nothing; one fault is enough for them."""
     end = start + 1
-    while end < len(text) and text[end] not in "'\"" and not _TOKEN.match(text, end) and not text[end].isidentifier() and not _SPACE.match(text[end]):
+    while (
+        end < len(text)
+        and text[end] not in "'\""
+        and not _TOKEN.match(text, end)
+        and not text[end].isidentifier()
+        and not _SPACE.match(text[end])
+    ):
         end += 1
     return text[start:end]
 
@@ -105,7 +166,14 @@ def lex(source: Source) -> Lexed:
     def abandon() -> None:
         bracket = opened[0]
         partner = {"(": ")", "[": "]", "{": "}"}[bracket.text]
-        fault("E0109", f"this `{bracket.text}` is never closed", bracket.line, bracket.column, bracket.end, f"Close it with `{partner}`.")
+        fault(
+            "E0109",
+            f"this `{bracket.text}` is never closed",
+            bracket.line,
+            bracket.column,
+            bracket.end,
+            f"Close it with `{partner}`.",
+        )
         damaged.update(range(bracket.line, tokens[-1].line + 1))
         opened.clear()
 
@@ -122,7 +190,14 @@ def lex(source: Source) -> Lexed:
         indent = len(text) - len(body)
         if "\t" in text[:indent]:
             if not tabs:
-                fault("E0102", "indentation is made of spaces, not tabs", number, 1, indent + 1, "Use four spaces for each level.")
+                fault(
+                    "E0102",
+                    "indentation is made of spaces, not tabs",
+                    number,
+                    1,
+                    indent + 1,
+                    "Use four spaces for each level.",
+                )
             tabs = True
             indent = len(text[:indent].expandtabs(4))
         if opened and indent <= indents[-1] and body[0] not in ")]}":
@@ -142,7 +217,8 @@ def lex(source: Source) -> Lexed:
                 append(Token("dedent", "", number, indent + 1, indent + 1))
             if indent != indents[-1]:
                 fault("E0102", "this line's indentation matches no line above", number, 1, indent + 1,
-                      f"The blocks above are indented by {' and '.join((', '.join(above[:-1]), above[-1]) if above[1:] else above)}.")  # fmt: skip
+                      ("The blocks above are indented by "
+                          f"{' and '.join((', '.join(above[:-1]), above[-1]) if above[1:] else above)}."))  # fmt: skip
                 indents.append(indent)
                 append(Token("indent", "", number, 1, indent + 1))
         joined = False
@@ -152,7 +228,11 @@ def lex(source: Source) -> Lexed:
             match = _TOKEN.match(text, position)
             column = position + 1
             after = position if match is None else match.end()
-            if (match is None or match.lastgroup == "name") and not text[after : after + 1].isascii() and (name := word(text, position)):
+            if (
+                (match is None or match.lastgroup == "name")
+                and not text[after : after + 1].isascii()
+                and (name := word(text, position))
+            ):
                 position += len(name)
                 append(Token("name", unicodedata.normalize("NFKC", name), number, column, position + 1))
                 continue
@@ -166,12 +246,26 @@ def lex(source: Source) -> Lexed:
                     break
                 close = text.find(_QUOTED[character], position) if character in _QUOTED else -1
                 if close >= 0:
-                    fault("E0104", f"`{character}` has no meaning here", number, column, close + 2, "Quotes are `'` or `\"`.")
+                    fault(
+                        "E0104",
+                        f"`{character}` has no meaning here",
+                        number,
+                        column,
+                        close + 2,
+                        "Quotes are `'` or `\"`.",
+                    )
                     append(Token("string", text[position:close], number, column, close + 2))
                     position = close + 1
                     continue
                 if character == "\\" and not text[position:].strip():
-                    fault("E0104", "a line does not go on after `\\`", number, column, column + 1, "Inside brackets it does: `h = (a` and below it `+ b)`.")
+                    fault(
+                        "E0104",
+                        "a line does not go on after `\\`",
+                        number,
+                        column,
+                        column + 1,
+                        "Inside brackets it does: `h = (a` and below it `+ b)`.",
+                    )
                     joined = True
                     position = length
                     continue
@@ -180,7 +274,14 @@ def lex(source: Source) -> Lexed:
                 shown = character if alike else run
                 meant = _MEANT.get(character) if alike else None
                 hint = f"Did you mean {meant if meant == 'a new line' else f'`{meant}`'}?" if meant else None
-                fault("E0104", f"{f'`{shown}`' if shown.isprintable() else repr(shown)} has no meaning here", number, column, column + len(run), hint)
+                fault(
+                    "E0104",
+                    f"{f'`{shown}`' if shown.isprintable() else repr(shown)} has no meaning here",
+                    number,
+                    column,
+                    column + len(run),
+                    hint,
+                )
                 position = column - 1 + len(run)
                 continue
             kind = match.lastgroup
@@ -190,7 +291,7 @@ def lex(source: Source) -> Lexed:
                 continue
             if kind in ("name", "string") and len(piece) > LONGEST:
                 fault("E0106", f"this {kind} is longer than {LONGEST} characters", number, column, position + 1)
-                piece = piece[:LONGEST - 1] + piece[-1]
+                piece = piece[: LONGEST - 1] + piece[-1]
             if kind == "name":
                 append(Token(piece if piece in KEYWORDS else "name", piece, number, column, position + 1))
             elif kind == "operator":
@@ -202,7 +303,8 @@ def lex(source: Source) -> Lexed:
                         opened.pop()
                     elif opened:
                         last = opened.pop()
-                        fault("E0109", f"`{piece}` closes nothing: the open bracket is `{last.text}` in line {last.line}",
+                        fault("E0109",
+                            f"`{piece}` closes nothing: the open bracket is `{last.text}` in line {last.line}",
                               number, column, position + 1)  # fmt: skip
                         continue
                     else:
@@ -211,8 +313,14 @@ def lex(source: Source) -> Lexed:
                 append(token)
             elif kind == "number":
                 if not _NUMBER.fullmatch(piece):
-                    fault("E0105", f"`{piece}` is not a number", number, column, position + 1,
-                          "Names begin with a letter; a product needs its `*`." if piece[-1].isalpha() else None)  # fmt: skip
+                    fault(
+                        "E0105",
+                        f"`{piece}` is not a number",
+                        number,
+                        column,
+                        position + 1,
+                        "Names begin with a letter; a product needs its `*`." if piece[-1].isalpha() else None,
+                    )
                     piece = "1"
                 append(Token("number", piece, number, column, position + 1))
             elif kind == "string":

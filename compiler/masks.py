@@ -28,7 +28,8 @@ State = Beyond | float
 FAR_BELOW = -1e20  # what stands for minus infinity in a mask; std/attention.tl has -1e30
 PRODUCTS = ("mul", "strong_product")
 EXPONENTIALS = ("exp", "exp2", "sigmoid")
-MODERATE = (*EXPONENTIALS, "tanh", "erf")  # operations whose results are not far below all others, whatever their operands are
+# operations whose results are not far below all others, whatever their operands are
+MODERATE = (*EXPONENTIALS, "tanh", "erf")
 
 
 def applied(node: Node, operands: Sequence[Array], types: Sequence[Tensor]) -> Array:
@@ -66,13 +67,19 @@ def combined(node: Node, states: Sequence[State]) -> State:
     if (product and 0.0 in states) or (node.op == "div" and states[0] == 0.0):
         return 0.0
     if OPERATIONS[node.op].family == "pointwise" and all(isinstance(state, float) for state in states):
-        operands = [np.asarray(state, value.type.dtype.numpy) for state, value in zip(states, node.operands, strict=True)]
+        operands = [
+            np.asarray(state, value.type.dtype.numpy) for state, value in zip(states, node.operands, strict=True)
+        ]
         return float(applied(node, operands, (node.result.type.with_shape(()),)))
     if node.op in EXPONENTIALS and is_far(states[0]):
         return 0.0
     if any(hides(node.op, k, state) for k, state in enumerate(states)):
         return Beyond.FAR
-    if product and any(map(is_far, states)) and all(is_far(each) or (isinstance(each, float) and each > 0) for each in states):
+    if (
+        product
+        and any(map(is_far, states))
+        and all(is_far(each) or (isinstance(each, float) and each > 0) for each in states)
+    ):
         return Beyond.FAR
     if node.op in ("broadcast", "transpose", "stop_gradient", "with_derivative"):
         return states[0]

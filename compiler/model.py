@@ -25,8 +25,9 @@ from tapeless.ir.types import DType, Tensor
 
 @dataclass(frozen=True)
 class Data:
-    """A tensor that the data brings, in the order of the text. `bound` is exclusive; checked where data enters. `ignored` are labels
-    of rows that do not count, which may come besides."""
+    """A tensor that the data brings, in the order of the text. `bound` is exclusive; checked where data enters.
+    `ignored` are labels of rows that do not count, which may come besides.
+    """
 
     name: str
     type: Tensor
@@ -75,9 +76,11 @@ class Model:
     settings: Settings
     sources: tuple[Source, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
-    statistics: Span | None = None  # where statistics over the rows of a batch are used in training: batches need two rows at least
+    # where statistics over the rows of a batch are used in training: batches need two rows at least
+    statistics: Span | None = None
     derived: Mapping[Span, tuple[int, int]] = field(default_factory=dict)  # of `grad` and its kin: see Emitter
-    sizes: Mapping[str, int | float] = field(default_factory=dict)  # its arguments and free dimensions, as far as they are numbers
+    # its arguments and free dimensions, as far as they are numbers
+    sizes: Mapping[str, int | float] = field(default_factory=dict)
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
@@ -89,13 +92,16 @@ def load(text: str, file: str = "model.tl", *, sizes: Mapping[str, int | float] 
          model: str | None = None, freeze: Sequence[str] = (), reach: Reach = "anywhere") -> Model:  # fmt: skip
     """Read a program, what it imports from within `reach`, and elaborate one of its models (`model`, or the only one).
 
-    `sizes` override the model's own arguments and give free dimensions their size; `freeze` are patterns of the names of parameters
-    that training leaves alone, besides those that the text says. Raises ProgramErrors with every fault found.
+    `sizes` override the model's own arguments and give free dimensions their size; `freeze` are patterns of the
+    names of parameters that training leaves alone, besides those that the text says. Raises ProgramErrors with every
+    fault found.
     """
     return elaborated(files(Source(file, text), reach), sizes or {}, dtype, model, freeze)
 
 
-def elaborated(files: Files, sizes: Mapping[str, int | float], dtype: DType, model: str | None, freeze: Sequence[str]) -> Model:
+def elaborated(
+    files: Files, sizes: Mapping[str, int | float], dtype: DType, model: str | None, freeze: Sequence[str]
+) -> Model:
     """As `load`, of files that have been read."""
     sources = {source.file: source for source in files.sources}
     found: list[Diagnostic] = []
@@ -134,8 +140,11 @@ def _elaborated(files: Files, sizes: dict[str, int | float], dtype: DType, model
     if not any(fault.severity == "error" for fault in found):
         program.check_influence(training)
     if section is not None and not program.losses and not any(fault.severity == "error" for fault in found):
-        assigned = [line.span for line in definition.body if isinstance(line, ast.Assign) and line.targets[0].name == "loss"]
-        program.report(Diagnostic("E0503", f"model `{definition.name}` has a train section but no loss", assigned[0] if assigned else definition.head,
+        assigned = [
+            line.span for line in definition.body if isinstance(line, ast.Assign) and line.targets[0].name == "loss"
+        ]
+        program.report(Diagnostic("E0503", f"model `{definition.name}` has a train section but no loss",
+            assigned[0] if assigned else definition.head,
                                   hint="A loss is declared without `=`: `loss mean((y - t) ** 2)`." if assigned
                                   else "Say what to make small: `loss mean((y - t) ** 2)`."))  # fmt: skip
     program.store_counters(definition.head)
@@ -148,7 +157,9 @@ def _elaborated(files: Files, sizes: dict[str, int | float], dtype: DType, model
         dtype=dtype,
         source=source,
         data=tuple(_data(program, given) for given in program.given.values()),
-        slots=tuple(Slot(one.name, one.type, one.role, one.span, one.frozen, one.turns) for one in program.slots.values()),
+        slots=tuple(
+            Slot(one.name, one.type, one.role, one.span, one.frozen, one.turns) for one in program.slots.values()
+        ),
         forward={True: training, False: evaluation},
         init=init,
         update=update,
@@ -182,18 +193,33 @@ def _chosen(module: Module, wanted: str | None, found: list[Diagnostic]) -> ast.
     start = Span(module.source.file, 1, 1, 1, 2)
     if wanted is not None and wanted not in names:
         near = nearest(wanted, names)
-        hint = f"Did you mean `{near}`?" if near else f"There is {', '.join(f'`{name}`' for name in names)}." if names else None
+        hint = (
+            f"Did you mean `{near}`?"
+            if near
+            else f"There is {', '.join(f'`{name}`' for name in names)}."
+            if names
+            else None
+        )
         found.append(Diagnostic("E0301", f"there is no model `{wanted}` in this file", start, hint=hint))
         return None
     if wanted is not None:
         return module.models[wanted]
     if not names:
         if not any(fault.severity == "error" for fault in found):
-            found.append(Diagnostic("E0501", "there is no model in this file", start, hint="A model begins with `model Name:`."))
+            found.append(
+                Diagnostic("E0501", "there is no model in this file", start, hint="A model begins with `model Name:`.")
+            )
         return None
     if len(names) > 1:
         listing = ", ".join(f"`{name}`" for name in names)
-        found.append(Diagnostic("E0502", f"this file has {len(names)} models: {listing}", module.models[names[1]].head, hint=f"Say which one to compile: `--model {names[0]}`, or `model=\"{names[0]}\"` in Python."))
+        found.append(
+            Diagnostic(
+                "E0502",
+                f"this file has {len(names)} models: {listing}",
+                module.models[names[1]].head,
+                hint=f'Say which one to compile: `--model {names[0]}`, or `model="{names[0]}"` in Python.',
+            )
+        )
         return None
     return module.models[names[0]]
 
@@ -206,8 +232,14 @@ def _section(module: Module, definition: ast.Definition, program: Program) -> as
         if section.model not in module.models:
             if section.model not in module.broken:
                 near = nearest(section.model, module.models)
-                program.report(Diagnostic("E0504", f"there is no model `{section.model}` to train", section.head,
-                                          hint=f"Did you mean `{near}`?" if near else f"There is {_listed(module.models)}."))  # fmt: skip
+                program.report(
+                    Diagnostic(
+                        "E0504",
+                        f"there is no model `{section.model}` to train",
+                        section.head,
+                        hint=f"Did you mean `{near}`?" if near else f"There is {_listed(module.models)}.",
+                    )
+                )
         elif section.model in seen:
             program.report(Diagnostic("E0505", f"`{section.model}` has a train section already", section.head))
         elif section.model == definition.name:

@@ -1,4 +1,6 @@
-"""Text to syntax tree: declarations and train sections, on top of statements and expressions. Knows nothing of what names mean."""
+"""Text to syntax tree: declarations and train sections, on top of statements and expressions. Knows nothing of what
+names mean.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,18 @@ def parse(source: Source) -> tuple[ast.File, list[Diagnostic]]:
 
 
 # The settings of a train section.
-NAMES = ("optimizer", "except", "clip_norm", "clip_value", "gradient_noise", "epochs", "batch", "validation", "stop_early", "freeze")
+NAMES = (
+    "optimizer",
+    "except",
+    "clip_norm",
+    "clip_value",
+    "gradient_noise",
+    "epochs",
+    "batch",
+    "validation",
+    "stop_early",
+    "freeze",
+)
 
 
 class Parser(Statements):
@@ -43,18 +56,26 @@ class Parser(Statements):
                 declarations.append(self.stray_block())
             else:
                 declarations.append(self.guarded(self.declaration))
-                if self.faults and isinstance(declarations[-1], ast.Broken) and self.faults[-1].code in ("E0108", "E0110"):
+                if (
+                    self.faults
+                    and isinstance(declarations[-1], ast.Broken)
+                    and self.faults[-1].code in ("E0108", "E0110")
+                ):
                     self.skip_stray()
         return ast.File(self.since(start), tuple(declarations))
 
     def begins_statement(self) -> bool:
         """Whether a statement of a body begins here."""
-        return self.token.kind == "name" and (self.token.text in SOFT or self.peek().kind in ("=", ",")) and not (
-            self.token.text == "optimizer" and self.peek().kind == "name"
+        return (
+            self.token.kind == "name"
+            and (self.token.text in SOFT or self.peek().kind in ("=", ","))
+            and not (self.token.text == "optimizer" and self.peek().kind == "name")
         )
 
     def skip_stray(self) -> None:
-        """More lines of a body that stands at the left edge: the first has been reported, or the header above that has no body."""
+        """More lines of a body that stands at the left edge: the first has been reported, or the header above that
+        has no body.
+        """
         seen = len(self.faults)
         while self.begins_statement() or self.token.kind == "indent":
             if self.token.kind == "indent":
@@ -84,7 +105,9 @@ class Parser(Statements):
         if inside and not meant:
             raise self.unreadable("this statement stands outside of any model or layer", "E0108",
                                   "Indent it below the `model` line it belongs to.")  # fmt: skip
-        raise self.unreadable(f"expected a declaration ({', '.join(_DECLARATIONS)}), found {described(token)}", hint=hint)
+        raise self.unreadable(
+            f"expected a declaration ({', '.join(_DECLARATIONS)}), found {described(token)}", hint=hint
+        )
 
     def definition(self) -> ast.Definition:
         """`fn f(x) = ...` or `layer L(x):` and a block; likewise optimizer and model."""
@@ -95,7 +118,9 @@ class Parser(Statements):
         if self.token.kind == "(":
             parameters = self.parameters()
         elif kind != "model":
-            raise self.unreadable(f"expected the arguments of {kind} `{name.text}` in parentheses, found {described(self.token)}")
+            raise self.unreadable(
+                f"expected the arguments of {kind} `{name.text}` in parentheses, found {described(self.token)}"
+            )
         span = self.since(start)
         if kind == "fn" and self.accept("="):
             value = self.expression()
@@ -115,8 +140,10 @@ class Parser(Statements):
             found.append(self.expression())
         self.end_of_line("the derivative")
         if not self.accept("dedent") and self.token.kind != "end":
-            raise self.unreadable(f"expected the end of the function after its derivative, found {described(self.token)}",
-                                  hint="Several derivatives stand in one line, with commas between them.")  # fmt: skip
+            raise self.unreadable(
+                f"expected the end of the function after its derivative, found {described(self.token)}",
+                hint="Several derivatives stand in one line, with commas between them.",
+            )
         return tuple(found)
 
     def parameters(self) -> tuple[ast.Parameter, ...]:
@@ -130,7 +157,11 @@ class Parser(Statements):
             found.append(ast.Parameter(self.since(name), name.text, pattern, default))
             if not self.accept(","):
                 break
-        self.expect(")", "after the arguments", "An argument has no type: sizes and tensors are told by what is given." if self.token.kind == ":" else None)
+        self.expect(
+            ")",
+            "after the arguments",
+            "An argument has no type: sizes and tensors are told by what is given." if self.token.kind == ":" else None,
+        )
         return tuple(found)
 
     def pattern(self) -> ast.Pattern:
@@ -190,7 +221,10 @@ class Parser(Statements):
             self.end_of_line("the setting")
             return ast.Setting(span, name.text, (), (), (), ())
         if self.token.kind in ("=", ":") and name.text != "except":
-            raise self.unreadable(f"a setting is written without `{self.token.kind}`", hint=f"Write `{name.text} {self.peek().text or 'value'}`.")
+            raise self.unreadable(
+                f"a setting is written without `{self.token.kind}`",
+                hint=f"Write `{name.text} {self.peek().text or 'value'}`.",
+            )
         patterns: list[ast.Text] = []
         if name.text == "except":
             while True:

@@ -1,7 +1,7 @@
 """The statement half of the parser: blocks, one method for each kind of statement, and recovery at the next line.
 
-A line that cannot be read is reported and stands in the tree as `Broken` with the names it may have made; what follows is read
-as if nothing had happened, so that all independent faults come in one go.
+A line that cannot be read is reported and stands in the tree as `Broken` with the names it may have made; what
+follows is read as if nothing had happened, so that all independent faults come in one go.
 """
 
 from __future__ import annotations
@@ -18,12 +18,27 @@ from tapeless.compiler.suggest import nearest
 
 T = TypeVar("T")
 _SIMPLE = (
-    *(ast.Assign, ast.Input, ast.Param, ast.State, ast.Output, ast.Loss, ast.Metric, ast.Require, ast.Return, ast.Yield, ast.Use, ast.Setting),
+    *(
+        ast.Assign,
+        ast.Input,
+        ast.Param,
+        ast.State,
+        ast.Output,
+        ast.Loss,
+        ast.Metric,
+        ast.Require,
+        ast.Return,
+        ast.Yield,
+        ast.Use,
+        ast.Setting,
+    ),
 )
 
 # Words that begin a statement unless `=`, `,` or `[` follows: `mean = ...` and `loss = ...` stay assignments.
 SCAN_OPTIONS = ("reverse", "lengths", "checkpoint")
 SOFT = ("input", "target", "param", "frozen", "state", "output", "loss", "metric", "require")
+
+
 class Statements(Expressions):
     """Parses blocks of statements."""
 
@@ -41,7 +56,9 @@ class Statements(Expressions):
         depth = self.depth
         try:
             found = rule()
-            if isinstance(found, _SIMPLE) and not self.damaged.isdisjoint(range(found.span.line, found.span.end_line + 1)):
+            if isinstance(found, _SIMPLE) and not self.damaged.isdisjoint(
+                range(found.span.line, found.span.end_line + 1)
+            ):
                 # The lexer has reported this line and put something in the place of what it could not read.
                 return ast.Broken(found.span, tuple(self.names_before_equals(start)))
             return found
@@ -50,7 +67,8 @@ class Statements(Expressions):
             self.depth = depth
             if self.position == start and self.token.kind not in ("newline", "end", "dedent"):
                 self.advance()
-            # A fault inside a block's header leaves the parser on the header's line; its block is read for faults of its own.
+            # A fault inside a block's header leaves the parser on the header's line; its block is read for faults of
+            # its own.
             while self.token.kind not in ("newline", "end", "indent", "dedent"):
                 self.advance()
             self.accept("newline")
@@ -81,7 +99,9 @@ class Statements(Expressions):
         if self.token.kind in ("end", "dedent"):
             return
         if self.token.kind != "newline":
-            raise self.unreadable(f"expected the end of the line after {after}, found {described(self.token)}", hint=self.guess())
+            raise self.unreadable(
+                f"expected the end of the line after {after}, found {described(self.token)}", hint=self.guess()
+            )
         self.advance()
 
     def guess(self) -> str | None:
@@ -149,7 +169,8 @@ class Statements(Expressions):
         if kind == "name":
             following = self.peek().kind
             if token.text == "derivative" and following not in ("=", ",", ".", "["):
-                raise self.unreadable("a derivative stands in the one line below `fn f(x) = ...`, and here is none", "E0108",
+                raise self.unreadable("a derivative stands in the one line below `fn f(x) = ...`, and here is none",
+                    "E0108",
                                       "Several derivatives stand in that line, with commas between them.")  # fmt: skip
             if token.text in SOFT and following not in ("=", ",", "."):
                 return _SOFT_STATEMENTS[token.text](self)
@@ -157,7 +178,9 @@ class Statements(Expressions):
                 raise self.unreadable("`elif` without an `if` above it", "E0108")
             return self.assignment()
         if kind in ("fn", "layer", "model", "train", "import"):
-            raise self.unreadable(f"`{kind}` cannot stand inside another declaration", "E0108", "Move it to the left edge of the file.")
+            raise self.unreadable(
+                f"`{kind}` cannot stand inside another declaration", "E0108", "Move it to the left edge of the file."
+            )
         if kind == "else":
             raise self.unreadable("`else` without an `if` above it", "E0108")
         hint = "A comment begins with `#`." if kind in ("//", "/", "-", "*", "string") else None
@@ -173,8 +196,10 @@ class Statements(Expressions):
             raise self.unreadable("there is no `self` here", hint="Names stand alone: `W = ...`.")
         if start.text in BEGINNINGS and following in _OPERANDS:
             meant = BEGINNINGS[start.text]
-            raise self.unreadable(f"`{start.text}` does not begin a statement",
-                                  hint=f"Did you mean `{meant}`?" if meant else "An assignment is just `name = value`.")  # fmt: skip
+            raise self.unreadable(
+                f"`{start.text}` does not begin a statement",
+                hint=f"Did you mean `{meant}`?" if meant else "An assignment is just `name = value`.",
+            )
         targets = [self.target()]
         while self.accept(","):
             targets.append(self.target())
@@ -182,13 +207,28 @@ class Statements(Expressions):
             raise self.unreadable(f"`{self.token.text}=` is not an assignment here",
                                   hint=f"Write `{start.text} = {start.text} {self.token.text} ...`.")  # fmt: skip
         if self.token.kind != "=":
-            near = nearest(start.text, (*SOFT, "return", "for", "if", "use", "scan")) if self.token.kind != "newline" else None
+            near = (
+                nearest(start.text, (*SOFT, "return", "for", "if", "use", "scan"))
+                if self.token.kind != "newline"
+                else None
+            )
             if near and near != start.text:
-                raise self.unreadable(f"`{start.text}` does not begin a statement", hint=f"Did you mean `{near}`?", token=start)
+                raise self.unreadable(
+                    f"`{start.text}` does not begin a statement", hint=f"Did you mean `{near}`?", token=start
+                )
             if self.token.kind in ("(", "newline") or self.token.kind in ("@", "+", "-", "*", "/", "**"):
-                raise self.unreadable("this line makes a value and drops it", "E0108", "Give it a name (`y = ...`), or `return` it.", start)
-            hint = f"A value gets its name by `{start.text} = ...`." if self.token.kind in ("==", ":", "<", "->") else None
-            raise self.unreadable(f"expected `=` after `{self.tokens[self.position - 1].text}`, found {described(self.token)}", hint=hint)
+                raise self.unreadable(
+                    "this line makes a value and drops it",
+                    "E0108",
+                    "Give it a name (`y = ...`), or `return` it.",
+                    start,
+                )
+            hint = (
+                f"A value gets its name by `{start.text} = ...`." if self.token.kind in ("==", ":", "<", "->") else None
+            )
+            raise self.unreadable(
+                f"expected `=` after `{self.tokens[self.position - 1].text}`, found {described(self.token)}", hint=hint
+            )
         self.advance()
         value = self.several()
         span = self.since(start)
@@ -203,7 +243,11 @@ class Statements(Expressions):
         self.advance()
         indices: list[ast.Expression | ast.IndexVariable] = []
         while self.token.kind != "]":
-            indices.append(self.index_variable() if self.token.kind == "name" and self.peek().kind in (",", ":", "]") else self.expression())
+            indices.append(
+                self.index_variable()
+                if self.token.kind == "name" and self.peek().kind in (",", ":", "]")
+                else self.expression()
+            )
             if not self.accept(","):
                 break
         self.expect("]", "after the index variables")
@@ -213,7 +257,9 @@ class Statements(Expressions):
         """`input image: [batch, 64]`, `target label: int[batch] < classes`."""
         role = self.advance()
         name = self.expect("name", f"after `{role.text}`")
-        self.expect(":", f"and a shape after `{role.text} {name.text}`", f"For example `{role.text} {name.text}: [batch, 8]`.")
+        self.expect(
+            ":", f"and a shape after `{role.text} {name.text}`", f"For example `{role.text} {name.text}: [batch, 8]`."
+        )
         note = self.type_note()
         bound = None
         if self.accept("<"):
@@ -229,7 +275,8 @@ class Statements(Expressions):
         if start.kind == "name":
             if start.text not in ("int", "real", "bool"):
                 near = nearest(start.text, ("int", "real", "bool"))
-                raise self.unreadable(f"`{start.text}` is not a kind of number", hint=f"Did you mean `{near}`?" if near else
+                raise self.unreadable(f"`{start.text}` is not a kind of number",
+                    hint=f"Did you mean `{near}`?" if near else
                                       "The kinds are `int` and `bool`; a real tensor is just its shape.")  # fmt: skip
             kind = self.advance().text
             if self.token.kind != "[":
@@ -245,7 +292,9 @@ class Statements(Expressions):
         return items
 
     def param(self) -> ast.Param:
-        """`param W: [i, units] ~ he_normal`, `frozen param E: [n, d] = 0`, which may be written `param E: [n, d] = 0 frozen`."""
+        """`param W: [i, units] ~ he_normal`, `frozen param E: [n, d] = 0`, which may be written `param E: [n, d] = 0
+        frozen`.
+        """
         start = self.advance()
         frozen = start.text == "frozen"
         if frozen and not self.accept_word("param"):
@@ -266,7 +315,9 @@ class Statements(Expressions):
     def colon_before_shape(self, name: Token) -> None:
         """`param W[8, 1]` lacks its colon."""
         if self.token.kind == "[":
-            raise self.unreadable(f"expected `:` before the shape of `{name.text}`, found `[`", hint=f"Write `{name.text}: [...]`.")
+            raise self.unreadable(
+                f"expected `:` before the shape of `{name.text}`, found `[`", hint=f"Write `{name.text}: [...]`."
+            )
 
     def state(self) -> ast.State:
         """`state mean: [c] = 0`."""
@@ -286,7 +337,10 @@ class Statements(Expressions):
         value = self.expression() if self.accept("=") else None
         span = self.since(start)
         if value is None and self.token.text in ("(", ","):
-            raise self.unreadable(f"an output has a name, and a line of its own; found {described(self.token)}", hint="Write `output name = value`.")
+            raise self.unreadable(
+                f"an output has a name, and a line of its own; found {described(self.token)}",
+                hint="Write `output name = value`.",
+            )
         if value is None and self.token.kind == ":":
             raise self.unreadable("an output is written without `:`", hint="Write `output name = value`.")
         self.end_of_line(f"`output {name.text}`" if value is None else "the value")
@@ -377,7 +431,10 @@ class Statements(Expressions):
         """`scan over t with h: [b, units] = 0:`, with options before `with`."""
         start = self.advance()
         if not self.accept_word("over"):
-            raise self.unreadable(f"expected `over` after `scan`, found {described(self.token)}", hint="Write `scan over t with h: [b, n] = 0:`.")
+            raise self.unreadable(
+                f"expected `over` after `scan`, found {described(self.token)}",
+                hint="Write `scan over t with h: [b, n] = 0:`.",
+            )
         axis = self.expect("name", "after `over`")
         options: list[ast.Argument] = []
         while self.token.kind == "name" and self.token.text != "with":
@@ -401,10 +458,17 @@ class Statements(Expressions):
         word = self.advance()
         if word.text not in SCAN_OPTIONS:
             near = nearest(word.text, (*SCAN_OPTIONS, "with"))
-            hint = f"Did you mean `{near}`?" if near else "It takes `reverse`, `lengths = n` and `checkpoint every = k`, then `with` and what is carried."
+            hint = (
+                f"Did you mean `{near}`?"
+                if near
+                else "It takes `reverse`, `lengths = n` and `checkpoint every = k`, then `with` and what is carried."
+            )
             raise self.unreadable(f"`scan` has no option `{word.text}`", hint=hint, token=word)
         if word.text == "checkpoint" and not self.accept_word("every"):
-            raise self.unreadable(f"expected `every` after `checkpoint`, found {described(self.token)}", hint="Write `checkpoint every = 8`.")
+            raise self.unreadable(
+                f"expected `every` after `checkpoint`, found {described(self.token)}",
+                hint="Write `checkpoint every = 8`.",
+            )
         if word.text == "reverse" and self.token.kind != "=":
             return ast.Argument(self.place(word), word.text, ast.Truth(self.place(word), True))
         self.expect("=", f"and a value after `{word.text}`")

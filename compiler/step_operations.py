@@ -99,7 +99,13 @@ def _windows(of: Stepper, node: Node, value: Value, view: Axes) -> Value:
         return _reshape(of, node, value, view)
     here, distance, before = of.here(value), of.distance(view[axis]), of.causality.graph.producers.get(operand)
     reach = (node.attrs["kernel"] - 1) * dilation
-    if before is not None and before.op == "pad" and before.attrs["axis"] == axis and before.attrs["start"] >= reach and not distance:
+    if (
+        before is not None
+        and before.op == "pad"
+        and before.attrs["axis"] == axis
+        and before.attrs["start"] >= reach
+        and not distance
+    ):
         now = of.at(before.operands[0], of.here(before.operands[0]))
         made, rank = of.recent(operand, now, before.attrs["start"], axis), now.type.rank
         size = tuple(node.attrs["kernel"] if k == axis else dim for k, dim in enumerate(now.type.shape))
@@ -141,7 +147,9 @@ def _concat(of: Stepper, node: Node, value: Value, view: Axes) -> Value:
     assert isinstance(size, int)
     made = of.delayed(value, operand, axis, size, view[axis])
     if distance < size:
-        shown = tuple((Part(size, of.ahead(distance)),) if k == axis else parts for k, parts in enumerate(plain(front.type.shape)))
+        shown = tuple(
+            (Part(size, of.ahead(distance)),) if k == axis else parts for k, parts in enumerate(plain(front.type.shape))
+        )
         first = front if size == 1 else of.picked(front, plain(front.type.shape), shown)
         made = of.until(size - distance, first, made)
     return of.chosen(made, of.here(value), view)
@@ -166,8 +174,14 @@ def _attention(of: Stepper, node: Node, value: Value, view: Axes) -> Value:
     """A query at a place sees as many keys as there are places up to it: `lengths` says so instead of `causal`."""
     rank, attrs = value.type.rank, dict(node.attrs)
     own = [plain(operand.type.shape) for operand in node.operands]
-    lead = [(*view[: rank - 3], axes[rank - 3] if own[1][rank - 3] != own[0][rank - 3] else view[rank - 3]) for axes in own[:3]]
-    asked = [(*lead[0][: rank - 3], view[rank - 3], view[rank - 2], own[0][rank - 1]), *((*lead[k], *own[k][rank - 2 :]) for k in (1, 2))]
+    lead = [
+        (*view[: rank - 3], axes[rank - 3] if own[1][rank - 3] != own[0][rank - 3] else view[rank - 3])
+        for axes in own[:3]
+    ]
+    asked = [
+        (*lead[0][: rank - 3], view[rank - 3], view[rank - 2], own[0][rank - 1]),
+        *((*lead[k], *own[k][rank - 2 :]) for k in (1, 2)),
+    ]
     operands = [of.at(operand, each) for operand, each in zip(node.operands, asked, strict=False)]
     lengths = [of.at(operand, (view[0],)) for operand in node.operands[3:]]
     if attrs["causal"] and is_marked(view[rank - 2]):

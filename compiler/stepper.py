@@ -1,4 +1,5 @@
-"""The emitter of a graph for one place of a sequence, and of the bodies of loops in it: values as they are viewed from there.
+"""The emitter of a graph for one place of a sequence, and of the bodies of loops in it: values as they are viewed
+from there.
 
 A view is the axes of a value (`compiler.parts`), of which marked parts are taken at the index that is the mark. What
 operations do with views that treat them in ways of their own is told by `compiler.step_operations`.
@@ -63,7 +64,9 @@ class Stepper(ABC):
         return tuple(tuple(Part(part.size, self.position) if part.mark else part for part in axis) for axis in axes)
 
     def ahead(self, distance: int) -> Value:
-        """The index of the place so far beyond this one: of a value that lags behind the sequence that much is there already."""
+        """The index of the place so far beyond this one: of a value that lags behind the sequence that much is there
+        already.
+        """
         if distance == 0:
             return self.position
         if distance not in self.indices:
@@ -107,7 +110,9 @@ class Stepper(ABC):
         operands = []
         for value, operand in zip(node.operands, found, strict=True):
             own = self.causality.facts[value].axes
-            asked = tuple(unmarked(own[k]) if label is None or label < 0 else kept[label] for k, label in enumerate(operand))
+            asked = tuple(
+                unmarked(own[k]) if label is None or label < 0 else kept[label] for k, label in enumerate(operand)
+            )
             operands.append(self.at(value, asked))
         attrs = dict(node.attrs)
         if node.op == "broadcast":
@@ -122,14 +127,18 @@ class Stepper(ABC):
         return self.chosen(made, kept, view)
 
     def hidden(self, axis: int, index: Value, mask: Value, made: Value) -> Value:
-        """What a mask hides by arithmetic is made of places that are not there yet: it may be infinite, and 0 times that is no number."""
+        """What a mask hides by arithmetic is made of places that are not there yet: it may be infinite, and 0 times
+        that is no number.
+        """
         shape = made.type.shape
         every = self.builder.emit("iota", axis=axis, shape=shape, dtype=DType.I32)
         later = self.builder.emit("lt", self.builder.broadcast_to(index, shape, ()), every)
         return self.builder.emit("select", later, mask, made)
 
     def emit(self, node: Node, operands: Sequence[Value], attrs: Mapping[str, Any]) -> Value:
-        return self.builder.emit(node.op, *operands, name=node.result.name, span=node.span, regions=node.regions, **attrs)
+        return self.builder.emit(
+            node.op, *operands, name=node.result.name, span=node.span, regions=node.regions, **attrs
+        )
 
     def verbatim(self, node: Node, value: Value, view: Axes) -> Value:
         """A node that has nothing to do with places, as it is; then what is asked for of its result."""
@@ -218,7 +227,9 @@ class Stepper(ABC):
         return self.builder.broadcast_to(self.builder.constant(number, like.type.dtype), like.type.shape, ())
 
     def delayed(self, value: Value, operand: Value, axis: int, by: int, index: Axis) -> Value:
-        """What the operand of `value` was at a place that lies `by` places before the one at the index, zeros in the first ones."""
+        """What the operand of `value` was at a place that lies `by` places before the one at the index, zeros in the
+        first ones.
+        """
         distance = self.distance(index)
         view = list(self.here(operand))
         if distance >= by:
@@ -234,7 +245,10 @@ class Stepper(ABC):
         if value not in self.buffers:
             shape = tuple(before if k == axis else dim for k, dim in enumerate(now.type.shape))
             remembered, leave = self.carry(value.name, now.type.with_shape(shape))
-            made, start = self.builder.emit("concat", remembered, now, axis=axis), tuple(int(k == axis) for k in range(len(shape)))
+            made, start = (
+                self.builder.emit("concat", remembered, now, axis=axis),
+                tuple(int(k == axis) for k in range(len(shape))),
+            )
             leave(self.builder.emit("slice", made, start=start, size=shape, step=(1,) * len(shape)))
             self.buffers[value] = made
         return self.buffers[value]
@@ -296,7 +310,10 @@ class Turn(Stepper):
         turns = plain((length,))
         inner = [self.here(port.value) for port in self.body.inputs[self.first : self.second]]
         sequences = [outer.at(value, (*turns, *outer.marked(view))) for value, view in zip(walked, inner, strict=True)]
-        carries = [outer.carry(name, before.type.with_shape((length, *before.type.shape))) for name, before, _ in self.caches_here]
+        carries = [
+            outer.carry(name, before.type.with_shape((length, *before.type.shape)))
+            for name, before, _ in self.caches_here
+        ]
         ports = {port.value: port for port in self.builder.graph().inputs}
         order = [*self.inputs.values(), *(before for _, before, _ in self.caches_here), *self.captured.values()]
         body = replace(self.builder.graph(), inputs=tuple(ports[value] for value in order))

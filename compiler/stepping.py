@@ -31,8 +31,9 @@ POSITION = "position"
 def stepped(graph: Graph, dtype: DType) -> Graph:
     """The graph `step`: a place's data, without the axis of places, and carries in; outputs and carries out.
 
-    The sequence is the axis after that of the rows in the first data input for which the model can go place by place, and in
-    all inputs that have as many places there. Raises LooksAhead, for the first such input, if there is none.
+    The sequence is the axis after that of the rows in the first data input for which the model can go place by
+    place, and in all inputs that have as many places there. Raises LooksAhead, for the first such input, if there is
+    none.
     """
     data = [port for port in graph.inputs if port.role == "data"]
     lengths = [port.value.type.shape[1] for port in data if port.value.type.rank > 1]
@@ -80,24 +81,34 @@ class _Root(Stepper):
 
     def graph(self) -> Graph:
         outputs = [(port, self.view_of(port)) for port in self.source.outputs]
-        if not any(self.causality.facts[port.value].moves or self.causality.facts[port.value].last for port, _ in outputs):
+        if not any(
+            self.causality.facts[port.value].moves or self.causality.facts[port.value].last for port, _ in outputs
+        ):
             raise LooksAhead("no output depends on the sequence")
         self.run()
         builder = self.builder
         for port, view in outputs:
             value = self.at(port.value, view)
-            shape = [size for axis, size in zip(view, shape_at(view), strict=True) if not (is_whole(axis) and axis[0].mark is not None)]
+            shape = [
+                size
+                for axis, size in zip(view, shape_at(view), strict=True)
+                if not (is_whole(axis) and axis[0].mark is not None)
+            ]
             builder.span = port.span
             builder.output(port.label, self.reshaped(value, shape), port.role, port.span)
         builder.span = None
-        limit, one = (builder.constant(number, DType.I32) for number in (self.length - 1 if self.bounded else LATEST, 1))
+        limit, one = (
+            builder.constant(number, DType.I32) for number in (self.length - 1 if self.bounded else LATEST, 1)
+        )
         following = builder.emit("add", builder.emit("minimum", self.position, limit), one, name=f"{POSITION}.next")
         label = f"{POSITION}~{self.length}" if self.bounded else POSITION
         builder.output(label, following, "carry")
         for name, value in self.left:
             builder.output(name, value, "carry")
         made = builder.graph()
-        return replace(made, inputs=tuple(replace(port, label=label) if port.value == self.count else port for port in made.inputs))
+        return replace(
+            made, inputs=tuple(replace(port, label=label) if port.value == self.count else port for port in made.inputs)
+        )
 
     def view_of(self, port: Port) -> Axes:
         """An output at this place: of two axes of places the first is the one, and the other holds those before it."""
@@ -105,7 +116,10 @@ class _Root(Stepper):
         first, *others = marks(fact.axes) or [(-1, 1)]
         for other in others:
             if fact.beyond.get((first, other), Beyond.OPEN) in (Beyond.OPEN, Beyond.FAR):
-                raise LooksAhead(f"the output `{port.label}` holds later places of the sequence", self.source.producers.get(port.value))
+                raise LooksAhead(
+                    f"the output `{port.label}` holds later places of the sequence",
+                    self.source.producers.get(port.value),
+                )
         return tuple(unmarked(axis) if k != first[0] else axis for k, axis in enumerate(self.marked(fact.axes)))
 
     def leaf(self, value: Value, view: Axes) -> Value:
@@ -124,7 +138,9 @@ class _Root(Stepper):
         taken, label, count = {POSITION, *(other for other, _ in self.left)}, name, 2
         while label in taken:
             label, count = f"{name}_{count}", count + 1
-        before = self.builder.input(label, type.with_shape([type.shape[k] for k in perm]), "carry", name=f"{name}.before")
+        before = self.builder.input(
+            label, type.with_shape([type.shape[k] for k in perm]), "carry", name=f"{name}.before"
+        )
 
         self.left.append((label, before))
         place = len(self.left) - 1

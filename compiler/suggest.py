@@ -32,7 +32,9 @@ def meant_argument(word: str, known: Sequence[str]) -> str | None:
 
 
 def meant(word: str, known: Sequence[str]) -> str | None:
-    """What an unknown name was meant to be: another library's word for a thing that may stand here, or a near name of either."""
+    """What an unknown name was meant to be: another library's word for a thing that may stand here, or a near name
+    of either.
+    """
     if word in known:
         return word  # where it stands as something else, as a text
     if word in FOREIGN:
@@ -64,8 +66,8 @@ def meant_attribute(owner: str, last: str, known: Sequence[str]) -> str | None:
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known name closest to `word`, if it is close enough to be what was meant.
 
-    One edit in three characters is allowed; a difference in case alone always counts as near. Of equally near names one of the same
-    letters is meant (`tahn` is `tanh`, and not `tan`), then one that begins alike, then the first.
+    One edit in three characters is allowed; a difference in case alone always counts as near. Of equally near names
+    one of the same letters is meant (`tahn` is `tanh`, and not `tan`), then one that begins alike, then the first.
     """
     limit = max(1, min(3, len(word) // 3))
     best: tuple[tuple[int, bool, bool, int], str] | None = None

@@ -9,7 +9,9 @@ from tapeless.ir.graph import Span
 
 
 def unparse(tree: ast.Syntax, places: bool = True) -> str:
-    """The tree below a node: its kind, its plain fields, its place; then its children under the names of their fields."""
+    """The tree below a node: its kind, its plain fields, its place; then its children under the names of their
+    fields.
+    """
     out: list[str] = []
     pending: list[tuple[int, str, object]] = [(0, "", tree)]
     while pending:
@@ -30,7 +32,13 @@ def unparse(tree: ast.Syntax, places: bool = True) -> str:
                 if value != ():
                     children.append((depth + 1, name, value))
             elif value is not None and value is not False and not isinstance(value, Span):
-                plain.append(name if value is True and type(item) is not ast.Truth else f"{name}={value!r}" if name != "name" else str(value))
+                plain.append(
+                    name
+                    if value is True and type(item) is not ast.Truth
+                    else f"{name}={value!r}"
+                    if name != "name"
+                    else str(value)
+                )
         words = " ".join([type(item).__name__, *plain])
         out.append(f"{indent}{lead}{words}" + (f"  @{item.span.line}:{item.span.column}" if places else ""))
         pending.extend(reversed(children))

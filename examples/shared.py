@@ -69,8 +69,9 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def draw_grid(rows: list[Array], titles: list[str], path: Path, captions: Sequence[str] = ()) -> None:
-    """Rows of grey images, each row `[n, 64]`, with ink 1 on paper 0; a title at the left of each row, and below the last
-    row a caption for each of its images."""
+    """Rows of grey images, each row `[n, 64]`, with ink 1 on paper 0; a title at the left of each row, and below the
+    last row a caption for each of its images.
+    """
     columns = max(map(len, rows))
     figure = Figure(figsize=(0.6 * columns + 1.2, 0.62 * len(rows) + (0.3 if captions else 0)))
     grid = figure.subplots(len(rows), columns, squeeze=False)

@@ -55,7 +55,9 @@ def sweep(
 
 
 def moving(graph: Graph, sources: Iterable[Value]) -> set[Value]:
-    """Values that depend on a source, other than through a stopped gradient or a comparison, whose derivative is zero."""
+    """Values that depend on a source, other than through a stopped gradient or a comparison, whose derivative is
+    zero.
+    """
     found = set(sources)
     for node in graph.nodes:
         found.update(moved(node, found))
@@ -63,8 +65,10 @@ def moving(graph: Graph, sources: Iterable[Value]) -> set[Value]:
 
 
 def moved(node: Node, moving: Set[Value]) -> Sequence[Value]:
-    """The results of a node that move where some of its operands do. Booleans jump, and have the derivative zero, as do the places
-    that indexing takes from or puts to; whether an integer that a loop makes comes from such jumps alone is told by the loop's body."""
+    """The results of a node that move where some of its operands do. Booleans jump, and have the derivative zero, as
+    do the places that indexing takes from or puts to; whether an integer that a loop makes comes from such jumps
+    alone is told by the loop's body.
+    """
     taken_from = node.operands[:1] if OPERATIONS[node.op].family == "indexing" else node.operands
     if node.op == "stop_gradient" or moving.isdisjoint(taken_from):
         return ()
@@ -75,12 +79,16 @@ def moved(node: Node, moving: Set[Value]) -> Sequence[Value]:
     taken = [port.value for port, operand in zip(body.inputs, node.operands, strict=True) if operand in moving]
     inside = moving_in_loop(body, carries, taken)[1]
     leaving = {result for result, port in zip(node.results, body.outputs, strict=True) if port.value in inside}
-    entering = {result for result, port in zip(node.results, body.inputs[:carries], strict=False) if port.value in taken}
+    entering = {
+        result for result, port in zip(node.results, body.inputs[:carries], strict=False) if port.value in taken
+    }
     return [value for value in kept if value in leaving or value in entering]
 
 
 def moving_in_loop(body: Graph, carries: int, sources: Iterable[Value]) -> tuple[set[Value], set[Value]]:
-    """Of a loop's body, the inputs that move: the sources, and the carries that come to depend on them; and all that moves."""
+    """Of a loop's body, the inputs that move: the sources, and the carries that come to depend on them; and all that
+    moves.
+    """
     wanted = set(sources)
     while True:
         reached = moving(body, wanted)

@@ -1,14 +1,16 @@
-"""How the axes of an operation's operands correspond to those of its result; each operation declares it, for one of its nodes.
+"""How the axes of an operation's operands correspond to those of its result; each operation declares it, for one of
+its nodes.
 
 For each axis of each operand it is said where along that axis an element of the result is made of:
 
-- `At`: at a place that follows from where the element stands: an axis that is kept, permuted, displaced or walked by windows;
+- `At`: at a place that follows from where the element stands: an axis that is kept, permuted, displaced or walked by
+  windows;
 - `Over`: at all places, along an axis that the operation reduces; equal numbers are reduced together;
 - `By`: at a place that another operand tells;
 - `ALL`: anywhere.
 
-An axis of the result that no operand's axis moves with is new. `tests/ir/test_correspondence.py` moves single elements and holds the
-declarations against what the references then change.
+An axis of the result that no operand's axis moves with is new. `tests/ir/test_correspondence.py` moves single
+elements and holds the declarations against what the references then change.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """At (first + the sum of step * index over `moves`) / every, where `moves` holds axes of the result and steps. If `bounded`, there
-    need be no such place: then the element is not made of this operand."""
+    """At (first + the sum of step * index over `moves`) / every, where `moves` holds axes of the result and steps.
+    If `bounded`, there need be no such place: then the element is not made of this operand.
+    """
 
     moves: tuple[tuple[int, int], ...]
     first: int = 0
@@ -91,7 +94,9 @@ def over(node: Node) -> Axes:
     """The attribute `axes`, or `axis`, is reduced; what is left stays in order."""
     gone = reduced(node)
     left = [k for k in range(node.operands[0].type.rank) if k not in gone]
-    return (tuple(kept(left.index(k)) if k in left else Over(gone.index(k)) for k in range(node.operands[0].type.rank)),)
+    return (
+        tuple(kept(left.index(k)) if k in left else Over(gone.index(k)) for k in range(node.operands[0].type.rank)),
+    )
 
 
 def reduced(node: Node) -> tuple[int, ...]:
@@ -108,8 +113,9 @@ def correspondence(node: Node) -> Axes | None:
 
 
 def labels(node: Node) -> Labels | None:
-    """For each axis of each operand the axis of the result that it is, as a whole; -1, -2, ... for what is reduced; None for all else.
-    None of an operation that does not work alike at places."""
+    """For each axis of each operand the axis of the result that it is, as a whole; -1, -2, ... for what is reduced;
+    None for all else. None of an operation that does not work alike at places.
+    """
     found = correspondence(node)
     return None if found is None else labels_of(node, found)
 
@@ -124,11 +130,15 @@ def labels_of(node: Node, axes: Axes) -> Labels:
         axis = one.axis if isinstance(one, At) else None
         return axis if axis is not None and shape[axis] == size else None
 
-    return tuple(tuple(map(label, value.type.shape, operand)) for value, operand in zip(node.operands, axes, strict=True))
+    return tuple(
+        tuple(map(label, value.type.shape, operand)) for value, operand in zip(node.operands, axes, strict=True)
+    )
 
 
 def of_units(old: Sequence[Dim], new: Sequence[Dim]) -> list[int | None] | None:
-    """For each new axis the old one it is, where shapes differ only by axes of size 1; None for those. None if they differ by more."""
+    """For each new axis the old one it is, where shapes differ only by axes of size 1; None for those. None if they
+    differ by more.
+    """
     left = [axis for axis, dim in enumerate(old) if dim != 1]
     if [old[axis] for axis in left] != [dim for dim in new if dim != 1]:
         return None

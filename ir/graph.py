@@ -83,9 +83,9 @@ class Port:
     """Where a value enters or leaves a graph.
 
     `label` is the name outside (a state slot, a data input, an output); `role` says what kind of thing it is: one of
-    INPUT_ROLES or OUTPUT_ROLES. An output with the role `state` stores into the slot `label`. A `part` belongs to a loss
-    or metric that is no mean over rows: `f1~0.numerator` and `f1~0.denominator` are each summed over all batches before
-    they are divided, and `f1~rest` is a mean that is added to such quotients.
+    INPUT_ROLES or OUTPUT_ROLES. An output with the role `state` stores into the slot `label`. A `part` belongs to a
+    loss or metric that is no mean over rows: `f1~0.numerator` and `f1~0.denominator` are each summed over all
+    batches before they are divided, and `f1~rest` is a mean that is added to such quotients.
     """
 
     label: str
@@ -95,7 +95,9 @@ class Port:
 
     @property
     def key(self) -> str:
-        """The label, unique among a graph's inputs or outputs: a parameter's gradient is `grad(h.W)`, a carry `carry(h)`."""
+        """The label, unique among a graph's inputs or outputs: a parameter's gradient is `grad(h.W)`, a carry
+        `carry(h)`.
+        """
         return f"{_KEYED[self.role]}({self.label})" if self.role in _KEYED else self.label
 
 
@@ -186,8 +188,8 @@ class Builder:
     """Builds one graph: applies type rules as nodes are emitted and keeps names unique.
 
     `span` is given to nodes that are emitted without one, so that a pass sets it once for each source node; likewise
-    `prefix` begins the names of results that are emitted without a name. Names are unique `among` another builder's too,
-    so that the values of a region are told from those around it.
+    `prefix` begins the names of results that are emitted without a name. Names are unique `among` another builder's
+    too, so that the values of a region are told from those around it.
     """
 
     def __init__(self, name: str, dtype: DType = DType.F32, among: Builder | None = None) -> None:

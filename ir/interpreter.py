@@ -33,7 +33,9 @@ def run(
     return {port.key: known[port.value] for port in graph.outputs}
 
 
-def values(graph: Graph, inputs: Mapping[str, Any], *, rows: int | None = None, precision: DType | None = None) -> dict[Value, Array]:
+def values(
+    graph: Graph, inputs: Mapping[str, Any], *, rows: int | None = None, precision: DType | None = None
+) -> dict[Value, Array]:
     """As `run`, but all values of the graph on the way."""
     dtypes = _computed_dtypes(precision)
     missing = [port.key for port in graph.inputs if port.key not in inputs]
@@ -55,7 +57,9 @@ def evaluate(graph: Graph, arrays: Sequence[Array], rows: int, dtypes: Mapping[D
     return [known[port.value] for port in graph.outputs]
 
 
-def _known(graph: Graph, arrays: Sequence[Array], rows: int, dtypes: Mapping[DType, np.dtype[Any]]) -> dict[Value, Array]:
+def _known(
+    graph: Graph, arrays: Sequence[Array], rows: int, dtypes: Mapping[DType, np.dtype[Any]]
+) -> dict[Value, Array]:
     known: dict[Value, Array] = {port.value: array for port, array in zip(graph.inputs, arrays, strict=True)}
 
     def inner(region: Graph, operands: Sequence[Array]) -> list[Array]:

@@ -1,5 +1,6 @@
-"""The range of every value of a graph under construction, found by the rules of `ranges` as nodes come along; and the product that
-differentiation multiplies an adjoint and a slope with, which depends on them."""
+"""The range of every value of a graph under construction, found by the rules of `ranges` as nodes come along; and
+the product that differentiation multiplies an adjoint and a slope with, which depends on them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ _SMALLEST = {DType.F32: 1.1754943508222875e-38, DType.F64: sys.float_info.min}
 
 
 class Ranges:
-    """Ranges of the values of a list of nodes that may grow. Of an input nothing is known but that it is finite, unless stated."""
+    """Ranges of the values of a list of nodes that may grow. Of an input nothing is known but that it is finite,
+    unless stated.
+    """
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self._nodes = nodes
@@ -56,10 +59,14 @@ class Ranges:
         if node.op == "scan":
             carries, found = node.attrs["carries"], _inside(node, operands)
             ends = [found[port.value] for port in node.regions[0].outputs]
-            known = [union(end, start) if k < carries else end for k, (end, start) in enumerate(_paired(ends, operands))]
+            known = [
+                union(end, start) if k < carries else end for k, (end, start) in enumerate(_paired(ends, operands))
+            ]
         else:
             known = [OPERATIONS[node.op].range(node, operands)] * len(node.results)
-        self._known.update((value, _held(one, value.type.dtype)) for value, one in zip(node.results, known, strict=True))
+        self._known.update(
+            (value, _held(one, value.type.dtype)) for value, one in zip(node.results, known, strict=True)
+        )
 
 
 def _paired(ends: Sequence[Range], starts: Sequence[Range]) -> list[tuple[Range, Range]]:
@@ -67,7 +74,9 @@ def _paired(ends: Sequence[Range], starts: Sequence[Range]) -> list[tuple[Range,
 
 
 def _inside(node: Node, operands: Sequence[Range]) -> dict[Value, Range]:
-    """The ranges in a scan's body, with those of the carries that one step leaves as they are: wider from round to round."""
+    """The ranges in a scan's body, with those of the carries that one step leaves as they are: wider from round to
+    round.
+    """
     (body,), carries = node.regions, node.attrs["carries"]
     given = [replace(one, above=None) for one in operands]
     while True:
@@ -94,8 +103,9 @@ def _widened(before: Range, after: Range) -> Range:
 
 
 def _held(range: Range, dtype: DType) -> Range:
-    """A range in numbers of that type: what is too large is infinite, what is too small is zero, and an integer is neither infinite
-    nor NaN."""
+    """A range in numbers of that type: what is too large is infinite, what is too small is zero, and an integer is
+    neither infinite nor NaN.
+    """
     if not dtype.is_float:
         return replace(range, infinite=False, nan=False)
     low, high, infinite = range.low, range.high, range.infinite
@@ -112,10 +122,12 @@ def _held(range: Range, dtype: DType) -> Range:
 
 
 def weighed(builder: Builder, adjoint: Value, slope: Value) -> Value:
-    """adjoint * slope, in which an adjoint of exactly 0 stays 0 whatever the slope is, and a slope of 0 whatever the adjoint is.
+    """adjoint * slope, in which an adjoint of exactly 0 stays 0 whatever the slope is, and a slope of 0 whatever the
+    adjoint is.
 
-    A plain product where neither can be infinite or NaN beside a zero of the other; else the operation `strong_product`. The
-    zero is a "strong" one as Enzyme has it (Moses and Churavy 2020): a path that has no part in the result adds nothing to it.
+    A plain product where neither can be infinite or NaN beside a zero of the other; else the operation
+    `strong_product`. The zero is a "strong" one as Enzyme has it (Moses and Churavy 2020): a path that has no part
+    in the result adds nothing to it.
     """
     x, y = builder.ranges.of(adjoint), builder.ranges.of(slope)
     plain = not (x.special and y.has_zero) and not (y.special and x.has_zero)

@@ -1,8 +1,9 @@
-"""Ranges: between which bounds a value lies, and whether it can be infinite or NaN. Each operation declares its rule with these.
+"""Ranges: between which bounds a value lies, and whether it can be infinite or NaN. Each operation declares its rule
+with these.
 
-The question behind them is where a product of derivatives could be 0 * inf, so inputs and parameters are taken to be finite
-numbers of moderate size: sums and products of such are finite, however many; poles, logarithms of 0 and exponentials of what
-has no upper bound are not. `range_analysis` applies the rules to graphs.
+The question behind them is where a product of derivatives could be 0 * inf, so inputs and parameters are taken to be
+finite numbers of moderate size: sums and products of such are finite, however many; poles, logarithms of 0 and
+exponentials of what has no upper bound are not. `range_analysis` applies the rules to graphs.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ class Comparison:
 class Range:
     """What is known of all elements of a value.
 
-    `low` and `high` bound those that are numbers; a bound without end means no more than that: `infinite` says whether an element can be
-    an infinity (at an end that has no bound), `nan` whether it can be NaN. `above` is a value that this one, a maximum of some
-    kind, is nowhere below, and the axes of that value which this one has kept; `holds` what a boolean says of two values.
+    `low` and `high` bound those that are numbers; a bound without end means no more than that: `infinite` says
+    whether an element can be an infinity (at an end that has no bound), `nan` whether it can be NaN. `above` is a
+    value that this one, a maximum of some kind, is nowhere below, and the axes of that value which this one has
+    kept; `holds` what a boolean says of two values.
     """
 
     low: float = -INFINITY
@@ -118,7 +120,12 @@ def selected(node: Node, operands: Sequence[Range]) -> Range:
     condition, *branches = operands
     if condition.holds is None:
         return union(*branches)
-    return union(*(_within(one, value, condition.holds, first) for one, value, first in zip(branches, node.operands[1:], (True, False), strict=True)))
+    return union(
+        *(
+            _within(one, value, condition.holds, first)
+            for one, value, first in zip(branches, node.operands[1:], (True, False), strict=True)
+        )
+    )
 
 
 def _within(range: Range, value: Value, said: Comparison, true: bool) -> Range:
@@ -164,8 +171,12 @@ def strong_products(node: Node, operands: Sequence[Range]) -> Range:
     return Range(0.0 if whole.low >= 0 else -INFINITY, INFINITY, whole.infinite, nan)
 
 
-def rising(function: Callable[..., Any], explodes: bool = False, domain: tuple[float, float] = (-INFINITY, INFINITY)) -> Rule:
-    """A function that rises all over its domain; `explodes`: so fast that a moderate number can give an infinite one."""
+def rising(
+    function: Callable[..., Any], explodes: bool = False, domain: tuple[float, float] = (-INFINITY, INFINITY)
+) -> Rule:
+    """A function that rises all over its domain; `explodes`: so fast that a moderate number can give an infinite
+    one.
+    """
 
     def at(x: float) -> float:
         with np.errstate(all="ignore"):
@@ -178,13 +189,18 @@ def rising(function: Callable[..., Any], explodes: bool = False, domain: tuple[f
             return UNKNOWN
         low, high = at(left), at(right)
         # An infinite result of a bound that is none itself is a pole, or too large a number.
-        infinite = any(math.isinf(made) and (explodes or x.infinite or math.isfinite(end)) for made, end in ((low, left), (high, right)))
+        infinite = any(
+            math.isinf(made) and (explodes or x.infinite or math.isfinite(end))
+            for made, end in ((low, left), (high, right))
+        )
         return Range(low, high, infinite, x.nan or x.low < domain[0] or x.high > domain[1])
 
     return rule
 
 
-def falling(function: Callable[..., Any], explodes: bool = False, domain: tuple[float, float] = (-INFINITY, INFINITY)) -> Rule:
+def falling(
+    function: Callable[..., Any], explodes: bool = False, domain: tuple[float, float] = (-INFINITY, INFINITY)
+) -> Rule:
     """The same of a function that falls."""
     negative = rising(lambda x: -function(x), explodes, domain)
     return lambda node, operands: negated(node, [negative(node, operands)])
@@ -220,7 +236,12 @@ def lengths(node: Node, operands: Sequence[Range]) -> Range:
 def total(node: Node, operands: Sequence[Range]) -> Range:
     x, y = operands
     opposite = any(x.reaches(end) and y.reaches(-end) for end in (-INFINITY, INFINITY))
-    return Range(_plus(x.low, y.low, -INFINITY), _plus(x.high, y.high, INFINITY), x.infinite or y.infinite, x.nan or y.nan or opposite)
+    return Range(
+        _plus(x.low, y.low, -INFINITY),
+        _plus(x.high, y.high, INFINITY),
+        x.infinite or y.infinite,
+        x.nan or y.nan or opposite,
+    )
 
 
 def difference(node: Node, operands: Sequence[Range]) -> Range:
@@ -304,7 +325,9 @@ def remainder(node: Node, operands: Sequence[Range]) -> Range:
 def without_poles(function: Callable[..., Any], low: float, high: float) -> Rule:
     """A rising function where the operand keeps between two bounds; nothing is known of it elsewhere."""
     inside = rising(function)
-    return lambda node, operands: inside(node, operands) if low <= operands[0].low and operands[0].high <= high else UNKNOWN
+    return lambda node, operands: (
+        inside(node, operands) if low <= operands[0].low and operands[0].high <= high else UNKNOWN
+    )
 
 
 def finite_above(low: float) -> Rule:

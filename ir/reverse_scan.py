@@ -2,10 +2,10 @@
 
 The body of the reverse scan is the forward body's own sweep. What that sweep reads of the forward step comes from, in
 this order: what the forward scan walked, took or yielded anyway; what is made again because that is cheap (views,
-random numbers, comparisons); else a stack that the forward scan saves. Slopes that cost little beside their function are made
-there, and saved instead of what they are made of. For what is saved, a second forward scan with more
-yields is emitted, which `compiler.passes.scans` then merges with the first. A scan inside the body is run again to save
-its own steps, so nesting two scans is checkpointing: the outer one saves its carries, the inner one is recomputed.
+random numbers, comparisons); else a stack that the forward scan saves. Slopes that cost little beside their function
+are made there, and saved instead of what they are made of. For what is saved, a second forward scan with more yields
+is emitted, which `compiler.passes.scans` then merges with the first. A scan inside the body is run again to save its
+own steps, so nesting two scans is checkpointing: the outer one saves its carries, the inner one is recomputed.
 
 The adjoint of what every step reads (a weight) is a sum over steps. Sums of products become one product of stacks
 outside of the loop; what has no such form is carried and added up step by step, and so is what blocks of steps add.
@@ -45,7 +45,15 @@ class _Region(Builder):
         super().__init__(name)
         self.slopes: dict[tuple[str, Value], Value] = {}
 
-    def emit(self, op: str, *operands: Value, name: str | None = None, span: Span | None = None, regions: Sequence[Graph] = (), **attrs: Any) -> Value:
+    def emit(
+        self,
+        op: str,
+        *operands: Value,
+        name: str | None = None,
+        span: Span | None = None,
+        regions: Sequence[Graph] = (),
+        **attrs: Any,
+    ) -> Value:
         known = self.slopes.get((op, operands[0])) if operands else None
         return known or super().emit(op, *operands, name=name, span=span, regions=regions, **attrs)
 
@@ -79,7 +87,9 @@ def reverse_scan(
     node = replace(node, regions=(body,))
     ins, outs = [port.value for port in body.inputs], [port.value for port in body.outputs]
     read = body.ancestors(outs)
-    wanted, _ = moving_in_loop(body, carries, [v for v, matters in zip(ins, active, strict=True) if matters and v in read])
+    wanted, _ = moving_in_loop(
+        body, carries, [v for v, matters in zip(ins, active, strict=True) if matters and v in read]
+    )
     real = {value for value in wanted if value.type.dtype.is_float}
     backward = [k for k in range(carries) if ins[k] in real]
     starts = [adjoints[k] for k in backward]
@@ -115,7 +125,8 @@ def _unbounded(range: Range) -> Range:
 def _swept(
     builder: Builder, node: Node, adjoints: Sequence[Value | None], wanted: set[Value], assumed: Mapping[int, Range]
 ) -> tuple[_Reverse, dict[int, Value], Mapping[Value, Value]]:
-    """The sweep over the body, with the adjoints of its outputs as inputs, those of the carries in the ranges that are `assumed`.
+    """The sweep over the body, with the adjoints of its outputs as inputs, those of the carries in the ranges that
+    are `assumed`.
 
     Returns the reverse scan so far, the inputs for the adjoints of the carries, and the adjoints of the body's inputs.
     """
@@ -142,7 +153,9 @@ def _swept(
 
 
 def _bring_primals(state: _Reverse, body: Graph, ranges: Mapping[Value, Range]) -> None:
-    """Every value of the forward body in the reverse one: an input, or made again. What nobody reads is left out later."""
+    """Every value of the forward body in the reverse one: an input, or made again. What nobody reads is left out
+    later.
+    """
     region = state.region
 
     def bring(value: Value) -> None:
@@ -178,13 +191,16 @@ def with_slopes(body: Graph) -> Graph:
         slope = _SLOPES.get(node.op)
         if slope and (slope, node.operands[0]) not in known:
             known.add((slope, node.operands[0]))
-            nodes.append(Node(slope, node.operands, (Value(f"{node.result.name}.{slope}", node.result.type),), {}, (), node.span))
+            nodes.append(
+                Node(slope, node.operands, (Value(f"{node.result.name}.{slope}", node.result.type),), {}, (), node.span)
+            )
     return replace(body, nodes=tuple(nodes))
 
 
 def _blocks(body: Graph) -> bool:
-    """Whether the steps are blocks of steps: then what they make is made again and not saved, which would take as much memory
-    as saving every step."""
+    """Whether the steps are blocks of steps: then what they make is made again and not saved, which would take as
+    much memory as saving every step.
+    """
     return any(node.regions for node in body.nodes)
 
 
@@ -280,10 +296,16 @@ def _emit(builder: Builder, state: _Reverse) -> _Outside:
     nodes = tuple(n for n in whole.nodes if any(value in needed for value in n.results))
     saved = _saved(builder, node, [v for inner, v in state.primal.items() if inner in needed or inner in state.stacked])
     first = node.attrs["carries"] + node.attrs["sequences"]
-    invariant = {port.value: operand for port, operand in zip(node.regions[0].inputs[first:], node.operands[first:], strict=True)}
+    invariant = {
+        port.value: operand for port, operand in zip(node.regions[0].inputs[first:], node.operands[first:], strict=True)
+    }
     stacks = dict(state.walked)
     stacks.update((inner, saved[v]) for inner, v in state.primal.items() if v in saved)
-    walked = [value for value in (*state.walked, *state.primal) if value in needed and state.primal.get(value) not in invariant]
+    walked = [
+        value
+        for value in (*state.walked, *state.primal)
+        if value in needed and state.primal.get(value) not in invariant
+    ]
     taken = [value for value, v in state.primal.items() if value in needed and v in invariant]
     entering = [value for value, _, _ in carried]
     starts = [builder.full(0.0, value) if start is None else start for value, start, _ in carried]
@@ -307,7 +329,9 @@ def _saved(builder: Builder, node: Node, primals: Sequence[Value]) -> dict[Value
     (body,), carries, sequences = node.regions, node.attrs["carries"], node.attrs["sequences"]
     inputs = [port.value for port in body.inputs]
     found = dict(zip(inputs[carries : carries + sequences], node.operands[carries:], strict=False))
-    found.update((port.value, stack) for port, stack in zip(body.outputs[carries:], node.results[carries:], strict=True))
+    found.update(
+        (port.value, stack) for port, stack in zip(body.outputs[carries:], node.results[carries:], strict=True)
+    )
     others = [value for value in primals if value not in found and value not in inputs[carries + sequences :]]
     if others:
         ports = (*body.outputs, *(Port(f"saved.{value.name}", value, "result") for value in others))

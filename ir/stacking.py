@@ -10,7 +10,8 @@ TURN = re.compile(r"\$\d+")
 
 
 def turn_names(name: str, turns: Sequence[range]) -> list[str]:
-    """The names of a slot's tensors in the order of its first axes: `block.$0.W` over turns 0 and 1 holds `block.0.W` and
+    """The names of a slot's tensors in the order of its first axes: `block.$0.W` over turns 0 and 1 holds
+    `block.0.W` and
     `block.1.W`. A slot without turns holds one tensor, of its own name."""
     return [_named(name, numbers) for numbers in product(*turns)]
 

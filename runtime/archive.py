@@ -1,7 +1,7 @@
 """Arrays from an `.npz`, read one by one when somebody wants them: names, types and shapes are known before.
 
-A few bytes of a compressed file can become gigabytes. So nothing is unpacked but what the program takes, and that not before its shape
-is found to be the declared one; and no more of it than the shape has room for.
+A few bytes of a compressed file can become gigabytes. So nothing is unpacked but what the program takes, and that
+not before its shape is found to be the declared one; and no more of it than the shape has room for.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Archived:
         return self._array if dtype is None else self._array.astype(dtype)
 
     def _read(self) -> npt.NDArray[Any]:
-        """DataError where the file is damaged, has changed, or holds Python's own objects: reading those would run what it says."""
+        """DataError where the file is damaged, has changed, or holds Python's own objects: reading those would run
+        what it says.
+        """
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as file:
                 if _described(file) != (self.shape, self.dtype):
@@ -45,7 +47,9 @@ class Archived:
                 file.seek(0)
                 return np.asarray(npy.read_array(file, allow_pickle=False))
         except Exception as error:
-            raise DataError(f"{self._path} can't be read as .npz: `{self._member.removesuffix('.npy')}`: {error}") from error
+            raise DataError(
+                f"{self._path} can't be read as .npz: `{self._member.removesuffix('.npy')}`: {error}"
+            ) from error
 
 
 def load(path: Path) -> dict[str, Archived]:

@@ -51,7 +51,9 @@ def threads(value: object) -> int | None:
 
 def says_yes(answer: object) -> bool:
     """Whether an answer is True, be it Python's or NumPy's; no other value counts, however true."""
-    return answer is True or (str(getattr(answer, "dtype", "")) == "bool" and getattr(answer, "shape", None) == () and bool(answer))
+    return answer is True or (
+        str(getattr(answer, "dtype", "")) == "bool" and getattr(answer, "shape", None) == () and bool(answer)
+    )
 
 
 def known(given: Iterable[str], names: Iterable[str]) -> None:

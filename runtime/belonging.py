@@ -1,8 +1,8 @@
 """Whether a checkpoint belongs to a program, and if not, what differs, in words.
 
-A program's record says what it computes and keeps, as the front end told it (`Manifest.identity`): comments, spacing and the numbers of
-the optimizer are no part of that. What those numbers were is recorded beside it, so that a run that is resumed takes up what has been
-changed in the text since, and no other.
+A program's record says what it computes and keeps, as the front end told it (`Manifest.identity`): comments, spacing
+and the numbers of the optimizer are no part of that. What those numbers were is recorded beside it, so that a run
+that is resumed takes up what has been changed in the text since, and no other.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Record:
         return json.dumps(vars(self), sort_keys=True)
 
     def same(self, other: Record) -> bool:
-        """Whether both compute the same: they mean the same, or another version of this package gave the same text a meaning."""
+        """Whether both compute the same: they mean the same, or another version of this package gave the same text a
+        meaning.
+        """
         return self.digest == other.digest or (bool(self.lines) and self._stated() == other._stated())
 
     def _stated(self) -> tuple[object, ...]:
@@ -67,11 +69,27 @@ def read(text: str) -> Record:
     """The record in a checkpoint. CheckpointError if it is none."""
     try:
         value = parsed(text, "it")
-        found = Record(**{**value, "frozen": tuple(value["frozen"]), "lines": tuple((name, tuple(lines)) for name, lines in value["lines"])})
+        found = Record(
+            **{
+                **value,
+                "frozen": tuple(value["frozen"]),
+                "lines": tuple((name, tuple(lines)) for name, lines in value["lines"]),
+            }
+        )
     except (Malformed, TypeError, ValueError, KeyError) as error:
         raise CheckpointError("the record of the program in the checkpoint can't be read") from error
-    numbers = [*found.sizes.values(), *found.hyper.values()] if _are(dict, found.sizes, found.hyper, found.settings) else [None]
-    texts = [found.digest, found.model, found.dtype, *found.frozen, *(text for name, lines in found.lines for text in (name, *lines))]
+    numbers = (
+        [*found.sizes.values(), *found.hyper.values()]
+        if _are(dict, found.sizes, found.hyper, found.settings)
+        else [None]
+    )
+    texts = [
+        found.digest,
+        found.model,
+        found.dtype,
+        *found.frozen,
+        *(text for name, lines in found.lines for text in (name, *lines)),
+    ]
     if not (all(type(number) in (int, float) for number in numbers) and _are(str, *texts)):
         raise CheckpointError("the record of the program in the checkpoint can't be read")
     return found
@@ -94,7 +112,10 @@ def _differences(there: Record, here: Record) -> Iterator[str]:
             yield f"{what} {_short(one)} there and {_short(other)} here"
     for name in dict.fromkeys([*here.sizes, *there.sizes]):
         if there.sizes.get(name) != here.sizes.get(name):
-            yield f"`{_short(name)}` is {there.sizes.get(name, 'not given')} there and {here.sizes.get(name, 'not given')} here"
+            yield (
+                f"`{_short(name)}` is {there.sizes.get(name, 'not given')} there and "
+                f"{here.sizes.get(name, 'not given')} here"
+            )
     for place, names, others in (("there", there.frozen, here.frozen), ("here", here.frozen, there.frozen)):
         yield from (f"`{_short(name)}` is frozen {place} alone" for name in names if name not in others)
     old, new = dict(enumerate(there.lines)), dict(enumerate(here.lines))
@@ -115,7 +136,9 @@ def _apart(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[tuple[str, ...
     """Where two texts differ, without what is equal before and after; a bounded part, as comparing takes a while."""
     same = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     one, other = one[same:], other[same:]
-    back = next((k for k, (a, b) in enumerate(zip(one[::-1], other[::-1], strict=False)) if a != b), min(len(one), len(other)))
+    back = next(
+        (k for k, (a, b) in enumerate(zip(one[::-1], other[::-1], strict=False)) if a != b), min(len(one), len(other))
+    )
     return one[: len(one) - back][:_COMPARED], other[: len(other) - back][:_COMPARED]
 
 
@@ -132,11 +155,15 @@ _SAID = {"monitor": "what `stop_early` watches", "rising": "whether it is to ris
 
 
 def anew(there: Record, here: Settings) -> dict[str, Any]:
-    """The settings that the text gives otherwise than when the run was saved, and that may be. CheckpointError if others do."""
+    """The settings that the text gives otherwise than when the run was saved, and that may be. CheckpointError if
+    others do.
+    """
     now = asdict(here)
     other = {name: value for name, value in now.items() if name in there.settings and there.settings[name] != value}
     for name, value in other.items():
         if name not in ANEW:
             before, after = (_short("nothing" if one is None else str(one)) for one in (there.settings[name], value))
-            raise CheckpointError(f"training can't be resumed: {_SAID.get(name, f'`{name}`')} is {before} there and {after} here")
+            raise CheckpointError(
+                f"training can't be resumed: {_SAID.get(name, f'`{name}`')} is {before} there and {after} here"
+            )
     return other

@@ -16,9 +16,10 @@ Bytes = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
 
 
-
 def aligned(count: int, zeroed: bool = True) -> Bytes:
-    """`count` bytes that begin at a multiple of 64; NumPy itself promises only 16. `zeroed`, or as they happen to be."""
+    """`count` bytes that begin at a multiple of 64; NumPy itself promises only 16. `zeroed`, or as they happen to
+    be.
+    """
     raw = (np.zeros if zeroed else np.empty)(count + LINE, np.uint8)
     start = -raw.ctypes.data % LINE
     return raw[start : start + count]
@@ -57,5 +58,7 @@ def block(description: Block) -> tuple[Bytes, Views]:
     try:
         memory = aligned(description.bytes)
     except MemoryError:
-        raise UserError(f"there is no memory for the {description.bytes:,} bytes of the parameters and what goes with them") from None
+        raise UserError(
+            f"there is no memory for the {description.bytes:,} bytes of the parameters and what goes with them"
+        ) from None
     return memory, Views(memory, description.slots)

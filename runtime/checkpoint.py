@@ -47,12 +47,16 @@ def opened(path: str | Path) -> Iterator[TensorFile]:
         with TensorFile(path) as file:
             yield file
     except (Malformed, OSError) as error:
-        raise CheckpointError(f"{path} can't be read as safetensors: {getattr(error, 'strerror', None) or error}") from error
+        raise CheckpointError(
+            f"{path} can't be read as safetensors: {getattr(error, 'strerror', None) or error}"
+        ) from error
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What is recorded beside the tensors; empty for a file that `save` did not write. To be believed once it is `undamaged`."""
+    """What is recorded beside the tensors; empty for a file that `save` did not write. To be believed once it is
+    `undamaged`.
+    """
 
     fields: Mapping[str, str]
     digest: str | None
@@ -84,14 +88,22 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
 
 
 def mapped(path: str | Path) -> dict[str, Array]:
-    """The tensors of a file by name, where they lie in it: it may be larger than memory, and must not become shorter."""
+    """The tensors of a file by name, where they lie in it: it may be larger than memory, and must not become
+    shorter.
+    """
     with opened(path) as file:
         return {name: file.mapped(name) for name in file}
 
 
 def _digest(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
     """Of all that a file says, so that a byte changed on disk is noticed."""
-    return _summed(((name, tensors[name].dtype, tensors[name].shape, [np.ascontiguousarray(tensors[name]).data]) for name in sorted(tensors)), metadata)
+    return _summed(
+        (
+            (name, tensors[name].dtype, tensors[name].shape, [np.ascontiguousarray(tensors[name]).data])
+            for name in sorted(tensors)
+        ),
+        metadata,
+    )
 
 
 def _digest_of(file: TensorFile, metadata: Mapping[str, str]) -> str:
@@ -99,7 +111,9 @@ def _digest_of(file: TensorFile, metadata: Mapping[str, str]) -> str:
     return _summed(((name, file[name].dtype, file[name].shape, file.pieces(name)) for name in sorted(file)), metadata)
 
 
-def _summed(tensors: Iterable[tuple[str, np.dtype[Any], tuple[int, ...], Iterable[Any]]], metadata: Mapping[str, str]) -> str:
+def _summed(
+    tensors: Iterable[tuple[str, np.dtype[Any], tuple[int, ...], Iterable[Any]]], metadata: Mapping[str, str]
+) -> str:
     digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
     for name, dtype, shape, pieces in tensors:
         digest.update(f"{name} {dtype} {shape}".encode())
@@ -111,15 +125,17 @@ def _summed(tensors: Iterable[tuple[str, np.dtype[Any], tuple[int, ...], Iterabl
 def fitting(file: TensorFile, layout: Block, whole: bool = False) -> list[Slot]:
     """The slots that a file has tensors for, none of which has been read. CheckpointError unless they belong together.
 
-    Parameters and layer state must be there with their shapes; what the optimizer keeps is taken where it fits, so that weights
-    trained with one optimizer can go on with another; `whole` means that all must fit.
+    Parameters and layer state must be there with their shapes; what the optimizer keeps is taken where it fits, so
+    that weights trained with one optimizer can go on with another; `whole` means that all must fit.
     """
     _check(file, [slot for slot in layout.slots if slot.role in ("param", "state") or whole])
     return [slot for slot in layout.slots if slot.name in file and not _unfit(file[slot.name], slot)]
 
 
 def chosen(file: TensorFile, layout: Block, patterns: Iterable[str]) -> list[Slot]:
-    """The parameters and states of layers whose names match a pattern. CheckpointError unless a file has all of them."""
+    """The parameters and states of layers whose names match a pattern. CheckpointError unless a file has all of
+    them.
+    """
     known = [slot for slot in layout.slots if slot.role in ("param", "state")]
     found = []
     for pattern in patterns:

@@ -1,7 +1,8 @@
-"""The record of a run in a checkpoint, which anybody may have written, held against what a run can be before anything is done by it.
+"""The record of a run in a checkpoint, which anybody may have written, held against what a run can be before
+anything is done by it.
 
-Native code walks the rows from the position that the record names, and the loop ends by the counts in it; so every number is of its
-type and in its range, and all of them agree with each other.
+Native code walks the rows from the position that the record names, and the loop ends by the counts in it; so every
+number is of its type and in its range, and all of them agree with each other.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ RUN: Mapping[str, Check] = {
 
 
 def read(text: str, count: Callable[[str], int | None]) -> Progress:
-    """The record of a run; `count` says what a counter of the checkpoint's state is at. CheckpointError if there can be no such run."""
+    """The record of a run; `count` says what a counter of the checkpoint's state is at. CheckpointError if there can
+    be no such run.
+    """
     try:
         value = parsed(text, "it")
         settings = Settings(**_fields(SETTINGS, "settings", value.get("settings")))
@@ -109,7 +112,8 @@ def _agree(run: Progress, count: Callable[[str], int | None]) -> None:
         "steps": run.steps != run.epochs * per_epoch + run.position // batch or (count("step") or 0) < run.steps,
         "epochs": (count("epoch") or 0) < run.epochs,
         "sums": bool(run.sums) != bool(run.position),
-        "curves": any(len(values) != run.epochs for values in run.curves.values()) or bool(run.curves) != bool(run.epochs),
+        "curves": any(len(values) != run.epochs for values in run.curves.values())
+        or bool(run.curves) != bool(run.epochs),
         "best": best is not None and (best.epoch > run.epochs or (best.value is None) != (best.epoch == 0)),
         "patience": best is not None and best.patience != (run.settings.patience or run.settings.epochs + 1),
     }

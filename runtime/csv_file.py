@@ -1,4 +1,5 @@
-"""Arrays from a CSV file, column by column: what nobody asks for does not matter, and what is wrong is told with its line and a way out.
+"""Arrays from a CSV file, column by column: what nobody asks for does not matter, and what is wrong is told with its
+line and a way out.
 
 Values are separated by commas and may stand in quotes, with line breaks in them; the first line names the columns.
 """
@@ -44,7 +45,9 @@ def load(path: Path, columns: Mapping[str, Sequence[str]] | None) -> dict[str, A
     for name, members in (columns or _groups(header)).items():
         for member in members:
             if member not in header:
-                shown = ", ".join(f"`{one}`" for one in header[:8]) + (f" and {len(header) - 8} more" if len(header) > 8 else "")
+                shown = ", ".join(f"`{one}`" for one in header[:8]) + (
+                    f" and {len(header) - 8} more" if len(header) > 8 else ""
+                )
                 raise DataError(f"{path} has no column {member!r}; it has {shown}")
         single = len(members) == 1 and (columns is not None or members[0] == name)
         shape = (len(lines),) if single else (len(lines), len(members))
@@ -72,7 +75,9 @@ def _table(path: Path) -> tuple[list[str], Lines]:
         except csv.Error as error:
             raise DataError(f"{path}, line {begin}: {error}; a quote inside of quotes is written twice") from None
         except UnicodeDecodeError:
-            raise DataError(f"{path} is not a text in UTF-8; other encodings are converted, for example with `iconv -t UTF-8`") from None
+            raise DataError(
+                f"{path} is not a text in UTF-8; other encodings are converted, for example with `iconv -t UTF-8`"
+            ) from None
     if not lines:
         raise DataError(f"{path} is empty; its first line should name the columns")
     (_, names), *rows = lines
@@ -94,15 +99,21 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
     for sign, name in _OTHER.items():
         if len(header) == 1 and sign in header[0]:
             raise DataError(
-                f"{path} has one column, {header[0][:80]!r}: its values seem to be separated by {name}. They are separated by commas here: "
+                f"{path} has one column, {header[0][:80]!r}: its values seem to be separated by {name}. They are "
+                "separated by commas here: "
                 f"`pandas.read_csv({str(path)!r}, sep={sign!r}).to_csv(..., index=False)` writes it so"
             )
     if all(_is_number(name) for name in header):
-        raise DataError(f"{path}, line 1: {', '.join(header[:4])[:80]} are numbers; the first line names the columns, for example `x.0,x.1,y`")
+        raise DataError(
+            f"{path}, line 1: {', '.join(header[:4])[:80]} are numbers; the first line names the columns, for "
+            "example `x.0,x.1,y`"
+        )
 
 
 def _groups(header: Sequence[str]) -> dict[str, list[str]]:
-    """`image.0, image.1, label` -> {"image": [...], "label": [...]}; numbered columns are put in order. Columns without a name are nobody's."""
+    """`image.0, image.1, label` -> {"image": [...], "label": [...]}; numbered columns are put in order. Columns
+    without a name are nobody's.
+    """
     numbered: dict[str, list[tuple[int, str]]] = {}
     groups: dict[str, list[str]] = {}
     for column in filter(None, header):
@@ -126,7 +137,10 @@ def _group_fault(name: str, members: Sequence[str]) -> str | None:
         if number == before:
             return f"two columns are called `{name}.{number}`"
         if number != before + 1:
-            return f"the column `{name}.{before + 1}` is missing: there is `{name}.{number}`. `--columns {name}={members[0]},...` names those to take"
+            return (
+                f"the column `{name}.{before + 1}` is missing: there is `{name}.{number}`. `--columns "
+                f"{name}={members[0]},...` names those to take"
+            )
     return None
 
 
@@ -139,7 +153,9 @@ def _numbers(path: Path, header: Sequence[str], member: str, lines: Lines) -> np
     for k, (number, values) in enumerate(lines):
         text = values[place]
         if not _is_number(text):
-            raise DataError(f"{path}, line {number}: {text[:80]!r} in column {member!r} is not a number{_way_out(text)}")
+            raise DataError(
+                f"{path}, line {number}: {text[:80]!r} in column {member!r} is not a number{_way_out(text)}"
+            )
         found[k] = float(text)
     return found
 

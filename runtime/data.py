@@ -81,7 +81,8 @@ def by_name(
         wanted = [spec.name for spec in specs if spec.role == role]
         wanted = wanted or [spec.name for spec in declared if spec.role == role][:1]
         if isinstance(value, Mapping):
-            given.update((unicodedata.normalize("NFKC", str(name)), array) for name, array in value.items())  # as in texts
+            # as in texts
+            given.update((unicodedata.normalize("NFKC", str(name)), array) for name, array in value.items())
         elif value is not None:
             if len(wanted) != 1:
                 raise DataError(
@@ -94,16 +95,26 @@ def by_name(
     if missing:
         found, name = f"; found {_listed(given)}" if given else "", missing[0].name
         alike = [one for one in given if one.casefold().startswith(name.casefold())]
-        columns = f". The columns of a CSV file are `{name}.0`, `{name}.1` and so on; `--columns {name}={alike[0]},...` takes others" if alike[1:] else ""
+        columns = (
+            f". The columns of a CSV file are `{name}.0`, `{name}.1` and so on; `--columns "
+            f"{name}={alike[0]},...` takes others"
+            if alike[1:]
+            else ""
+        )
         raise DataError(f"the {missing[0].role} `{missing[0]}` is missing{found}{columns}")
     return given
 
 
 def bind(
-    specs: Sequence[TensorSpec], inputs: Data, targets: Data = None, declared: Sequence[TensorSpec] = (), some: bool = True
+    specs: Sequence[TensorSpec],
+    inputs: Data,
+    targets: Data = None,
+    declared: Sequence[TensorSpec] = (),
+    some: bool = True,
 ) -> Examples:
-    """Checked, contiguous arrays for `specs`, those of `declared` that are needed. DataError says what does not fit, and, where `some`
-    are wanted, that there are no rows. A model without data has one row."""
+    """Checked, contiguous arrays for `specs`, those of `declared` that are needed. DataError says what does not fit,
+    and, where `some` are wanted, that there are no rows. A model without data has one row.
+    """
     given = by_name(specs, inputs, targets, declared)
     arrays = [_checked(spec, given[spec.name]) for spec in specs]
     counts: dict[str, int] = {}
@@ -118,7 +129,9 @@ def bind(
     if not counts:  # nothing depends on the data: they say how many rows there are all the same
         others = {spec.name: spec for spec in declared if spec.name in given and np.ndim(given[spec.name])}
         for name, spec in others.items():
-            counts[name] = len(as_array(name, given[name])) // max(multiple_of_rows(spec.shape[0]) if spec.shape else 1, 1)
+            counts[name] = len(as_array(name, given[name])) // max(
+                multiple_of_rows(spec.shape[0]) if spec.shape else 1, 1
+            )
         if not counts and declared:
             raise DataError(f"no data were given; the model takes {_listed(map(str, declared))}")
     rows = next(iter(counts.values()), 1)

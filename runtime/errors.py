@@ -12,7 +12,11 @@ MOST_MESSAGE = 20_000  # characters: nobody reads more
 
 def printable(text: str) -> str:
     """A text without characters that a terminal would obey, or that would show it in another order than it has."""
-    return text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    )
 
 
 class UserError(Exception):

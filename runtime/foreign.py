@@ -1,6 +1,8 @@
-"""Arrays as people have them: of pandas, polars and torch, masked, of Python objects. Knows these by what they can do and imports none.
+"""Arrays as people have them: of pandas, polars and torch, masked, of Python objects. Knows these by what they can
+do and imports none.
 
-Whatever comes out is a plain array of numbers; nothing is guessed: what is missing, masked or no number is refused, with the way out.
+Whatever comes out is a plain array of numbers; nothing is guessed: what is missing, masked or no number is refused,
+with the way out.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ def as_array(name: str, value: Any) -> Array:
         return np.stack(arrays, axis=1)
     if array.dtype.kind == "O":
         return _of_objects(name, array, value)
-    raise DataError(f"`{name}` holds {array.dtype}, not numbers; {_HINTS.get(array.dtype.kind, 'give an array of numbers')}")
+    raise DataError(
+        f"`{name}` holds {array.dtype}, not numbers; {_HINTS.get(array.dtype.kind, 'give an array of numbers')}"
+    )
 
 
 def _detached(value: Any) -> Any:
@@ -63,7 +67,8 @@ def _unmasked(name: str, value: np.ma.MaskedArray[Any, Any]) -> Array:
     if mask.any():
         place = [int(k) for k in np.argwhere(mask)[0]]
         raise DataError(
-            f"`{name}` is masked at {place}, and {int(mask.sum()):,} place(s) in all: what a model is to make of a gap has to be said; "
+            f"`{name}` is masked at {place}, and {int(mask.sum()):,} place(s) in all: what a model is to make of "
+            "a gap has to be said; "
             "`.filled(value)` fills them, `.compressed()` leaves them out"
         )
     return as_array(name, value.data)
@@ -86,8 +91,15 @@ def _of_objects(name: str, array: Array, value: Any) -> Array:
         if isinstance(item, str | bytes) or not hasattr(item, "__float__"):
             missing = item is None or type(item).__name__ in ("NAType", "NaTType")
             what = "nothing (a missing value)" if missing else f"{item!r:.60}"
-            way = "fill gaps before (`.fillna(...)`), or leave the rows out (`.dropna()`)" if missing else _way_out(item, value)
-            raise DataError(f"`{name}` has {what} at row {place[0]}{f', place {list(place[1:])}' if place[1:] else ''}, not a number; {way}")
+            way = (
+                "fill gaps before (`.fillna(...)`), or leave the rows out (`.dropna()`)"
+                if missing
+                else _way_out(item, value)
+            )
+            raise DataError(
+                f"`{name}` has {what} at row {place[0]}{f', place {list(place[1:])}' if place[1:] else ''}, not "
+                f"a number; {way}"
+            )
     exact = np.array(array.tolist())
     return exact if exact.dtype.kind in NUMBERS and exact.shape == array.shape else array.astype(np.float64)
 

@@ -80,7 +80,9 @@ class Image:
 
 
 class _Linked:
-    """An object file in memory, with a linker of its own: one that several shared would never forget the names of what is gone."""
+    """An object file in memory, with a linker of its own: one that several shared would never forget the names of
+    what is gone.
+    """
 
     def __init__(self, code: bytes, symbols: list[str]) -> None:
         binding = _binding()

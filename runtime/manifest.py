@@ -39,8 +39,8 @@ def multiple_of_rows(dim: int | str) -> int:
 class TensorSpec:
     """A tensor that passes between host and program: data, or an output with one entry for each row.
 
-    `bound` is the exclusive upper limit of an integer's values, where the program indexes with them; `ignored` are labels
-    of rows that do not count, which may come besides.
+    `bound` is the exclusive upper limit of an integer's values, where the program indexes with them; `ignored` are
+    labels of rows that do not count, which may come besides.
     """
 
     name: str
@@ -88,10 +88,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Result:
-    """A number that an entry adds up over its batches: a loss or a metric, times rows. `line` is where the source states it.
+    """A number that an entry adds up over its batches: a loss or a metric, times rows. `line` is where the source
+    states it.
 
-    With the role `part` it belongs to the loss or metric of its name, which is then no mean over rows: `part` says whether
-    it is the numerator or the denominator of quotient `term`, added up as they are, or the `rest`, a mean over rows.
+    With the role `part` it belongs to the loss or metric of its name, which is then no mean over rows: `part` says
+    whether it is the numerator or the denominator of quotient `term`, added up as they are, or the `rest`, a mean
+    over rows.
     """
 
     name: str
@@ -103,10 +105,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Entry:
-    """One native function: what it reads, writes and adds up, in the order of its pointers: data, carries, outputs, carries.
+    """One native function: what it reads, writes and adds up, in the order of its pointers: data, carries, outputs,
+    carries.
 
-    Carries are what a step leaves for the next one, which starts from zeros; `places` is how many steps there can be from
-    there, if that is limited.
+    Carries are what a step leaves for the next one, which starts from zeros; `places` is how many steps there can be
+    from there, if that is limited.
     """
 
     name: str
@@ -155,8 +158,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`identity` says what the program is, for checkpoints: see `belonging.Record`. `statistics` is the line of the text, if there is
-    one, by which training needs at least two rows in a batch."""
+    """`identity` says what the program is, for checkpoints: see `belonging.Record`. `statistics` is the line of the
+    text, if there is one, by which training needs at least two rows in a batch.
+    """
 
     model: str
     dtype: np.dtype[Any]

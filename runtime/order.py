@@ -29,7 +29,9 @@ def shuffle(program: Program, rows: Order, order: Order, epoch: int) -> None:
     before = int(state["epoch"])
     state["epoch"][...] = epoch
     seed = (int(state["seed"][0]), int(state["seed"][1]))
-    call = Call(program.having("permutation"), "permutation", program.memory(), 1, (), (places,), seed=seed, epoch=epoch)
+    call = Call(
+        program.having("permutation"), "permutation", program.memory(), 1, (), (places,), seed=seed, epoch=epoch
+    )
     call.run(0, len(rows))
     state["epoch"][...] = before
     np.take(rows, places, out=order)

@@ -30,7 +30,8 @@ def opened(state: Mapping[str, Any], what: str) -> dict[str, Any]:
     written = found.pop(STAMP, "unknown")
     if written != version():
         raise UserError(
-            f"this pickle of {what} was written by tapeless {written}, and this is {version()}: a pickle is for the version that wrote it. "
+            f"this pickle of {what} was written by tapeless {written}, and this is {version()}: a pickle is for "
+            "the version that wrote it. "
             "Weights go from one to the other as a file: `program.save(file)` there, `program.load(file)` here"
         )
     return found

@@ -55,8 +55,9 @@ GROUPS: dict[Group, tuple[str, ...]] = {
 Images = Callable[[Group, int | None], Image]
 """Machine code for a group of entries, for batches of at least that many rows (None: as the program was compiled)."""
 Replay = Callable[[Mapping[str, Array], Mapping[str, Array], Array], tuple[str, bool] | None]
-"""Why the step that comes next from a state is not finite, over a batch, which are certain rows of the data: in words, and whether weights
-may have brought it about. None where that can't be told."""
+"""Why the step that comes next from a state is not finite, over a batch, which are certain rows of the data: in
+words, and whether weights may have brought it about. None where that can't be told.
+"""
 
 
 class Program:
@@ -67,12 +68,18 @@ class Program:
     if the program is large enough to gain); results are the same bytes for any number. `batch` is the number of rows of
     a training step (None: as the model's `train` section says).
 
-    Methods may be called from any thread: one is served at a time, and beside a `fit` between two of its steps, with the weights
-    as they are then. The views are memory itself: what another thread trains changes while they are read.
+    Methods may be called from any thread: one is served at a time, and beside a `fit` between two of its steps, with
+    the weights as they are then. The views are memory itself: what another thread trains changes while they are
+    read.
     """
 
     def __init__(
-        self, images: Images, seed: int = 0, threads: int | None = None, batch: int | None = None, replay: Replay | None = None
+        self,
+        images: Images,
+        seed: int = 0,
+        threads: int | None = None,
+        batch: int | None = None,
+        replay: Replay | None = None,
     ) -> None:
         self._source = images
         self.replay = replay
@@ -93,17 +100,21 @@ class Program:
         self._by_roles: dict[tuple[str, ...], Views] = {}
         self._steppers: dict[int, Stepper] = {}  # by the rows that they were compiled for
         self._initialised = False
-        self._restored: dict[str, Array] | None = None  # what memory is to hold when there is some, in place of starting values
+        # what memory is to hold when there is some, in place of starting values
+        self._restored: dict[str, Array] | None = None
 
     # -- copies and pickles: the model's text and all that the program keeps, as it is between two steps
 
     @alone
     def __getstate__(self) -> dict[str, Any]:
-        fixed = {"source": self._source, "seed": self._seed, "batch": self.batch, "threads": self.threads, "alphabet": self.alphabet,
+        fixed = {"source": self._source, "seed": self._seed, "batch": self.batch, "threads": self.threads,
+            "alphabet": self.alphabet,
                  "replay": self.replay}  # fmt: skip
         run = None if self.run is None else replace(self.run, program=None)
         state = self._restored if not self._initialised else {name: view.copy() for name, view in self.state.items()}
-        return pickles.stamped({**fixed, "state": state, "progress": copy.deepcopy(self.progress), "run": copy.deepcopy(run)})
+        return pickles.stamped(
+            {**fixed, "state": state, "progress": copy.deepcopy(self.progress), "run": copy.deepcopy(run)}
+        )
 
     def __setstate__(self, pickled: dict[str, Any]) -> None:
         found = pickles.opened(pickled, "a program")
@@ -125,7 +136,10 @@ class Program:
         """Fills memory with what a copy or a pickle has brought. UserError if this program keeps something else."""
         slots = self.manifest.state.slots
         if {slot.name: slot.shape for slot in slots} != {name: array.shape for name, array in kept.items()}:
-            raise UserError("this pickle of a program holds other parameters and state than its text asks for now: it is of another state of the package")
+            raise UserError(
+                "this pickle of a program holds other parameters and state than its text asks for now: it is of "
+                "another state of the package"
+            )
         for name, view in Views(memory.state, slots).items():
             view[...] = kept[name]
 
@@ -215,7 +229,8 @@ class Program:
         return data.bind(image.manifest.entries[entry].data, inputs, targets, image.manifest.data)
 
     def fit(self, inputs: Data = None, targets: Data = None, **options: Any) -> Run:
-        """Trains on the examples; a model without data takes one step each epoch. The options, and what they are by default, are those of `run.Options`.
+        """Trains on the examples; a model without data takes one step each epoch. The options, and what they are by
+        default, are those of `run.Options`.
 
         An array `alphabet` of characters among the inputs is kept with the weights, for `tapeless sample`.
         """
@@ -241,8 +256,9 @@ class Program:
 
     @alone
     def predict(self, inputs: Data = None) -> Array | dict[str, Array]:
-        """The model's outputs for any number of rows, also none: an array, or a dict by name if the model has several. One that
-        does not depend on the data has no axis of rows."""
+        """The model's outputs for any number of rows, also none: an array, or a dict by name if the model has
+        several. One that does not depend on the data has no axis of rows.
+        """
         image = self.image("predict")
         entry = image.manifest.entries["predict"]
         examples = data.bind(entry.data, inputs, None, image.manifest.data, some=False)
@@ -258,7 +274,9 @@ class Program:
         return {spec.name: output for spec, output in zip(entry.outputs, outputs, strict=True)}
 
     def _without_rows(self, image: Image, entry: Entry) -> list[Array]:
-        """Outputs for no rows, some of which are the same for all rows: those of one that is blank, and of the others nothing."""
+        """Outputs for no rows, some of which are the same for all rows: those of one that is blank, and of the
+        others nothing.
+        """
         blank = Examples(tuple(np.zeros(spec.concrete(1), spec.dtype) for spec in entry.data), 1)
         outputs = [np.zeros(spec.concrete(1), spec.dtype) for spec in entry.outputs]
         call_over(image, "predict", self.memory(), self.threads, blank, outputs=outputs).run(0, 1)
@@ -267,10 +285,12 @@ class Program:
 
     @alone
     def step(self, inputs: Data, carry: Carry | None = None) -> tuple[Array | dict[str, Array], Carry]:
-        """The outputs at one place of a sequence, from its data and what the places before have left, and what it leaves itself.
+        """The outputs at one place of a sequence, from its data and what the places before have left, and what it
+        leaves itself.
 
-        `carry` is what the step before gave; None begins a sequence. Inputs and outputs are those of `predict` at that place:
-        the axis of the sequence is left out, so `text: int[batch, t]` is `[rows]` here. Steps over a sequence give what
+        `carry` is what the step before gave; None begins a sequence. Inputs and outputs are those of `predict` at
+        that place: the axis of the sequence is left out, so `text: int[batch, t]` is `[rows]` here. Steps over a
+        sequence give what
         `predict` gives over all of it. UserError where the model is no such model, or the sequence is at its end.
         """
         memory = self.memory()
@@ -391,8 +411,8 @@ class Program:
     def load(self, path: str | Path, only: str | Iterable[str] | None = None) -> None:
         """Takes over the weights, and all else that fits, from a file that `save` wrote.
 
-        `only`: patterns of names, such as `"encoder.*"`: of any safetensors file, the parameters and states of layers so
-        called, by their names; the others stay as they are.
+        `only`: patterns of names, such as `"encoder.*"`: of any safetensors file, the parameters and states of
+        layers so called, by their names; the others stay as they are.
         """
         self.turns.require_rest("load", callbacks=True)
         if only is None:
@@ -413,7 +433,11 @@ class Program:
         assert found.progress is not None and found.record is not None
         anew = belonging.anew(found.record, self.manifest.settings)
         self._take(found)
-        notes = [f"`{name}` is {value:g}, as the text says now" for name, value in (*found.changed.items(), *anew.items()) if value is not None]
+        notes = [
+            f"`{name}` is {value:g}, as the text says now"
+            for name, value in (*found.changed.items(), *anew.items())
+            if value is not None
+        ]
         for name, value in found.changed.items():
             self.state[name][...] = value
         found.progress.go_on(**anew)

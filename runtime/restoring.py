@@ -1,7 +1,7 @@
 """A checkpoint taken over by a program: the whole of it is looked at before anything of the program changes.
 
-First the file's own description of itself, then whether it belongs to the program and its tensors fit, then the record of the run, then
-the tensors; and only then are they copied.
+First the file's own description of itself, then whether it belongs to the program and its tensors fit, then the
+record of the run, then the tensors; and only then are they copied.
 """
 
 from __future__ import annotations
@@ -46,14 +46,21 @@ def read(path: str | Path, manifest: Manifest) -> Checkpoint:
 
 
 def read_run(path: str | Path, manifest: Manifest, entry: Entry) -> Checkpoint:
-    """A checkpoint of this very program, as a whole, with its run. `entry` is the program's `train_step`. CheckpointError otherwise."""
+    """A checkpoint of this very program, as a whole, with its run. `entry` is the program's `train_step`.
+    CheckpointError otherwise.
+    """
     return _read(path, manifest, entry)
 
 
 def read_some(path: str | Path, manifest: Manifest, patterns: Sequence[str]) -> dict[str, Array]:
-    """The parameters and states of layers whose names match, from any safetensors file. CheckpointError unless all are there and fit."""
+    """The parameters and states of layers whose names match, from any safetensors file. CheckpointError unless all
+    are there and fit.
+    """
     with checkpoint.opened(path) as file:
-        return {slot.name: checkpoint.tensor(file, slot.name, slot) for slot in checkpoint.chosen(file, manifest.state, patterns)}
+        return {
+            slot.name: checkpoint.tensor(file, slot.name, slot)
+            for slot in checkpoint.chosen(file, manifest.state, patterns)
+        }
 
 
 def _read(path: str | Path, manifest: Manifest, entry: Entry | None) -> Checkpoint:

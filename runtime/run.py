@@ -69,7 +69,9 @@ class Options:
             try:
                 object.__setattr__(self, "validation", real("validation", self.validation))
             except UserError:
-                raise UserError(f"`validation` is a fraction of the rows or a pair (inputs, targets), not {self.validation!r}") from None
+                raise UserError(
+                    f"`validation` is a fraction of the rows or a pair (inputs, targets), not {self.validation!r}"
+                ) from None
         if isinstance(self.validation, tuple) and len(self.validation) != 2:
             raise UserError(f"`validation` is a pair (inputs, targets), not {len(self.validation)} things")
 
@@ -79,8 +81,8 @@ class Run:
     """What a call of `fit` did. `curves` has a number for each epoch: `loss`, `accuracy`, `validation_loss`, ...
 
     `epochs` and `steps` count from the beginning of the run, before it was resumed; `seconds` are those of this call.
-    `interrupted` says that Ctrl-C or a SIGTERM ended it: `fit` then raises what they do, and `program.run` is the run. `saved`
-    is the file that holds its end; `notes` are remarks for the person who called.
+    `interrupted` says that Ctrl-C or a SIGTERM ended it: `fit` then raises what they do, and `program.run` is the
+    run. `saved` is the file that holds its end; `notes` are remarks for the person who called.
     """
 
     curves: dict[str, list[float]] = field(default_factory=dict)

@@ -22,7 +22,9 @@ Reals = npt.NDArray[np.float64]
 
 
 def alphabet_among(inputs: Data) -> str | None:
-    """The characters that an array `alphabet` among the data holds, in order: one text, or one character in each place."""
+    """The characters that an array `alphabet` among the data holds, in order: one text, or one character in each
+    place.
+    """
     if not isinstance(inputs, Mapping) or "alphabet" not in inputs:
         return None
     array = np.asarray(inputs["alphabet"])
@@ -33,13 +35,17 @@ def checked_alphabet(alphabet: str, program: Program) -> str:
     """An alphabet that has a character for each int that the model knows. UserError if it has not."""
     _, _, count = character_model(program)
     if len(alphabet) != count or len(set(alphabet)) != count:
-        raise UserError(f"the model knows {count} characters, and the alphabet has {len(set(alphabet))} different ones among {len(alphabet)}")
+        raise UserError(
+            f"the model knows {count} characters, and the alphabet has {len(set(alphabet))} different ones among "
+            f"{len(alphabet)}"
+        )
     return alphabet
 
 
 def character_model(program: Program) -> tuple[str, str, int]:
-    """The names of the input that takes a character at each place and of the output that says what follows, and how many
-    characters there are. UserError if the model is no such model."""
+    """The names of the input that takes a character at each place and of the output that says what follows, and how
+    many characters there are. UserError if the model is no such model.
+    """
     entry = program.image("step", 1).manifest.entries["step"]
     if len(entry.data) == 1 and entry.data[0].bound is not None and len(entry.data[0].shape) == 1:
         (data,) = entry.data
@@ -47,15 +53,22 @@ def character_model(program: Program) -> tuple[str, str, int]:
             if len(output.shape) == 2 and output.shape[1] == data.bound and output.dtype.kind == "f":
                 return data.name, output.name, data.bound
     raise UserError(
-        f"{program.manifest.model} is no model of characters: that has one input, `int[batch, t] < n`, and an output of n probabilities "
+        f"{program.manifest.model} is no model of characters: that has one input, `int[batch, t] < n`, and an "
+        "output of n probabilities "
         "for each place"
     )
 
 
 def continuation(
-    program: Program, beginnings: npt.ArrayLike, length: int, temperature: float = 1.0, top_k: int | None = None, seed: int = 0
+    program: Program,
+    beginnings: npt.ArrayLike,
+    length: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int = 0,
 ) -> Iterator[Ints]:
-    """Goes on from beginnings `[rows, n]`, at least a character each: `length` times the next one of each row, `[rows]`.
+    """Goes on from beginnings `[rows, n]`, at least a character each: `length` times the next one of each row,
+    `[rows]`.
 
     Each is drawn from the model's probabilities raised to 1 / temperature (0: the likeliest is taken), of the `top_k`
     likeliest characters alone if that is given. A model whose sequences end begins again from the last half of one.
@@ -83,7 +96,10 @@ def _checked(probabilities: npt.NDArray[Any], output: str) -> Reals:
     """UserError unless each row is a distribution."""
     found = probabilities.astype(np.float64)
     if found.min() < 0 or abs(found.sum(axis=1) - 1).max() > 1e-3:
-        raise UserError(f"`{output}` holds no probabilities; a model of characters puts them out as `output probs = softmax(logits)`")
+        raise UserError(
+            f"`{output}` holds no probabilities; a model of characters puts them out as `output probs = "
+            "softmax(logits)`"
+        )
     return found
 
 

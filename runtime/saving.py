@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from tapeless.runtime.errors import UserError
 
 DEFAULT = "60 s"
-_UNITS = {"epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps", "s": "seconds", "seconds": "seconds",
+_UNITS = {"epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps", "s": "seconds",
+    "seconds": "seconds",
           "min": "minutes", "h": "hours"}  # fmt: skip
 _SECONDS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
 

@@ -57,7 +57,10 @@ class StagedCall:
         return position
 
     def _rows(self, spec: TensorSpec, array: Array, begin: int, end: int) -> Array:
-        return native(spec, _slice(spec, array, begin, end) if self._order is None else rows_of(spec, array, self._order[begin:end]))
+        return native(
+            spec,
+            _slice(spec, array, begin, end) if self._order is None else rows_of(spec, array, self._order[begin:end]),
+        )
 
 
 def rows_of(spec: TensorSpec, array: Array, chosen: Array) -> Array:

@@ -38,7 +38,9 @@ class Layout:
     def arrays(self, memory: Bytes) -> dict[str, Array]:
         """Views by name."""
         return {
-            spec.name: memory[offset : offset + spec.bytes(self.rows)].view(spec.dtype).reshape(spec.concrete(self.rows))
+            spec.name: memory[offset : offset + spec.bytes(self.rows)]
+            .view(spec.dtype)
+            .reshape(spec.concrete(self.rows))
             for spec, offset in zip(self.specs, self.offsets, strict=False)
         }
 
@@ -46,7 +48,8 @@ class Layout:
 class Carry(Mapping[str, Array]):
     """What the places of a sequence so far have left for the next one: arrays by name that cannot be written to.
 
-    A step makes a new one and leaves the old as it is: a place to go back to. `position` is how many places are behind it,
+    A step makes a new one and leaves the old as it is: a place to go back to. `position` is how many places are
+    behind it,
     `rows` how many sequences it is of.
     """
 
@@ -70,7 +73,9 @@ class Carry(Mapping[str, Array]):
         if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not chosen.size:
             raise DataError(f"rows are a list of whole numbers, not {rows!r}")
         if chosen.min() < -self.rows or chosen.max() >= self.rows:
-            raise DataError(f"the carry is of {self.rows} rows, from 0 to {self.rows - 1}; {chosen.tolist()} are not all of them")
+            raise DataError(
+                f"the carry is of {self.rows} rows, from 0 to {self.rows - 1}; {chosen.tolist()} are not all of them"
+            )
         layout = Layout(self.layout.specs, len(chosen))
         memory = aligned(layout.offsets[-1], zeroed=False)
         made = layout.arrays(memory)
@@ -113,7 +118,9 @@ class Stepper:
         self._function, self._image = image.addresses["step"], image
         self._memory, self._team = memory, threads.team(team_size)
         self._barrier = aligned(calls.barrier_bytes(team_size))
-        self._contexts = context.with_pointers(calls.pointer_count(len(entry.data), len(entry.outputs), len(entry.carries)))
+        self._contexts = context.with_pointers(
+            calls.pointer_count(len(entry.data), len(entry.outputs), len(entry.carries))
+        )
         self._sums = np.zeros(1, np.float64)
         self.outputs = tuple(spec.name for spec in entry.outputs)
         self._prepared: dict[int, tuple[Layout, ctypes.Structure, Carry]] = {}
@@ -160,10 +167,13 @@ class Stepper:
         if not isinstance(carry, Carry) or carry.layout.specs != layout.specs:
             raise DataError("the carry is not one that this program's `step` has made")
         if carry.rows != layout.rows:
-            raise DataError(f"the data have {layout.rows} rows, and the carry is of {carry.rows}; `carry.take` chooses rows")
+            raise DataError(
+                f"the data have {layout.rows} rows, and the carry is of {carry.rows}; `carry.take` chooses rows"
+            )
         limit = self._entry.places
         if limit is not None and carry.position >= limit:
             raise UserError(
-                f"the carry is at the end: this model goes over {limit} places, and all are taken; begin again without a carry"
+                f"the carry is at the end: this model goes over {limit} places, and all are taken; begin again "
+                "without a carry"
             )
         return carry

@@ -53,8 +53,8 @@ def watched(settings: Settings, names: list[str], held: bool) -> Best | None:
 class Interrupts:
     """Ctrl-C, and a SIGTERM, as a wish that the training loop asks for between chunks of steps, where all is in order.
 
-    A second one is raised at once, though within `held` only at its end. Outside the main thread, and where the process handles
-    a signal in its own way, nothing is changed.
+    A second one is raised at once, though within `held` only at its end. Outside the main thread, and where the
+    process handles a signal in its own way, nothing is changed.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,9 @@
 """A safetensors file, held against its own header before a byte of its tensors is read.
 
-The format is eight bytes that say how long the header is, the header (JSON: for each tensor its type, its shape and where it lies), and
-the tensors without gaps. A file may come from anybody, so nothing in the header is believed: lengths are held against the size of the
-file, shapes against lengths. A tensor is read when it is asked for, so that names and shapes can be looked at first.
+The format is eight bytes that say how long the header is, the header (JSON: for each tensor its type, its shape and
+where it lies), and the tensors without gaps. A file may come from anybody, so nothing in the header is believed:
+lengths are held against the size of the file, shapes against lengths. A tensor is read when it is asked for, so that
+names and shapes can be looked at first.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ MOST_AXES = 32  # NumPy has no more, in versions before 2
 PIECE = 1 << 20
 _TYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
-    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1", "BF16": "<u2", "F8_E4M3": "|u1", "F8_E5M2": "|u1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1", "BF16": "<u2", "F8_E4M3": "|u1",
+    "F8_E5M2": "|u1",
 }  # fmt: skip
-# Types that NumPy has not got: mantissa bits, bias and whether the topmost exponent is an infinity; they become float32.
+# Types that NumPy has not got: mantissa bits, bias and whether the topmost exponent is an infinity; they become
+# float32.
 _NARROW = {"F8_E4M3": (3, 7, False), "F8_E5M2": (2, 15, True)}
 
 
@@ -60,7 +63,8 @@ class TensorFile(Mapping[str, Described]):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         # A pipe would be waited for.
-        self._file: BufferedReader = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+        waitless = getattr(os, "O_NONBLOCK", 0)
+        self._file: BufferedReader = open(path, "rb", opener=lambda name, flags: os.open(name, flags | waitless))  # noqa: SIM115
         try:
             status = os.fstat(self._file.fileno())
             if not stat.S_ISREG(status.st_mode):
@@ -75,7 +79,9 @@ class TensorFile(Mapping[str, Described]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
     def __getitem__(self, name: str) -> Described:
@@ -176,7 +182,13 @@ def _one(name: str, value: object) -> Described:
     if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
         raise fault
     kind, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(kind, str) or not _whole(shape) or not _whole(offsets) or len(offsets) != 2 or len(shape) > MOST_AXES:
+    if (
+        not isinstance(kind, str)
+        or not _whole(shape)
+        or not _whole(offsets)
+        or len(offsets) != 2
+        or len(shape) > MOST_AXES
+    ):
         raise fault
     if kind not in _TYPES:
         raise Malformed(f"its tensor {name[:80]!r} holds {kind[:20]!r}, which is not known here")

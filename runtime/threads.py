@@ -55,9 +55,7 @@ class Team:
         with self._turn:
             self._call_all(self._pool, native, context, pointer)
 
-    def _call_all(
-        self, pool: ThreadPoolExecutor, native: NativeEntry, context: ctypes.Structure, pointer: int
-    ) -> None:
+    def _call_all(self, pool: ThreadPoolExecutor, native: NativeEntry, context: ctypes.Structure, pointer: int) -> None:
         # The first worker starts the others. Were it the caller, a Ctrl-C between two starts would leave those already
         # running to wait at a barrier for ever: Python delivers signals to the main thread alone.
         leader = pool.submit(self._lead, pool, native, context, pointer)

@@ -42,8 +42,8 @@ CHUNK_SECONDS = 0.04  # below 50 ms even when one chunk runs a quarter longer th
 def fit(program: Program, inputs: Data, targets: Data, options: Options) -> Run:
     """Trains until the epochs are over, early stopping ends it, or Ctrl-C does; see `Program.fit`.
 
-    Raises TrainingStopped if the loss stops being finite; the weights are then those before the failing step. Ctrl-C and
-    SIGTERM are raised, as KeyboardInterrupt and SystemExit, once the step at hand is done and saved.
+    Raises TrainingStopped if the loss stops being finite; the weights are then those before the failing step. Ctrl-C
+    and SIGTERM are raised, as KeyboardInterrupt and SystemExit, once the step at hand is done and saved.
     """
     program.run = None
     with program.turns.entry, program.turns.hold:
@@ -68,7 +68,10 @@ class Training:
         notes = self._resumed()
         self.image = program.image("train")
         if not self.image.manifest.gradients.slots and not self.image.manifest.state.with_role("state"):
-            raise UserError(f"the model {self.image.manifest.model} has no parameter that training changes, so there is nothing to train")
+            raise UserError(
+                f"the model {self.image.manifest.model} has no parameter that training changes, so there is "
+                "nothing to train"
+            )
         self.entry = self.image.manifest.entries["train_step"]
         self.batch = self.image.manifest.capacity
         self.names = list(dict.fromkeys(result.name for result in self.entry.results))
@@ -159,7 +162,9 @@ class Training:
         if "steps" in state:
             planned = int(state["step"]) - progress.steps + self.settings.epochs * per_epoch
             if planned > claims.MOST:
-                raise UserError(f"a run makes at most {claims.MOST:,} steps; {self.settings.epochs} epochs would be {planned:,}")
+                raise UserError(
+                    f"a run makes at most {claims.MOST:,} steps; {self.settings.epochs} epochs would be {planned:,}"
+                )
             state["steps"][...] = planned
         if progress.position:
             shuffle(self.program, self.train, self.order, int(state["epoch"]))
@@ -358,7 +363,8 @@ class Training:
         kept = f"those of epoch {best.epoch}, the best" if best is not None and best.epoch else "those before that step"
         step = int(self.program.state["step"]) + 1
         reason, grown = self._reason() or ("", True)
-        # Where steps before were finite, the weights may have grown beyond bounds; no rate is to blame for the very first.
+        # Where steps before were finite, the weights may have grown beyond bounds; no rate is to blame for the very
+        # first.
         advice = ". A smaller learning rate or `clip_norm` often helps" if grown and self.progress.steps else ""
         return TrainingStopped(
             f"{what}{where} is not finite at step {step}, in epoch {self.progress.epochs + 1}"

@@ -1,9 +1,10 @@
-"""Who uses a program: one thread at a time, the training loop in turn with the others; and a fork waits until nobody does.
+"""Who uses a program: one thread at a time, the training loop in turn with the others; and a fork waits until nobody
+does.
 
-All that a program does goes over memory of its own: state, gradients, workspace. Whoever uses it has `hold`; a thread that
-waits for it stands at the `entry` meanwhile, and the training loop, which would else take `hold` again the moment that it lets
-go, passes by the entry before each chunk of steps. Both are locks of the interpreter and taken by `with` alone, which no
-Ctrl-C can separate from what lets them go.
+All that a program does goes over memory of its own: state, gradients, workspace. Whoever uses it has `hold`; a
+thread that waits for it stands at the `entry` meanwhile, and the training loop, which would else take `hold` again
+the moment that it lets go, passes by the entry before each chunk of steps. Both are locks of the interpreter and
+taken by `with` alone, which no Ctrl-C can separate from what lets them go.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from tapeless.runtime.errors import UserError
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-BUILDING = threading.RLock()  # held by who compiles, or links machine code: the compiler and LLVM serve one thread at a time
+# held by who compiles, or links machine code: the compiler and LLVM serve one thread at a time
+BUILDING = threading.RLock()
 
 
 class Turns:
@@ -49,7 +51,8 @@ class Turns:
         with self.entry, self.hold:
             if self._trainer is not None:
                 raise UserError(
-                    "the program is being trained already; a program takes one `fit` at a time: compile another, or copy it (`copy.deepcopy`)"
+                    "the program is being trained already; a program takes one `fit` at a time: compile another, "
+                    "or copy it (`copy.deepcopy`)"
                 )
             self._trainer = threading.get_ident()
         try:
@@ -58,9 +61,14 @@ class Turns:
             self._trainer = None
 
     def require_rest(self, what: str, callbacks: bool = False) -> None:
-        """UserError if `fit` is going on, for `what` would pull the weights from under it. `callbacks` of that run may do it."""
+        """UserError if `fit` is going on, for `what` would pull the weights from under it. `callbacks` of that run
+        may do it.
+        """
         if self._trainer is not None and not (callbacks and self._trainer == threading.get_ident()):
-            raise UserError(f"the program is being trained; `{what}` would change its weights under the run: wait until `fit` has ended")
+            raise UserError(
+                f"the program is being trained; `{what}` would change its weights under the run: wait until "
+                "`fit` has ended"
+            )
 
 
 class HasTurns(Protocol):
@@ -84,8 +92,8 @@ def alone(method: Callable[Concatenate[Owner, Arguments], Result]) -> Callable[C
     return call
 
 
-# -- forks: the child has one thread, so whatever lock another one held would never be let go, and memory in the midst of a
-# step would stay so. Hence a fork takes all locks first, and the child finds every program between two steps.
+# -- forks: the child has one thread, so whatever lock another one held would never be let go, and memory in the midst
+# of a step would stay so. Hence a fork takes all locks first, and the child finds every program between two steps.
 
 _REGISTERING = threading.RLock()
 _EVERY: weakref.WeakSet[Turns] = weakref.WeakSet()

@@ -1,4 +1,5 @@
-"""Files on their way out: written whole or not at all, where a link leads, with the mode they had; and refused before any work.
+"""Files on their way out: written whole or not at all, where a link leads, with the mode they had; and refused
+before any work.
 
 What is no regular file (a device, a pipe, a folder) is never replaced by one.
 """
@@ -17,11 +18,19 @@ from pathlib import Path
 from tapeless.runtime.errors import UserError
 
 SUFFIX = ".part"  # of a file that is being written
-_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def write_atomically(path: str | Path, content: bytes, executable: bool = False) -> None:
-    """Writes a file so that a reader, or a crash, finds either the old content or the new, never a part. OSError if it can't be."""
+    """Writes a file so that a reader, or a crash, finds either the old content or the new, never a part. OSError if
+    it can't be.
+    """
     place, status = _place(path)
     with _beside(place, 0o777 if executable else 0o666) as (descriptor, temporary):
         with os.fdopen(descriptor, "wb") as file:
@@ -36,7 +45,9 @@ def write_atomically(path: str | Path, content: bytes, executable: bool = False)
 
 
 def check_writable(path: str | Path, kind: type[UserError] = UserError, what: str = "") -> None:
-    """Finds out, before any work is done for it, whether a file can be written; `what` it is to hold. An error of that kind if not."""
+    """Finds out, before any work is done for it, whether a file can be written; `what` it is to hold. An error of
+    that kind if not.
+    """
     try:
         place, _ = _place(path)
         with _beside(place) as (descriptor, temporary):
@@ -63,7 +74,9 @@ def refusal(path: str | Path, error: OSError) -> str:
 
 
 def _place(path: str | Path) -> tuple[Path, os.stat_result | None]:
-    """Where a file lies once all links are followed, and what is there. OSError if nothing can be written in its place."""
+    """Where a file lies once all links are followed, and what is there. OSError if nothing can be written in its
+    place.
+    """
     try:
         status = os.stat(path)  # of what links lead to; it finds a circle of them, and a name that is too long
     except (FileNotFoundError, NotADirectoryError):
@@ -71,7 +84,11 @@ def _place(path: str | Path) -> tuple[Path, os.stat_result | None]:
     place = Path(os.path.realpath(path))
     if status is None:
         if not place.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, f"there is no folder {place.parent if os.path.islink(path) else Path(path).parent}", str(path))
+            raise FileNotFoundError(
+                errno.ENOENT,
+                f"there is no folder {place.parent if os.path.islink(path) else Path(path).parent}",
+                str(path),
+            )
     elif not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, f"it is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')}", str(path))
     elif not os.access(place, os.W_OK):

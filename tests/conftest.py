@@ -1,4 +1,6 @@
-"""For all tests: memory that a program may not read before it has written it holds NaN, here and in what tests start."""
+"""For all tests: memory that a program may not read before it has written it holds NaN, here and in what tests
+start.
+"""
 
 import os
 import runpy

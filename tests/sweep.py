@@ -14,7 +14,11 @@ def sweep(*axes: Iterable[Any], every: int) -> list[Any]:
     made = []
     for place, case in enumerate(itertools.product(*axes)):
         known = [one for one in case if hasattr(one, "marks")]  # written as `pytest.param`
-        values = [value for one in case for value in (one.values if one in known else one if isinstance(one, tuple) else (one,))]
+        values = [
+            value
+            for one in case
+            for value in (one.values if one in known else one if isinstance(one, tuple) else (one,))
+        ]
         marks = [mark for one in known for mark in one.marks] + [pytest.mark.slow] * (place % every != 0)
         made.append(pytest.param(*values, marks=marks, id=known[0].id if len(case) == len(known) == 1 else None))
     return made

@@ -1,6 +1,7 @@
 """What a peer's process does: it trains on command, one line in for one line out.
 
-`loss` answers with the loss before each of the first steps, from fresh parameters; `time N` with the seconds for N steps.
+`loss` answers with the loss before each of the first steps, from fresh parameters; `time N` with the seconds for N
+steps.
 """
 
 from __future__ import annotations

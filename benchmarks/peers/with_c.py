@@ -1,4 +1,6 @@
-"""C by hand, for the workloads that have a file here: gcc's vectors and vector mathematics, the loop over steps inside."""
+"""C by hand, for the workloads that have a file here: gcc's vectors and vector mathematics, the loop over steps
+inside.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Elementary functions on vectors, as loop IR. FUNCTIONS names those of one argument, PAIRS those of two, FAMILIES those of one with an
-order known when compiling."""
+"""Elementary functions on vectors, as loop IR. FUNCTIONS names those of one argument, PAIRS those of two, FAMILIES
+those of one with an order known when compiling.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +35,42 @@ from tapeless.codegen.vectormath.trigonometric import cos, sin, tan
 __all__ = ["FAMILIES", "FUNCTIONS", "PAIRS", "polygamma", "power"]
 
 FUNCTIONS: dict[str, Callable[[Builder, Operand], Value]] = {
-    "exp": exp, "exp2": exp2, "expm1": expm1, "log": log, "log2": log2, "log1p": log1p, "exp10": exp10, "log10": log10, "tanh": tanh,
-    "tanh_slope": tanh_slope, "sigmoid": sigmoid, "sigmoid_slope": sigmoid_slope, "softplus": softplus, "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos,
-    "atan": atan, "sinh": sinh, "cosh": cosh, "erf": erf, "erfc": erfc, "rsqrt": rsqrt, "cbrt": cbrt, "lgamma": lgamma,
-    "erfinv": erfinv, "ndtri": ndtri,
+    "exp": exp,
+    "exp2": exp2,
+    "expm1": expm1,
+    "log": log,
+    "log2": log2,
+    "log1p": log1p,
+    "exp10": exp10,
+    "log10": log10,
+    "tanh": tanh,
+    "tanh_slope": tanh_slope,
+    "sigmoid": sigmoid,
+    "sigmoid_slope": sigmoid_slope,
+    "softplus": softplus,
+    "sin": sin,
+    "cos": cos,
+    "tan": tan,
+    "asin": asin,
+    "acos": acos,
+    "atan": atan,
+    "sinh": sinh,
+    "cosh": cosh,
+    "erf": erf,
+    "erfc": erfc,
+    "rsqrt": rsqrt,
+    "cbrt": cbrt,
+    "lgamma": lgamma,
+    "erfinv": erfinv,
+    "ndtri": ndtri,
 }
-FAMILIES: dict[str, Callable[..., Value]] = {"polygamma": polygamma, "erfcx": erfcx, "bessel_i": bessel_i}  # of an order
+# of an order
+FAMILIES: dict[str, Callable[..., Value]] = {"polygamma": polygamma, "erfcx": erfcx, "bessel_i": bessel_i}
 PAIRS: dict[str, Callable[[Builder, Operand, Operand], Operand]] = {
-    "pow": power, "hypot": hypot, "hypot_slope": hypot_slope, "atan2": atan2, "remainder": remainder, "floor_divide": floor_divide,
+    "pow": power,
+    "hypot": hypot,
+    "hypot_slope": hypot_slope,
+    "atan2": atan2,
+    "remainder": remainder,
+    "floor_divide": floor_divide,
 }

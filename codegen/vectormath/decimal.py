@@ -13,7 +13,8 @@ __all__ = ["exp10", "log10"]
 _RANGE = {"f32": (-46.0, 39.0), "f64": (-324.0, 309.0)}
 # log(10) in two parts.
 _LOG10 = {"f32": (2.3025851249694824, -3.1975435632602967e-08), "f64": (2.302585092994046, -2.1707562233822494e-16)}
-# log10(2) in two parts, the first with so few bits that its products with an exponent are exact; 1 / log(10) in two parts.
+# log10(2) in two parts, the first with so few bits that its products with an exponent are exact; 1 / log(10) in two
+# parts.
 _LOG10_2 = {"f32": (0.301025390625, 4.605039066518657e-06), "f64": (0.30102999566383914, 1.42050232272661e-13)}
 _INVERSE = {"f32": (0.4342944920063019, -1.0103049952192578e-08), "f64": (0.4342944819032518, 1.098319650216765e-17)}
 

@@ -18,7 +18,8 @@ degree 10), so one comparison of a truncation bound with half an ulp fixes the d
     log erfc  erfc(x) = e^g(x), f32, for 1 - erfc(x), 1 <= x <= 4: an error counts times erfc(x) <= 0.16
     erfcx  erfc(x) = e^(-x^2) q g(q - 5/32), f32, q = 1/(3 + x), 0 <= x <= 10.5
     erfinv erfinv(y) = y g(y^2),          y^2 <= 1/4, f64:  4 13.9^-15 = 3e-17
-    quantile  the number that a normal one is above with the probability e^(-t^2), over t: of t - 1.84 up to 2.5, of 1/t - 0.3 up to 5,
+    quantile  the number that a normal one is above with the probability e^(-t^2), over t: of t - 1.84 up to 2.5, of
+    1/t - 0.3 up to 5,
            of 1/t - 0.118 beyond; by trial
     i0 far, i1 far  e^-x sqrt(x) I(x) of 1/x - 1/24, x >= 12; by trial
     lgamma lgamma(2 + t) = t g(t),        |t| <= 1/2:  t 7.8^-20 = 1e-18
@@ -86,18 +87,32 @@ def main() -> None:
     functions: dict[str, tuple[Callable[[Any], Any], Any, Any]] = {
         "exp": (lambda r: (mp.expm1(r) - r) / r**2, -half, half),
         "log": (lambda f: (mp.log1p(f) - f + f**2 / 2) / f**3, 1 / root - 1, root - 1),
-        "log2": (lambda z: 2 * (mp.atanh(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3 / mp.log(2), mp.mpf(0), (3 - 2 * root)**2),
+        "log2": (
+            lambda z: 2 * (mp.atanh(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3 / mp.log(2),
+            mp.mpf(0),
+            (3 - 2 * root) ** 2,
+        ),
         "exp2": (lambda r: mp.expm1(r * mp.log(2)) / r, -mp.mpf(1) / 2, mp.mpf(1) / 2),
-        "atanh": (lambda z: (2 * mp.atanh(mp.sqrt(z)) - 2 * mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0),
-                  (3 - 2 * root)**2),
-        "atanh tail": (lambda z: (2 * mp.atanh(mp.sqrt(z)) - 2 * mp.sqrt(z) - 2 * mp.sqrt(z) ** 3 / 3) / mp.sqrt(z) ** 5, mp.mpf(0),
-                       (3 - 2 * root)**2),
+        "atanh": (
+            lambda z: (2 * mp.atanh(mp.sqrt(z)) - 2 * mp.sqrt(z)) / mp.sqrt(z) ** 3,
+            mp.mpf(0),
+            (3 - 2 * root) ** 2,
+        ),
+        "atanh tail": (
+            lambda z: (2 * mp.atanh(mp.sqrt(z)) - 2 * mp.sqrt(z) - 2 * mp.sqrt(z) ** 3 / 3) / mp.sqrt(z) ** 5,
+            mp.mpf(0),
+            (3 - 2 * root) ** 2,
+        ),
         "sin": (lambda z: (mp.sin(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0), (mp.pi / 4) ** 2),
         "asin": (lambda z: (mp.asin(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0), mp.mpf(1) / 4),
         "atan": (lambda z: (mp.atan(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3, mp.mpf(0), (root - 1) ** 2),
         "erf": (lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1, mp.mpf(0), mp.mpf(1)),
         "log erfc": (lambda x: mp.log(mp.erfc(x)), mp.mpf(1), mp.mpf(4)),
-        "erfcx": (lambda u: scaled_erfc(1 / (u + middle) - 3) / (u + middle), 1 / mp.mpf("13.5") - middle, 1 / mp.mpf(3) - middle),
+        "erfcx": (
+            lambda u: scaled_erfc(1 / (u + middle) - 3) / (u + middle),
+            1 / mp.mpf("13.5") - middle,
+            1 / mp.mpf(3) - middle,
+        ),
         "erfinv": (lambda z: mp.erfinv(mp.sqrt(z)) / mp.sqrt(z), mp.mpf(0), mp.mpf(1) / 4),
         "quantile near": (lambda d: quantile(d + mp.mpf("1.84")), mp.mpf("-0.67"), mp.mpf("0.67")),
         "quantile middle": (lambda d: quantile(1 / (d + mp.mpf("0.3"))), mp.mpf("-0.101"), mp.mpf("0.101")),

@@ -1,9 +1,11 @@
-"""Remainder and quotient rounded down, as loop IR: of floats what Python's `%` and `//` give, of integers exact, without traps.
+"""Remainder and quotient rounded down, as loop IR: of floats what Python's `%` and `//` give, of integers exact,
+without traps.
 
-A float's remainder is exact (C's fmod), then brought to the divisor's side of zero. One multiply-add does it while the quotient is
-below 2**53; where a lane's is not, it is first taken modulo the divisor times falling powers of 2**52, each such step exact.
-Both types are computed in f64. A division of integers by zero gives 0 and leaves 0, as NumPy's does; the processor's
-instruction would trap, and so it would for the least integer divided by -1, whose quotient wraps around to itself.
+A float's remainder is exact (C's fmod), then brought to the divisor's side of zero. One multiply-add does it while
+the quotient is below 2**53; where a lane's is not, it is first taken modulo the divisor times falling powers of
+2**52, each such step exact. Both types are computed in f64. A division of integers by zero gives 0 and leaves 0, as
+NumPy's does; the processor's instruction would trap, and so it would for the least integer divided by -1, whose
+quotient wraps around to itself.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from tapeless.codegen.vectormath.exponential import number, with_sign
 __all__ = ["floor_divide", "remainder"]
 
 _BITS = 52  # of the quotient, in one step
-# The largest quotient is 2**(128 + 149) of f32 and 2**(1024 + 1074) of f64: so many steps leave less than 2**53 for the last.
+# The largest quotient is 2**(128 + 149) of f32 and 2**(1024 + 1074) of f64: so many steps leave less than 2**53 for the
+# last.
 _STEPS = {"f32": 5, "f64": 40}
 _HUGE = 2.0**990  # splitting a larger f64 overflows
 
@@ -42,7 +45,9 @@ def floor_divide(b: Builder, x: Operand, y: Operand) -> Operand:
     quotient = b.div(b.sub(above, rest), below)
     quotient = b.select(across, b.sub(quotient, number(1.0, quotient)), quotient)
     whole = b.unary("floor", quotient)
-    whole = b.select(b.compare("lt", number(0.5, whole), b.sub(quotient, whole)), b.add(whole, number(1.0, whole)), whole)
+    whole = b.select(
+        b.compare("lt", number(0.5, whole), b.sub(quotient, whole)), b.add(whole, number(1.0, whole)), whole
+    )
     plain = b.div(above, below)
     whole = b.select(b.compare("eq", quotient, 0.0), with_sign(b, number(0.0, plain), plain), whole)
     return b.convert(b.select(b.compare("eq", below, 0.0), plain, whole), x.type.kind)
@@ -67,7 +72,9 @@ def _rest(b: Builder, x: Operand, y: Operand, kind: str) -> Value:
 
 
 def _reduced(b: Builder, x: Operand, y: Operand, kind: str) -> Operand:
-    """x modulo a multiple of y that it is less than 2**53 times as large as. Where a multiple overflows, x is below it."""
+    """x modulo a multiple of y that it is less than 2**53 times as large as. Where a multiple overflows, x is below
+    it.
+    """
     lanes, last = x.type.lanes, _STEPS[kind] - 2
     base = b.mul(y, number(2.0 ** (2 * _BITS), y))
     turns = b.open_loop(index_constant(0), index_constant(last + 1), 1, (x,))
@@ -85,7 +92,9 @@ def _where_below(b: Builder, x: Operand, y: Operand, kind: str) -> Operand:
 
 
 def _step(b: Builder, x: Operand, y: Operand, kind: str) -> Value:
-    """x - y floor(x / y) for a quotient below 2**53. It may have been rounded up to an integer: then the rest is below zero."""
+    """x - y floor(x / y) for a quotient below 2**53. It may have been rounded up to an integer: then the rest is
+    below zero.
+    """
     whole = b.unary("floor", b.div(x, y))
     if b.target.fma or kind == "f32":
         rest = left_over(b, x, whole, y)

@@ -1,4 +1,5 @@
-"""exp, exp2, expm1, log, log2, log1p, tanh, sigmoid, the slopes of the last two and softplus, as loop IR for any count of lanes.
+"""exp, exp2, expm1, log, log2, log1p, tanh, sigmoid, the slopes of the last two and softplus, as loop IR for any
+count of lanes.
 
 Each function takes a builder and a value of a float type and returns one of the same type. No table, no branch: every
 lane does the same work. Errors are measured by the tests. The methods are Cody and Waite's range reductions (Software
@@ -14,8 +15,37 @@ from tapeless.codegen.builder import Builder
 from tapeless.codegen.loops import Constant, Operand, Value
 from tapeless.codegen.vectormath.coefficients import POLYNOMIALS
 
-__all__ = ["INTEGER", "LOG2", "SIGN", "SMALLEST_NORMAL", "exp", "exp2", "expm1", "half_exp", "horner", "keep_max", "keep_min", "log", "log1p", "log2", "log_edges", "log_tail",
-           "number", "parts", "polynomial", "round_off", "sigmoid", "sigmoid_slope", "softplus", "split", "split_normal", "tanh", "tanh_slope", "unsigned_expm1", "with_sign"]
+__all__ = [
+    "INTEGER",
+    "LOG2",
+    "SIGN",
+    "SMALLEST_NORMAL",
+    "exp",
+    "exp2",
+    "expm1",
+    "half_exp",
+    "horner",
+    "keep_max",
+    "keep_min",
+    "log",
+    "log1p",
+    "log2",
+    "log_edges",
+    "log_tail",
+    "number",
+    "parts",
+    "polynomial",
+    "round_off",
+    "sigmoid",
+    "sigmoid_slope",
+    "softplus",
+    "split",
+    "split_normal",
+    "tanh",
+    "tanh_slope",
+    "unsigned_expm1",
+    "with_sign",
+]
 
 # Parts of log(2): the first has so few bits that its products with an exponent are exact.
 LOG2 = {"f32": (0.693359375, -2.12194440e-4), "f64": (6.93147180369123816490e-01, 1.90821492927058770002e-10)}
@@ -71,8 +101,9 @@ def round_off(b: Builder, x: Operand) -> Value:
 
 
 def parts(b: Builder, x: Operand, correction: Operand | None = None) -> tuple[Value, Value]:
-    """n and t with e**(x + correction) = 2**n (1 + t), n integral: the exponent is n log(2) + r, |r| <= log(2)/2, and t = e**r - 1.
-    The correction is far smaller than x."""
+    """n and t with e**(x + correction) = 2**n (1 + t), n integral: the exponent is n log(2) + r, |r| <= log(2)/2,
+    and t = e**r - 1. The correction is far smaller than x.
+    """
     kind = x.type.kind
     high, low = LOG2[kind]
     shifted = b.fma(x, number(1 / math.log(2), x), number(_ROUNDER[kind], x))
@@ -112,7 +143,9 @@ def expm1(b: Builder, x: Operand) -> Value:
 
 
 def unsigned_expm1(b: Builder, x: Operand) -> Value:
-    """expm1, but for the sign of a zero: 2**n (p + (1 - 2**-n)) with p = e**r - 1: exact where n = 0, no overflow where 2**n would."""
+    """expm1, but for the sign of a zero: 2**n (p + (1 - 2**-n)) with p = e**r - 1: exact where n = 0, no overflow
+    where 2**n would.
+    """
     kind = x.type.kind
     x = keep_min(b, keep_max(b, x, number(_EXPM1_LOW[kind], x)), number(_RANGE[kind][1], x))
     n, p = parts(b, x)
@@ -143,8 +176,9 @@ def split_normal(b: Builder, x: Operand) -> tuple[Operand, Value]:
 def log_edges(b: Builder, x: Operand, result: Value) -> Value:
     """log at 0, below 0, at infinity and NaN."""
     infinity = number(math.inf, x)
-    edge = b.select(b.compare("eq", x, 0.0), number(-math.inf, x),
-                    b.select(b.compare("lt", x, 0.0), number(math.nan, x), x))
+    edge = b.select(
+        b.compare("eq", x, 0.0), number(-math.inf, x), b.select(b.compare("lt", x, 0.0), number(math.nan, x), x)
+    )
     inside = b.bits("and", b.compare("lt", number(0.0, x), x), b.compare("lt", x, infinity))
     return b.select(inside, result, edge)
 
@@ -217,8 +251,10 @@ def tanh_slope(b: Builder, x: Operand) -> Value:
 
 
 def _unsigned_tanh(b: Builder, x: Operand) -> tuple[Value, Value]:
-    """tanh(|x|) = h / (h + 1) with h = expm1(2|x|) / 2, so that tanh(-0) = -0, and 1 / (h + 1), which it lacks to 1. As 2|x| is bounded
-    where the latter leaves the normal numbers, h = 2**n p + (2**n - 1/2) with 2 p = e**r - 1 has no overflow: one multiply-add."""
+    """tanh(|x|) = h / (h + 1) with h = expm1(2|x|) / 2, so that tanh(-0) = -0, and 1 / (h + 1), which it lacks to 1.
+    As 2|x| is bounded where the latter leaves the normal numbers, h = 2**n p + (2**n - 1/2) with 2 p = e**r - 1 has
+    no overflow: one multiply-add.
+    """
     size = keep_min(b, b.unary("abs", x), number(_TANH_END[x.type.kind], x))
     n, p = parts(b, b.add(size, size))
     half, one = number(0.5, x), number(1.0, x)

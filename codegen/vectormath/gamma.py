@@ -1,8 +1,9 @@
 """The logarithm of the gamma function and its derivatives, as loop IR, in f64.
 
 lgamma: below 8, a polynomial on [1.5, 2.5] and the logarithm of the factors that lead there; from 8, Stirling's series.
-polygamma: SHIFT terms of its sum, then Euler and Maclaurin's series for the rest (Abramowitz and Stegun 6.4). Both go to
-negative arguments by reflection. Errors are measured relative to max(1, |f|): near a zero the absolute error counts.
+polygamma: SHIFT terms of its sum, then Euler and Maclaurin's series for the rest (Abramowitz and Stegun 6.4). Both
+go to negative arguments by reflection. Errors are measured relative to max(1, |f|): near a zero the absolute error
+counts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,18 @@ _PI_LOW = 1.2246467991473532e-16  # pi less its f64
 # Bernoulli's numbers B2, B4, ... : at 10, the series ends below 1e-17 of its sum for all orders in use.
 _BERNOULLI = tuple(
     Fraction(*pair)
-    for pair in ((1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6), (-3617, 510), (43867, 798), (-174611, 330))
+    for pair in (
+        (1, 6),
+        (-1, 30),
+        (1, 42),
+        (-1, 30),
+        (5, 66),
+        (-691, 2730),
+        (7, 6),
+        (-3617, 510),
+        (43867, 798),
+        (-174611, 330),
+    )
 )
 
 
@@ -44,8 +56,9 @@ def _stirling(b: Builder, x: Operand) -> Value:
 
 
 def _moved(b: Builder, x: Operand) -> tuple[Value, Value, Value]:
-    """For 0 <= x < 8: lgamma(z) with z in [1.5, 2.5] at an integer's distance from x; the product of the factors from one to the
-    other; and whether it divides gamma(z) (it multiplies it where x is larger)."""
+    """For 0 <= x < 8: lgamma(z) with z in [1.5, 2.5] at an integer's distance from x; the product of the factors
+    from one to the other; and whether it divides gamma(z) (it multiplies it where x is larger).
+    """
     one = number(1.0, x)
     factors: Operand = one
     z: Operand = x
@@ -101,8 +114,10 @@ def cotangent_derivative(order: int) -> list[int]:
 
 
 def _polygamma_positive(b: Builder, x: Operand, order: int) -> tuple[Value, Operand, Value]:
-    """(-1)**(order + 1) order! zeta(order + 1, x) for x >= 0; log in place of the divergent first term of order 0. The first
-    number less the others, of which the last is the term 1 / x**(order + 1): without it, the value is that at x + 1."""
+    """(-1)**(order + 1) order! zeta(order + 1, x) for x >= 0; log in place of the divergent first term of order 0.
+    The first number less the others, of which the last is the term 1 / x**(order + 1): without it, the value is that
+    at x + 1.
+    """
     s, one = order + 1, number(1.0, x)
     y = b.add(x, number(float(SHIFT), x))
     inverse = b.div(one, y)
@@ -151,7 +166,9 @@ def polygamma(b: Builder, x: Operand, order: int) -> Value:
         turn = horner(b, cotangent, coefficients)
         low = b.mul(horner(b, cotangent, [k * c for k, c in enumerate(coefficients)][1:]), low)
         if order == 0:  # the one whose zeros lie where two large numbers cancel
-            low = b.add(low, b.fma(cotangent, number(_PI_LOW, t), product_error(b, cotangent, number(math.pi, t), turn)))
+            low = b.add(
+                low, b.fma(cotangent, number(_PI_LOW, t), product_error(b, cotangent, number(math.pi, t), turn))
+            )
         both, lost = two_sum(b, first if order % 2 == 0 else b.unary("neg", first), b.unary("neg", turn))
         low = b.select(b.compare("lt", b.unary("abs", turn), 1e290), b.sub(low, lost), number(0.0, x))
         reflected = b.sub(b.sub(both, rest), low)
@@ -162,7 +179,9 @@ def polygamma(b: Builder, x: Operand, order: int) -> Value:
 
 
 def _cotangent(b: Builder, t: Operand) -> tuple[Value, Value]:
-    """cot(pi t), |t| <= 1/2, as a sum of two numbers: from 1/4 on it is tan(pi (1/2 - |t|)), whose error grows less with its angle's."""
+    """cot(pi t), |t| <= 1/2, as a sum of two numbers: from 1/4 on it is tan(pi (1/2 - |t|)), whose error grows less
+    with its angle's.
+    """
     one, size = number(1.0, t), b.unary("abs", t)
     far = b.compare("lt", number(0.25, t), size)
     turns = b.select(far, b.sub(number(0.5, t), size), size)

@@ -104,8 +104,9 @@ def _log2_parts(b: Builder, e: Operand, f: Operand) -> tuple[Value, Value]:
 
 
 def _log_parts(b: Builder, e: Operand, f: Operand) -> tuple[Value, Value]:
-    """e log(2) + log(1 + f) for f64: log((1 + s) / (1 - s)) = 2 s + 2/3 s**3 + s**5 h(s**2), the cube in two parts too, as the result
-    is multiplied by up to 745: ten bits more than f64 has are right."""
+    """e log(2) + log(1 + f) for f64: log((1 + s) / (1 - s)) = 2 s + 2/3 s**3 + s**5 h(s**2), the cube in two parts
+    too, as the result is multiplied by up to 745: ten bits more than f64 has are right.
+    """
     s, s_low = _half_way(b, f)
     two = number(2.0, f)
     z = b.mul(s, s)

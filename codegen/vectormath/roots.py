@@ -10,8 +10,8 @@ __all__ = ["cbrt", "hypot", "hypot_slope", "rsqrt"]
 
 # Below TINY, cubes would lose bits to underflow: such numbers are taken 2**180 times, their roots 2**-60 times.
 _TINY, _UP, _DOWN = 2.0**-900, 2.0**180, 2.0**-60
-# The greater of two numbers is squared as it is between the first two; else it is taken times the others first. The least number's square
-# is then far from underflow: (2**-149 2**100)**2 and (2**-1074 2**700)**2.
+# The greater of two numbers is squared as it is between the first two; else it is taken times the others first. The
+# least number's square is then far from underflow: (2**-149 2**100)**2 and (2**-1074 2**700)**2.
 _SQUARED = {"f32": (2.0**-40, 2.0**60, 2.0**100, 2.0**-70), "f64": (2.0**-400, 2.0**500, 2.0**700, 2.0**-600)}
 # The bits of a power -1/3, as a number, are this less a third of the bits of its base: 4/3 (127 - 0.035) 2**23.
 _INVERSE_CBRT = 4 / 3 * (127 - 0.035) * 2.0**23
@@ -28,8 +28,11 @@ def hypot(b: Builder, x: Operand, y: Operand) -> Value:
     most, one = keep_max(b, across, along), number(1.0, x)
 
     def chosen(if_large: float, if_small: float) -> Value:
-        return b.select(b.compare("lt", number(high, x), most), number(if_large, x),
-                        b.select(b.compare("lt", most, low), number(if_small, x), one))
+        return b.select(
+            b.compare("lt", number(high, x), most),
+            number(if_large, x),
+            b.select(b.compare("lt", most, low), number(if_small, x), one),
+        )
 
     scale = chosen(down, up)
     across, along = b.mul(across, scale), b.mul(along, scale)
@@ -39,8 +42,9 @@ def hypot(b: Builder, x: Operand, y: Operand) -> Value:
 
 
 def hypot_slope(b: Builder, x: Operand, y: Operand) -> Value:
-    """x / hypot(x, y), and 0 at the origin; of both made smaller where they are large, whose distance does not overflow, and else
-    larger, whose distance has all its digits."""
+    """x / hypot(x, y), and 0 at the origin; of both made smaller where they are large, whose distance does not
+    overflow, and else larger, whose distance has all its digits.
+    """
     large = b.compare("lt", number(1.0, x), keep_max(b, b.unary("abs", x), b.unary("abs", y)))
     factor = b.select(large, number(0.25, x), number(2.0**24 if x.type.kind == "f32" else 2.0**53, x))
     x, y = b.mul(x, factor), b.mul(y, factor)

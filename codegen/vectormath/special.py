@@ -1,9 +1,11 @@
-"""Quantiles of the normal distribution, e**(x**2) times repeated integrals of erfc, and modified Bessel functions, in f64.
+"""Quantiles of the normal distribution, e**(x**2) times repeated integrals of erfc, and modified Bessel functions,
+in f64.
 
-erfinv: a polynomial of y**2 up to 1/2. ndtri: of t = sqrt(-log q), q the probability of the nearer tail, from 1/4 down: t times
-a polynomial of t, or of 1/t, on three ranges. erfcx of order n: up to 2 by recurrence from order 0, beyond by the continued
-fraction of the ratios of neighbouring orders, whose terms have one sign. bessel_i: up to 12 the power series, whose terms have one
-sign; beyond, e**x / sqrt(x) times a polynomial of 1 / x for the orders 0 and 1, and others by recurrence.
+erfinv: a polynomial of y**2 up to 1/2. ndtri: of t = sqrt(-log q), q the probability of the nearer tail, from 1/4
+down: t times a polynomial of t, or of 1/t, on three ranges. erfcx of order n: up to 2 by recurrence from order 0,
+beyond by the continued fraction of the ratios of neighbouring orders, whose terms have one sign. bessel_i: up to 12
+the power series, whose terms have one sign; beyond, e**x / sqrt(x) times a polynomial of 1 / x for the orders 0 and
+1, and others by recurrence.
 """
 
 from __future__ import annotations
@@ -81,7 +83,9 @@ def erfcx(b: Builder, x: Operand, *, order: int) -> Value:
         before, now = now, b.mul(made, number(0.5 / (n + 1), x))
     if order == 0:
         return now  # type: ignore[return-value]
-    return b.select(b.compare("lt", x, _FRACTION_FROM), now, _fraction(b, keep_max(b, x, number(_FRACTION_FROM, x)), order))
+    return b.select(
+        b.compare("lt", x, _FRACTION_FROM), now, _fraction(b, keep_max(b, x, number(_FRACTION_FROM, x)), order)
+    )
 
 
 def _erfcx(b: Builder, x: Operand) -> Value:
@@ -119,7 +123,11 @@ def _fraction(b: Builder, x: Operand, order: int) -> Value:
 @in_double
 def bessel_i(b: Builder, x: Operand, *, order: int) -> Value:
     size = b.unary("abs", x)
-    value = b.select(b.compare("lt", size, _SERIES_TO), _series(b, size, order), _far(b, keep_max(b, size, number(_SERIES_TO, x)), order))
+    value = b.select(
+        b.compare("lt", size, _SERIES_TO),
+        _series(b, size, order),
+        _far(b, keep_max(b, size, number(_SERIES_TO, x)), order),
+    )
     return with_sign(b, value, x) if order % 2 else value
 
 

@@ -76,7 +76,9 @@ def _far_quadrant(b: Builder, x: Operand) -> tuple[Value, Value]:
     rest = b.sub(top, b.bits("shl", turns, 62))
     r = b.mul(b.convert(rest, "f64"), number(math.pi / 2 * 2.0**-62, Constant(0.0, rest.type.of("f64"))))
     negative = b.compare("lt", x, 0.0)
-    infinite = b.compare("le", b.bitcast(Constant(math.inf, x.type), "i32"), b.bits("and", b.bitcast(x, "i32"), 0x7FFFFFFF))
+    infinite = b.compare(
+        "le", b.bitcast(Constant(math.inf, x.type), "i32"), b.bits("and", b.bitcast(x, "i32"), 0x7FFFFFFF)
+    )
     r = b.select(infinite, number(math.nan, r), b.select(negative, b.unary("neg", r), r))
     return b.select(negative, b.unary("neg", turns), turns), r
 

@@ -71,7 +71,10 @@ def meeting(graph: Graph, result: Value) -> Node | None:
     lost the axis of the rows, or pairs rows with rows. None where each row of the result comes from that row alone."""
     dependent, wanted = of_data(graph), graph.ancestors([result])
     for node in graph.nodes:
-        if any(value in wanted and value in dependent and sum(isinstance(dim, Rows) for dim in value.type.shape) != 1 for value in node.results):
+        if any(
+            value in wanted and value in dependent and sum(isinstance(dim, Rows) for dim in value.type.shape) != 1
+            for value in node.results
+        ):
             return node
     return None
 

@@ -1,6 +1,8 @@
-"""What integers stay below: an exclusive upper bound of tensors whose elements are never negative, so that they can index.
+"""What integers stay below: an exclusive upper bound of tensors whose elements are never negative, so that they can
+index.
 
-A bound follows through arithmetic where it can. `None` says that nothing is known: an element may be negative, or of any size.
+A bound follows through arithmetic where it can. `None` says that nothing is known: an element may be negative, or of
+any size.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Calls: arguments bound to parameters, shapes of arguments matched, and the body run in the caller's place (inlining)."""
+"""Calls: arguments bound to parameters, shapes of arguments matched, and the body run in the caller's place
+(inlining).
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ from tapeless.ir.types import Dim, Rows
 
 # Bodies inside bodies: more than a real model ever has, few enough for Python's own stack.
 DEPTH = 40
-# Calls in all: functions that call others twice grow like 2 ** depth, and each call is about 50 microseconds of compile time.
+# Calls in all: functions that call others twice grow like 2 ** depth, and each call is about 50 microseconds of compile
+# time.
 CALLS = 10_000
 
 
@@ -47,21 +50,37 @@ class Calls(Evaluator):
         is_root = frame.root is syntax
         if not isinstance(function, (Builtin, Defined, Instance)):
             self.shadowed(frame, syntax.function, function)
-            hint = "A product needs its `*`." if isinstance(function, (Computed, int, float)) and frame.override is None else None
+            hint = (
+                "A product needs its `*`."
+                if isinstance(function, (Computed, int, float)) and frame.override is None
+                else None
+            )
             if isinstance(function, str) and (near := meant(function, fitting(frame.module.names, "model"))):
                 hint = f"Write `{near}`, without quotes."
             what = describe(function)
             called = syntax.function if frame.override is not None else None
-            said = f"`{called.name}` of `{frame.name}` is a function, not {what}" if isinstance(called, ast.Name) else f"{what} is not a function"
+            said = (
+                f"`{called.name}` of `{frame.name}` is a function, not {what}"
+                if isinstance(called, ast.Name)
+                else f"{what} is not a function"
+            )
             raise self.fault(frame, "E0303", said, syntax.function.span, hint=hint)
         if isinstance(function, Defined) and function.definition.kind == "optimizer":
             name = function.definition.name
-            raise self.fault(frame, "E0303", f"`{name}` is an optimizer, and stands in the train section", syntax.function.span, hint=f"Write `optimizer {name}(...)` there.")
+            raise self.fault(
+                frame,
+                "E0303",
+                f"`{name}` is an optimizer, and stands in the train section",
+                syntax.function.span,
+                hint=f"Write `optimizer {name}(...)` there.",
+            )
         values = self.evaluate_all(frame, [argument.value for argument in syntax.arguments])
         if isinstance(function, Builtin) and function.variadic:
             return self.call_variadic(frame, syntax, function, values)
         if isinstance(function, Builtin):
-            bound = self.bind(frame, syntax.span, function.name, function.parameters, set(function.defaults), syntax.arguments, values)
+            bound = self.bind(
+                frame, syntax.span, function.name, function.parameters, set(function.defaults), syntax.arguments, values
+            )
             return self.call_builtin(frame, syntax.span, function, bound)
         definition = (function.layer if isinstance(function, Instance) else function).definition
         names = [parameter.name for parameter in definition.parameters]
@@ -69,7 +88,9 @@ class Calls(Evaluator):
         given = function.arguments if isinstance(function, Instance) else {}
         bound = self.bind(frame, syntax.span, definition.name, names, optional, syntax.arguments, values, given)
         if definition.kind == "optimizer":
-            raise self.fault(frame, "E0303", f"the optimizer `{definition.name}` belongs in a `train` section", syntax.span)
+            raise self.fault(
+                frame, "E0303", f"the optimizer `{definition.name}` belongs in a `train` section", syntax.span
+            )
         if isinstance(function, Instance):
             return self.call_instance(frame, syntax, function, bound)
         return self.call_defined(frame, syntax.span, function, bound, is_root)
@@ -81,19 +102,25 @@ class Calls(Evaluator):
         if binding is None or not (name in frame.module.names or standard(name) or name in functions.BUILTINS):
             return
         label = Label(f"`{name}`", f"is {describe(value)}", binding.span, binding.relation)
-        raise self.fault(frame, "E0303", f"`{name}` is no function here: a value has taken its name", syntax.span, [label],
+        raise self.fault(frame, "E0303", f"`{name}` is no function here: a value has taken its name", syntax.span,
+            [label],
                          f"Give the value another name, and `{name}(...)` is the function again.")  # fmt: skip
 
-    def call_builtin(self, frame: Frame, span: Span, function: Builtin, bound: Mapping[str, tuple[Any, ast.Argument]]) -> Any:
+    def call_builtin(
+        self, frame: Frame, span: Span, function: Builtin, bound: Mapping[str, tuple[Any, ast.Argument]]
+    ) -> Any:
         """Run a built-in function."""
         if function.run.__module__ != functions.pointwise.__name__:
             self.elementwise(frame, f"`{function.name}`", (value for value, _ in bound.values()), span)
-        site = CallSite(self, frame, function.name, span, {name: argument.value for name, (_, argument) in bound.items()},
+        site = CallSite(self, frame, function.name, span,
+            {name: argument.value for name, (_, argument) in bound.items()},
                         frozenset(argument.name for _, argument in bound.values() if argument.name))  # fmt: skip
         keyed = {name: value for name, (value, _) in bound.items()}
 
         def labels() -> list[Label]:
-            return self.sides(frame, *((argument.value, value) for value, argument in bound.values() if isinstance(value, Computed)))
+            return self.sides(
+                frame, *((argument.value, value) for value, argument in bound.values() if isinstance(value, Computed))
+            )
 
         ordered = [keyed.get(name, function.defaults.get(name)) for name in function.parameters]
         return self.guarded(frame, span, lambda: function.run(site, *ordered), labels)
@@ -115,8 +142,10 @@ class Calls(Evaluator):
         given = dict(function.defaults) | {name: value for name, (value, _) in bound.items()}
         return self.guarded(frame, syntax.span, lambda: function.run(site, *(value for _, value in plain), **given))
 
-    def bind(self, frame: Frame, span: Span, name: str, parameters: Sequence[str], optional: set[str], arguments: Sequence[ast.Argument],
-             values: Sequence[Any], given: Mapping[str, tuple[Any, ast.Argument]] | None = None) -> dict[str, tuple[Any, ast.Argument]]:  # fmt: skip
+    def bind(self, frame: Frame, span: Span, name: str, parameters: Sequence[str], optional: set[str],
+        arguments: Sequence[ast.Argument],
+             values: Sequence[Any], given: Mapping[str, tuple[Any, ast.Argument]] | None = None) -> dict[str,
+             tuple[Any, ast.Argument]]:  # fmt: skip
         """Arguments by parameter. `given` are those that a `use` line has fixed. Raises Fault."""
         bound: dict[str, tuple[Any, ast.Argument]] = dict(given or {})
         fixed = set(bound)
@@ -127,7 +156,15 @@ class Calls(Evaluator):
         for argument, value in zip(arguments, values, strict=True):
             if argument.name is None:
                 if position >= len(free):
-                    faults.append(self.fault(frame, "E0306", f"`{name}` takes {_counted(len(free))}, and this is one more", argument.span, hint=listing))
+                    faults.append(
+                        self.fault(
+                            frame,
+                            "E0306",
+                            f"`{name}` takes {_counted(len(free))}, and this is one more",
+                            argument.span,
+                            hint=listing,
+                        )
+                    )
                     continue
                 parameter = free[position]
                 position += 1
@@ -156,7 +193,8 @@ class Calls(Evaluator):
 
     # --- Definitions
 
-    def call_defined(self, frame: Frame, span: Span, function: Defined, bound: Mapping[str, tuple[Any, ast.Argument]], is_root: bool,
+    def call_defined(self, frame: Frame, span: Span, function: Defined, bound: Mapping[str, tuple[Any, ast.Argument]],
+        is_root: bool,
                      instance: Instance | None = None) -> Any:  # fmt: skip
         """Run a function's or layer's body in the caller's place and return its result."""
         if function.definition.kind == "layer":
@@ -176,7 +214,8 @@ class Calls(Evaluator):
             if callee.broken:
                 raise Poisoned
             raise self.fault(frame, "E0506", f"`{function.definition.name}` returns nothing here", span,
-                             [Label(f"`{function.definition.name}`", "ends without `return`", function.definition.head)])  # fmt: skip
+                             [Label(f"`{function.definition.name}`", "ends without `return`",
+                                 function.definition.head)])  # fmt: skip
         if callee.result is POISON:
             raise Poisoned
         if function.definition.name in scores.SQUASHING and isinstance(callee.result, Computed):
@@ -185,20 +224,31 @@ class Calls(Evaluator):
             return with_derivative(self, callee, function.definition, callee.result)
         return callee.result
 
-    def enter(self, frame: Frame, span: Span, function: Defined, bound: Mapping[str, tuple[Any, ast.Argument]], is_root: bool) -> Frame:
+    def enter(
+        self, frame: Frame, span: Span, function: Defined, bound: Mapping[str, tuple[Any, ast.Argument]], is_root: bool
+    ) -> Frame:
         """A frame for a call, its arguments bound and matched with their shapes."""
         definition, module = function.definition, function.module
         override = frame.override or (span if module.standard else None)
         callee = Frame(definition.kind, definition.name, module, self.emitter, frame, span, override)
         self.calls += 1
         if self.calls > CALLS:
-            raise TooLarge(f"this program makes more than {CALLS} calls when its layers and functions are written out", self.shown(frame, span))
+            raise TooLarge(
+                f"this program makes more than {CALLS} calls when its layers and functions are written out",
+                self.shown(frame, span),
+            )
         if frame.depth >= DEPTH:
-            raise self.fault(frame, "E0311", f"`{definition.name}` is called inside itself, or too many calls deep", span)
+            raise self.fault(
+                frame, "E0311", f"`{definition.name}` is called inside itself, or too many calls deep", span
+            )
         above: Frame | None = frame
         while above is not None:
             if above.name == definition.name and above.module is module and above.kind == definition.kind:
-                hint = "Its value is called `out` in its derivative." if definition.derivatives else "Repeat a layer with `for k in 0..n:`."
+                hint = (
+                    "Its value is called `out` in its derivative."
+                    if definition.derivatives
+                    else "Repeat a layer with `for k in 0..n:`."
+                )
                 raise self.fault(frame, "E0311", f"`{definition.name}` calls itself", span, hint=hint)
             above = above.caller
         callee.made = frozenset(name for statement in definition.body for name in made_by(statement))
@@ -220,8 +270,12 @@ class Calls(Evaluator):
             self.check_scores(frame, callee, definition, bound)
         return callee
 
-    def check_scores(self, frame: Frame, callee: Frame, definition: ast.Definition, given: Mapping[str, tuple[Any, ast.Argument]]) -> None:
-        """A loss of the standard library must be given scores of several classes, and should be given scores and no probabilities."""
+    def check_scores(
+        self, frame: Frame, callee: Frame, definition: ast.Definition, given: Mapping[str, tuple[Any, ast.Argument]]
+    ) -> None:
+        """A loss of the standard library must be given scores of several classes, and should be given scores and no
+        probabilities.
+        """
         for parameter in definition.parameters:
             if parameter.name not in given:
                 continue
@@ -230,15 +284,22 @@ class Calls(Evaluator):
             if scores.of_one_class(definition.name, parameter, value):
                 raise self.fault(frame, "E0512", f"`{definition.name}` over one class is always 0", argument.span,
                                  [self.side(frame, argument.value, value)],
-                                 "A single yes-or-no score goes to `binary_cross_entropy`; else the model needs one score for each class.")  # fmt: skip
+                                 ("A single yes-or-no score goes to `binary_cross_entropy`; else "
+                                     "the model needs one score for each class."))  # fmt: skip
             if frame.override is None and (found := scores.unfit(self.emitter, parameter, callee.names)):
                 made, instead = found
                 side = self.side(frame, argument.value, value)
                 label = Label(side.subject, f"has been through `{made}`", side.span, side.relation)
                 hint = f"Give it what `{made}` is given."
-                self.report(Diagnostic("W0106", f"`{definition.name}` {instead}", self.shown(frame, argument.span), (label,), hint))
+                self.report(
+                    Diagnostic(
+                        "W0106", f"`{definition.name}` {instead}", self.shown(frame, argument.span), (label,), hint
+                    )
+                )
 
-    def bind_parameter(self, frame: Frame, callee: Frame, parameter: ast.Parameter, given: tuple[Any, ast.Argument] | None) -> None:
+    def bind_parameter(
+        self, frame: Frame, callee: Frame, parameter: ast.Parameter, given: tuple[Any, ast.Argument] | None
+    ) -> None:
         """One argument, or its default, as a name of the called body."""
         if given is not None:
             value, argument = given
@@ -246,7 +307,15 @@ class Calls(Evaluator):
             hidden = callee.override is not None
             subject = side.subject if hidden else parameter.name
             span = side.span if hidden else argument.span
-            binding = Binding(value, subject, span, side.relation if hidden else "given", "argument", parameter, {"written": argument.value})
+            binding = Binding(
+                value,
+                subject,
+                span,
+                side.relation if hidden else "given",
+                "argument",
+                parameter,
+                {"written": argument.value},
+            )
         else:
             assert parameter.default is not None
             argument, side = None, None
@@ -258,8 +327,19 @@ class Calls(Evaluator):
             binding.value = self.match(where, span, callee, parameter, parameter.pattern, value, label)
         callee.names[parameter.name] = binding
 
-    def match(self, frame: Frame, span: Span, callee: Frame, parameter: ast.Parameter, pattern: ast.Pattern, value: Any, label: Label) -> Computed:
-        """Match an argument with its declared shape, binding the sizes that it names. Faults are the caller's, at the argument."""
+    def match(
+        self,
+        frame: Frame,
+        span: Span,
+        callee: Frame,
+        parameter: ast.Parameter,
+        pattern: ast.Pattern,
+        value: Any,
+        label: Label,
+    ) -> Computed:
+        """Match an argument with its declared shape, binding the sizes that it names. Faults are the caller's, at
+        the argument.
+        """
         if isinstance(value, (int, float, Rows)) and not isinstance(value, bool):
             value = self.emitter.computed(value)
         elif isinstance(value, tuple):
@@ -269,12 +349,19 @@ class Calls(Evaluator):
         written = "[" + ", ".join(_pattern_text(item) for item in items) + "]"
         declared = Label(callee.name, f"takes {written}", parameter.span)
         if not isinstance(value, Computed):
-            raise self.fault(frame, "E0202", f"`{parameter.name}` of `{callee.name}` must be a tensor, not {describe(value)}", span, [declared])
+            raise self.fault(
+                frame,
+                "E0202",
+                f"`{parameter.name}` of `{callee.name}` must be a tensor, not {describe(value)}",
+                span,
+                [declared],
+            )
         open_place = next((place for place, item in enumerate(items) if isinstance(item, ast.Ellipsis)), None)
         named = len(items) - (open_place is not None)
         if value.rank < named or (open_place is None and value.rank > named):
             least = "at least " if open_place is not None else ""
-            raise self.fault(frame, "E0202", f"`{callee.name}` needs `{parameter.name}` with {least}{_axes(named)}", span,
+            raise self.fault(frame, "E0202", f"`{callee.name}` needs `{parameter.name}` with {least}{_axes(named)}",
+                span,
                              [label, declared], _rank_hint(value, named, open_place is not None))  # fmt: skip
         for place, item in enumerate(items):
             if isinstance(item, ast.Ellipsis):
@@ -289,7 +376,9 @@ class Calls(Evaluator):
                 self.bind_size(frame, span, callee, item, size, axis, label)
         return value
 
-    def bind_size(self, frame: Frame, span: Span, callee: Frame, item: ast.Name, size: Dim, axis: int, label: Label) -> None:
+    def bind_size(
+        self, frame: Frame, span: Span, callee: Frame, item: ast.Name, size: Dim, axis: int, label: Label
+    ) -> None:
         """Give a size its name, or check that it is what the name stands for already."""
         known = callee.names.get(item.name)
         if known is None and item.name == "batch":
@@ -303,7 +392,13 @@ class Calls(Evaluator):
             expected = int(expected)
         if expected != size:
             first = known.extra.get("label") or Label(f"`{item.name}`", f"is {expected}", known.span, known.relation)
-            raise self.fault(frame, "E0203", f"`{callee.name}` needs one size `{item.name}`, but finds {expected} and {size}", span, [first, label])
+            raise self.fault(
+                frame,
+                "E0203",
+                f"`{callee.name}` needs one size `{item.name}`, but finds {expected} and {size}",
+                span,
+                [first, label],
+            )
         callee.axes.setdefault(item.name, axis)
 
     # --- Layers made by `use`
@@ -312,7 +407,13 @@ class Calls(Evaluator):
         """`use encoder = Dense(units = 64)`."""
         call = syntax.call
         if not isinstance(call, ast.Call):
-            raise self.fault(frame, "E0401", "`use` needs a layer with its arguments", call.span, hint="Write `use encoder = Dense(units = 64)`.")
+            raise self.fault(
+                frame,
+                "E0401",
+                "`use` needs a layer with its arguments",
+                call.span,
+                hint="Write `use encoder = Dense(units = 64)`.",
+            )
         layer = self.evaluate(frame, call.function)
         if not isinstance(layer, Defined) or layer.definition.kind != "layer":
             raise self.fault(frame, "E0303", f"{describe(layer)} is not a layer", call.function.span)
@@ -325,7 +426,9 @@ class Calls(Evaluator):
         bound = self.bind(frame, call.span, layer.definition.name, names, set(names), call.arguments, values)
         return Instance(join(syntax.name, *frame.turn), layer, bound, frame)
 
-    def call_instance(self, frame: Frame, syntax: ast.Call, instance: Instance, bound: Mapping[str, tuple[Any, ast.Argument]]) -> Any:
+    def call_instance(
+        self, frame: Frame, syntax: ast.Call, instance: Instance, bound: Mapping[str, tuple[Any, ast.Argument]]
+    ) -> Any:
         """Run a shared layer: every call finds the parameters that the first one made."""
         taken = self.taken_names()
         if instance.taken is None:

@@ -1,8 +1,9 @@
 """Derivatives of what a graph under construction holds so far: the part between x and y is cut out, brought into stable
-form, differentiated by the same sweep that differentiates a loss, simplified, and written back as nodes like any others.
+form, differentiated by the same sweep that differentiates a loss, simplified, and written back as nodes like any
+others.
 
-So a derivative can be differentiated again, by another `grad` or by training. The work for one is that of the part between
-x and y; what the graph holds already is used and not made again. Knows nothing of syntax and messages.
+So a derivative can be differentiated again, by another `grad` or by training. The work for one is that of the part
+between x and y; what the graph holds already is used and not made again. Knows nothing of syntax and messages.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ _X, _SEED, _DIRECTION = "<x>", "<seed>", "<direction>"
 
 @dataclass(frozen=True)
 class Part:
-    """A graph with one output, and the values of the graph under construction that its inputs stand for, with what is known of their
-    ranges. `asked` is the number of operations that differentiation has asked for so far."""
+    """A graph with one output, and the values of the graph under construction that its inputs stand for, with what
+    is known of their ranges. `asked` is the number of operations that differentiation has asked for so far.
+    """
 
     graph: Graph
     bindings: Mapping[str, Value]
@@ -45,7 +47,9 @@ class Between:
     @property
     def mixes_rows(self) -> bool:
         """Whether a row of y may depend on other rows of x: something on the way has lost the axis of the rows."""
-        return any(sum(isinstance(dim, Rows) for dim in value.type.shape) != 1 for node in self.nodes for value in node.results)
+        return any(
+            sum(isinstance(dim, Rows) for dim in value.type.shape) != 1 for node in self.nodes for value in node.results
+        )
 
 
 class Derivatives:
@@ -61,8 +65,9 @@ class Derivatives:
 
     @classmethod
     def of(cls, y: Value, into: Emitter, held: Sequence[Value]) -> Derivatives:
-        """Derivatives of y, which may have been made around the loop whose body is being written: then they are written there,
-        too, if what is held constant is known there, so that they can be differentiated again."""
+        """Derivatives of y, which may have been made around the loop whose body is being written: then they are
+        written there, too, if what is held constant is known there, so that they can be differentiated again.
+        """
         home, around = into, into.around()
         while around is not None and not home.builder.made(y):
             home = around[0]
@@ -120,21 +125,27 @@ class Derivatives:
         own, y = self.term(x), self.term(y)
         return any(
             inner != own
-            and (beyond.term(outside) == beyond.term(x) or beyond.between(outside, x).nodes or beyond.leads_around(outside, x))
+            and (
+                beyond.term(outside) == beyond.term(x)
+                or beyond.between(outside, x).nodes
+                or beyond.leads_around(outside, x)
+            )
             and (inner == y or self.between(y, inner).nodes)
             for inner, outside in taken.items()
         )
 
     def gradient(self, y: Value, x: Value, seed: Value | None = None) -> Value:
-        """The gradient of sum(y * seed) by x, `seed` held constant; of sum(y) without one. Raises DifferentiationError."""
+        """The gradient of sum(y * seed) by x, `seed` held constant; of sum(y) without one. Raises
+        DifferentiationError.
+        """
         part = self.part(y, x, {} if seed is None else {_SEED: seed})
         return self.written(self.derived(part, _X, None if seed is None else _SEED), x)
 
     def directional(self, y: Value, x: Value, direction: Value) -> Value:
         """The derivative of y as x moves along `direction`. Raises DifferentiationError.
 
-        It is the gradient by u of the sum of direction * (the gradient by x of sum(u * y)): that is linear in u, so its value
-        does not depend on u (J. Townsend, A new trick for calculating Jacobian vector products, 2017).
+        It is the gradient by u of the sum of direction * (the gradient by x of sum(u * y)): that is linear in u, so
+        its value does not depend on u (J. Townsend, A new trick for calculating Jacobian vector products, 2017).
         """
         root = self.root(self.term(x))
         if root.type != x.type:
@@ -160,7 +171,11 @@ class Derivatives:
                 bindings[value.name] = value
         builder.copy_nodes(found.nodes, seen)
         builder.output("result", seen[y], "result")
-        return Part(without_dead_code(builder.graph()), bindings, {label: self.range(value) for label, value in bindings.items()})
+        return Part(
+            without_dead_code(builder.graph()),
+            bindings,
+            {label: self.range(value) for label, value in bindings.items()},
+        )
 
     def range(self, value: Value) -> Range:
         """What is known of a value, here or where the derivative is to be written."""
@@ -168,7 +183,9 @@ class Derivatives:
         return replace(emitter.builder.ranges.of(value), above=None)
 
     def derived(self, part: Part, by: str, weight: str | None) -> Part:
-        """A part's gradient. The rows of a Jacobian, and a program in training and in evaluation, have many alike: each is found once."""
+        """A part's gradient. The rows of a Jacobian, and a program in training and in evaluation, have many alike:
+        each is found once.
+        """
         known, key = self.into.root.gradients, (part.graph, by, weight, tuple(part.ranges.items()))
         if key not in known:
             self.into.count_derived(len(part.graph.nodes))
@@ -213,8 +230,9 @@ class Derivatives:
 
 
 def _gradient(graph: Graph, by: str, weight: str | None, ranges: Sequence[tuple[str, Range]]) -> tuple[Graph, int]:
-    """From the graph of a result, that of the gradient of its sum, weighed by an input, by another input; simplified. And the
-    number of operations that differentiation has asked for."""
+    """From the graph of a result, that of the gradient of its sum, weighed by an input, by another input;
+    simplified. And the number of operations that differentiation has asked for.
+    """
     source = Rewriter("weighed", graph.inputs[0].value.type.dtype, RULES)
     seen = {port.value: source.input(port.label, port.value.type, port.role) for port in graph.inputs}
     source.copy_nodes(graph.nodes, seen)

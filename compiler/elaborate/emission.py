@@ -1,7 +1,7 @@
 """Arithmetic of the language on top of the graph builder: constants folded, kinds promoted, broadcasts written out.
 
-An Emitter knows the place in the text and the name that the next nodes belong to; whoever evaluates a statement sets both. It
-knows nothing of scopes and syntax. Faults are raised as `Mismatch`, without a place.
+An Emitter knows the place in the text and the name that the next nodes belong to; whoever evaluates a statement sets
+both. It knows nothing of scopes and syntax. Faults are raised as `Mismatch`, without a place.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Mismatch(Exception):
 
 @dataclass(frozen=True)
 class Labelled:
-    """An input that holds labels of so many classes, or the number of those that do not count; `whole`: all of it does."""
+    """An input that holds labels of so many classes, or the number of those that do not count; `whole`: all of it
+    does.
+    """
 
     source: Value
     classes: int
@@ -44,12 +46,20 @@ class Labelled:
 
 FOLDED: dict[str, Callable[..., Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
-    "%": operator.mod, "**": lambda x, y: float(x) ** y if abs(y) > 64 else x**y, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+    "%": operator.mod, "**": lambda x, y: float(x) ** y if abs(y) > 64 else x**y, "<": operator.lt, "<=": operator.le,
+    ">": operator.gt, ">=": operator.ge,
     "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floor_divide", "%": "remainder"}
 # `>` and `>=` are `<` and `<=` with the sides exchanged.
-_COMPARISONS = {"<": ("lt", False), "<=": ("le", False), ">": ("lt", True), ">=": ("le", True), "==": ("eq", False), "!=": ("ne", False)}
+_COMPARISONS = {
+    "<": ("lt", False),
+    "<=": ("le", False),
+    ">": ("lt", True),
+    ">=": ("le", True),
+    "==": ("eq", False),
+    "!=": ("ne", False),
+}
 _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _LEAST, _GREATEST = -(2**31), 2**31 - 1  # of an int
 AXES = 32
@@ -65,23 +75,27 @@ class Emitter:
     def __init__(self, name: str, real: DType) -> None:
         self.use(Builder(name, real))
         self.real = real
-        self.counts_steps = False  # whether the ints are numbers of steps, whose products are real: they grow beyond 32 bits
+        # whether the ints are numbers of steps, whose products are real: they grow beyond 32 bits
+        self.counts_steps = False
         self.where = ""
         self.span: Span | None = None
         self.claims: dict[Value, str] = {}
         self.shared: dict[tuple[Any, ...], Value] = {}
         self.reduced: dict[Value, Value] = {}
         self.averaged: dict[Value, tuple[Dim, ...]] = {}  # of a variance, the sizes of the axes it was taken over
-        self.totals: dict[Value, tuple[Value, Value]] = {}  # of a quotient of sums over the batch, numerator and denominator
+        # of a quotient of sums over the batch, numerator and denominator
+        self.totals: dict[Value, tuple[Value, Value]] = {}
         self.squashed: dict[Value, str] = {}  # results of `softmax` and its kin: see `scores`
         self.indexed: set[Value] = set()  # the values of a line with index variables: an axis for each variable of it
         self.labelled: list[Labelled] = []
-        self.lone: set[Value] = set()  # what means nothing in a batch of one row: statistics over the rows alone, and what is made of them
+        # what means nothing in a batch of one row: statistics over the rows alone, and what is made of them
+        self.lone: set[Value] = set()
         self.less: set[Value] = set()  # the number of rows, less a number
         self.single = SingleRow()
         self.count = self.differentiated = 0
         self.gradients: dict[tuple[Any, ...], tuple[Graph, int]] = {}  # of parts of the graph: see `derivatives`
-        self.derived: dict[Span, tuple[int, int]] = {}  # of derivatives, by place: operations asked for, operations written
+        # of derivatives, by place: operations asked for, operations written
+        self.derived: dict[Span, tuple[int, int]] = {}
 
     def use(self, builder: Builder) -> None:
         """Emit into this builder."""
@@ -89,7 +103,9 @@ class Emitter:
         self.record = Record(builder)
 
     def around(self) -> tuple[Emitter, dict[Value, Value]] | None:
-        """In a loop's body, the emitter around it, and what the body takes from there: its inputs, and what they stand for."""
+        """In a loop's body, the emitter around it, and what the body takes from there: its inputs, and what they
+        stand for.
+        """
         return None
 
     @property
@@ -107,17 +123,23 @@ class Emitter:
 
     # --- Nodes
 
-    def emit(self, op: str, *operands: Value, name: str | None = None, regions: Sequence[Graph] = (), **attrs: Any) -> Value:
+    def emit(
+        self, op: str, *operands: Value, name: str | None = None, regions: Sequence[Graph] = (), **attrs: Any
+    ) -> Value:
         """One node of one result, named after the statement it is part of."""
         self.count_one()
         hint = name or (f"{self.where}.{op}" if self.where else op)
-        made = self.builder.emit_node(op, [self.own(value) for value in operands], attrs, regions, (hint,), self.span)[0]
+        made = self.builder.emit_node(op, [self.own(value) for value in operands], attrs, regions, (hint,), self.span)[
+            0
+        ]
         self.follow(made, operands)
         if self.single.tells_nothing(self.builder.nodes[-1]):
             self.lone.add(made)
         shape = made.type.shape
         if len(shape) > AXES:
-            raise TooLarge(f"this tensor has {len(shape)} axes; at most {AXES} are possible", self.span or Span("", 1, 1, 1, 2))
+            raise TooLarge(
+                f"this tensor has {len(shape)} axes; at most {AXES} are possible", self.span or Span("", 1, 1, 1, 2)
+            )
         if math.prod(dim if isinstance(dim, int) else dim.multiple for dim in shape) > ELEMENTS:
             raise TooLarge(f"this tensor has more than {ELEMENTS:.0e} elements", self.span or Span("", 1, 1, 1, 2))
         return made
@@ -144,19 +166,27 @@ class Emitter:
             return (self.constant(node.attrs["value"], node.attrs["dtype"]),)
         self.count_one()
         hints = [f"{self.where}.{node.op}" if self.where else node.op] * len(node.results)
-        return self.builder.emit_node(node.op, [self.own(value) for value in operands], node.attrs, node.regions, hints, self.span)
+        return self.builder.emit_node(
+            node.op, [self.own(value) for value in operands], node.attrs, node.regions, hints, self.span
+        )
 
     def count_derived(self, nodes: int) -> None:
         """Count the nodes of a part whose derivative is about to be found. Raises TooLarge."""
         self.root.differentiated += nodes
         if self.root.differentiated > NODES:
-            raise TooLarge(f"derivatives of more than {NODES} operations are written in this program", self.span or Span("", 1, 1, 1, 2))
+            raise TooLarge(
+                f"derivatives of more than {NODES} operations are written in this program",
+                self.span or Span("", 1, 1, 1, 2),
+            )
 
     def count_one(self) -> None:
         """Count a node. Raises TooLarge."""
         self.root.count += 1
         if self.root.count > NODES:
-            raise TooLarge(f"this program has more than {NODES} operations when it is written out", self.span or Span("", 1, 1, 1, 2))
+            raise TooLarge(
+                f"this program has more than {NODES} operations when it is written out",
+                self.span or Span("", 1, 1, 1, 2),
+            )
 
     def once(self, op: str, *operands: Value, name: str | None = None, **attrs: Any) -> Value:
         """Like `emit`, but equal nodes are one: for broadcasts and the like, which a reader wants to see once."""
@@ -174,7 +204,9 @@ class Emitter:
         return made
 
     def claim(self, value: object, name: str) -> None:
-        """Name a value as the program does. Inputs keep their names; of several claims the outermost (shortest) wins."""
+        """Name a value as the program does. Inputs keep their names; of several claims the outermost (shortest)
+        wins.
+        """
         if isinstance(value, Computed):
             known = self.claims.get(value.value)
             if known is None or name.count(".") < known.count("."):
@@ -198,7 +230,9 @@ class Emitter:
             renamed[value] = fresh
             return fresh
 
-        inputs = tuple(Port(port.label, rename(port.value, port.value.name), port.role, port.span) for port in raw.inputs)
+        inputs = tuple(
+            Port(port.label, rename(port.value, port.value.name), port.role, port.span) for port in raw.inputs
+        )
         nodes = []
         for node in raw.nodes:
             if not any(value in needed for value in node.results):
@@ -217,7 +251,9 @@ class Emitter:
     # --- Kinds
 
     def computed(self, operand: Operand, dtype: DType | None = None) -> Computed:
-        """An operand as a tensor; a number becomes a constant of the given kind (real unless told), a size its count."""
+        """An operand as a tensor; a number becomes a constant of the given kind (real unless told), a size its
+        count.
+        """
         if isinstance(operand, tuple):
             operand = self.vector(operand, dtype)
         if isinstance(operand, Computed):
@@ -225,14 +261,20 @@ class Emitter:
         if isinstance(operand, Rows):
             return Computed(self.once("count", shape=(operand,), dtype=self.real))
         if dtype is DType.I32 and not _LEAST <= operand <= _GREATEST:
-            raise Mismatch("E0406", f"`{operand}` is too large for an int, which has 32 bits", "Calculate with reals: `real(k)`.")
+            raise Mismatch(
+                "E0406", f"`{operand}` is too large for an int, which has 32 bits", "Calculate with reals: `real(k)`."
+            )
         return Computed(self.constant(operand, dtype or self.real), bound_of(operand))
 
     def vector(self, items: tuple[Any, ...], dtype: DType | None = None) -> Computed:
         """A list of numbers as a tensor; lists in it are the rows of a matrix. Raises Mismatch."""
         for item in items:
             if isinstance(item, Computed) and item.rank:
-                raise Mismatch("E0401", f"a vector is made of numbers, and this list holds {describe(item)}", "`stack(a, b, axis = 1)` puts tensors side by side.")
+                raise Mismatch(
+                    "E0401",
+                    f"a vector is made of numbers, and this list holds {describe(item)}",
+                    "`stack(a, b, axis = 1)` puts tensors side by side.",
+                )
             if not isinstance(item, (Computed, int, float, Rows, tuple)):
                 raise Mismatch("E0401", f"a vector is made of numbers, and this list holds {describe(item)}")
         if not items:
@@ -243,7 +285,9 @@ class Emitter:
         parts = [self.computed(item, kind) for item in items]
         shapes = [part.shape for part in parts]
         if other := next((shape for shape in shapes if shape != shapes[0]), None):
-            raise Mismatch("E0213", f"the rows of a matrix have one length: {shape_text(shapes[0])} and {shape_text(other)}")
+            raise Mismatch(
+                "E0213", f"the rows of a matrix have one length: {shape_text(shapes[0])} and {shape_text(other)}"
+            )
         lifted = [self.emit("reshape", part.value, shape=(1, *part.shape)) for part in parts]
         bounds = [part.bound for part in parts if part.bound is not None]
         bound = max(bounds) if kind is DType.I32 and len(bounds) == len(parts) else None
@@ -251,7 +295,10 @@ class Emitter:
 
     def kind_of(self, items: Sequence[Any]) -> DType:
         """The kind in which the items of a list meet; that of booleans alone is bool."""
-        kinds = {self.kind_of(item) if isinstance(item, tuple) else DType.BOOL if _is_bool(item) else self.common((item,)) for item in items}
+        kinds = {
+            self.kind_of(item) if isinstance(item, tuple) else DType.BOOL if _is_bool(item) else self.common((item,))
+            for item in items
+        }
         return kinds.pop() if len(kinds) == 1 else self.real if self.real in kinds else DType.I32
 
     def as_real(self, operand: Operand) -> Computed:
@@ -298,7 +345,8 @@ class Emitter:
                 raise Mismatch("E0201", f"{shape_text(left)} and {shape_text(right)} do not broadcast: {m} against {n}"
                                + (f" in axis {axis - rank}" if rank > 1 else ""))  # fmt: skip
         if sum(isinstance(dim, Rows) for dim in dims) > 1 and not self.indexed and max(_rows(left), _rows(right)) < 2:
-            raise Mismatch("E0201", f"{shape_text(left)} and {shape_text(right)} would pair every row of the batch with every other",
+            raise Mismatch("E0201",
+                f"{shape_text(left)} and {shape_text(right)} would pair every row of the batch with every other",
                            "Give both the same axes, for example with reshape(y, [batch, 1]).")  # fmt: skip
         return tuple(dims)
 
@@ -335,7 +383,9 @@ class Emitter:
         if self.indexed and any(tensor.value in self.indexed for tensor in tensors):
             for tensor in tensors:
                 if tensor.rank and tensor.value not in self.indexed:
-                    raise Mismatch("E1006", f"one element meets {describe(tensor)}", "Give each axis of that tensor an index.")
+                    raise Mismatch(
+                        "E1006", f"one element meets {describe(tensor)}", "Give each axis of that tensor an index."
+                    )
 
     def pointwise(self, op: str, *operands: Operand, dtype: DType | None = None) -> Computed:
         """A pointwise operation on operands that broadcast."""
@@ -378,18 +428,22 @@ class Emitter:
         return node is not None and node.op == "iota" and node.attrs["shape"] == (size,)
 
     def beside_a_variance(self, dims: Sequence[Dim], mean: Value) -> None:
-        """Note a mean over axes of these sizes that goes with a variance: over the rows and nothing else, neither is told by one row."""
+        """Note a mean over axes of these sizes that goes with a variance: over the rows and nothing else, neither is
+        told by one row.
+        """
         if tuple(dim for dim in dims if dim != 1) == (Rows(),):
             self.lone.add(mean)
 
     def power(self, base: Operand, exponent: Operand) -> Computed:
-        """`base ** exponent`; small whole exponents become products, which hold for negative bases and cost less. Of an int it is an int
-        where the exponent is a whole number."""
+        """`base ** exponent`; small whole exponents become products, which hold for negative bases and cost less. Of
+        an int it is an int where the exponent is a whole number.
+        """
         if type(exponent) is int and exponent >= 0 and self.common((base,)) is DType.I32 and not self.counts_steps:
             return self.whole_power(self.computed(base, DType.I32), exponent)
         if isinstance(exponent, (int, float)) and float(exponent).is_integer() and 0 < abs(exponent) <= _LARGEST_CHAIN:
             x = self.as_real(base)
-            # The reciprocal first: its powers, and their derivatives, leave the float's range no sooner than the result does.
+            # The reciprocal first: its powers, and their derivatives, leave the float's range no sooner than the result
+            # does.
             return self._repeated(x if exponent > 0 else self.pointwise("reciprocal", x), abs(int(exponent)))
         if exponent == 0.5:
             return self.pointwise("sqrt", base, dtype=self.real)
@@ -427,12 +481,16 @@ class Emitter:
             return Computed(self.constant(operand, DType.BOOL))
         if isinstance(operand, Computed) and operand.dtype is DType.BOOL:
             return operand
-        raise Mismatch("E0401", f"a condition is needed here, not {describe(operand)}", "Compare it with something: `x > 0`.")
+        raise Mismatch(
+            "E0401", f"a condition is needed here, not {describe(operand)}", "Compare it with something: `x > 0`."
+        )
 
     # --- Products and reductions
 
     def matmul(self, left: Computed, right: Computed) -> Computed:
-        """NumPy's `@`. The inner sizes agree; the axes before the last two broadcast. Raises Mismatch where they do not."""
+        """NumPy's `@`. The inner sizes agree; the axes before the last two broadcast. Raises Mismatch where they do
+        not.
+        """
         a, b = self.as_real(left), self.as_real(right)
         if b.rank > 2:
             return self.stacked(a, b)
@@ -461,7 +519,9 @@ class Emitter:
         return Computed(self.emit("reshape", product.value, shape=(*lead, b.shape[-1])))
 
     def reduce(self, op: str, operand: Computed, axes: Sequence[int], keepdims: bool = False) -> Computed:
-        """A reduction over axes; none to reduce leaves the tensor as it is. Of ints it is an int where it is one of theirs."""
+        """A reduction over axes; none to reduce leaves the tensor as it is. Of ints it is an int where it is one of
+        theirs.
+        """
         x = operand if operand.dtype is DType.I32 and op in _OF_INTEGERS else self.as_real(operand)
         axes = tuple(sorted(axes))
         result = Computed(self.emit(op, x.value, axes=axes), x.bound if op in ("max", "min") else None) if axes else x
@@ -516,7 +576,9 @@ def fold(symbol: str, left: Any, right: Any) -> Any:
         raise Mismatch("E0406", f"`{left} {symbol} {right}` divides by zero") from None
     except (OverflowError, ValueError):
         raise Mismatch("E0406", f"`{left} {symbol} {right}` has no result") from None
-    if isinstance(result, complex) or (isinstance(result, float) and not math.isfinite(result) and math.isfinite(left) and math.isfinite(right)):
+    if isinstance(result, complex) or (
+        isinstance(result, float) and not math.isfinite(result) and math.isfinite(left) and math.isfinite(right)
+    ):
         raise Mismatch("E0406", f"`{left} {symbol} {right}` has no real result")
     if isinstance(result, int) and abs(result) > 2**53:
         raise Mismatch("E0406", f"`{left} {symbol} {right}` is too large")
@@ -524,7 +586,9 @@ def fold(symbol: str, left: Any, right: Any) -> Any:
 
 
 def _in_whole_numbers(symbol: str, left: Operand, right: Operand) -> tuple[str, Operand, Operand]:
-    """A comparison of an int tensor with a number that is no int, as one with an int: an int as a real may have been rounded."""
+    """A comparison of an int tensor with a number that is no int, as one with an int: an int as a real may have been
+    rounded.
+    """
     if isinstance(left, (int, float)) and isinstance(right, Computed):
         turned = _TURNED.get(symbol, symbol)
         found = _in_whole_numbers(turned, right, left)
@@ -551,16 +615,24 @@ def _is_bool(item: Any) -> bool:
 
 
 def fold_list(symbol: str, left: Any, right: Any) -> tuple[Any, ...]:
-    """An operator between two lists of numbers known when compiling, item by item, or between one and a number. Raises Mismatch."""
+    """An operator between two lists of numbers known when compiling, item by item, or between one and a number.
+    Raises Mismatch.
+    """
     if isinstance(left, tuple) and isinstance(right, tuple) and len(left) != len(right):
         raise Mismatch("E0201", f"`{symbol}` goes item by item, and these lists have {len(left)} and {len(right)}")
     pairs = ([(one, right) for one in left] if not isinstance(right, tuple)
-             else [(left, one) for one in right] if not isinstance(left, tuple) else list(zip(left, right, strict=True)))  # fmt: skip
-    return tuple(fold_list(symbol, a, b) if isinstance(a, tuple) or isinstance(b, tuple) else fold(symbol, a, b) for a, b in pairs)
+             else [(left, one) for one in right] if not isinstance(left,
+             tuple) else list(zip(left, right, strict=True)))  # fmt: skip
+    return tuple(
+        fold_list(symbol, a, b) if isinstance(a, tuple) or isinstance(b, tuple) else fold(symbol, a, b)
+        for a, b in pairs
+    )
 
 
 def _size(symbol: str, left: Operand, right: Operand) -> Rows | bool | None:
-    """Arithmetic on sizes that stays a size: `3 * batch`; comparing two of them; None where it must be a number at run time."""
+    """Arithmetic on sizes that stays a size: `3 * batch`; comparing two of them; None where it must be a number at
+    run time.
+    """
     if symbol in ("==", "!=") and isinstance(left, Rows) and isinstance(right, Rows):
         return (left == right) is (symbol == "==")
     if symbol == "*" and isinstance(left, Rows) and type(right) is int and right > 0:

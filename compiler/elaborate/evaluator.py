@@ -60,7 +60,9 @@ class Evaluator:
             self.reported.add(key)
             self.diagnostics.append(diagnostic)
 
-    def fault(self, frame: Frame, code: str, message: str, span: Span, labels: Iterable[Label] = (), hint: str | None = None) -> Fault:
+    def fault(
+        self, frame: Frame, code: str, message: str, span: Span, labels: Iterable[Label] = (), hint: str | None = None
+    ) -> Fault:
         """A fault at a place of this frame's text: inside the standard library it points at the user's call instead."""
         labels = list(labels)
         if frame.override is not None:
@@ -74,7 +76,9 @@ class Evaluator:
         """The place that nodes made by this text point at."""
         return frame.override or span
 
-    def guarded(self, frame: Frame, span: Span, rule: Callable[[], Any], labels: Callable[[], Sequence[Label]] = tuple) -> Any:
+    def guarded(
+        self, frame: Frame, span: Span, rule: Callable[[], Any], labels: Callable[[], Sequence[Label]] = tuple
+    ) -> Any:
         """Apply emitting code, its mismatches placed in the text."""
         self.emitter.span = self.shown(frame, span)
         try:
@@ -93,7 +97,9 @@ class Evaluator:
             if isinstance(binding.value, Poison):
                 raise Poisoned
             if isinstance(binding.value, Computed) and frame.emitter is not self.emitter:
-                raise self.fault(frame, "E0404", f"a starting value cannot depend on `{name}`, which is computed from data", span)
+                raise self.fault(
+                    frame, "E0404", f"a starting value cannot depend on `{name}`, which is computed from data", span
+                )
             return binding
         if name in SPECIAL:
             return Binding(self.special(frame, name, span), name, None)
@@ -125,14 +131,20 @@ class Evaluator:
         if name in self.counters:
             counter = self.counters[name]
             if isinstance(counter, Computed) and not self.emitter.root.builder.made(counter.value):
-                raise self.fault(frame, "E0404", f"a starting value cannot depend on `{name}`, which counts as training goes on", span)
+                raise self.fault(
+                    frame,
+                    "E0404",
+                    f"a starting value cannot depend on `{name}`, which counts as training goes on",
+                    span,
+                )
             return counter
         if frame.override is None:
             raise self.fault(frame, "E0301", f"`{name}` is known in optimizers and schedules only", span)
         while frame.caller is not None and frame.caller.override is not None:
             frame = frame.caller
         meant = FOREIGN.get(frame.name.capitalize())
-        raise self.fault(frame, "E0301", f"`{frame.name}` is a schedule, which counts steps: it has a meaning in the train section only", span,
+        raise self.fault(frame, "E0301",
+            f"`{frame.name}` is a schedule, which counts steps: it has a meaning in the train section only", span,
                          hint=f"Did you mean `{meant}`?" if meant else None)  # fmt: skip
 
     def unknown(self, frame: Frame, name: str, span: Span) -> Fault:
@@ -197,7 +209,9 @@ class Evaluator:
 
     def tensor_of(self, frame: Frame, syntax: ast.Expression, value: Any) -> Any:
         """A value where a tensor is wanted: a list is a vector there."""
-        return self.guarded(frame, syntax.span, lambda: self.emitter.vector(value)) if isinstance(value, tuple) else value
+        return (
+            self.guarded(frame, syntax.span, lambda: self.emitter.vector(value)) if isinstance(value, tuple) else value
+        )
 
     def numeric(self, frame: Frame, syntax: ast.Expression, value: Any, user: str) -> Any:
         """The value, which must be a number or a tensor."""
@@ -213,13 +227,16 @@ class Evaluator:
             one, other = _truth(left), _truth(right)
             if isinstance(one, bool) and isinstance(other, bool):
                 return (one and other) if operator == "and" else (one or other)
-            return self.guarded(frame, syntax.span, lambda: self.emitter.logical(f"logical_{operator}", left, right), labels)
+            return self.guarded(
+                frame, syntax.span, lambda: self.emitter.logical(f"logical_{operator}", left, right), labels
+            )
         if operator in ("==", "!=") and isinstance(left, str) and isinstance(right, str):
             return (left == right) is (operator == "==")
         if operator == "+" and isinstance(left, tuple) and isinstance(right, tuple):
             return bounded(left + right, syntax.span)
         if operator == "*" and isinstance(left, tuple) and len(left) == 1 and type(right) is int:
-            return bounded(left * min(right, LONGEST_LIST + 1), syntax.span)  # `[1] * n` is a list of n ones; a longer list is a vector
+            # `[1] * n` is a list of n ones; a longer list is a vector
+            return bounded(left * min(right, LONGEST_LIST + 1), syntax.span)
         if isinstance(left, tuple) or isinstance(right, tuple):
             if operator in ("==", "!=") and isinstance(left, tuple) and isinstance(right, tuple):
                 whole = (left == right) is (operator == "==")
@@ -227,7 +244,9 @@ class Evaluator:
                 return Compared.of(fold_list(operator, left, right), whole) if alike else whole
             if operator in FOLDED and is_numbers(left) and is_numbers(right):
                 return self.guarded(frame, syntax.span, lambda: fold_list(operator, left, right), labels)
-            left, right = (self.tensor_of(frame, part, value) for part, value in ((syntax.left, left), (syntax.right, right)))
+            left, right = (
+                self.tensor_of(frame, part, value) for part, value in ((syntax.left, left), (syntax.right, right))
+            )
         self.numeric(frame, syntax.left, left, f"`{operator}`")
         self.numeric(frame, syntax.right, right, f"`{operator}`")
         if operator == "@":
@@ -240,7 +259,14 @@ class Evaluator:
         self.elementwise(frame, "`@`", (left, right), syntax.span)
         for value in (left, right):
             if not isinstance(value, Computed) or not value.rank:
-                raise self.fault(frame, "E0204", "`@` multiplies matrices and vectors", syntax.span, labels, "Multiply by a number with `*`.")
+                raise self.fault(
+                    frame,
+                    "E0204",
+                    "`@` multiplies matrices and vectors",
+                    syntax.span,
+                    labels,
+                    "Multiply by a number with `*`.",
+                )
         inner, other = left.shape[-1], right.shape[-2] if right.rank > 1 else right.shape[0]
         if inner != other:
             raise self.fault(frame, "E0204", "`@` needs the inner dimensions to agree", syntax.span, labels,
@@ -318,8 +344,10 @@ class Evaluator:
         """A condition that is known when compiling."""
         value = _truth(self.evaluate(frame, syntax))
         if isinstance(value, Computed):
-            raise self.fault(frame, "E0405", "this condition depends on data, so both branches would be needed", syntax.span,
-                             self.sides(frame, (syntax, value)), self.differs(frame, syntax) or self.elsewise(frame))  # fmt: skip
+            raise self.fault(frame, "E0405", "this condition depends on data, so both branches would be needed",
+                syntax.span,
+                             self.sides(frame, (syntax, value)),
+                             self.differs(frame, syntax) or self.elsewise(frame))  # fmt: skip
         if not isinstance(value, bool):
             raise self.fault(frame, "E0401", f"a condition is needed here, not {describe(value)}", syntax.span)
         return value
@@ -333,27 +361,43 @@ class Evaluator:
             return self.element(frame, syntax, *found)
         value = self.evaluate(frame, syntax.value)
         if syntax.otherwise is not None:
-            raise self.fault(frame, "E0804", "`else` after an index says what is outside of a scan's axis, and this is no step of one", syntax.span,
+            raise self.fault(frame, "E0804",
+                "`else` after an index says what is outside of a scan's axis, and this is no step of one", syntax.span,
                              hint="In `scan over t:` write `x[t - 1] else 0`.")  # fmt: skip
         if not isinstance(value, (Computed, tuple)):
-            raise self.fault(frame, "E0401", f"only tensors and lists have an index, not {describe(value)}", syntax.value.span)
+            raise self.fault(
+                frame, "E0401", f"only tensors and lists have an index, not {describe(value)}", syntax.value.span
+            )
         items = [self.place(frame, item) for item in syntax.items]
-        if isinstance(value, tuple) and not any(isinstance(item, Computed | tuple) for item in items) and len(items) == 1:
+        if (
+            isinstance(value, tuple)
+            and not any(isinstance(item, Computed | tuple) for item in items)
+            and len(items) == 1
+        ):
             return self.list_index(frame, syntax, value, items)
         value = self.tensor_of(frame, syntax.value, value)
         source = frame.module.source
         written = [source.slice(item.span) for item in syntax.items]
         tensors = [(part, item) for part, item in zip(syntax.items, items, strict=True) if isinstance(item, Computed)]
         labels = self.sides(frame, (syntax.value, value), *tensors)  # type: ignore[arg-type]
-        return self.guarded(frame, syntax.span, lambda: functions.indexed(self.emitter, value, items, written), lambda: labels)
+        return self.guarded(
+            frame, syntax.span, lambda: functions.indexed(self.emitter, value, items, written), lambda: labels
+        )
 
-    def place(self, frame: Frame, item: ast.Expression | ast.Slice | ast.Ellipsis) -> slice | int | Computed | tuple[int, ...] | None:
+    def place(
+        self, frame: Frame, item: ast.Expression | ast.Slice | ast.Ellipsis
+    ) -> slice | int | Computed | tuple[int, ...] | None:
         """One part of an index: Python's slice, a whole number, a list of them, an int tensor, or None for `...`."""
         if isinstance(item, ast.Ellipsis):
             return None
         if isinstance(item, ast.Slice):
             ends = (item.start, item.stop, item.step)
-            return slice(*(None if end is None else self.whole(frame, end, "a slice goes from one whole number to another") for end in ends))
+            return slice(
+                *(
+                    None if end is None else self.whole(frame, end, "a slice goes from one whole number to another")
+                    for end in ends
+                )
+            )
         value = self.evaluate(frame, item)
         if isinstance(value, Computed) and value.rank == 0 and value.dtype is not DType.I32:
             return self.whole(frame, item, "an index is a whole number known when compiling, or an int tensor")
@@ -371,7 +415,9 @@ class Evaluator:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if type(value) is not int:
-            raise self.fault(frame, "E0404", f"{rule}, not {describe(value)}", syntax.span, hint=hint or self.differs(frame, syntax))
+            raise self.fault(
+                frame, "E0404", f"{rule}, not {describe(value)}", syntax.span, hint=hint or self.differs(frame, syntax)
+            )
         return value
 
     def list_index(self, frame: Frame, syntax: ast.Index, value: tuple[Any, ...], items: list[Any]) -> Any:
@@ -390,7 +436,9 @@ class Evaluator:
         missing = [name for name in syntax.names if name not in frame.axes]
         if missing:
             hint = "Name the axis in the argument's shape: `layer Norm(x[n, c, ..]):`."
-            raise self.fault(frame, "E0908", f"`{missing[0]}` names no axis of an argument here", syntax.span, hint=hint)
+            raise self.fault(
+                frame, "E0908", f"`{missing[0]}` names no axis of an argument here", syntax.span, hint=hint
+            )
         return AllBut(tuple(frame.axes[name] for name in syntax.names))
 
     def stacked(self, frame: Frame, syntax: ast.Stacked) -> Any:
@@ -425,7 +473,10 @@ class Evaluator:
     def differs(self, frame: Frame, syntax: ast.Syntax) -> str | None:
         """A hint where something known when compiling would differ from turn to turn of a `repeat`."""
         bindings = [frame.names.get(part.name) for part in ast.walk(syntax) if isinstance(part, ast.Name)]
-        if any(binding is not None and binding.kind == "turn" and isinstance(binding.value, Computed) for binding in bindings):
+        if any(
+            binding is not None and binding.kind == "turn" and isinstance(binding.value, Computed)
+            for binding in bindings
+        ):
             return "The turns of `repeat` are one piece of code. Turns that differ are written with `for`."
         return None
 
@@ -435,7 +486,8 @@ class Evaluator:
         """A written shape: whole numbers of at least 1 and multiples of `batch`; a list in it stands for its items."""
         shape = tuple(shape)
         values = self.evaluate_all(frame, shape)
-        return tuple(self.dim(*self.origin(frame, syntax), value=size) for syntax, value in zip(shape, values, strict=True)
+        return tuple(self.dim(*self.origin(frame, syntax), value=size) for syntax,
+        value in zip(shape, values, strict=True)
                      for size in (value if isinstance(value, tuple) else (value,)))  # fmt: skip
 
     def origin(self, frame: Frame, syntax: ast.Expression) -> tuple[Frame, ast.Expression]:
@@ -455,19 +507,32 @@ class Evaluator:
         if isinstance(value, Rows) or (type(value) is int and 1 <= value < 2**31):
             return value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.fault(frame, "E0209", f"a size must be a whole number known when compiling, not {describe(value)}", span, labels,
+            raise self.fault(frame, "E0209",
+                f"a size must be a whole number known when compiling, not {describe(value)}", span, labels,
                              None if isinstance(at, Span) else self.differs(frame, at))  # fmt: skip
         hint = "`//` divides and rounds down." if math.isfinite(value) and value != int(value) else None
-        raise self.fault(frame, "E0209", f"a size must be a whole number {'below 2**31' if value >= 2**31 else 'of at least 1'}, not {value:g}", span, labels, hint)
+        raise self.fault(
+            frame,
+            "E0209",
+            f"a size must be a whole number {'below 2**31' if value >= 2**31 else 'of at least 1'}, not {value:g}",
+            span,
+            labels,
+            hint,
+        )
 
     def fixed(self, frame: Frame, dims: Sequence[ast.Expression], owner: str) -> tuple[int, ...]:
         """A written shape that must not hold `batch`."""
         shape = self.dims(frame, dims)
         for syntax in dims:
-            if any(isinstance(dim, Rows) for dim in shape) and any(isinstance(dim, Rows) for dim in self.dims(frame, (syntax,))):
-                raise self.fault(frame, "E0208", f"{owner} cannot have `batch` in its shape {shape_text(shape)}", syntax.span,
-                                 hint="The number of rows is free at run time; what is stored needs fixed sizes." if frame.override is None else
-                                 f"`{frame.name}` works along the last axis, which is `batch` here. Did you mean `reshape(x, [batch, 1])`?")  # fmt: skip
+            if any(isinstance(dim, Rows) for dim in shape) and any(
+                isinstance(dim, Rows) for dim in self.dims(frame, (syntax,))
+            ):
+                raise self.fault(frame, "E0208", f"{owner} cannot have `batch` in its shape {shape_text(shape)}",
+                    syntax.span,
+                                 hint=("The number of rows is free at run time; what is "
+                                     "stored needs fixed sizes.") if frame.override is None else
+                                 (f"`{frame.name}` works along the last axis, which is `batch` "
+                                     "here. Did you mean `reshape(x, [batch, 1])`?"))  # fmt: skip
         return tuple(dim for dim in shape if isinstance(dim, int))
 
     def random_key(self, call: functions.CallSite, draw: int) -> tuple[Any, ...]:

@@ -1,9 +1,10 @@
 """Index notation: `y[n, o] = sum[i] x[n, i] * W[o, i]`.
 
-A line with index variables is evaluated like any other, on tensors that have one axis for each of its variables, of size 1 where a
-value does not depend on one: broadcasting then means what the notation means. A first walk over the line finds the variables and where
-they are used, `ranges` says how far they go; then the line is evaluated, with three things of its own: a variable, an element of a
-tensor (slices, windows, diagonals and gathers, its axes brought into the line's order), and a reduction.
+A line with index variables is evaluated like any other, on tensors that have one axis for each of its variables, of
+size 1 where a value does not depend on one: broadcasting then means what the notation means. A first walk over the
+line finds the variables and where they are used, `ranges` says how far they go; then the line is evaluated, with
+three things of its own: a variable, an element of a tensor (slices, windows, diagonals and gathers, its axes brought
+into the line's order), and a reduction.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class Line:
     def emit(self) -> Emitter:
         return self.evaluator.emitter
 
-    def fault(self, code: str, message: str, syntax: ast.Syntax, labels: Sequence[Label] = (), hint: str | None = None) -> Fault:
+    def fault(
+        self, code: str, message: str, syntax: ast.Syntax, labels: Sequence[Label] = (), hint: str | None = None
+    ) -> Fault:
         return self.evaluator.fault(self.frame, code, message, syntax.span, labels, hint)
 
     def text(self, syntax: ast.Syntax) -> str:
@@ -72,7 +75,12 @@ class Line:
         """What stands on the right, as a tensor with an axis for each variable on the left. Raises Fault."""
         for item in left:
             if not isinstance(item, ast.IndexVariable):
-                raise self.fault("E1005", "to the left of `=` stand index variables alone", item, hint="Shift or pick on the right: `y[i] = x[i + 1]`.")
+                raise self.fault(
+                    "E1005",
+                    "to the left of `=` stand index variables alone",
+                    item,
+                    hint="Shift or pick on the right: `y[i] = x[i + 1]`.",
+                )
             self.declare(item, True)
         self.collect(right)
         self.infer()
@@ -91,8 +99,16 @@ class Line:
     def single(self, syntax: ast.Syntax, value: Any) -> Any:
         """A value that must be one number for each value of the variables."""
         if isinstance(value, Computed) and value.rank and value.value not in self.emit.indexed:
-            raise self.fault("E1006", f"one element is needed here, not {describe(value)}", syntax, [self.evaluator.side(self.frame, syntax, value)],  # type: ignore[arg-type]
-                             f"Give each of its axes an index: `{self.text(syntax)}[{', '.join('ijklmn'[k % 6] for k in range(value.rank))}]`.")  # fmt: skip
+            raise self.fault(
+                "E1006",
+                f"one element is needed here, not {describe(value)}",
+                syntax,
+                [self.evaluator.side(self.frame, syntax, value)],  # type: ignore[arg-type]
+                (
+                    "Give each of its axes an index: "
+                    f"`{self.text(syntax)}[{', '.join('ijklmn'[k % 6] for k in range(value.rank))}]`."
+                ),
+            )
         if not isinstance(value, (Computed, int, float, Rows)):
             raise self.fault("E0401", f"a number is needed here, not {describe(value)}", syntax)
         return value
@@ -102,7 +118,12 @@ class Line:
     def declare(self, item: ast.IndexVariable, left: bool) -> Variable:
         """A new variable in the innermost scope."""
         if item.name in self.scopes[-1]:
-            raise self.fault("E1005", f"the index `{item.name}` stands here twice", item, hint="A diagonal is written on the right: `d[i] = A[i, i]`.")
+            raise self.fault(
+                "E1005",
+                f"the index `{item.name}` stands here twice",
+                item,
+                hint="A diagonal is written on the right: `d[i] = A[i, i]`.",
+            )
         variable = Variable(item.name, item.span, len(self.variables), left)
         if item.size is not None:
             size = self.evaluator.dim(self.frame, item.size, self.evaluator.evaluate(self.frame, item.size))
@@ -122,7 +143,12 @@ class Line:
             for item in syntax.variables:
                 self.declare(item, False)
             if not syntax.variables:
-                raise self.fault("E1002", f"`{syntax.operator}[]` runs over no index", syntax, hint=f"Name one: `{syntax.operator}[i] x[i]`.")
+                raise self.fault(
+                    "E1002",
+                    f"`{syntax.operator}[]` runs over no index",
+                    syntax,
+                    hint=f"Name one: `{syntax.operator}[i] x[i]`.",
+                )
             self.summed[id(syntax)] = self.scopes[-1]
             for part in (syntax.condition, syntax.body):
                 if part is not None:
@@ -131,7 +157,11 @@ class Line:
         elif isinstance(syntax, ast.Index) and (self.mentions(syntax) or self.unknown(syntax)):
             self.access(syntax)
         else:
-            if isinstance(syntax, ast.Index) and len(syntax.items) == 1 and self.evaluator.shift(self.frame, syntax.items[0]) is not None:
+            if (
+                isinstance(syntax, ast.Index)
+                and len(syntax.items) == 1
+                and self.evaluator.shift(self.frame, syntax.items[0]) is not None
+            ):
                 self.steps.append(syntax)
             for child in ast.children(syntax):
                 self.collect(child)
@@ -148,14 +178,25 @@ class Line:
     def access(self, syntax: ast.Index) -> None:
         """One element: its tensor, and an index for each axis."""
         if self.mentions(syntax.value):
-            raise self.fault("E1006", "one element has no indices of its own", syntax, hint="Write all indices in one bracket: `x[i, j]`.")
+            raise self.fault(
+                "E1006",
+                "one element has no indices of its own",
+                syntax,
+                hint="Write all indices in one bracket: `x[i, j]`.",
+            )
         value = self.evaluator.tensor_of(self.frame, syntax.value, self.evaluator.evaluate(self.frame, syntax.value))
         if not isinstance(value, Computed):
             raise self.fault("E0401", f"only tensors have elements, not {describe(value)}", syntax.value)
         side = [self.evaluator.side(self.frame, syntax.value, value)]
         for part in syntax.items:
             if isinstance(part, (ast.Slice, ast.Ellipsis)):
-                raise self.fault("E1006", f"`{self.text(part)}` takes many elements, and one is needed here", part, side, "Give the axis an index variable.")
+                raise self.fault(
+                    "E1006",
+                    f"`{self.text(part)}` takes many elements, and one is needed here",
+                    part,
+                    side,
+                    "Give the axis an index variable.",
+                )
         if len(syntax.items) != value.rank:
             axes = "one axis" if value.rank == 1 else f"{value.rank} axes"
             written = "is one index" if len(syntax.items) == 1 else f"are {len(syntax.items)} indices"
@@ -166,26 +207,41 @@ class Line:
             found = self.affine(item)
             if found is None:
                 if not any(isinstance(part, (ast.Index, ast.Call)) for part in ast.walk(item)) and self.mentions(item):
-                    raise self.fault("E1001", f"`{self.text(item)}` is not a sum of index variables and whole multiples of them", item,
-                                     hint="Reshape or gather first: an index such as `k[i]`, of a bounded int tensor, may be anything.")  # fmt: skip
+                    raise self.fault("E1001",
+                        f"`{self.text(item)}` is not a sum of index variables and whole multiples of them", item,
+                                     hint=("Reshape or gather first: an index such as `k[i]`, of a "
+                                         "bounded int tensor, may be anything."))  # fmt: skip
                 self.collect(item)
                 items.append(item)
                 continue
             items.append(self.placed(item, found, extent))
             if found.steps:
-                self.uses.append(Use(extent, found.first, found.steps, item.span, self.text(item), self.text(syntax.value)))
+                self.uses.append(
+                    Use(extent, found.first, found.steps, item.span, self.text(item), self.text(syntax.value))
+                )
         self.accesses[id(syntax)] = Access(value, tuple(items))
 
     def stepped(self, syntax: ast.Index, value: Computed) -> tuple[Computed, Sequence[ast.Expression]]:
-        """Inside a scan over t, `x[n, t - 1, i] else 0` is an element of the step's `x[t - 1] else 0`: that, and the other indices."""
+        """Inside a scan over t, `x[n, t - 1, i] else 0` is an element of the step's `x[t - 1] else 0`: that, and the
+        other indices.
+        """
         items = [item for item in syntax.items if not isinstance(item, (ast.Slice, ast.Ellipsis))]
         for axis, item in enumerate(items):
             found = None if self.mentions(item) else self.evaluator.shift(self.frame, item)
-            if found is not None and value.shape[axis] == found[0].emitter.length and not self.emit.builder.made(value.value):
+            if (
+                found is not None
+                and value.shape[axis] == found[0].emitter.length
+                and not self.emit.builder.made(value.value)
+            ):
                 walk, distance = found
-                return self.evaluator.element(self.frame, syntax, walk, distance, axis), [*items[:axis], *items[axis + 1 :]]
+                return self.evaluator.element(self.frame, syntax, walk, distance, axis), [
+                    *items[:axis],
+                    *items[axis + 1 :],
+                ]
         if syntax.otherwise is not None:
-            raise self.fault("E1004", "`else` outside the range belongs to `scan`", syntax, hint="Pad the tensor first.")
+            raise self.fault(
+                "E1004", "`else` outside the range belongs to `scan`", syntax, hint="Pad the tensor first."
+            )
         return value, items
 
     def placed(self, item: ast.Expression, index: Affine, extent: Dim) -> Affine:
@@ -193,9 +249,16 @@ class Line:
         if index.steps:
             return index
         if isinstance(extent, Rows):
-            raise self.fault("E0214", f"the rows of `batch` stay together: `{self.text(item)}` would take one of them", item)
+            raise self.fault(
+                "E0214", f"the rows of `batch` stay together: `{self.text(item)}` would take one of them", item
+            )
         if not -extent <= index.first < extent:
-            raise self.fault("E0212", f"index {index.first} is outside an axis of {extent}", item, hint=f"The last place is {extent - 1}, or -1.")
+            raise self.fault(
+                "E0212",
+                f"index {index.first} is outside an axis of {extent}",
+                item,
+                hint=f"The last place is {extent - 1}, or -1.",
+            )
         return Affine(index.first % extent, ())
 
     def affine(self, syntax: ast.Expression) -> Affine | None:
@@ -206,7 +269,8 @@ class Line:
                 return Affine(0, ((variable, 1),))
             if syntax.name not in self.evaluator.known(self.frame):
                 raise self.fault("E1005", f"`{syntax.name}` is an index on neither side", syntax,
-                                 hint=f"Put it on the left of `=`, or reduce over it: `sum[{syntax.name}]`.")  # fmt: skip
+                                 hint=("Put it on the left of `=`, or reduce over it: "
+                                     f"`sum[{syntax.name}]`."))  # fmt: skip
         if isinstance(syntax, ast.Unary) and syntax.operator == "-":
             inner = self.affine(syntax.operand)
             return inner and _scaled(inner, -1)
@@ -215,7 +279,13 @@ class Line:
             if left is None or right is None:
                 return None
             if syntax.operator == "*":
-                return _scaled(left, right.first) if not right.steps else _scaled(right, left.first) if not left.steps else None
+                return (
+                    _scaled(left, right.first)
+                    if not right.steps
+                    else _scaled(right, left.first)
+                    if not left.steps
+                    else None
+                )
             return _added(left, right if syntax.operator == "+" else _scaled(right, -1))
         if self.mentions(syntax):
             return None
@@ -231,7 +301,18 @@ class Line:
         except OutOfRange as found:
             for step in self.steps:  # a whole tensor, whose axes would have said more
                 self.single(step, self.evaluator.evaluate(self.frame, step))
-            labels = [Label(f"`{use.tensor}`", f"has {use.extent if isinstance(use.extent, int) else '`batch`'} places where `{use.written}` stands", use.span, "used") for use in found.uses]
+            labels = [
+                Label(
+                    f"`{use.tensor}`",
+                    (
+                        f"has {use.extent if isinstance(use.extent, int) else '`batch`'} places where "
+                        f"`{use.written}` stands"
+                    ),
+                    use.span,
+                    "used",
+                )
+                for use in found.uses
+            ]
             raise self.evaluator.fault(self.frame, found.code, str(found), found.span, labels, found.hint) from None
 
     # --- Second walk: values
@@ -245,7 +326,9 @@ class Line:
                 value = self.single(item, self.evaluator.evaluate(self.frame, item))
                 computed[axis] = self.emit.computed(value, DType.I32 if type(value) is int else None)
         labels = [self.evaluator.side(self.frame, syntax.value, access.tensor)]
-        made: Computed = self.evaluator.guarded(self.frame, syntax.span, lambda: self.picked(access, computed), lambda: labels)
+        made: Computed = self.evaluator.guarded(
+            self.frame, syntax.span, lambda: self.picked(access, computed), lambda: labels
+        )
         return made
 
     def picked(self, access: Access, computed: dict[int, Computed]) -> Computed:
@@ -278,7 +361,15 @@ class Line:
             rest = steps[k + 1 :]
             last = len(rest) == 1
             kernel = rest[0][0].size if last else 1 + sum(abs(s) * v.last for v, s in rest)
-            made = emit.emit("windows", x.value, axis=axis + k, size=variable.size, kernel=kernel, step=abs(step), dilation=abs(rest[0][1]) if last else 1)
+            made = emit.emit(
+                "windows",
+                x.value,
+                axis=axis + k,
+                size=variable.size,
+                kernel=kernel,
+                step=abs(step),
+                dilation=abs(rest[0][1]) if last else 1,
+            )
             x = Computed(made, x.bound)
         for k, (variable, step) in enumerate(steps):
             if step < 0 and variable.last:
@@ -304,7 +395,9 @@ class Line:
                 if isinstance(condition, Computed):
                     self.single(syntax.condition, condition)
             body = self.single(syntax.body, self.evaluator.evaluate(self.frame, syntax.body))
-            made: Computed = self.evaluator.guarded(self.frame, syntax.span, lambda: self.elements.reduced(syntax.operator, variables, body, condition))
+            made: Computed = self.evaluator.guarded(
+                self.frame, syntax.span, lambda: self.elements.reduced(syntax.operator, variables, body, condition)
+            )
             return made
 
 

@@ -1,4 +1,6 @@
-"""What a loss can feel: the values whose small changes change it. For errors and warnings about parameters that never learn."""
+"""What a loss can feel: the values whose small changes change it. For errors and warnings about parameters that
+never learn.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,9 @@ _FLAT = frozenset({"floor", "ceil", "trunc", "round", "sign", "stop_gradient"})
 
 
 def felt(graph: Graph, results: Iterable[Value]) -> set[Value]:
-    """The values whose small changes some results can feel. What leads through a comparison is not felt; what leads through the
-    place of a maximum would be, if that had a derivative: it is an error where it is differentiated."""
+    """The values whose small changes some results can feel. What leads through a comparison is not felt; what leads
+    through the place of a maximum would be, if that had a derivative: it is an error where it is differentiated.
+    """
     found = set(results)
     for node in reversed(graph.nodes):
         if node.op not in _FLAT and not found.isdisjoint(node.results):

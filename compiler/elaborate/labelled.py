@@ -1,5 +1,6 @@
-"""What losses over classes say of the labels that the data bring: which may come, and that nothing else reads a table with one that
-is no class."""
+"""What losses over classes say of the labels that the data bring: which may come, and that nothing else reads a
+table with one that is no class.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ def beyond(found: Sequence[Labelled], bound: int | None) -> Labelled | None:
 
 
 def indexing(graph: Graph, source: Value) -> Node | None:
-    """The first node that reads a table at places made of an input's integers as they come: what a `select` lets through is chosen."""
+    """The first node that reads a table at places made of an input's integers as they come: what a `select` lets
+    through is chosen.
+    """
     reached = {source}
     for node in graph.nodes:
         place = _INDEX.get(node.op)

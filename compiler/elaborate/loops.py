@@ -73,7 +73,8 @@ class BodyEmitter(Emitter):
             self.step = self.element(places, "step")
         return self.step
 
-    def scan(self, starts: Sequence[Value], nexts: Sequence[Computed], yields: Sequence[Computed], reverse: bool = False,
+    def scan(self, starts: Sequence[Value], nexts: Sequence[Computed], yields: Sequence[Computed],
+        reverse: bool = False,
              checkpoint: int | None = None) -> tuple[list[Value], list[Value]]:  # fmt: skip
         """Emit the scan around the body; returns the last carries and the stacks, [steps, ...]."""
         given = [self.own(value.value) for value in (*nexts, *yields)]
@@ -103,7 +104,9 @@ class _Loop:
         self.emitter, self.body, self.carries = emitter, body, carries
         self.shared, self.reverse = list(shared), reverse
 
-    def whole(self, starts: Sequence[Value], sequences: Sequence[Value], length: int) -> tuple[list[Value], list[Value]]:
+    def whole(
+        self, starts: Sequence[Value], sequences: Sequence[Value], length: int
+    ) -> tuple[list[Value], list[Value]]:
         """One scan over all steps."""
         return self.emit(self.body, starts, sequences, length)
 
@@ -118,8 +121,10 @@ class _Loop:
 
     def in_blocks(self, starts: Sequence[Value], sequences: Sequence[Value], length: int, size: int
                   ) -> tuple[list[Value], list[Value]]:  # fmt: skip
-        """Checkpoints (Griewank, 1992; Chen and others, 2016): a scan of scans of `size` steps. Differentiation saves the
-        carries between blocks and runs a block again when it gets there. What is left at the end is a scan of its own."""
+        """Checkpoints (Griewank, 1992; Chen and others, 2016): a scan of scans of `size` steps. Differentiation
+        saves the carries between blocks and runs a block again when it gets there. What is left at the end is a scan
+        of its own.
+        """
         count, rest = divmod(length, size)
         emit = self.emitter.emit
 
@@ -127,7 +132,9 @@ class _Loop:
             if steps == length:
                 return value
             others = value.type.shape[1:]
-            return emit("slice", value, start=(start, *(0 for _ in others)), size=(steps, *others), step=(1,) * value.type.rank)
+            return emit(
+                "slice", value, start=(start, *(0 for _ in others)), size=(steps, *others), step=(1,) * value.type.rank
+            )
 
         def blocks(carries: Sequence[Value]) -> tuple[list[Value], list[Value]]:
             cut = [part(sequence, 0, count * size) for sequence in sequences]
@@ -156,7 +163,9 @@ class _Loop:
         for k, port in enumerate(self.body.inputs):
             type = port.value.type
             walked = self.carries <= k < first
-            inputs.append(builder.input(port.label, type.with_shape((size, *type.shape)) if walked else type, "operand"))
+            inputs.append(
+                builder.input(port.label, type.with_shape((size, *type.shape)) if walked else type, "operand")
+            )
         names = [port.value.name for port in self.body.outputs]
         results = builder.emit_node("scan", inputs, self.attributes(first - self.carries, size), (self.body,), names)
         for k, value in enumerate(results):

@@ -1,4 +1,6 @@
-"""Where global names come from: the file's own declarations, its imports, and the standard library, parsed file by file as needed."""
+"""Where global names come from: the file's own declarations, its imports, and the standard library, parsed file by
+file as needed.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from tapeless.ir.graph import Span
 
 STANDARD = Path(__file__).parent.parent / "std"
 _DEFINED = re.compile(r"^(fn|layer|optimizer) +([A-Za-z_]\w*)", re.MULTILINE)
-_OF_A_KIND = {"schedules.tl": "schedule", "initialisers.tl": "initialiser"}  # files whose functions are of use in one place alone
+# files whose functions are of use in one place alone
+_OF_A_KIND = {"schedules.tl": "schedule", "initialisers.tl": "initialiser"}
 
 
 @dataclass(eq=False)
@@ -169,14 +172,17 @@ def _link(module: Module, files: Files, modules: Mapping[str, Module], report: C
 
 
 def _missing(declaration: ast.Import, source: Source) -> Diagnostic:
-    """Says the same of a file that is not there and of one that may not be read: a text can't ask what files there are."""
+    """Says the same of a file that is not there and of one that may not be read: a text can't ask what files there
+    are.
+    """
     path = declaration.path
     if not path.strip():
         return Diagnostic("E0111", "an import names a file", declaration.span, hint='Write `import "other.tl"`.')
     message = f"`{path}` cannot be imported: there is no such file, or none that may be read"
     near = nearest(path, _beside(source.file)) if Path(path).name == path else None
     hint = f'Did you mean `import "{near}"`?' if near else (
-        f"Imports are regular files in UTF-8 whose names end in `.tl`, of at most {MOST_BYTES // 1_000_000} MB each; with `--imports beside` they "
+        f"Imports are regular files in UTF-8 whose names end in `.tl`, of at most {MOST_BYTES // 1_000_000} MB "
+            "each; with `--imports beside` they "
         "lie in the folder of the model.")  # fmt: skip
     return Diagnostic("E0111", message, declaration.span, hint=hint)
 

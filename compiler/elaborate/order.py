@@ -1,8 +1,9 @@
 """Whether results depend on where in a batch a row stands: rows come in any order, and an epoch shuffles them.
 
-Operations that know the place of a row, as `iota` along the rows or a running sum over them does, are found in the graph. Where
-one leads to a result, it need not matter: the labels `arange(batch)` of a loss over pairs go with the rows, and what is sorted may
-be added up. So the graph is run, on some rows of random numbers in two orders, and the results are compared.
+Operations that know the place of a row, as `iota` along the rows or a running sum over them does, are found in the
+graph. Where one leads to a result, it need not matter: the labels `arange(batch)` of a loss over pairs go with the
+rows, and what is sorted may be added up. So the graph is run, on some rows of random numbers in two orders, and the
+results are compared.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.types import DType, Rows
 
 ORDER = np.random.default_rng(0).permutation(67)  # more rows than conditions on a place are likely to let pass
-# Uniform numbers and what rounding may change of results: some of which most functions have a value, some of both signs, some far apart.
+# Uniform numbers and what rounding may change of results: some of which most functions have a value, some of both
+# signs, some far apart.
 DRAWS = ((0.1, 0.9, 1e-7), (-2.0, 2.0, 1e-7), (-50.0, 50.0, 1e-3))
 
 
 def by_place(graph: Graph, ports: Sequence[Port], bounds: Mapping[str, int | None]) -> dict[str, Node]:
-    """Of the outputs whose value depends on the places of rows, the label and the node by which it comes to. `bounds` are those of
-    the integers that the data bring."""
+    """Of the outputs whose value depends on the places of rows, the label and the node by which it comes to.
+    `bounds` are those of the integers that the data bring.
+    """
     suspects: dict[str, Node] = {}
     for port in ports:
         wanted = graph.ancestors([port.value])
@@ -49,7 +52,10 @@ def knows_places(node: Node) -> bool:
     if not any(isinstance(dim, Rows) for value in node.operands for dim in value.type.shape):
         return False
     if node.op == "reshape":
-        axes = tuple((Part(dim, True),) if isinstance(dim, Rows) else axis for dim, axis in zip(node.operands[0].type.shape, plain(node.operands[0].type.shape), strict=True))
+        axes = tuple(
+            (Part(dim, True),) if isinstance(dim, Rows) else axis
+            for dim, axis in zip(node.operands[0].type.shape, plain(node.operands[0].type.shape), strict=True)
+        )
         return regroup(axes, node.result.type.shape) is None
     found = labels(node)
     if found is None:

@@ -1,6 +1,7 @@
 """What a program stores: parameters, layer states, optimizer states, with their names and starting values.
 
-Starting values are computed in a graph of their own (`init`), by the same language: an initialiser is a function of `shape`,
+Starting values are computed in a graph of their own (`init`), by the same language: an initialiser is a function of
+`shape`,
 `fan_in` and `fan_out`.
 """
 
@@ -25,7 +26,8 @@ from tapeless.compiler.elaborate.values import Binding, Builtin, Computed, Defin
 from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import DType, Tensor
 
-# Draws of the forward pass count from 0, those of starting values from here: adding a dropout changes no starting value.
+# Draws of the forward pass count from 0, those of starting values from here: adding a dropout changes no starting
+# value.
 FIRST_INITIAL_SITE = 1 << 30
 SEED = Tensor(DType.U32, (2,))
 COUNTER = Tensor(DType.I32)
@@ -126,7 +128,8 @@ class Parameters(Calls):
     def param(self, frame: Frame, syntax: ast.Param) -> None:
         """`param W: [i, units] ~ he_normal`."""
         if frame.kind not in ("model", "layer"):
-            raise self.fault(frame, "E0108", f"a parameter cannot be made inside the {_kind(frame)} `{frame.name}`", syntax.span,
+            raise self.fault(frame, "E0108", f"a parameter cannot be made inside the {_kind(frame)} `{frame.name}`",
+                syntax.span,
                              hint="Parameters belong to layers and models.")  # fmt: skip
         self.in_every_mode(frame, "parameter", syntax.span)
         dims = syntax.dims or ()
@@ -141,21 +144,33 @@ class Parameters(Calls):
         kept = stored.type.shape[len(repeats) :]
         if kept != shape:
             was = Label(f"`{label}`", f"is {list(kept)}", stored.span, "made")
-            raise self.fault(frame, "E0203", f"the shared parameter `{label}` cannot be {list(shape)} here", syntax.span, [was])
+            raise self.fault(
+                frame, "E0203", f"the shared parameter `{label}` cannot be {list(shape)} here", syntax.span, [was]
+            )
         value = Computed(self.of_turn(stored, repeats))
-        frame.names[syntax.name] = Binding(value, syntax.name, syntax.span, "declared", "param", syntax, {"slot": label})
+        frame.names[syntax.name] = Binding(
+            value, syntax.name, syntax.span, "declared", "param", syntax, {"slot": label}
+        )
 
     def lookup(self, frame: Frame, name: str, span: Span) -> Binding:
-        """What a name stands for: `h.W` is a parameter of a layer above, in a loop that of the turn at hand. Raises Fault or Poisoned."""
+        """What a name stands for: `h.W` is a parameter of a layer above, in a loop that of the turn at hand. Raises
+        Fault or Poisoned.
+        """
         head, dot, rest = name.partition(".")
         if dot and frame.kind in ("model", "layer") and (frame.path is not None or frame.caller is None):
-            labels = [join(self.path_of(frame), head, *frame.turn[:depth], rest) for depth in range(len(frame.turn), -1, -1)]
+            labels = [
+                join(self.path_of(frame), head, *frame.turn[:depth], rest) for depth in range(len(frame.turn), -1, -1)
+            ]
             label = next((label for label in labels if label in self.parameters_so_far()), None)
             if label is not None:
                 if frame.emitter is not self.emitter:
-                    raise self.fault(frame, "E0404", f"a starting value cannot depend on `{name}`, which is computed from data", span)
+                    raise self.fault(
+                        frame, "E0404", f"a starting value cannot depend on `{name}`, which is computed from data", span
+                    )
                 stored = self.slots[label]
-                return Binding(Computed(self.of_turn(stored, self.repeats_of(label))), name, stored.span, "made", "param")
+                return Binding(
+                    Computed(self.of_turn(stored, self.repeats_of(label))), name, stored.span, "made", "param"
+                )
             if head in frame.made and head not in frame.names:
                 raise self.fault(frame, "E0310", f"`{head}` is used before it has a value", span)
         return super().lookup(frame, name, span)
@@ -164,16 +179,31 @@ class Parameters(Calls):
         """Every name that could be meant in a frame, the parameters of its layers among them."""
         start = f"{frame.path}." if frame.path else ""
         reached = self.parameters_so_far() if frame.path is not None or frame.caller is None else {}
-        return [*super().known(frame), *(label.removeprefix(start) for label in reached if label.startswith(start) and "." in label.removeprefix(start))]
+        return [
+            *super().known(frame),
+            *(
+                label.removeprefix(start)
+                for label in reached
+                if label.startswith(start) and "." in label.removeprefix(start)
+            ),
+        ]
 
     def state(self, frame: Frame, syntax: ast.State) -> None:
         """`state mean: [c] = 0`; in an optimizer each parameter has one of its own shape."""
         optimizer = frame.kind == "optimizer"
         if frame.kind not in ("model", "layer", "optimizer"):
-            raise self.fault(frame, "E0108", f"a state cannot be made inside the {_kind(frame)} `{frame.name}`", syntax.span)
+            raise self.fault(
+                frame, "E0108", f"a state cannot be made inside the {_kind(frame)} `{frame.name}`", syntax.span
+            )
         self.in_every_mode(frame, "state", syntax.span)
         if syntax.value is None:
-            raise self.fault(frame, "E0510", f"the state `{syntax.name}` needs a starting value", syntax.span, hint=f"Write `state {syntax.name} = 0`.")
+            raise self.fault(
+                frame,
+                "E0510",
+                f"the state `{syntax.name}` needs a starting value",
+                syntax.span,
+                hint=f"Write `state {syntax.name} = 0`.",
+            )
         dims = syntax.dims or ()
         shape: tuple[Any, ...] = self.fixed(frame, dims, f"the state `{syntax.name}`")
         if optimizer and syntax.dims is None:
@@ -183,20 +213,36 @@ class Parameters(Calls):
         repeats = () if optimizer else self.repeats_of(label)
         if label not in self.slots:
             written = syntax.value
-            initial = self.started(frame, label, repeats, shape, written.span, lambda inner: self.evaluate(inner, written))
+            initial = self.started(
+                frame, label, repeats, shape, written.span, lambda inner: self.evaluate(inner, written)
+            )
             role = "optimizer" if optimizer else "state"
             self.keep(label, shape, role, self.shown(frame, syntax.span), initial, repeats)
             if optimizer and frame.turns_of_parameter:
                 if syntax.dims is not None:
-                    raise self.fault(frame, "E0510", f"in `repeat` the state `{syntax.name}` has the shape of its parameter, so it cannot have one here", syntax.span)
+                    raise self.fault(
+                        frame,
+                        "E0510",
+                        (
+                            f"in `repeat` the state `{syntax.name}` has the shape of its parameter, so it cannot "
+                            "have one here"
+                        ),
+                        syntax.span,
+                    )
                 self.slots[label].turns = frame.turns_of_parameter
         stored = self.slots[label]
         current = Computed(self.of_turn(stored, repeats))
-        frame.names[syntax.name] = Binding(current, syntax.name, syntax.span, "declared", "state", syntax, {"slot": label})
+        frame.names[syntax.name] = Binding(
+            current, syntax.name, syntax.span, "declared", "state", syntax, {"slot": label}
+        )
 
     def parameters_so_far(self) -> dict[str, Computed]:
         """Every parameter that the graph under construction has read, by name."""
-        return {label: Computed(value) for label, value in self.ports.items() if label in self.slots and self.slots[label].role == "param"}
+        return {
+            label: Computed(value)
+            for label, value in self.ports.items()
+            if label in self.slots and self.slots[label].role == "param"
+        }
 
     def keep(self, label: str, shape: tuple[int, ...], role: str, span: Span, initial: Value, repeats: tuple[Walk, ...],
              frozen: bool = False) -> None:  # fmt: skip
@@ -204,7 +250,9 @@ class Parameters(Calls):
         turns = tuple(walk.turns for walk in repeats if walk.turns is not None)
         self.tensors += prod(map(len, turns))
         if self.tensors > TENSORS:
-            raise TooLarge(f"this program keeps more than {TENSORS} tensors, those of each turn of a loop counted", span)
+            raise TooLarge(
+                f"this program keeps more than {TENSORS} tensors, those of each turn of a loop counted", span
+            )
         type_ = Tensor(self.init.real, (*(len(turn) for turn in turns), *shape))
         self.slots[label] = Stored(label, type_, role, span, initial, frozen, turns)
 
@@ -243,7 +291,9 @@ class Parameters(Calls):
         """The name must be new in this body, but for the turns of a loop."""
         if name in CONSTANTS or name in SPECIAL or (frame.kind == "model" and name in COUNTERS):
             what = "is how the program counts" if name in COUNTERS else "has a fixed meaning"
-            raise self.fault(frame, "E0309", f"`{name}` {what} and cannot be declared", span, hint="Choose another name.")
+            raise self.fault(
+                frame, "E0309", f"`{name}` {what} and cannot be declared", span, hint="Choose another name."
+            )
         known = frame.names.get(name)
         switch = known is not None and known.kind == "argument" and isinstance(known.value, bool)
         if known is None or switch or (frame.turn and known.span == span):
@@ -256,7 +306,8 @@ class Parameters(Calls):
         above: Frame | None = frame
         while above is not None:
             if above.by_mode:
-                raise self.fault(frame, "E0507", f"this {kind} would exist only in training, or only in evaluation", span,
+                raise self.fault(frame, "E0507", f"this {kind} would exist only in training, or only in evaluation",
+                    span,
                                  hint="Declare it before `if training:`.")  # fmt: skip
             above = above.caller
 
@@ -271,25 +322,40 @@ class Parameters(Calls):
         self.init.shared.clear()  # each slot has nodes of its own, so that a reader sees what starts it
         inner = frame
         if frame.kind == "optimizer":
-            inner = Frame("optimizer", frame.name, frame.module, self.init, frame.caller, frame.call_span, frame.override)
-            inner.names = {name: binding for name, binding in frame.names.items() if not isinstance(binding.value, Computed)}
+            inner = Frame(
+                "optimizer", frame.name, frame.module, self.init, frame.caller, frame.call_span, frame.override
+            )
+            inner.names = {
+                name: binding for name, binding in frame.names.items() if not isinstance(binding.value, Computed)
+            }
             inner.names |= frame.starts
         try:
             yield inner
         finally:
             self.emitter = emitter
 
-    def initial(self, frame: Frame, syntax: ast.Param, shape: tuple[int, ...], label: str, repeats: tuple[Walk, ...]) -> Value:
+    def initial(
+        self, frame: Frame, syntax: ast.Param, shape: tuple[int, ...], label: str, repeats: tuple[Walk, ...]
+    ) -> Value:
         """The node of `init` that makes a parameter's starting value."""
         if syntax.value is None and syntax.initialiser is None:
             scalar = not shape
-            raise self.fault(frame, "E0510", f"the parameter `{syntax.name}` needs a starting value", syntax.span,
-                             hint=f"Write `param {syntax.name} = 0`." if scalar else "Add `= 0`, or an initialiser such as `~ he_normal`.")  # fmt: skip
+            raise self.fault(
+                frame,
+                "E0510",
+                f"the parameter `{syntax.name}` needs a starting value",
+                syntax.span,
+                hint=f"Write `param {syntax.name} = 0`."
+                if scalar
+                else "Add `= 0`, or an initialiser such as `~ he_normal`.",
+            )
         written, initialiser = syntax.value, syntax.initialiser
         if written is not None:
             return self.started(frame, label, repeats, shape, written.span, lambda inner: self.evaluate(inner, written))
         assert initialiser is not None
-        return self.started(frame, label, repeats, shape, initialiser.span, lambda inner: self.draw(inner, initialiser, shape))
+        return self.started(
+            frame, label, repeats, shape, initialiser.span, lambda inner: self.draw(inner, initialiser, shape)
+        )
 
     def started(self, frame: Frame, label: str, repeats: tuple[Walk, ...], shape: tuple[int, ...], span: Span,
                 make: Callable[[Frame], Any]) -> Value:  # fmt: skip
@@ -302,7 +368,9 @@ class Parameters(Calls):
                 value = make(inner)
                 if isinstance(value, (int, float)):
                     self.emitter = self.init
-                    return self.filled(inner, value, (*(len(walk.turns or ()) for walk in repeats), *shape), span, label)
+                    return self.filled(
+                        inner, value, (*(len(walk.turns or ()) for walk in repeats), *shape), span, label
+                    )
                 made = self.filled(inner, value, shape, span, label)
                 for walk in reversed(repeats):
                     body = walk.starting
@@ -316,13 +384,18 @@ class Parameters(Calls):
                     walk.starting = None
 
     def draw(self, frame: Frame, syntax: ast.Expression, shape: tuple[int, ...]) -> Any:
-        """Call an initialiser, `he_normal` or `normal(0, 0.02)`, giving it what it asks for of shape, fan_in and fan_out."""
+        """Call an initialiser, `he_normal` or `normal(0, 0.02)`, giving it what it asks for of shape, fan_in and
+        fan_out.
+        """
         call = syntax if isinstance(syntax, ast.Call) else None
         function = self.evaluate(frame, call.function if call else syntax)
-        if not isinstance(function, (Defined, Builtin)) or (isinstance(function, Defined) and function.definition.kind != "fn") or (
-            isinstance(function, Builtin) and function.variadic
+        if (
+            not isinstance(function, (Defined, Builtin))
+            or (isinstance(function, Defined) and function.definition.kind != "fn")
+            or (isinstance(function, Builtin) and function.variadic)
         ):
-            raise self.fault(frame, "E0303", f"an initialiser is needed after `~`, not {describe(function)}", syntax.span,
+            raise self.fault(frame, "E0303", f"an initialiser is needed after `~`, not {describe(function)}",
+                syntax.span,
                              hint="A fixed value is written with `=`.")  # fmt: skip
         arguments = call.arguments if call else ()
         values = self.evaluate_all(frame, [argument.value for argument in arguments])
@@ -352,9 +425,17 @@ class Parameters(Calls):
             listed = value
             value = self.guarded(frame, span, lambda: self.emitter.vector(listed, self.init.real))
         if not isinstance(value, (Computed, int, float)):
-            name = value.definition.name if isinstance(value, Defined) else value.name if isinstance(value, Builtin) else None
+            name = (
+                value.definition.name
+                if isinstance(value, Defined)
+                else value.name
+                if isinstance(value, Builtin)
+                else None
+            )
             hint = f"An initialiser follows `~`: `~ {name}`." if name else None
-            raise self.fault(frame, "E0401", f"a starting value is a number or a tensor, not {describe(value)}", span, hint=hint)
+            raise self.fault(
+                frame, "E0401", f"a starting value is a number or a tensor, not {describe(value)}", span, hint=hint
+            )
 
         def stretch() -> Value:
             tensor = self.emitter.as_real(value)
@@ -371,7 +452,9 @@ class Parameters(Calls):
     # --- Random draws
 
     def random_key(self, call: CallSite, draw: int) -> tuple[Any, ...]:
-        """Seed, step, in loops the loop's step, and site of a draw: its place in the program has a number of its own."""
+        """Seed, step, in loops the loop's step, and site of a draw: its place in the program has a number of its
+        own.
+        """
         initial = self.emitter.root is self.init
         label = TURNS.sub(".*", self.init.where) if initial else ""
         place = (initial, label, call.frame.place, call.span.line, call.span.column, draw)
@@ -384,8 +467,9 @@ class Parameters(Calls):
         return seed, step, *(() if turn is None else (turn,)), self.sites[place]
 
     def turn_number(self, initial: bool) -> Value | None:
-        """The number of the turn or step at hand, counted through all loops around; None outside of loops. Starting values
-        do not depend on the steps of scans."""
+        """The number of the turn or step at hand, counted through all loops around; None outside of loops. Starting
+        values do not depend on the steps of scans.
+        """
         loops = [loop for loop in self.loops if isinstance(loop, Counted) or not initial or loop.starting is not None]
         if not loops:
             return None
@@ -403,7 +487,9 @@ class Parameters(Calls):
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Fan-in and fan-out: the axes of a matrix [in, out]; of a kernel [out, in, ...] all but the first, and all but the second."""
+    """Fan-in and fan-out: the axes of a matrix [in, out]; of a kernel [out, in, ...] all but the first, and all but
+    the second.
+    """
     if len(shape) < 2:
         return (shape[0], shape[0]) if shape else (1, 1)
     if len(shape) == 2:

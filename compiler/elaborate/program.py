@@ -51,7 +51,15 @@ class Program(Statements):
         self.run_body(frame, definition.body)
         if not (self.given or self.losses or self.outputs or self.metrics) and not frame.broken:
             hint = "For example `input x: [batch, 8]`, and a `loss`."
-            self.reported_fault(self.fault(frame, "E0509", f"model `{definition.name}` takes no data and makes nothing", definition.head, hint=hint))
+            self.reported_fault(
+                self.fault(
+                    frame,
+                    "E0509",
+                    f"model `{definition.name}` takes no data and makes nothing",
+                    definition.head,
+                    hint=hint,
+                )
+            )
         self.finish(emitter)
         graph = emitter.graph()
         if not frame.broken:
@@ -67,24 +75,37 @@ class Program(Statements):
         return [one for one in self.labelled if one.source.name == name]
 
     def check_labels(self, graph: Graph, emitter: Emitter) -> None:
-        """Numbers of labels that do not count: one among the classes of a target is warned of, and one beyond them is no index."""
+        """Numbers of labels that do not count: one among the classes of a target is warned of, and one beyond them
+        is no index.
+        """
         self.labelled += emitter.labelled
         for given in self.given.values():
             found = self.labels_of(given.name)
             for one in found:
                 if given.role == "target" and 0 <= one.ignored < one.classes:
-                    message = f"`ignore_index` {one.ignored} is one of the {one.classes} classes, so rows of this class are never learned"
-                    self.report(Diagnostic("W0111", message, one.span, (Label(f"`{given.name}`", "has the labels", given.span, "declared"),),
-                                           f"A number that is no class marks rows that do not count: {one.classes}, 255 or -100."))  # fmt: skip
+                    message = (
+                        f"`ignore_index` {one.ignored} is one of the {one.classes} classes, so rows of this class "
+                        "are never learned"
+                    )
+                    self.report(Diagnostic("W0111", message, one.span,
+                        (Label(f"`{given.name}`", "has the labels", given.span, "declared"),),
+                                           ("A number that is no class marks rows that do not "
+                                               f"count: {one.classes}, 255 or -100.")))  # fmt: skip
             besides = beyond(found, given.bound)
             node = indexing(graph, besides.source) if besides else None
             if besides and node:
                 where = (Label(f"`{given.name}`", f"may be {besides.ignored} as well,", besides.span, "written"),)
-                self.report(Diagnostic("E0403", f"`{given.name}` is an index here, and holds labels that do not count besides its classes", node.span,
-                                       where, f"Replace them: `where({given.name} == {besides.ignored}, 0, {given.name})`."))  # fmt: skip
+                self.report(Diagnostic("E0403",
+                    f"`{given.name}` is an index here, and holds labels that do not count besides its classes",
+                    node.span,
+                                       where,
+                                       (f"Replace them: `where({given.name} == {besides.ignored}, "
+                                           f"0, {given.name})`.")))  # fmt: skip
 
     def check_order(self, graph: Graph) -> None:
-        """Outputs whose rows depend on where they stand in a batch, which is a fault, and losses and metrics, which are warned of."""
+        """Outputs whose rows depend on where they stand in a batch, which is a fault, and losses and metrics, which
+        are warned of.
+        """
         roles = ("loss", "metric") if self.training else ("output", "loss", "metric")
         ports = [port for port in graph.outputs if port.role in roles]
         found = by_place(graph, ports, {given.name: given.bound for given in self.given.values()})
@@ -94,12 +115,20 @@ class Program(Statements):
                 continue
             where = (Label("", "the places of rows come in", node.span, "written"),) if node.span else ()
             if port.role == "output":
-                message = f"the rows of `batch` stay together: a row of the output `{port.label}` would depend on its place among them"
-                hint = "The same row is another one elsewhere in a batch, or in a batch of another size. What tells rows apart is an input."
+                message = (
+                    f"the rows of `batch` stay together: a row of the output `{port.label}` would depend on its "
+                    "place among them"
+                )
+                hint = (
+                    "The same row is another one elsewhere in a batch, or in a batch of another size. What tells "
+                    "rows apart is an input."
+                )
                 self.report(Diagnostic("E0214", message, port.span, where, hint))
             else:
                 message = f"`{port.label}` depends on the order of the rows in a batch, and training shuffles them"
-                self.report(Diagnostic("W0110", message, port.span, where, "What tells rows apart is an input of the model."))
+                self.report(
+                    Diagnostic("W0110", message, port.span, where, "What tells rows apart is an input of the model.")
+                )
 
     def warn_of_company(self, graph: Graph) -> None:
         """Outputs whose rows depend on the rows beside them: rows are predicted a batch at a time, in any company."""
@@ -108,12 +137,16 @@ class Program(Statements):
             if node is None:
                 continue
             where = (Label("", "the rows meet in a step", node.span, "written"),) if node.span else ()
-            self.report(Diagnostic("W0105", f"a row of the output `{port.label}` depends on the other rows of the batch", port.span, where,
-                                   "Rows are predicted a batch at a time. What all rows share is kept in a `state`, as in `BatchNorm`."))  # fmt: skip
+            self.report(Diagnostic("W0105",
+                f"a row of the output `{port.label}` depends on the other rows of the batch", port.span, where,
+                                   ("Rows are predicted a batch at a time. What all rows share is "
+                                       "kept in a `state`, as in `BatchNorm`.")))  # fmt: skip
 
     def warn(self, graph: Graph) -> None:
         """Losses and metrics whose value over all data is not what weighing batches by their rows gives."""
-        spans = {result.name: result.span for result in self.metrics} | {result.name or "loss": result.span for result in self.losses}
+        spans = {result.name: result.span for result in self.metrics} | {
+            result.name or "loss": result.span for result in self.losses
+        }
         named = any(result.name for result in self.losses)
         divided = {port.label.partition("~")[0] for port in graph.outputs if port.role == "part"}
         for port in graph.outputs:
@@ -122,7 +155,9 @@ class Program(Statements):
                 continue
             if (name in divided and not part) or is_average(graph, port.value):
                 continue
-            message = f"`{name}` is not a mean over the batch, so over several batches it is only the mean of their values"
+            message = (
+                f"`{name}` is not a mean over the batch, so over several batches it is only the mean of their values"
+            )
             self.report(Diagnostic("W0101", message, spans.get(name, port.span)))
 
     def finish(self, emitter: Emitter) -> None:
@@ -154,25 +189,52 @@ class Program(Statements):
                 emitter.output(slot, value, "state", span)
 
     def check_influence(self, graph: Graph) -> None:
-        """Parameters that the optimizer is to change, and that the loss cannot feel; a fault where it can feel none at all."""
+        """Parameters that the optimizer is to change, and that the loss cannot feel; a fault where it can feel none
+        at all.
+        """
         losses = [port.value for port in graph.outputs if port.role == "loss" and port.label == "loss"]
         if not losses:
             return
         reached, used = felt(graph, losses), graph.ancestors(losses)
-        trained = [port for port in graph.inputs if port.role == "param" and port.label in self.slots and not self.slots[port.label].frozen]
+        trained = [
+            port
+            for port in graph.inputs
+            if port.role == "param" and port.label in self.slots and not self.slots[port.label].frozen
+        ]
         idle = [port for port in trained if port.value not in reached]
-        why = {port.label: "every path from it to the loss has derivative zero" if port.value in used else "the loss does not depend on it"
-               for port in idle}  # fmt: skip
+        why = {
+            port.label: "every path from it to the loss has derivative zero"
+            if port.value in used
+            else "the loss does not depend on it"
+            for port in idle
+        }
         frozen = any(stored.role == "param" and stored.frozen for stored in self.slots.values())
         if idle and len(idle) == len(trained) and not frozen:
-            shown = [Label(f"`{TURN.sub('*', port.label)}`", why[port.label], self.slots[port.label].span) for port in idle[:4]]
+            shown = [
+                Label(f"`{TURN.sub('*', port.label)}`", why[port.label], self.slots[port.label].span)
+                for port in idle[:4]
+            ]
             others = [Label("", f"and {len(idle) - 4} more parameters")] if len(idle) > 4 else []
-            self.report(Diagnostic("E0511", "no parameter reaches the loss, so training would change nothing", self.losses[0].span, (*shown, *others),
-                                   "Compute the loss from what they make, by a way that has a derivative."))
+            self.report(
+                Diagnostic(
+                    "E0511",
+                    "no parameter reaches the loss, so training would change nothing",
+                    self.losses[0].span,
+                    (*shown, *others),
+                    "Compute the loss from what they make, by a way that has a derivative.",
+                )
+            )
             return
         for port in idle:
             hint = "Say `frozen param`, or `freeze` it, if that is meant."
-            self.report(Diagnostic("W0102", f"`{TURN.sub('*', port.label)}` never changes: {why[port.label]}", self.slots[port.label].span, hint=hint))
+            self.report(
+                Diagnostic(
+                    "W0102",
+                    f"`{TURN.sub('*', port.label)}` never changes: {why[port.label]}",
+                    self.slots[port.label].span,
+                    hint=hint,
+                )
+            )
 
     def totals(self, emitter: Emitter, name: str, value: Value, span: Span) -> None:
         """Output ports for what a loss or metric is made of, if quotients of sums over all batches are among it."""
@@ -200,7 +262,8 @@ class Program(Statements):
                     binding.value = self.evaluate(frame, parameter.default)
                 else:
                     raise self.fault(frame, "E0205", f"`{parameter.name}` has no value", parameter.span,
-                                     hint=f"Give it when compiling ({parameter.name}=64), or a default: `{parameter.name} = 64`.")  # fmt: skip
+                                     hint=(f"Give it when compiling ({parameter.name}=64), or a default: "
+                                         f"`{parameter.name} = 64`."))  # fmt: skip
             except Fault as fault:
                 self.reported_fault(fault)
                 binding.value = POISON
@@ -222,7 +285,13 @@ class Program(Statements):
         for name in self.sizes:
             if name not in known:
                 near = nearest(name, known)
-                hint = f"Did you mean `{near}`?" if near else f"It has {', '.join(f'`{one}`' for one in known)}." if known else None
+                hint = (
+                    f"Did you mean `{near}`?"
+                    if near
+                    else f"It has {', '.join(f'`{one}`' for one in known)}."
+                    if known
+                    else None
+                )
                 message = f"model `{self.definition.name}` has no size or argument `{name}`"
                 self.reported_fault(self.fault(frame, "E0508", message, self.definition.head, hint=hint))
 

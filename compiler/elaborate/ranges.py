@@ -1,8 +1,9 @@
-"""How far the index variables of a line run: each from 0 over the largest range that stays inside every axis it is used on.
+"""How far the index variables of a line run: each from 0 over the largest range that stays inside every axis it is
+used on.
 
-A range comes from where it is written (`u: 2`), then from the axes that a variable walks by itself (`x[i]`, `x[2 * i + 1]`),
-then from sums (`x[i + u]`): the one variable in it that is still free, else the one on the left, gets what the others leave.
-Nothing here knows tensors or syntax.
+A range comes from where it is written (`u: 2`), then from the axes that a variable walks by itself (`x[i]`, `x[2 * i
++ 1]`), then from sums (`x[i + u]`): the one variable in it that is still free, else the one on the left, gets what
+the others leave. Nothing here knows tensors or syntax.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class Variable:
 
 @dataclass(frozen=True)
 class Use:
-    """One axis walked by an index: `first` plus each variable times its step. `written` is the index, `tensor` what it picks from."""
+    """One axis walked by an index: `first` plus each variable times its step. `written` is the index, `tensor` what
+    it picks from.
+    """
 
     extent: Dim
     first: int
@@ -68,8 +71,10 @@ def infer(variables: Sequence[Variable], uses: Sequence[Use]) -> None:
             known = first.setdefault(use.steps[0][0], use)
             if known.extent != use.extent:
                 name = use.written
-                raise OutOfRange("E1003", f"`{name}` runs over {_axis(known.extent)} and over {_axis(use.extent)}", use.span,
-                                 "One index is one range: pad or slice one of them, or use two indices.", (known, use))  # fmt: skip
+                raise OutOfRange("E1003", f"`{name}` runs over {_axis(known.extent)} and over {_axis(use.extent)}",
+                    use.span,
+                                 "One index is one range: pad or slice one of them, or use two indices.",
+                                 (known, use))  # fmt: skip
     for variable, use in first.items():
         _bound(variable, use.extent, use)
     single = [use for use in uses if len(use.steps) == 1 and not use.plain]
@@ -91,7 +96,9 @@ def infer(variables: Sequence[Variable], uses: Sequence[Use]) -> None:
             raise OutOfRange("E1002", f"nothing says how far `{variable.name}` goes", variable.span, where)
     for use in (*single, *several):
         if any(isinstance(variable.size, Rows) for variable, _ in use.steps):
-            raise OutOfRange("E1003", f"`{use.written}` walks the rows of `batch` over an axis of {use.extent}", use.span)
+            raise OutOfRange(
+                "E1003", f"`{use.written}` walks the rows of `batch` over an axis of {use.extent}", use.span
+            )
         _check(use)
 
 
@@ -128,9 +135,15 @@ def _bound(variable: Variable, size: Dim, use: Use) -> None:
     if variable.size is None:
         variable.size = size
     elif variable.stated and (isinstance(size, Rows) or isinstance(variable.size, Rows) or variable.size > size):
-        raise OutOfRange("E1004", f"`{variable.name}` goes up to {variable.size} places, but `{use.tensor}` has room for {size}", use.span)
+        raise OutOfRange(
+            "E1004",
+            f"`{variable.name}` goes up to {variable.size} places, but `{use.tensor}` has room for {size}",
+            use.span,
+        )
     elif isinstance(size, Rows) != isinstance(variable.size, Rows):
-        raise OutOfRange("E1003", f"`{variable.name}` runs over {_axis(variable.size)} and over {_axis(use.extent)}", use.span)
+        raise OutOfRange(
+            "E1003", f"`{variable.name}` runs over {_axis(variable.size)} and over {_axis(use.extent)}", use.span
+        )
     elif isinstance(size, int) and isinstance(variable.size, int) and not variable.stated:
         variable.size = min(variable.size, size)
 
@@ -147,7 +160,8 @@ def _check(use: Use) -> None:
 
 def _negative(use: Use, low: int) -> OutOfRange:
     return OutOfRange("E1004", f"`{use.written}` can be negative: it starts at {low}", use.span,
-                      f"Pad `{use.tensor}` first, so that the place {low} exists, and add {-low} to the index.")  # fmt: skip
+                      (f"Pad `{use.tensor}` first, so that the place {low} exists, and add {-low} "
+                          "to the index."))  # fmt: skip
 
 
 def _beyond(use: Use, high: int) -> OutOfRange:

@@ -1,4 +1,6 @@
-"""What a builder has made so far, to be asked while it goes on: the node behind a value, and the value of a computation."""
+"""What a builder has made so far, to be asked while it goes on: the node behind a value, and the value of a
+computation.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ BEFORE = -1  # the place of what is no node's result: an input
 
 
 class Record:
-    """What a builder holds: where each value is made, and the values of each computation. Brought up to date on demand."""
+    """What a builder holds: where each value is made, and the values of each computation. Brought up to date on
+    demand.
+    """
 
     def __init__(self, builder: Builder) -> None:
         self.builder = builder

@@ -33,16 +33,26 @@ class Repeats(Scans):
         with self.inside(frame, walk):
             for name, value in entering.items():
                 known = names[name]
-                frame.names[name] = Binding(Computed(value, starts[name].bound), name, known.span, known.relation, known.kind, known.syntax)
-            frame.names[syntax.name] = Binding(Computed(self.turn_of(body, turns), turns.stop), syntax.name, syntax.span, "made", "turn")
+                frame.names[name] = Binding(
+                    Computed(value, starts[name].bound), name, known.span, known.relation, known.kind, known.syntax
+                )
+            frame.names[syntax.name] = Binding(
+                Computed(self.turn_of(body, turns), turns.stop), syntax.name, syntax.span, "made", "turn"
+            )
             frame.turn = (*frame.turn, token)
             self.run_body(frame, syntax.body)
             if frame.broken:
                 raise Poisoned
             if frame.returned:
-                raise self.fault(frame, "E0108", "`return` cannot stand in a `repeat`", syntax.span, hint="Return after it.")
+                raise self.fault(
+                    frame, "E0108", "`return` cannot stand in a `repeat`", syntax.span, hint="Return after it."
+                )
             after = {name: self.alike(frame, syntax, name, start, names[name]) for name, start in starts.items()}
-            fresh = {name: frame.names[name] for name in made if name in frame.names and name not in starts and isinstance(frame.names[name].value, Computed)}
+            fresh = {
+                name: frame.names[name]
+                for name in made
+                if name in frame.names and name not in starts and isinstance(frame.names[name].value, Computed)
+            }
             fresh = {name: binding for name, binding in fresh.items() if binding.kind not in CARRIED}
             kept = dict(frame.names)
         outer.span, outer.where = self.shown(frame, syntax.span), frame.where
@@ -50,7 +60,9 @@ class Repeats(Scans):
         last, stacks = body.scan([outer.own(start.value) for start in starts.values()], list(after.values()), yields)
         for name, value in zip(starts, last, strict=True):
             known = kept[name]
-            frame.names[name] = Binding(Computed(value, starts[name].bound), name, known.span, known.relation, known.kind, known.syntax)
+            frame.names[name] = Binding(
+                Computed(value, starts[name].bound), name, known.span, known.relation, known.kind, known.syntax
+            )
             outer.claim(Computed(value), self.value_name(frame, name))
         for (name, binding), stack in zip(fresh.items(), stacks, strict=False):
             frame.names[name] = Binding(self.last_of(stack, binding.value), name, binding.span, binding.relation)
@@ -86,7 +98,8 @@ class Repeats(Scans):
         if not isinstance(value, Computed) or value.value.type != start.value.type:
             known = Label(f"`{name}`", f"is {describe(start)} before the turn,", before.span, before.relation)
             labels = [known, Label(f"`{name}`", f"is {describe(value)} after it,", binding.span, binding.relation)]
-            raise self.fault(frame, "E0213", f"a turn of `repeat` must leave `{name}` the shape it had", syntax.span, labels,
+            raise self.fault(frame, "E0213", f"a turn of `repeat` must leave `{name}` the shape it had", syntax.span,
+                labels,
                              "Turns that differ are written with `for`.")  # fmt: skip
         return value
 

@@ -15,7 +15,8 @@ from tapeless.compiler.statements import made_by
 from tapeless.compiler.suggest import hint_for
 from tapeless.ir.graph import Span
 
-_HINTS = 50  # in one body: each hint compares a name with all others, and whoever has that many faults wants the first ones
+# in one body: each hint compares a name with all others, and whoever has that many faults wants the first ones
+_HINTS = 50
 
 
 def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[Diagnostic], None]) -> None:
@@ -43,20 +44,36 @@ def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[
             starting = {id(name) for part in declaration.body for name in _starting(part)}
             names = [name for part in (*declaration.parameters, *declaration.body) for name in names_in(part)]
             check([(name, "param" if id(name) in starting else declaration.kind) for name in names
-                   if "." not in name.name or _NUMBER.sub("", name.name.partition(".")[0]) not in layers], local)  # fmt: skip
+                   if "." not in name.name or _NUMBER.sub("", name.name.partition(".")[0]) not in layers],
+                   local)  # fmt: skip
             if declaration.derivatives:
                 _derivatives(declaration, report)
-                check([(name, declaration.kind) for part in declaration.derivatives for name in names_in(part)], {*local, "out"})
+                check(
+                    [(name, declaration.kind) for part in declaration.derivatives for name in names_in(part)],
+                    {*local, "out"},
+                )
             if not _parameters_are_right(declaration, report):
                 module.names.pop(declaration.name, None)
                 module.broken.add(declaration.name)
         elif isinstance(declaration, ast.Train):
             model = module.models.get(declaration.model)
             local = {parameter.name for parameter in model.parameters} if model else set()
-            settings = [setting for setting in declaration.settings if isinstance(setting, ast.Setting) and setting.name in NAMES and setting.name != "freeze"]
-            chosen = {id(value.function if isinstance(value, ast.Call) else value) for setting in settings if setting.name == "optimizer" for value in setting.values}
-            check([(name, "rule" if id(name) in chosen else "train") for setting in settings for part in (*setting.values, *setting.named)
-                   for name in names_in(part) if not (setting.name == "stop_early" and part in setting.values)], local)  # fmt: skip
+            settings = [
+                setting
+                for setting in declaration.settings
+                if isinstance(setting, ast.Setting) and setting.name in NAMES and setting.name != "freeze"
+            ]
+            chosen = {
+                id(value.function if isinstance(value, ast.Call) else value)
+                for setting in settings
+                if setting.name == "optimizer"
+                for value in setting.values
+            }
+            check([(name,
+                "rule" if id(name) in chosen else "train") for setting in settings for part in (*setting.values,
+                *setting.named)
+                   for name in names_in(part) if not (setting.name == "stop_early" and part in setting.values)],
+                   local)  # fmt: skip
 
 
 def _derivatives(definition: ast.Definition, report: Callable[[Diagnostic], None]) -> None:
@@ -67,7 +84,15 @@ def _derivatives(definition: ast.Definition, report: Callable[[Diagnostic], None
         span = Span(first.file, first.line, first.column, last.end_line, last.end_column)
         count = "one derivative" if given == 1 else f"{given} derivatives"
         label = Label(f"`{definition.name}`", f"takes {', '.join(names) or 'no arguments'}", definition.head)
-        report(Diagnostic("E0704", f"{count} for {'one argument' if len(names) == 1 else f'{len(names)} arguments'}", span, (label,), "Give one by each argument, with commas between them."))
+        report(
+            Diagnostic(
+                "E0704",
+                f"{count} for {'one argument' if len(names) == 1 else f'{len(names)} arguments'}",
+                span,
+                (label,),
+                "Give one by each argument, with commas between them.",
+            )
+        )
 
 
 def _parameters_are_right(definition: ast.Definition, report: Callable[[Diagnostic], None]) -> bool:
@@ -79,10 +104,21 @@ def _parameters_are_right(definition: ast.Definition, report: Callable[[Diagnost
         if name in CONSTANTS or name in SPECIAL or name in seen:
             right = False
         if name in CONSTANTS or name in SPECIAL:
-            report(Diagnostic("E0309", f"`{name}` has a fixed meaning and cannot be an argument", parameter.span, hint="Choose another name."))
+            report(
+                Diagnostic(
+                    "E0309",
+                    f"`{name}` has a fixed meaning and cannot be an argument",
+                    parameter.span,
+                    hint="Choose another name.",
+                )
+            )
         elif name in seen:
             first = Label(f"`{name}`", "is here too", seen[name].span, "first declared")
-            report(Diagnostic("E0302", f"two arguments of `{definition.name}` are called `{name}`", parameter.span, (first,)))
+            report(
+                Diagnostic(
+                    "E0302", f"two arguments of `{definition.name}` are called `{name}`", parameter.span, (first,)
+                )
+            )
         seen.setdefault(name, parameter)
     return right
 
@@ -116,12 +152,15 @@ def _local(definition: ast.Definition) -> set[str]:
 
 def _starting(syntax: ast.Syntax) -> list[ast.Name]:
     """The names that starting values of parameters are made by, below a node."""
-    return [name for item in ast.walk(syntax) if isinstance(item, ast.Param) for part in (item.value, item.initialiser) if part is not None
+    return [name for item in ast.walk(syntax) if isinstance(item, ast.Param) for part in (item.value,
+        item.initialiser) if part is not None
             for name in names_in(part)]  # fmt: skip
 
 
 def _layers(definition: ast.Definition) -> set[str]:
-    """The names that layers in a body may have, with parameters behind a dot, which are known once the layer has run."""
+    """The names that layers in a body may have, with parameters behind a dot, which are known once the layer has
+    run.
+    """
     found: set[str] = set()
     pending: list[ast.Syntax] = list(definition.body)
     while pending:
@@ -147,11 +186,19 @@ def names_in(syntax: ast.Syntax) -> list[ast.Name]:
         if isinstance(item, ast.Name):
             found.append(item)
         elif isinstance(item, ast.Target):
-            pending += [index.size for index in item.indices or () if isinstance(index, ast.IndexVariable) and index.size is not None]
+            pending += [
+                index.size
+                for index in item.indices or ()
+                if isinstance(index, ast.IndexVariable) and index.size is not None
+            ]
         elif isinstance(item, ast.Index) and indexed:
             # An unknown index may be one that was forgotten on the left: who reads the line says so.
             pending += [*(part for part in reversed(item.items) if not isinstance(part, ast.Name)), item.value]
         elif not isinstance(item, (ast.Pattern, ast.TypeNote)):
-            indexed = indexed or isinstance(item, ast.Reduction) or (isinstance(item, ast.Assign) and item.targets[0].indices is not None)
+            indexed = (
+                indexed
+                or isinstance(item, ast.Reduction)
+                or (isinstance(item, ast.Assign) and item.targets[0].indices is not None)
+            )
             pending += reversed(ast.children(item))
     return found

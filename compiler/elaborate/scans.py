@@ -1,4 +1,6 @@
-"""`scan`: its head, what each step picks of the sequences, what it carries and yields. The graphs are made by `loops`."""
+"""`scan`: its head, what each step picks of the sequences, what it carries and yields. The graphs are made by
+`loops`.
+"""
 
 from __future__ import annotations
 
@@ -47,16 +49,29 @@ class Scans(Parameters):
         with self.inside(frame, walk):
             for carry, value in zip(syntax.carries, inside, strict=True):
                 frame.names[carry.name] = Binding(Computed(value), carry.name, carry.span, "carried", "carry", carry)
-            frame.names[syntax.axis] = Binding(Computed(body.place(), head.length), syntax.axis, syntax.span, "walked", "step", syntax)
+            frame.names[syntax.axis] = Binding(
+                Computed(body.place(), head.length), syntax.axis, syntax.span, "walked", "step", syntax
+            )
             self.run_body(frame, syntax.body)
             if frame.broken:
                 raise Poisoned
-            after = [self.next_of(frame, carry, start, value, head) for carry, start, value in zip(syntax.carries, starts, inside, strict=True)]
+            after = [
+                self.next_of(frame, carry, start, value, head)
+                for carry, start, value in zip(syntax.carries, starts, inside, strict=True)
+            ]
             yields = [self.masked(frame, value, None, head, syntax.span) for value in walk.yields.values()]
             if not after and not yields:
-                raise self.fault(frame, "E0804", "this scan carries nothing and yields nothing", syntax.span, hint="End a step with `yield h`.")
+                raise self.fault(
+                    frame,
+                    "E0804",
+                    "this scan carries nothing and yields nothing",
+                    syntax.span,
+                    hint="End a step with `yield h`.",
+                )
         outer.span, outer.where = self.shown(frame, syntax.span), frame.where
-        last, stacks = body.scan([outer.own(start.value) for start in starts], after, yields, head.reverse, head.checkpoint)
+        last, stacks = body.scan(
+            [outer.own(start.value) for start in starts], after, yields, head.reverse, head.checkpoint
+        )
         for carry, value, start in zip(syntax.carries, last, starts, strict=True):
             frame.names[carry.name] = Binding(Computed(value, start.bound), carry.name, carry.span, "carried")
             outer.claim(Computed(value), self.value_name(frame, carry.name))
@@ -92,11 +107,20 @@ class Scans(Parameters):
         """Axis and options, checked."""
         binding = self.walked(frame, syntax)
         if isinstance(binding.value, Rows):
-            raise self.fault(frame, "E0801", f"a scan walks an axis of fixed size, and `{syntax.axis}` counts the rows of the batch, which are independent", syntax.span)
+            raise self.fault(
+                frame,
+                "E0801",
+                (
+                    f"a scan walks an axis of fixed size, and `{syntax.axis}` counts the rows of the batch, which "
+                    "are independent"
+                ),
+                syntax.span,
+            )
         if binding.kind not in ("size", "argument") or type(binding.value) is not int:
             hint = "Name an axis of an argument: `layer RNN(x[b, t, d], units):`."
             raise self.fault(frame, "E0801", f"`{syntax.axis}` is no axis that a scan could walk", syntax.span,
-                             [Label(binding.subject, f"is {describe(binding.value)}", binding.span, binding.relation)], hint)  # fmt: skip
+                             [Label(binding.subject, f"is {describe(binding.value)}", binding.span,
+                                 binding.relation)], hint)  # fmt: skip
         given = {option.name: (self.evaluate(frame, option.value), option.value.span) for option in syntax.options}
         reverse, span = given.get("reverse", (False, syntax.span))
         if not isinstance(reverse, bool):
@@ -105,23 +129,42 @@ class Scans(Parameters):
         if type(lengths) is int:
             lengths = None if lengths >= binding.value else Computed(self.emitter.constant(lengths, DType.I32))
         if lengths is not None and not (isinstance(lengths, Computed) and lengths.dtype is DType.I32):
-            raise self.fault(frame, "E0802", f"`lengths` is one int, or one for each sequence, not {describe(lengths)}", span,
+            raise self.fault(frame, "E0802",
+                f"`lengths` is one int, or one for each sequence, not {describe(lengths)}", span,
                              hint="For example `input n: int[batch] < t + 1`.")  # fmt: skip
         every, span = given.get("checkpoint", (None, syntax.span))
         if every is not None and (type(every) is not int or every < 1):
-            raise self.fault(frame, "E0404", f"a checkpoint comes every so many steps, a whole number of at least 1, not {describe(every)}", span)
-        return Head(binding.value, reverse, lengths, every if self.training else None)  # nothing goes back in evaluation
+            raise self.fault(
+                frame,
+                "E0404",
+                f"a checkpoint comes every so many steps, a whole number of at least 1, not {describe(every)}",
+                span,
+            )
+        # nothing goes back in evaluation
+        return Head(binding.value, reverse, lengths, every if self.training else None)
 
     def walked(self, frame: Frame, syntax: ast.Scan) -> Binding:
         """The axis that a scan names; where there is none, which there are."""
         if syntax.axis not in self.known(frame) and syntax.axis not in frame.made and syntax.axis not in self.sizes:
             if frame.broken:  # perhaps the line that would have named it
                 raise Poisoned
-            inputs = [dim.name for binding in frame.names.values() if isinstance(binding.syntax, ast.Input) for dim in binding.syntax.type.dims if isinstance(dim, ast.Name)]
+            inputs = [
+                dim.name
+                for binding in frame.names.values()
+                if isinstance(binding.syntax, ast.Input)
+                for dim in binding.syntax.type.dims
+                if isinstance(dim, ast.Name)
+            ]
             named = {name: frame.names[name].value for name in (*frame.axes, *inputs) if name in frame.names}
             axes = [f"`{name}` ({size})" for name, size in named.items() if type(size) is int]
             example = "input x: [batch, t, 4]" if frame.kind == "model" else f"{frame.kind} {frame.name}(x[b, t, d]):"
-            hint = f"The axes with names are {', '.join(axes)}." if len(axes) > 1 else f"The axis with a name is {axes[0]}." if axes else f"Name it where it is declared: `{example}`."
+            hint = (
+                f"The axes with names are {', '.join(axes)}."
+                if len(axes) > 1
+                else f"The axis with a name is {axes[0]}."
+                if axes
+                else f"Name it where it is declared: `{example}`."
+            )
             raise self.fault(frame, "E0301", f"there is no axis `{syntax.axis}` here", syntax.span, hint=hint)
         return self.lookup(frame, syntax.axis, syntax.span)
 
@@ -141,7 +184,9 @@ class Scans(Parameters):
         self.assignable(frame, ast.Target(carry.span, carry.name, None))
         value = self.evaluate(frame, carry.value)
         if isinstance(value, bool) or not isinstance(value, (Computed, int, float, Rows)):
-            raise self.fault(frame, "E0401", f"a carry starts as a number or a tensor, not {describe(value)}", carry.value.span)
+            raise self.fault(
+                frame, "E0401", f"a carry starts as a number or a tensor, not {describe(value)}", carry.value.span
+            )
         shape = None if carry.dims is None else self.dims(frame, carry.dims)
 
         def stretched() -> Computed:
@@ -149,7 +194,12 @@ class Scans(Parameters):
             return tensor if shape is None else self.emitter.broadcast(tensor, shape)
 
         if shape is not None and isinstance(value, Computed) and not self.stretches(value, shape):
-            raise self.fault(frame, "E0802", f"`{carry.name}` is {shape_text(shape)} and cannot start as {describe(value)}", carry.span)
+            raise self.fault(
+                frame,
+                "E0802",
+                f"`{carry.name}` is {shape_text(shape)} and cannot start as {describe(value)}",
+                carry.span,
+            )
         made: Computed = self.guarded(frame, carry.span, stretched)
         return made
 
@@ -158,10 +208,17 @@ class Scans(Parameters):
         for statement in syntax.body:
             for name in made_by(statement):
                 known = frame.names.get(name)
-                if name not in carried and known is not None and isinstance(known.value, Computed) and known.kind not in ("state", "param"):
+                if (
+                    name not in carried
+                    and known is not None
+                    and isinstance(known.value, Computed)
+                    and known.kind not in ("state", "param")
+                ):
                     first = Label(f"`{name}`", f"is {describe(known.value)}", known.span, known.relation)
-                    raise self.fault(frame, "E0802", f"`{name}` is assigned in this scan and not carried from step to step", statement.span, [first],
-                                     f"Carry it, `with {name} = {name}`, or choose another name in the scan.")  # fmt: skip
+                    raise self.fault(frame, "E0802",
+                        f"`{name}` is assigned in this scan and not carried from step to step", statement.span, [first],
+                                     (f"Carry it, `with {name} = {name}`, or choose another name in "
+                                         "the scan."))  # fmt: skip
 
     # --- The end of a step
 
@@ -170,21 +227,41 @@ class Scans(Parameters):
         binding = frame.names[carry.name]
         value = binding.value
         if not isinstance(value, (Computed, int, float, Rows)) or isinstance(value, bool):
-            raise self.fault(frame, "E0802", f"`{carry.name}` is {describe(start)} before a step and {describe(value)} after it", carry.span)
-        made = self.emitter.computed(value, start.dtype if start.dtype.is_float or not isinstance(value, Computed) else None)
+            raise self.fault(
+                frame,
+                "E0802",
+                f"`{carry.name}` is {describe(start)} before a step and {describe(value)} after it",
+                carry.span,
+            )
+        made = self.emitter.computed(
+            value, start.dtype if start.dtype.is_float or not isinstance(value, Computed) else None
+        )
         fits = made.dtype is start.dtype and self.stretches(made, start.shape)
         if not fits:
             labels = [Label(f"`{carry.name}`", f"is {describe(start)} before a step,", carry.span, "carried"),
-                      Label(f"`{carry.name}`", f"is {describe(value)} after it,", binding.span, binding.relation)]  # fmt: skip
+                      Label(f"`{carry.name}`", f"is {describe(value)} after it,", binding.span,
+                          binding.relation)]  # fmt: skip
             hint = None
             if made.dtype is start.dtype and not start.shape:
-                hint = f"Say its shape: `{carry.name}: {shape_text(made.shape)} = {frame.module.source.slice(carry.value.span)}`."
-            raise self.fault(frame, "E0802", f"a step must leave `{carry.name}` the shape and kind that it had", carry.span, labels, hint)
+                hint = (
+                    f"Say its shape: `{carry.name}: {shape_text(made.shape)} = "
+                    f"{frame.module.source.slice(carry.value.span)}`."
+                )
+            raise self.fault(
+                frame,
+                "E0802",
+                f"a step must leave `{carry.name}` the shape and kind that it had",
+                carry.span,
+                labels,
+                hint,
+            )
         return self.masked(frame, self.emitter.broadcast(made, start.shape), before, head, carry.span)
 
     def stretches(self, made: Computed, shape: tuple[Dim, ...]) -> bool:
         """Whether a value broadcasts to a shape."""
-        return made.rank <= len(shape) and all(one in (1, other) for one, other in zip(made.shape[::-1], shape[::-1], strict=False))
+        return made.rank <= len(shape) and all(
+            one in (1, other) for one, other in zip(made.shape[::-1], shape[::-1], strict=False)
+        )
 
     def masked(self, frame: Frame, value: Computed, before: Value | None, head: Head, span: Span) -> Computed:
         """Beyond a sequence's length a carry stays as it was, and what is yielded is 0."""
@@ -192,7 +269,12 @@ class Scans(Parameters):
             return value
         lengths, emit = head.lengths, self.emitter
         if value.shape[: lengths.rank] != lengths.shape:
-            raise self.fault(frame, "E0802", f"`lengths` is {describe(lengths)}, and a step of this scan makes {describe(value)}", span)
+            raise self.fault(
+                frame,
+                "E0802",
+                f"`lengths` is {describe(lengths)}, and a step of this scan makes {describe(value)}",
+                span,
+            )
 
         def choose() -> Computed:
             body = self.walks[-1].emitter
@@ -224,10 +306,22 @@ class Scans(Parameters):
         """`yield h`, `yield h, c`."""
         walk = self.walks[-1] if self.walks else None
         if walk is None or walk.frame is not frame or walk.turns is not None:
-            raise self.fault(frame, "E0804", "`yield` belongs in a scan", syntax.span, hint="A layer hands back its result with `return`.")
+            raise self.fault(
+                frame,
+                "E0804",
+                "`yield` belongs in a scan",
+                syntax.span,
+                hint="A layer hands back its result with `return`.",
+            )
         for item in syntax.value.items if isinstance(syntax.value, ast.Several) else (syntax.value,):
             if not isinstance(item, ast.Name):
-                raise self.fault(frame, "E0804", "what is yielded needs a name, by which `stacked` finds it", item.span, hint="Write `y = ...`, then `yield y`.")
+                raise self.fault(
+                    frame,
+                    "E0804",
+                    "what is yielded needs a name, by which `stacked` finds it",
+                    item.span,
+                    hint="Write `y = ...`, then `yield y`.",
+                )
             if item.name in walk.yields:
                 raise self.fault(frame, "E0302", f"`{item.name}` is yielded twice", item.span)
             value = self.evaluate(frame, item)
@@ -240,7 +334,11 @@ class Scans(Parameters):
         known = frame.names.get(f"stacked {syntax.name}")
         if known is None:
             found = [name.removeprefix("stacked ") for name in frame.names if name.startswith("stacked ")]
-            listing = f"There is {', '.join(f'`{name}`' for name in found)}." if found else f"End a step of the scan with `yield {syntax.name}`."
+            listing = (
+                f"There is {', '.join(f'`{name}`' for name in found)}."
+                if found
+                else f"End a step of the scan with `yield {syntax.name}`."
+            )
             raise self.fault(frame, "E0804", f"no scan here has yielded `{syntax.name}`", syntax.span, hint=listing)
         if isinstance(known.value, Poison):
             raise Poisoned
@@ -249,7 +347,12 @@ class Scans(Parameters):
     def shift(self, frame: Frame, item: Any) -> tuple[Walk, int] | None:
         """The scan and the distance k where an index is `t`, `t + k` or `t - k` for the axis t of an open scan."""
         distance = 0
-        if isinstance(item, ast.Binary) and item.operator in ("+", "-") and isinstance(item.right, ast.Number) and type(item.right.value) is int:
+        if (
+            isinstance(item, ast.Binary)
+            and item.operator in ("+", "-")
+            and isinstance(item.right, ast.Number)
+            and type(item.right.value) is int
+        ):
             distance, item = (item.right.value if item.operator == "+" else -item.right.value), item.left
         if isinstance(item, ast.Name):
             for walk in reversed(self.walks):
@@ -272,10 +375,13 @@ class Scans(Parameters):
         if distance and syntax.otherwise is None:
             place = f"{walk.axis} {'+' if distance > 0 else '-'} {abs(distance)}"
             if abs(distance) >= length:
-                raise self.fault(frame, "E0803", f"`{walk.axis}` has {length} steps, so `{place}` is always outside", syntax.span,
+                raise self.fault(frame, "E0803", f"`{walk.axis}` has {length} steps, so `{place}` is always outside",
+                    syntax.span,
                                  hint="Say what it is there: `... else 0`.")  # fmt: skip
             picked = frame.module.source.slice(syntax.span)
-            raise self.fault(frame, "E0803", f"`{picked}` is outside of `{walk.axis}` in the {'last' if distance > 0 else 'first'} step", syntax.span,
+            raise self.fault(frame, "E0803",
+                f"`{picked}` is outside of `{walk.axis}` in the {'last' if distance > 0 else 'first'} step",
+                syntax.span,
                              hint=f"Say what it is there: `{picked} else 0`.")  # fmt: skip
         made: Computed = self.guarded(frame, syntax.span, lambda: self.picked(value, axis, walk, distance, text))
         if not distance or syntax.otherwise is None:
@@ -300,9 +406,11 @@ class Scans(Parameters):
         axes = [axis for axis, dim in enumerate(value.shape) if dim == length]
         if len(axes) != 1:
             what = "no axis" if not axes else f"{len(axes)} axes"
-            raise self.fault(frame, "E0803", f"`{text}` has {what} of size {length}, so it is not clear which is `{walk.axis}`", syntax.span,
+            raise self.fault(frame, "E0803",
+                f"`{text}` has {what} of size {length}, so it is not clear which is `{walk.axis}`", syntax.span,
                              self.sides(frame, (syntax.value, value)),
-                             "Put the axis where a declared one is, in an argument's shape, or take the steps before the scan with `transpose`.")  # fmt: skip
+                             ("Put the axis where a declared one is, in an argument's shape, or "
+                                 "take the steps before the scan with `transpose`."))  # fmt: skip
         return axes[0]
 
     def picked(self, value: Computed, axis: int, walk: Walk, distance: int, text: str) -> Computed:
@@ -317,9 +425,13 @@ class Scans(Parameters):
             steps = outer.broadcast(outer.computed(0, value.dtype), steps.type.shape).value
         elif distance:
             size, start = length - abs(distance), max(distance, 0)
-            part = outer.once("slice", steps, start=(start, *(0 for _ in others)), size=(size, *others), step=(1,) * steps.type.rank)
+            part = outer.once(
+                "slice", steps, start=(start, *(0 for _ in others)), size=(size, *others), step=(1,) * steps.type.rank
+            )
             steps = outer.once("pad", part, axis=0, size=length, start=max(-distance, 0), step=1)
-        return Computed(walk.emitter.element(steps, f"{text}.{walk.axis}" if text.isidentifier() else walk.axis), value.bound)
+        return Computed(
+            walk.emitter.element(steps, f"{text}.{walk.axis}" if text.isidentifier() else walk.axis), value.bound
+        )
 
     def inside_or(self, frame: Frame, syntax: ast.Expression, made: Computed, walk: Walk, distance: int) -> Computed:
         """The element, or what is said for places outside."""
@@ -327,7 +439,9 @@ class Scans(Parameters):
         if other == 0 and not isinstance(other, (bool, Computed)):
             return made
         if isinstance(other, bool) or not isinstance(other, (Computed, int, float)):
-            raise self.fault(frame, "E0401", f"outside of the axis there is a number or a tensor, not {describe(other)}", syntax.span)
+            raise self.fault(
+                frame, "E0401", f"outside of the axis there is a number or a tensor, not {describe(other)}", syntax.span
+            )
 
         def choose() -> Computed:
             emit = self.emitter
@@ -335,7 +449,9 @@ class Scans(Parameters):
             limit = walk.emitter.length - distance if distance > 0 else -distance
             within = emit.binary("<" if distance > 0 else ">=", place, limit)
             assert isinstance(within, Computed)
-            values = [emit.broadcast(item, made.shape).value for item in (within, made, emit.computed(other, made.dtype))]
+            values = [
+                emit.broadcast(item, made.shape).value for item in (within, made, emit.computed(other, made.dtype))
+            ]
             return Computed(emit.emit("select", *values))
 
         chosen: Computed = self.guarded(frame, syntax.span, choose)

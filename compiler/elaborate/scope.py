@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 class Frame:
     """One running body of a model, layer, function, optimizer or train section.
 
-    In an optimizer `axes_of_parameter` is the shape of its parameter, whose first axes may be `turns_of_parameter`, and `starts` are
-    the names known to starting values. `line` is the line with index variables that is being evaluated, if one is.
-    `where` prefixes the names of values; `segment` is this body's part of its parameters' names, which become final (`path`)
-    when the first parameter is made. `override` is the user's place that nodes and faults of a standard library body point at.
+    In an optimizer `axes_of_parameter` is the shape of its parameter, whose first axes may be `turns_of_parameter`,
+    and `starts` are the names known to starting values. `line` is the line with index variables that is being
+    evaluated, if one is.
+    `where` prefixes the names of values; `segment` is this body's part of its parameters' names, which become final
+    (`path`) when the first parameter is made. `override` is the user's place that nodes and faults of a standard
+    library body point at.
     """
 
     kind: str
@@ -60,7 +62,9 @@ class Frame:
 
     @property
     def place(self) -> tuple[object, ...]:
-        """What distinguishes this body from every other in the program, but for turns of loops: its call's place, up to the model."""
+        """What distinguishes this body from every other in the program, but for turns of loops: its call's place, up
+        to the model.
+        """
         found: list[object] = []
         frame: Frame | None = self
         while frame is not None:

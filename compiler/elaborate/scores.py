@@ -1,7 +1,7 @@
 """What losses are given: scores that have been squashed before, or scores of a single class.
 
-A function of scores (its parameter is called `logits`) squashes them itself. What has been through `softmax` or `sigmoid` already is
-still something that it can compute with, so nothing fails and the model learns badly.
+A function of scores (its parameter is called `logits`) squashes them itself. What has been through `softmax` or
+`sigmoid` already is still something that it can compute with, so nothing fails and the model learns badly.
 """
 
 from __future__ import annotations
@@ -57,4 +57,9 @@ def unfit(emitter: Emitter, parameter: ast.Parameter, bound: Mapping[str, Bindin
 
 def of_one_class(function: str, parameter: ast.Parameter, value: Any) -> bool:
     """Whether a loss of classes is given scores of a single one."""
-    return function in _OF_CLASSES and parameter.name in _UNFIT and isinstance(value, Computed) and value.shape[-1:] == (1,)
+    return (
+        function in _OF_CLASSES
+        and parameter.name in _UNFIT
+        and isinstance(value, Computed)
+        and value.shape[-1:] == (1,)
+    )

@@ -1,8 +1,10 @@
-"""What a batch of one row says: which values are then the same, which no longer depend on the data, and which say nothing.
+"""What a batch of one row says: which values are then the same, which no longer depend on the data, and which say
+nothing.
 
-The mean over the rows of one row is that row, so `mean((x - mean(x, axis = 0)) ** 2, axis = 0)` is zero and no variance, however it is
-written. What is linear in deviations from a mean is zero with them, for any number of rows too once it is summed; what is not, as
-their squares, tells of how rows differ. A value minus itself is zero for any number of rows, and no deviation.
+The mean over the rows of one row is that row, so `mean((x - mean(x, axis = 0)) ** 2, axis = 0)` is zero and no
+variance, however it is written. What is linear in deviations from a mean is zero with them, for any number of rows
+too once it is summed; what is not, as their squares, tells of how rows differ. A value minus itself is zero for any
+number of rows, and no deviation.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class SingleRow:
         made, op, operands = node.result, node.op, node.operands
         self.fed[made] = any(self._fed(value) for value in operands)
         ever = tuple(self.ever.get(value, value) for value in operands)
-        self.ever[made] = ever[0] if op == "stop_gradient" else self.known.setdefault((op, "ever", *ever, *node.attrs.items()), made)
+        self.ever[made] = (
+            ever[0] if op == "stop_gradient" else self.known.setdefault((op, "ever", *ever, *node.attrs.items()), made)
+        )
         if op == "count":
             if node.attrs["shape"] == (Rows(),):
                 self.ones.add(made)
@@ -97,7 +101,9 @@ class SingleRow:
         if op == "mul" and roots[0] is roots[1]:
             op, roots = "square", roots[:1]
         sizes = () if OPERATIONS[op].family == "pointwise" else tuple(_sizes(value) for value in node.operands)
-        self.same[node.result] = self.known.setdefault((op, *roots, *sizes, *node.attrs.items()), self._root(node.result))
+        self.same[node.result] = self.known.setdefault(
+            (op, *roots, *sizes, *node.attrs.items()), self._root(node.result)
+        )
 
     def _differ(self, a: Value, b: Value) -> bool:
         """Whether two values are the same of one row, and not of more."""
@@ -114,7 +120,9 @@ class SingleRow:
         if op in _PRODUCTS and zeros:
             self.zero.add(made)
             other = operands[1] if operands[0] in self.zero else operands[0]
-            self.fixed[made] = max(self.fixed[value] for value in zeros) if len(zeros) == 1 and not self._fed(other) else CURVED
+            self.fixed[made] = (
+                max(self.fixed[value] for value in zeros) if len(zeros) == 1 and not self._fed(other) else CURVED
+            )
         elif op == "div" and operands[0] in self.zero:
             self.zero.add(made)
             self.fixed[made] = CURVED if self._fed(operands[1]) else self.fixed[operands[0]]
@@ -156,7 +164,9 @@ class SingleRow:
         operand, made = node.operands[0], node.result
         if operand in self.ones and node.op in ("broadcast", "reshape", "transpose", "cast"):
             self.ones.add(made)
-        if OPERATIONS[node.op].family == "shape" and (_in_order(node) or (node.op == "broadcast" and not operand.type.rank)):
+        if OPERATIONS[node.op].family == "shape" and (
+            _in_order(node) or (node.op == "broadcast" and not operand.type.rank)
+        ):
             self._alike(made, operand)
         elif depends := self._depends(node):
             self.fixed[made] = depends
@@ -173,7 +183,11 @@ class SingleRow:
             depends = self._depends(node)
             if zeros:
                 self.zero.add(made)
-                depends = CURVED if len(zeros) > 1 or all(map(self._fed, node.operands)) else max(self.fixed[value] for value in zeros)
+                depends = (
+                    CURVED
+                    if len(zeros) > 1 or all(map(self._fed, node.operands))
+                    else max(self.fixed[value] for value in zeros)
+                )
             if depends:
                 self.fixed[made] = depends
             return depends == CURVED and not _by_row(made)

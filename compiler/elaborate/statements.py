@@ -1,4 +1,6 @@
-"""Statements: what each does to the names of its body. A fault poisons the names its statement would have made, and the next runs."""
+"""Statements: what each does to the names of its body. A fault poisons the names its statement would have made, and
+the next runs.
+"""
 
 from __future__ import annotations
 
@@ -111,21 +113,29 @@ class Statements(Repeats):
         """`h = ...`, `m, v = ...`."""
         for target in syntax.targets:
             if target.indices is not None and len(syntax.targets) > 1:
-                raise self.fault(frame, "E1005", "a line with indices makes one tensor", target.span, hint="Write a line for each.")
+                raise self.fault(
+                    frame, "E1005", "a line with indices makes one tensor", target.span, hint="Write a line for each."
+                )
             self.assignable(frame, target)
         targets = syntax.targets
         indices = targets[0].indices
         if len(targets) > 1 and isinstance(syntax.value, ast.Several):
             if len(syntax.value.items) != len(targets):
                 raise self.uneven(frame, syntax, len(syntax.value.items))
-            values = [self.valued(frame, target.name, item) for target, item in zip(targets, syntax.value.items, strict=True)]
+            values = [
+                self.valued(frame, target.name, item) for target, item in zip(targets, syntax.value.items, strict=True)
+            ]
         elif len(targets) > 1:
             value = self.valued(frame, targets[0].name, syntax.value)
             if not isinstance(value, tuple) or len(value) != len(targets):
                 raise self.uneven(frame, syntax, len(value) if isinstance(value, tuple) else 1)
             values = list(value)
         elif indices is not None:
-            values = [self.valued(frame, targets[0].name, syntax.value, lambda: Line(self, frame).value(indices, syntax.value))]
+            values = [
+                self.valued(
+                    frame, targets[0].name, syntax.value, lambda: Line(self, frame).value(indices, syntax.value)
+                )
+            ]
         else:
             values = [self.valued(frame, targets[0].name, syntax.value)]
         for target, value in zip(targets, values, strict=True):
@@ -139,11 +149,21 @@ class Statements(Repeats):
     def assignable(self, frame: Frame, target: ast.Target) -> None:
         """Names with a fixed meaning take no assignment."""
         if target.name in CONSTANTS or target.name in SPECIAL:
-            raise self.fault(frame, "E0309", f"`{target.name}` has a fixed meaning and takes no assignment", target.span, hint="Choose another name.")
+            raise self.fault(
+                frame,
+                "E0309",
+                f"`{target.name}` has a fixed meaning and takes no assignment",
+                target.span,
+                hint="Choose another name.",
+            )
         known = frame.names.get(target.name)
         if known is not None and known.kind in ("param", "size"):
             what = "a parameter: only the optimizer changes it" if known.kind == "param" else "a size"
-            hint = "Give the new value a name of its own." if known.kind == "size" else "A value that the model itself updates is a `state`."
+            hint = (
+                "Give the new value a name of its own."
+                if known.kind == "size"
+                else "A value that the model itself updates is a `state`."
+            )
             raise self.fault(frame, "E0309", f"`{target.name}` is {what}", target.span, hint=hint)
 
     def valued(self, frame: Frame, name: str, syntax: ast.Expression, rule: Callable[[], Any] | None = None) -> Any:
@@ -170,13 +190,23 @@ class Statements(Repeats):
         if known is not None and known.kind in ("state", "weight"):
             slot = known.extra["slot"]
             if self.walks and len(self.repeats_of(slot)) < len(self.walks):
-                raise self.fault(frame, "E0804", f"the state `{known.subject}` cannot be assigned in a loop that shares it: it is stored once a step", span)
+                raise self.fault(
+                    frame,
+                    "E0804",
+                    (
+                        f"the state `{known.subject}` cannot be assigned in a loop that shares it: it is stored "
+                        "once a step"
+                    ),
+                    span,
+                )
             value = self.guarded(frame, span, lambda: self.updated(frame, known, value, span))
             if known.kind == "state" and value.value in self.emitter.lone:
                 value = self.of_several_rows(value, known.value)
                 self.statistics = self.statistics or self.shown(frame, span)
             self.update(slot, value, self.shown(frame, span))
-            frame.names[name] = Binding(value, known.subject, known.span, known.relation, known.kind, known.syntax, known.extra)
+            frame.names[name] = Binding(
+                value, known.subject, known.span, known.relation, known.kind, known.syntax, known.extra
+            )
         else:
             frame.names[name] = self.alias(frame, value) or Binding(value, name, target.span, "made")
         if self.emitter is frame.emitter:
@@ -205,10 +235,16 @@ class Statements(Repeats):
         shape = known.value.shape
         tensor = self.emitter.as_real(value)
         if frame.kind == "optimizer" and tensor.shape != shape:
-            raise self.fault(frame, "E0213", f"{describe(tensor)} cannot become `{known.subject}`, which is {shape_text(shape)}", span,
+            raise self.fault(frame, "E0213",
+                f"{describe(tensor)} cannot become `{known.subject}`, which is {shape_text(shape)}", span,
                              hint=self.single_number(known, tensor))  # fmt: skip
         if tensor.shape != shape and self.emitter.meet([tensor.shape, shape]) != shape:
-            raise self.fault(frame, "E0213", f"`{known.subject}` is {shape_text(shape)} and cannot become {shape_text(tensor.shape)}", span)
+            raise self.fault(
+                frame,
+                "E0213",
+                f"`{known.subject}` is {shape_text(shape)} and cannot become {shape_text(tensor.shape)}",
+                span,
+            )
         tensor = self.emitter.broadcast(tensor, shape)
         if frame.kind == "optimizer":
             return tensor
@@ -219,7 +255,11 @@ class Statements(Repeats):
         if tensor.rank:
             return None
         name = known.subject
-        return f"A state that is one number is declared so: `state {name}: [] = 0`." if known.kind == "state" else f"Each element changes by itself: `{name} = {name} - ...`."
+        return (
+            f"A state that is one number is declared so: `state {name}: [] = 0`."
+            if known.kind == "state"
+            else f"Each element changes by itself: `{name} = {name} - ...`."
+        )
 
     def use(self, frame: Frame, syntax: ast.Use) -> None:
         """`use encoder = Dense(units = 64)`."""
@@ -232,10 +272,21 @@ class Statements(Repeats):
     def return_(self, frame: Frame, syntax: ast.Return) -> None:
         """`return y`."""
         if self.walks and self.walks[-1].frame is frame and self.walks[-1].turns is None:
-            raise self.fault(frame, "E0804", "`return` cannot stand in a scan", syntax.span, hint="End a step with `yield`, and return `stacked h` after the scan.")
+            raise self.fault(
+                frame,
+                "E0804",
+                "`return` cannot stand in a scan",
+                syntax.span,
+                hint="End a step with `yield`, and return `stacked h` after the scan.",
+            )
         if frame.kind not in ("fn", "layer"):
-            raise self.fault(frame, "E0108", f"`return` has no meaning in {frame.kind} `{frame.name}`", syntax.span,
-                             hint="A model says what it makes with `output`." if frame.kind == "model" else None)  # fmt: skip
+            raise self.fault(
+                frame,
+                "E0108",
+                f"`return` has no meaning in {frame.kind} `{frame.name}`",
+                syntax.span,
+                hint="A model says what it makes with `output`." if frame.kind == "model" else None,
+            )
         self.emitter.where = frame.where
         frame.result = self.evaluate(frame, syntax.value)
         frame.returned = True
@@ -283,7 +334,10 @@ class Statements(Repeats):
         try:
             for place, item in enumerate(turns):
                 frame.names[syntax.name] = Binding(item, syntax.name, syntax.span, "made", "turn")
-                frame.turn, self.loops = (*turn, item if isinstance(turns, range) else place), (*loops, Counted(place, len(turns)))
+                frame.turn, self.loops = (
+                    (*turn, item if isinstance(turns, range) else place),
+                    (*loops, Counted(place, len(turns))),
+                )
                 frame.broken = False
                 self.run_body(frame, syntax.body)
                 if frame.returned or frame.broken:
@@ -296,7 +350,13 @@ class Statements(Repeats):
         bounds = self.evaluate_all(frame, (syntax.start, stop))
         for bound, part in zip(bounds, (syntax.start, stop), strict=True):
             if type(bound) is not int:
-                raise self.fault(frame, "E0404", f"a range goes from one whole number to another, not {describe(bound)}", part.span, hint=self.differs(frame, part))
+                raise self.fault(
+                    frame,
+                    "E0404",
+                    f"a range goes from one whole number to another, not {describe(bound)}",
+                    part.span,
+                    hint=self.differs(frame, part),
+                )
         return range(*bounds)
 
     def items_of(self, frame: Frame, syntax: ast.For) -> tuple[Any, ...]:
@@ -311,7 +371,9 @@ class Statements(Repeats):
             if isinstance(value, tuple):
                 hint = "The turns of `repeat` are one piece of code. Turns that differ are written with `for`."
             goes = "a range, `0..n`" if syntax.stacked else "a range, `0..n`, or the items of a list"
-            raise self.fault(frame, "E0404", f"`{word}` goes through {goes}, not {describe(value)}", syntax.start.span, hint=hint)
+            raise self.fault(
+                frame, "E0404", f"`{word}` goes through {goes}, not {describe(value)}", syntax.start.span, hint=hint
+            )
         return value
 
     # --- What a model takes and makes
@@ -321,9 +383,20 @@ class Statements(Repeats):
         if frame.kind != "model":
             raise self.fault(frame, "E0108", f"`{what}` belongs in a model, not in {frame.kind} `{frame.name}`", span)
         if frame.turn:
-            raise self.fault(frame, "E0108", f"`{what}` cannot be repeated by `{'repeat' if any(walk.turns for walk in self.walks) else 'for'}`", span)
+            raise self.fault(
+                frame,
+                "E0108",
+                f"`{what}` cannot be repeated by `{'repeat' if any(walk.turns for walk in self.walks) else 'for'}`",
+                span,
+            )
         if self.walks:
-            raise self.fault(frame, "E0108", f"`{what}` cannot stand in a scan", span, hint="After the scan, carried names hold the last step's values.")
+            raise self.fault(
+                frame,
+                "E0108",
+                f"`{what}` cannot stand in a scan",
+                span,
+                hint="After the scan, carried names hold the last step's values.",
+            )
         if frame.by_mode:
             raise self.fault(frame, "E0108", f"`{what}` cannot depend on `training`", span)
 
@@ -333,10 +406,21 @@ class Statements(Repeats):
         self.fresh(frame, syntax.name, syntax.span)
         first = syntax.type.dims[0] if syntax.type.dims else None
         rows = any(isinstance(dim, ast.Name) and dim.name == "batch" for dim in syntax.type.dims)
-        if first is not None and not rows and (
-            isinstance(first, ast.Unary) or (isinstance(first, ast.Name) and first.name not in frame.names and first.name not in self.sizes)
+        if (
+            first is not None
+            and not rows
+            and (
+                isinstance(first, ast.Unary)
+                or (isinstance(first, ast.Name) and first.name not in frame.names and first.name not in self.sizes)
+            )
         ):
-            raise self.fault(frame, "E0208", f"the first axis of `{syntax.name}` is the rows, and is called `batch`", first.span, hint="Write `[batch, ...]`.")
+            raise self.fault(
+                frame,
+                "E0208",
+                f"the first axis of `{syntax.name}` is the rows, and is called `batch`",
+                first.span,
+                hint="Write `[batch, ...]`.",
+            )
         for dim in syntax.type.dims:
             if isinstance(dim, ast.Name) and dim.name not in frame.names and dim.name not in CONSTANTS:
                 self.free_size(frame, dim)
@@ -344,7 +428,8 @@ class Statements(Repeats):
         if not shape or shape[0] != Rows() or any(isinstance(dim, Rows) for dim in shape[1:]):
             written = {"real": ""}.get(syntax.type.kind, syntax.type.kind)
             fixed = ", ".join(["batch", *(str(dim) for dim in shape if not isinstance(dim, Rows))])
-            raise self.fault(frame, "E0208", f"the first axis of `{syntax.name}`, and no other, must be `batch`", syntax.type.span,
+            raise self.fault(frame, "E0208", f"the first axis of `{syntax.name}`, and no other, must be `batch`",
+                syntax.type.span,
                              hint=f"Did you mean `{syntax.role} {syntax.name}: {written}[{fixed}]`?")  # fmt: skip
         kind = syntax.type.kind
         dtype = {"int": DType.I32, "bool": DType.BOOL}.get(kind, self.real())
@@ -352,7 +437,13 @@ class Statements(Repeats):
         if syntax.bound is not None:
             value = self.evaluate(frame, syntax.bound)
             if dtype is not DType.I32:
-                raise self.fault(frame, "E0401", "only ints have a bound", syntax.bound.span, hint=f"Did you mean `int{shape_text(shape)}`?")
+                raise self.fault(
+                    frame,
+                    "E0401",
+                    "only ints have a bound",
+                    syntax.bound.span,
+                    hint=f"Did you mean `int{shape_text(shape)}`?",
+                )
             size = self.dim(frame, syntax.bound.span, value)
             if not isinstance(size, int):
                 raise self.fault(frame, "E0208", "a bound is a fixed number", syntax.bound.span)
@@ -369,7 +460,8 @@ class Statements(Repeats):
         self.free_sizes.add(name)
         if name not in self.sizes:
             raise self.fault(frame, "E0205", f"the size `{name}` has no value", dim.span,
-                             hint=f"Give it when compiling ({name}=64), or make it an argument of the model: `model {frame.name}({name} = 64):`.")  # fmt: skip
+                             hint=(f"Give it when compiling ({name}=64), or make it an argument of the "
+                                 f"model: `model {frame.name}({name} = 64):`."))  # fmt: skip
         size = self.dim(frame, dim.span, self.sizes[name])
         frame.names[name] = Binding(size, name, dim.span, "declared", "size", dim)
 
@@ -391,13 +483,31 @@ class Statements(Repeats):
             if isinstance(value, (Computed, int, float)) and not shape:
                 hint = f"A single number about the whole batch is a metric: `metric {syntax.name} = ...`."
             elif Rows() in shape:
-                place, written = shape.index(Rows()), syntax.name if syntax.value is None else frame.module.source.slice(syntax.value.span)
-                why = "The steps of a scan over a number are stacked on axis 0. " if isinstance(syntax.value, ast.Stacked) else ""
-                hint = f"{why}`transpose({written}, {[place, *(k for k in range(len(shape)) if k != place)]})` has the rows first."
-            raise self.fault(frame, "E0213", f"an output has one row for each row of the batch; this is {describe(value)}", syntax.span, hint=hint)
+                place, written = (
+                    shape.index(Rows()),
+                    syntax.name if syntax.value is None else frame.module.source.slice(syntax.value.span),
+                )
+                why = (
+                    "The steps of a scan over a number are stacked on axis 0. "
+                    if isinstance(syntax.value, ast.Stacked)
+                    else ""
+                )
+                hint = (
+                    f"{why}`transpose({written}, {[place, *(k for k in range(len(shape)) if k != place)]})` has the "
+                    "rows first."
+                )
+            raise self.fault(
+                frame,
+                "E0213",
+                f"an output has one row for each row of the batch; this is {describe(value)}",
+                syntax.span,
+                hint=hint,
+            )
         if any(isinstance(dim, Rows) for dim in shape[1:]):
-            raise self.fault(frame, "E0214", f"a row of an output has a fixed size; this is {describe(value)}", syntax.span,
-                             hint="Rows are predicted a batch at a time; a loss or metric may compare each with every other.")  # fmt: skip
+            raise self.fault(frame, "E0214", f"a row of an output has a fixed size; this is {describe(value)}",
+                syntax.span,
+                             hint=("Rows are predicted a batch at a time; a loss or metric may compare "
+                                 "each with every other."))  # fmt: skip
         self.outputs.append(Result(syntax.name, value.value, syntax.span))
 
     def without_data(self, value: Computed) -> bool:
@@ -418,7 +528,9 @@ class Statements(Repeats):
         """`metric accuracy = ...`: one number."""
         self.in_model(frame, "metric", syntax.span)
         self.unused(frame, syntax.name, syntax.span)
-        value = self.quotient(frame, syntax) if syntax.total else self.single(frame, "metric", syntax.name, syntax.value)
+        value = (
+            self.quotient(frame, syntax) if syntax.total else self.single(frame, "metric", syntax.name, syntax.value)
+        )
         self.metrics.append(Result(syntax.name, value.value, syntax.span))
         frame.names[syntax.name] = Binding(value, syntax.name, syntax.span, "made")
 
@@ -426,12 +538,15 @@ class Statements(Repeats):
         """`metric f1 = a / b total`: `a` and `b` are summed over all batches before they are divided."""
         written = syntax.value
         if not isinstance(written, ast.Binary) or written.operator != "/":
-            raise self.fault(frame, "E0211", "a total is a quotient: what is above it and what is below are summed over all batches", written.span,
+            raise self.fault(frame, "E0211",
+                "a total is a quotient: what is above it and what is below are summed over all batches", written.span,
                              hint=f"Write `metric {syntax.name} = sum(a) / sum(b) total`.")  # fmt: skip
         above = self.single(frame, "total", f"{syntax.name}.numerator", written.left)
         below = self.single(frame, "total", f"{syntax.name}.denominator", written.right)
         self.emitter.where = syntax.name
-        made: Computed = self.guarded(frame, written.span, lambda: functions.quotient_of_totals(self.emitter, above, below))
+        made: Computed = self.guarded(
+            frame, written.span, lambda: functions.quotient_of_totals(self.emitter, above, below)
+        )
         self.emitter.claim(made, syntax.name)
         return made
 
@@ -452,11 +567,19 @@ class Statements(Repeats):
     def unused(self, frame: Frame, name: str, span: Span) -> None:
         """Results have names of their own, which no parameter or state has."""
         if name == "loss":
-            raise self.fault(frame, "E0302", "`loss` is the name of the sum of all losses", span, hint="Choose another name.")
+            raise self.fault(
+                frame, "E0302", "`loss` is the name of the sum of all losses", span, hint="Choose another name."
+            )
         if any(result.name == name for result in [*self.outputs, *self.losses, *self.metrics]):
             raise self.fault(frame, "E0302", f"there is a result called `{name}` already", span)
         if name in self.slots:
-            raise self.fault(frame, "E0302", f"there is a {self.slots[name].role} called `{name}` already", span, hint="Choose another name.")
+            raise self.fault(
+                frame,
+                "E0302",
+                f"there is a {self.slots[name].role} called `{name}` already",
+                span,
+                hint="Choose another name.",
+            )
 
 
 _RULES: dict[type, Callable[[Any, Frame, Any], None]] = {

@@ -1,4 +1,6 @@
-"""The train section: its settings, and the update as a graph: schedules, clipping, and the optimizer's rule for each parameter."""
+"""The train section: its settings, and the update as a graph: schedules, clipping, and the optimizer's rule for each
+parameter.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,11 @@ class Training:
                 if reader is None:
                     near = nearest(setting.name, NAMES)
                     listed = f"Did you mean `{near}`?" if near else f"The settings are {', '.join(NAMES)}."
-                    rules = [name for name in fitting(self.program.module.names, "rule") if name.lower() == setting.name.lower()]
+                    rules = [
+                        name
+                        for name in fitting(self.program.module.names, "rule")
+                        if name.lower() == setting.name.lower()
+                    ]
                     written = f"optimizer {rules[0]}(...)" if rules else SETTINGS.get(setting.name)
                     hint = f"Write `{written}`." if written else ELSEWHERE.get(setting.name, listed)
                     raise self.fault("E0308", f"there is no setting `{setting.name}`", setting.span, hint)
@@ -108,8 +114,12 @@ class Training:
     def only(self, setting: ast.Setting) -> ast.Expression:
         """The one value of a setting."""
         if len(setting.values) != 1 or setting.named or setting.words:
-            raise self.fault("E0601", f"`{setting.name}` takes one value", setting.span,
-                             "Each setting has a line of its own." if len(setting.values) > 1 or setting.named else None)  # fmt: skip
+            raise self.fault(
+                "E0601",
+                f"`{setting.name}` takes one value",
+                setting.span,
+                "Each setting has a line of its own." if len(setting.values) > 1 or setting.named else None,
+            )
         return setting.values[0]
 
     def constant(self, setting: ast.Setting, syntax: ast.Expression) -> int | float:
@@ -124,7 +134,9 @@ class Training:
         """A whole number, not too small."""
         value = self.constant(setting, syntax)
         if not math.isfinite(value) or value != int(value) or value < least:
-            raise self.fault("E0601", f"`{setting.name}` needs a whole number of at least {least}, not {value:g}", syntax.span)
+            raise self.fault(
+                "E0601", f"`{setting.name}` needs a whole number of at least {least}, not {value:g}", syntax.span
+            )
         return int(value)
 
     def positive(self, setting: ast.Setting, syntax: ast.Expression) -> None:
@@ -143,7 +155,11 @@ class Training:
         syntax = self.only(setting)
         value = self.constant(setting, syntax)
         if not 0 <= value < 1:
-            raise self.fault("E0601", f"`validation` is the share of the examples that is held out, from 0 up to 1, not {value:g}", syntax.span)
+            raise self.fault(
+                "E0601",
+                f"`validation` is the share of the examples that is held out, from 0 up to 1, not {value:g}",
+                syntax.span,
+            )
         self.plan.validation = float(value)
 
     def read_clip_norm(self, setting: ast.Setting) -> None:
@@ -164,7 +180,12 @@ class Training:
 
     def read_except(self, setting: ast.Setting) -> None:
         if not setting.named or setting.values or setting.words:
-            raise self.fault("E0601", "`except` sets hyper-parameters for some parameters", setting.span, "Write `except '*.b': decay = 0`.")
+            raise self.fault(
+                "E0601",
+                "`except` sets hyper-parameters for some parameters",
+                setting.span,
+                "Write `except '*.b': decay = 0`.",
+            )
         for pattern in setting.patterns:
             self.matching(pattern)
         self.plan.exceptions.append(setting)
@@ -172,7 +193,9 @@ class Training:
     def read_freeze(self, setting: ast.Setting) -> None:
         for value in setting.values:
             if not isinstance(value, ast.Text):
-                raise self.fault("E0601", "`freeze` takes patterns of parameter names", value.span, "Write `freeze 'encoder.*'`.")
+                raise self.fault(
+                    "E0601", "`freeze` takes patterns of parameter names", value.span, "Write `freeze 'encoder.*'`."
+                )
             self.matching(value)
             self.plan.frozen.append(value)
 
@@ -199,21 +222,31 @@ class Training:
         return found
 
     def matches(self, stored: Stored, pattern: ast.Text) -> bool:
-        """Whether a pattern matches a parameter; of one that the turns of `repeat` have, it matches all turns' or none."""
+        """Whether a pattern matches a parameter; of one that the turns of `repeat` have, it matches all turns' or
+        none.
+        """
         found = [fnmatchcase(name, pattern.value) for name in turn_names(stored.name, stored.turns)]
         if any(found) and not all(found):
-            raise self.fault("E0602", f"'{pattern.value}' matches some turns of a `repeat` only, and its turns are one program", pattern.span,
+            raise self.fault("E0602",
+                f"'{pattern.value}' matches some turns of a `repeat` only, and its turns are one program", pattern.span,
                              "Turns that differ are written with `for`.")  # fmt: skip
         return all(found)
 
     def read_stop_early(self, setting: ast.Setting) -> None:
         """`stop_early patience = 5 on accuracy rising`."""
         if setting.values:
-            raise self.fault("E0601", "`stop_early` takes its patience by name", setting.values[0].span, "Write `stop_early patience = 5`.")
+            raise self.fault(
+                "E0601",
+                "`stop_early` takes its patience by name",
+                setting.values[0].span,
+                "Write `stop_early patience = 5`.",
+            )
         self.plan.patience = 5
         for argument in setting.named:
             if argument.name != "patience":
-                raise self.fault("E0304", f"`stop_early` has no argument `{argument.name}`", argument.span, "It takes `patience`.")
+                raise self.fault(
+                    "E0304", f"`stop_early` has no argument `{argument.name}`", argument.span, "It takes `patience`."
+                )
             self.plan.patience = self.whole(setting, argument.value, 1)
         self.plan.monitor = "loss"
         watched = ["loss", *(result.name for result in [*self.program.losses, *self.program.metrics] if result.name)]
@@ -227,7 +260,8 @@ class Training:
             elif name.name not in watched:
                 near = nearest(name.name, watched)
                 raise self.fault("E0603", f"there is no loss or metric `{name.name}` to watch", name.span,
-                                 f"Did you mean `{near}`?" if near else f"There {'are' if watched[1:] else 'is'} {', '.join(f'`{one}`' for one in watched)}.")  # fmt: skip
+                                 f"Did you mean `{near}`?" if near else (f"There {'are' if watched[1:] else 'is'} "
+                                     f"{', '.join(f'`{one}`' for one in watched)}."))  # fmt: skip
             self.plan.monitor = name.name
         if words:
             word = words.pop(0)
@@ -299,8 +333,12 @@ class Training:
         function = program.evaluate(self.frame, call.function if call else syntax)
         if not isinstance(function, Defined) or function.definition.kind != "optimizer":
             near = meant(function, fitting(program.module.names, "rule")) if isinstance(function, str) else None
-            raise self.fault("E0401", f"{describe(function)} is not an optimizer", syntax.span,
-                             f"Write `optimizer {near}`." if near else "Write `optimizer Adam(lr = 1e-3)`.")  # fmt: skip
+            raise self.fault(
+                "E0401",
+                f"{describe(function)} is not an optimizer",
+                syntax.span,
+                f"Write `optimizer {near}`." if near else "Write `optimizer Adam(lr = 1e-3)`.",
+            )
         return self.evaluated(function, call.arguments if call else (), syntax.span)
 
     def evaluated(self, defined: Defined, arguments: tuple[ast.Argument, ...], span: Span) -> Rule:
@@ -309,13 +347,22 @@ class Training:
         plain = [parameter for parameter in definition.parameters[:2] if parameter.default is None]
         if len(plain) != 2:
             frame = Frame("optimizer", definition.name, defined.module, self.emitter)
-            raise program.fault(frame, "E0604", f"optimizer `{definition.name}` must take the parameter and its gradient first", definition.head,
+            raise program.fault(frame, "E0604",
+                f"optimizer `{definition.name}` must take the parameter and its gradient first", definition.head,
                                 hint=f"Write `optimizer {definition.name}(w, g, lr = 0.01):`.")  # fmt: skip
         hypers = definition.parameters[2:]
         names = [parameter.name for parameter in hypers]
         optional = {parameter.name for parameter in hypers if parameter.default is not None}
         bound = program.bind(self.frame, span, definition.name, names, optional, arguments, [None] * len(arguments))
-        inner = Frame("optimizer", definition.name, defined.module, self.emitter, self.frame, span, span if defined.module.standard else None)
+        inner = Frame(
+            "optimizer",
+            definition.name,
+            defined.module,
+            self.emitter,
+            self.frame,
+            span,
+            span if defined.module.standard else None,
+        )
         found: dict[str, Binding] = {}
         for parameter in hypers:
             given = bound.get(parameter.name)
@@ -335,15 +382,34 @@ class Training:
                 definition = function.definition
                 names = [parameter.name for parameter in definition.parameters]
                 optional = {parameter.name for parameter in definition.parameters if parameter.default is not None}
-                bound = program.bind(frame, syntax.span, definition.name, names, optional, syntax.arguments, [None] * len(syntax.arguments))
+                bound = program.bind(
+                    frame,
+                    syntax.span,
+                    definition.name,
+                    names,
+                    optional,
+                    syntax.arguments,
+                    [None] * len(syntax.arguments),
+                )
                 values = {}
                 for parameter in definition.parameters:
                     inner = bound.get(parameter.name)
                     written = inner[1] if inner else None
                     default = written.value if written else parameter.default
                     assert default is not None
-                    where = frame if written else Frame("fn", definition.name, function.module, self.emitter, frame, syntax.span,
-                                                        frame.override or (syntax.span if function.module.standard else None))  # fmt: skip
+                    where = (
+                        frame
+                        if written
+                        else Frame(
+                            "fn",
+                            definition.name,
+                            function.module,
+                            self.emitter,
+                            frame,
+                            syntax.span,
+                            frame.override or (syntax.span if function.module.standard else None),
+                        )
+                    )
                     value = self.run_time(where, f"{definition.name}.{parameter.name}", default)
                     values[parameter.name] = (value, written or ast.Argument(syntax.span, parameter.name, default))
                 self.counts()
@@ -374,8 +440,13 @@ class Training:
         """A hyper-parameter is one number, or whether to do something."""
         if not isinstance(value, (int, float, Computed)) or (isinstance(value, Computed) and value.shape):
             schedule = value.definition.name if isinstance(value, Defined) and value.definition.kind == "fn" else None
-            raise self.program.fault(frame, "E0401", f"a hyper-parameter is one number, not {describe(value)}", syntax.span,
-                                     hint=f"A schedule is called: `{schedule}(...)`." if schedule else None)  # fmt: skip
+            raise self.program.fault(
+                frame,
+                "E0401",
+                f"a hyper-parameter is one number, not {describe(value)}",
+                syntax.span,
+                hint=f"A schedule is called: `{schedule}(...)`." if schedule else None,
+            )
         return self.emitter.as_real(value) if isinstance(value, Computed) else value
 
     # --- Clipping
@@ -415,8 +486,20 @@ class Training:
         result = {}
         for name, gradient in gradients.items():
             self.emitter.where = f"d_{name}"
-            frame = Frame("optimizer", "gradient_noise", program.module, self.emitter, self.frame, syntax.span, where=f"d_{name}", path=name)
-            bound = {key: (value, ast.Argument(syntax.span, key, syntax)) for key, value in (("g", gradient), ("variance", variance))}
+            frame = Frame(
+                "optimizer",
+                "gradient_noise",
+                program.module,
+                self.emitter,
+                self.frame,
+                syntax.span,
+                where=f"d_{name}",
+                path=name,
+            )
+            bound = {
+                key: (value, ast.Argument(syntax.span, key, syntax))
+                for key, value in (("g", gradient), ("variance", variance))
+            }
             result[name] = program.call_defined(frame, syntax.span, function, bound, False)
             self.emitter.claim(result[name], f"d_{name}.noisy")
         return result
@@ -432,14 +515,17 @@ class Training:
         """The optimizer's body for one parameter."""
         program, emitter, definition = self.program, self.emitter, rule.defined.definition
         module = rule.defined.module
-        frame = Frame("optimizer", definition.name, module, emitter, self.frame, rule.span, rule.span if module.standard else None,
+        frame = Frame("optimizer", definition.name, module, emitter, self.frame, rule.span,
+            rule.span if module.standard else None,
                       where=stored.name, path=stored.name)  # fmt: skip
         frame.axes_of_parameter = tuple(dim for dim in stored.type.shape if isinstance(dim, int))
         frame.turns_of_parameter = stored.turns
         frame.made = frozenset(name for statement in definition.body for name in made_by(statement))
         weight, slope = definition.parameters[0].name, definition.parameters[1].name
         value = Computed(program.port(stored.name, stored.type, "param", stored.span))
-        frame.names[weight] = Binding(value, weight, definition.parameters[0].span, "declared", "weight", None, {"slot": stored.name})
+        frame.names[weight] = Binding(
+            value, weight, definition.parameters[0].span, "declared", "weight", None, {"slot": stored.name}
+        )
         frame.names[slope] = Binding(gradient, slope, definition.parameters[1].span, "declared", "argument")
         frame.starts = {weight: Binding(Computed(stored.initial), weight, None)}
         for name, binding in rule.hypers.items():
@@ -451,12 +537,19 @@ class Training:
         emitter.where = stored.name
         before = len(emitter.builder.nodes)
         program.run_body(frame, definition.body)
-        whole = [node for node in emitter.builder.nodes[before:] if OPERATIONS[node.op].family not in ("pointwise", "shape", "random")]
+        whole = [
+            node
+            for node in emitter.builder.nodes[before:]
+            if OPERATIONS[node.op].family not in ("pointwise", "shape", "random")
+        ]
         if stored.turns and whole:
-            raise program.fault(frame, "E0604", f"optimizer `{definition.name}` looks at a parameter as a whole, and `repeat` stacks those of its turns",
+            raise program.fault(frame, "E0604",
+                (f"optimizer `{definition.name}` looks at a parameter as a whole, and `repeat` stacks those of "
+                    "its turns"),
                                 definition.head, hint="Write the turns out with `for`.")  # fmt: skip
         if stored.name not in program.stores and not frame.broken:
-            raise program.fault(frame, "E0604", f"optimizer `{definition.name}` never assigns `{weight}`", definition.head,
+            raise program.fault(frame, "E0604", f"optimizer `{definition.name}` never assigns `{weight}`",
+                definition.head,
                                 hint=f"The rule ends with `{weight} = ...`.")  # fmt: skip
 
     def override(self, frame: Frame, rule: Rule, stored: Stored, argument: ast.Argument) -> None:
@@ -466,7 +559,8 @@ class Training:
         if argument.name not in rule.hypers:
             near = meant_argument(argument.name, list(rule.hypers))
             known = ", ".join(rule.hypers)
-            raise self.fault("E0605", f"`{rule.defined.definition.name}` has no hyper-parameter `{argument.name}`", argument.span,
+            raise self.fault("E0605", f"`{rule.defined.definition.name}` has no hyper-parameter `{argument.name}`",
+                argument.span,
                              f"Did you mean `{near}`?" if near else f"It has {known}.")  # fmt: skip
         self.emitter.where = join(stored.name, argument.name)
         self.counts()

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A tensor computed at run time. `bound` is an exclusive upper bound of an integer tensor's elements, where one is known."""
+    """A tensor computed at run time. `bound` is an exclusive upper bound of an integer tensor's elements, where one
+    is known.
+    """
 
     value: Value
     bound: int | None = None
@@ -48,7 +50,9 @@ class Defined:
 
 @dataclass(frozen=True, slots=True)
 class Builtin:
-    """A function that the language cannot express. `parameters` are its names in order; those in `defaults` may be left out."""
+    """A function that the language cannot express. `parameters` are its names in order; those in `defaults` may be
+    left out.
+    """
 
     name: str
     run: Callable[..., Any]
@@ -88,7 +92,8 @@ class Poison:
 POISON = Poison()
 
 Evaluated: TypeAlias = (
-    "Computed | int | float | bool | str | Rows | tuple[Any, ...] | Defined | Builtin | Instance | AllBut | Hole | Poison"
+    "Computed | int | float | bool | str | Rows | tuple[Any, ...] | Defined | Builtin | Instance | AllBut | Hole | "
+    "Poison"
 )
 
 

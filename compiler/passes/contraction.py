@@ -1,10 +1,10 @@
 """Contractions: a sum of products of two tensors over axes that both have becomes a product of matrices.
 
-`sum[c, u] x[n, c, i + u] * K[o, c, u]`, as index notation writes it, is a sum of two broadcast tensors times each other. Each axis of
-the sum's operand belongs to one factor alone or to both; those summed over, which both have, are the inner dimension, and the rows and
-columns are what is left of one factor and of the other. Axes that both keep, and as many leading axes of the result as it takes to have
-rows and columns lie side by side in it, make a stack of products; a factor without such an axis is broadcast over the stack, which
-costs nothing.
+`sum[c, u] x[n, c, i + u] * K[o, c, u]`, as index notation writes it, is a sum of two broadcast tensors times each
+other. Each axis of the sum's operand belongs to one factor alone or to both; those summed over, which both have, are
+the inner dimension, and the rows and columns are what is left of one factor and of the other. Axes that both keep,
+and as many leading axes of the result as it takes to have rows and columns lie side by side in it, make a stack of
+products; a factor without such an axis is broadcast over the stack, which costs nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ class Factor:
 def factor_of(b: Rewriter, value: Value) -> Factor:
     """A value seen through a broadcast."""
     spread = b.made_by(value, "broadcast")
-    return Factor(spread.operands[0], tuple(spread.attrs["axes"])) if spread else Factor(value, tuple(range(value.type.rank)))
+    return (
+        Factor(spread.operands[0], tuple(spread.attrs["axes"]))
+        if spread
+        else Factor(value, tuple(range(value.type.rank)))
+    )
 
 
 def _contraction(b: Rewriter, node: Node) -> Value | None:
@@ -44,7 +48,9 @@ def _contraction(b: Rewriter, node: Node) -> Value | None:
 
 
 def _scaled_sum(b: Rewriter, node: Node) -> Value | None:
-    """sum(x * y * s) = sum(x * y) * s and sum(x * y / s) = sum(x * y) / s for one number s, where sum(x * y) is a contraction."""
+    """sum(x * y * s) = sum(x * y) * s and sum(x * y / s) = sum(x * y) / s for one number s, where sum(x * y) is a
+    contraction.
+    """
     outer = b.made_by(node.operands[0], "mul", "div")
     if outer is None:
         return None
@@ -60,7 +66,9 @@ def _scaled_sum(b: Rewriter, node: Node) -> Value | None:
 
 
 def _factor_out(b: Rewriter, node: Node) -> Value | None:
-    """sum(x * y * z) = sum(sum(x * y) * z), the inner sum over the axes that z does not have: of three factors, two at a time."""
+    """sum(x * y * z) = sum(sum(x * y) * z), the inner sum over the axes that z does not have: of three factors, two
+    at a time.
+    """
     outer = b.made_by(node.operands[0], "mul")
     if outer is None:
         return None
@@ -80,7 +88,9 @@ def _factor_out(b: Rewriter, node: Node) -> Value | None:
 
 
 def contracted(b: Builder, left: Factor, right: Factor, shape: Sequence[Dim], summed: tuple[int, ...]) -> Value | None:
-    """The product of matrices that a sum of products is, over the axes `summed` of a tensor of this shape; None where none pays."""
+    """The product of matrices that a sum of products is, over the axes `summed` of a tensor of this shape; None
+    where none pays.
+    """
     if not summed or not set(summed) <= set(left.axes) & set(right.axes) or not left.value.type.dtype.is_float:
         return None
     every = [k for k in range(len(shape)) if k not in summed]
@@ -142,7 +152,9 @@ def _rows(shape: Sequence[Dim], axes: Sequence[int]) -> int:
     return sum(isinstance(shape[k], Rows) for k in axes)
 
 
-def _matrix(b: Builder, factor: Factor, stack: Sequence[int], rows: Sequence[int], columns: Sequence[int], shape: Sequence[Dim]) -> Value:
+def _matrix(
+    b: Builder, factor: Factor, stack: Sequence[int], rows: Sequence[int], columns: Sequence[int], shape: Sequence[Dim]
+) -> Value:
     """A factor as a stack of matrices of these rows and columns."""
     own = [k for k in stack if k in factor.axes]
     order = [*own, *rows, *columns]
@@ -176,12 +188,16 @@ CONTRACTION: tuple[Rule, ...] = (
         "contraction times a number",
         ("sum",),
         _scaled_sum,
-        lambda b, x, y, r, k: b.emit("sum", b.emit("div", _pair(b, x, y), b.broadcast_to(b.constant(3.0), (*x.type.shape, 5), ())), axes=(1,)),
+        lambda b, x, y, r, k: b.emit(
+            "sum", b.emit("div", _pair(b, x, y), b.broadcast_to(b.constant(3.0), (*x.type.shape, 5), ())), axes=(1,)
+        ),
     ),
     Rule(
         "factor out of a sum",
         ("sum",),
         _factor_out,
-        lambda b, x, y, r, k: b.emit("sum", b.emit("mul", _pair(b, x, y), b.broadcast_to(r, (*x.type.shape, 5), (0,))), axes=(1,)),
+        lambda b, x, y, r, k: b.emit(
+            "sum", b.emit("mul", _pair(b, x, y), b.broadcast_to(r, (*x.type.shape, 5), (0,))), axes=(1,)
+        ),
     ),
 )

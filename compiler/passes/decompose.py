@@ -1,9 +1,10 @@
 """Decomposition: operations that exist for readers and for derivatives become what kernels are made of.
 
-`logsumexp(x)` becomes its shifted form, a norm the root of one of three sums of squares, `exp(x - logsumexp(x))` (the softmax) becomes the shifted exponentials over
-their sum, so that each exponential is computed once; a division by one number becomes a product; a concatenation becomes a choice
-among its parts; overlapping windows are lined up and summed; stopped gradients and stated derivatives have done their work and go.
-Valid graph in, valid graph out, same values up to rounding.
+`logsumexp(x)` becomes its shifted form, a norm the root of one of three sums of squares, `exp(x - logsumexp(x))`
+(the softmax) becomes the shifted exponentials over their sum, so that each exponential is computed once; a division
+by one number becomes a product; a concatenation becomes a choice among its parts; overlapping windows are lined up
+and summed; stopped gradients and stated derivatives have done their work and go. Valid graph in, valid graph out,
+same values up to rounding.
 """
 
 from __future__ import annotations
@@ -152,7 +153,14 @@ DECOMPOSE: tuple[Rule, ...] = (
         "overlapping windows",
         ("overlap_add",),
         _overlap_add,
-        lambda b, x, y, r, k: b.emit("overlap_add", b.emit("windows", x, axis=1, size=3, kernel=2, step=1, dilation=1), axis=1, size=4, step=1, dilation=1),
+        lambda b, x, y, r, k: b.emit(
+            "overlap_add",
+            b.emit("windows", x, axis=1, size=3, kernel=2, step=1, dilation=1),
+            axis=1,
+            size=4,
+            step=1,
+            dilation=1,
+        ),
     ),
     Rule("stopped gradient", ("stop_gradient",), _stopped, lambda b, x, y, r, k: b.emit("stop_gradient", x)),
 )

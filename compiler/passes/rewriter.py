@@ -44,7 +44,9 @@ class Rule:
     example: Callable[..., Value]
 
 
-def computation(op: str, operands: Sequence[Value], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> tuple[Any, ...]:
+def computation(
+    op: str, operands: Sequence[Value], attrs: Mapping[str, Any], regions: Sequence[Graph]
+) -> tuple[Any, ...]:
     """What a node computes, as a key: equal for nodes whose results are the same."""
     ordered = sorted(operands, key=lambda value: value.name) if op in COMMUTATIVE else operands
     return (op, tuple(ordered), tuple(sorted(attrs.items(), key=lambda item: item[0])), tuple(map(id, regions)))
@@ -134,7 +136,8 @@ class Rewriter(Builder):
         renamed = Value(self.unique(names[0]), value.type)
         self._nodes[-1] = self._producers[renamed] = replace(last, results=(renamed,))
         own = computation(last.op, last.operands, last.attrs, last.regions)
-        for key, results in reversed(self._made.items()):  # also what rules inside have found to be this value, all of it later than the node
+        # also what rules inside have found to be this value, all of it later than the node
+        for key, results in reversed(self._made.items()):
             if results == (value,):
                 self._made[key] = (renamed,)
             if key == own:

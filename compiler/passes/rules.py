@@ -204,8 +204,9 @@ def _windows_side_by_side(b: Rewriter, node: Node) -> Value | None:
 
 
 def _reshape_as_broadcast(b: Rewriter, node: Node) -> Value | None:
-    """A reshape of a broadcast number is that number broadcast to the new shape; one that takes out axes of size 1 which the broadcast
-    put in is a broadcast to fewer axes."""
+    """A reshape of a broadcast number is that number broadcast to the new shape; one that takes out axes of size 1
+    which the broadcast put in is a broadcast to fewer axes.
+    """
     spread = b.made_by(node.operands[0], "broadcast")
     if spread is None:
         return None
@@ -227,7 +228,11 @@ def _broadcast_last(b: Rewriter, node: Node) -> Value | None:
     if first is None:
         return None
     for spread in spreads:
-        if spread is None or spread.attrs != first.attrs or spread.operands[0].type.shape != first.operands[0].type.shape:
+        if (
+            spread is None
+            or spread.attrs != first.attrs
+            or spread.operands[0].type.shape != first.operands[0].type.shape
+        ):
             return None
     inner = b.emit(node.op, *(spread.operands[0] for spread in spreads if spread), **dict(node.attrs))
     return b.emit("broadcast", inner, **dict(first.attrs))
@@ -340,13 +345,30 @@ def _one_hot_sum(b: Rewriter, node: Node) -> Value | None:
 
 # Less work and fewer shapes.
 ALGEBRA: tuple[Rule, ...] = (
-    Rule("identity", ("add", "sub", "mul", "strong_product", "div"), _identity, lambda b, x, y, r, k: b.emit("mul", x, b.full(1.0, x))),
-    Rule("negation", ("neg", "add", "sub", "mul", "strong_product", "div"), _negation, lambda b, x, y, r, k: b.emit("add", x, b.emit("neg", y))),
+    Rule(
+        "identity",
+        ("add", "sub", "mul", "strong_product", "div"),
+        _identity,
+        lambda b, x, y, r, k: b.emit("mul", x, b.full(1.0, x)),
+    ),
+    Rule(
+        "negation",
+        ("neg", "add", "sub", "mul", "strong_product", "div"),
+        _negation,
+        lambda b, x, y, r, k: b.emit("add", x, b.emit("neg", y)),
+    ),
     Rule("power", ("pow",), _power, lambda b, x, y, r, k: b.emit("pow", x, b.full(3.0, x))),
     Rule("square", ("mul", "strong_product"), _square, lambda b, x, y, r, k: b.emit("mul", x, x)),
     Rule("reciprocal", ("div",), _reciprocal, lambda b, x, y, r, k: b.emit("div", b.full(1.0, y), y)),
-    Rule("constants first", ("mul",), _constants_first, lambda b, x, y, r, k: b.emit("mul", b.emit("mul", x, b.full(2.0, x)), b.full(3.0, x))),
-    Rule("same branches", ("select",), _same_branches, lambda b, x, y, r, k: b.emit("select", b.emit("lt", x, y), x, x)),
+    Rule(
+        "constants first",
+        ("mul",),
+        _constants_first,
+        lambda b, x, y, r, k: b.emit("mul", b.emit("mul", x, b.full(2.0, x)), b.full(3.0, x)),
+    ),
+    Rule(
+        "same branches", ("select",), _same_branches, lambda b, x, y, r, k: b.emit("select", b.emit("lt", x, y), x, x)
+    ),
     Rule(
         "masked product",
         ("mul", "strong_product"),
@@ -379,7 +401,9 @@ ALGEBRA: tuple[Rule, ...] = (
         "prediction minus target",
         ("sub",),
         _prediction_minus_target,
-        lambda b, x, y, r, k: b.emit("sub", b.emit("mul", x, y), b.emit("select", b.emit("lt", x, y), y, b.full(0.0, x))),
+        lambda b, x, y, r, k: b.emit(
+            "sub", b.emit("mul", x, y), b.emit("select", b.emit("lt", x, y), y, b.full(0.0, x))
+        ),
     ),
     Rule(
         "view of a view",
@@ -399,20 +423,42 @@ ALGEBRA: tuple[Rule, ...] = (
         _reshape_as_broadcast,
         lambda b, x, y, r, k: b.emit("reshape", b.full(2.0, x), shape=(*x.type.shape, 1)),
     ),
-    Rule("broadcast last", MOVABLE, _broadcast_last, lambda b, x, y, r, k: b.emit("exp", b.broadcast_to(r, x.type.shape, (0,)))),
+    Rule(
+        "broadcast last",
+        MOVABLE,
+        _broadcast_last,
+        lambda b, x, y, r, k: b.emit("exp", b.broadcast_to(r, x.type.shape, (0,))),
+    ),
     Rule("cast to the same type", ("cast",), _cast_of_same, lambda b, x, y, r, k: b.emit("cast", x, dtype=DType.F64)),
     Rule("sum over nothing", ("sum",), _sum_of_nothing, lambda b, x, y, r, k: b.emit("sum", x, axes=())),
-    Rule("sum of a sum", ("sum",), _sum_of_sum, lambda b, x, y, r, k: b.emit("sum", b.emit("sum", x, axes=(1,)), axes=(0,))),
-    Rule("sum of a broadcast", ("sum",), _sum_of_broadcast, lambda b, x, y, r, k: b.emit("sum", b.broadcast_to(r, x.type.shape, (0,)), axes=(1,))),
+    Rule(
+        "sum of a sum",
+        ("sum",),
+        _sum_of_sum,
+        lambda b, x, y, r, k: b.emit("sum", b.emit("sum", x, axes=(1,)), axes=(0,)),
+    ),
+    Rule(
+        "sum of a broadcast",
+        ("sum",),
+        _sum_of_broadcast,
+        lambda b, x, y, r, k: b.emit("sum", b.broadcast_to(r, x.type.shape, (0,)), axes=(1,)),
+    ),
     Rule("known count", ("count",), _known_count, lambda b, x, y, r, k: b.emit("count", shape=(4, 3), dtype=DType.F64)),
     Rule(
         "transposed operand",
         ("matmul",),
         _transposed_operand,
-        lambda b, x, y, r, k: b.emit("matmul", b.emit("transpose", x, perm=(1, 0)), y, transpose_a=False, transpose_b=False),
+        lambda b, x, y, r, k: b.emit(
+            "matmul", b.emit("transpose", x, perm=(1, 0)), y, transpose_a=False, transpose_b=False
+        ),
     ),
     Rule("pick of pointwise", ("pick",), _pick_of_pointwise, lambda b, x, y, r, k: b.emit("pick", b.emit("exp", x), k)),
-    Rule("pick of a broadcast", ("pick",), _pick_of_broadcast, lambda b, x, y, r, k: b.emit("pick", b.broadcast_to(r, x.type.shape, (0,)), k)),
+    Rule(
+        "pick of a broadcast",
+        ("pick",),
+        _pick_of_broadcast,
+        lambda b, x, y, r, k: b.emit("pick", b.broadcast_to(r, x.type.shape, (0,)), k),
+    ),
     Rule(
         "one-hot sum",
         ("sum",),
@@ -424,7 +470,11 @@ ALGEBRA: tuple[Rule, ...] = (
                 x,
                 b.emit(
                     "cast",
-                    b.emit("eq", b.emit("iota", axis=1, shape=x.type.shape, dtype=DType.I32), b.broadcast_to(k, x.type.shape, (0,))),
+                    b.emit(
+                        "eq",
+                        b.emit("iota", axis=1, shape=x.type.shape, dtype=DType.I32),
+                        b.broadcast_to(k, x.type.shape, (0,)),
+                    ),
                     dtype=DType.F64,
                 ),
             ),

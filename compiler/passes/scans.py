@@ -29,12 +29,21 @@ def merge_scans(graph: Graph) -> Graph:
     for nodes in groups.values():
         if len(nodes) > 1:
             whole = merged[nodes[0].results[0]]
-            stored = dict(zip((port.value for port in whole.regions[0].outputs[_carries(whole) :]), whole.results[_carries(whole) :], strict=True))
+            stored = dict(
+                zip(
+                    (port.value for port in whole.regions[0].outputs[_carries(whole) :]),
+                    whole.results[_carries(whole) :],
+                    strict=True,
+                )
+            )
             for node in nodes:
                 gone.add(node.results[0])
                 carries = _carries(node)
                 fresh.update(zip(node.results[:carries], whole.results[:carries], strict=True))
-                fresh.update((old, stored[port.value]) for port, old in zip(node.regions[0].outputs[carries:], node.results[carries:], strict=True))
+                fresh.update(
+                    (old, stored[port.value])
+                    for port, old in zip(node.regions[0].outputs[carries:], node.results[carries:], strict=True)
+                )
 
     def now(values: tuple[Value, ...]) -> tuple[Value, ...]:
         return tuple(fresh.get(value, value) for value in values)
@@ -61,7 +70,13 @@ def _walk(node: Node) -> object:
     that stand there for the reverse scan."""
     (body,) = node.regions
     carried = tuple(port.value for port in body.outputs[: _carries(node)])
-    return (node.operands, tuple(sorted(node.attrs.items())), tuple(p.value for p in body.inputs), tuple(n for n in body.nodes if not is_slope(n)), carried)
+    return (
+        node.operands,
+        tuple(sorted(node.attrs.items())),
+        tuple(p.value for p in body.inputs),
+        tuple(n for n in body.nodes if not is_slope(n)),
+        carried,
+    )
 
 
 def _merged(nodes: list[Node]) -> Node:
@@ -72,7 +87,10 @@ def _merged(nodes: list[Node]) -> Node:
     for node in nodes:
         for port, result in zip(node.regions[0].outputs[carries:], node.results[carries:], strict=True):
             yields.setdefault(port.value, (port, result))
-    ports = [replace(port, label=f"r{k}") for k, port in enumerate((*body.outputs[:carries], *(port for port, _ in yields.values())))]
+    ports = [
+        replace(port, label=f"r{k}")
+        for k, port in enumerate((*body.outputs[:carries], *(port for port, _ in yields.values())))
+    ]
     results = (*first.results[:carries], *(result for _, result in yields.values()))
     return replace(first, results=results, regions=(replace(body, outputs=tuple(ports)),))
 
@@ -114,8 +132,9 @@ def products_outside(graph: Graph) -> Graph:
 
 
 def invariants_outside(graph: Graph, lay_out: Callable[[Graph, bool], Graph]) -> Graph:
-    """What is the same in every step of a scan is computed once, before it. Bodies are laid out for kernels by `lay_out`,
-    which is what makes such values: transposed copies of weights."""
+    """What is the same in every step of a scan is computed once, before it. Bodies are laid out for kernels by
+    `lay_out`, which is what makes such values: transposed copies of weights.
+    """
     return _moved(graph, lambda builder, node: _invariants(builder, node, lay_out))
 
 
@@ -136,7 +155,13 @@ def _moved(graph: Graph, rebuild: Rebuild) -> Graph:
         builder.span = node.span
         made = rebuild(builder, replace(node, operands=tuple(seen[value] for value in node.operands), regions=bodies))
         names = [value.name for value in node.results]
-        seen.update(zip(node.results, builder.emit_node("scan", made.operands, made.attrs, made.regions, names, node.span), strict=True))
+        seen.update(
+            zip(
+                node.results,
+                builder.emit_node("scan", made.operands, made.attrs, made.regions, names, node.span),
+                strict=True,
+            )
+        )
         builder.span = None
     for port in graph.outputs:
         builder.output(port.label, seen[port.value], port.role, port.span)
@@ -184,12 +209,18 @@ def _invariants(builder: Builder, node: Node, lay_out: Callable[[Graph, bool], G
     gone = set(values)
     used = [v for v in values if any(user.results[0] not in gone for user in body.uses.get(v, ()))]
     ports = [Port(value.name, value, "operand") for value in used]
-    return _with_inputs(node, body, len(body.inputs), [seen[v] for v in used], ports, gone, sequential=False) if gone else node
+    return (
+        _with_inputs(node, body, len(body.inputs), [seen[v] for v in used], ports, gone, sequential=False)
+        if gone
+        else node
+    )
 
 
 def _with_inputs(node: Node, body: Graph, at: int, operands: Sequence[Value], ports: Sequence[Port], gone: Set[Value],
                  sequential: bool) -> Node:  # fmt: skip
-    """The scan with more operands from place `at` on, which are the body's `ports`; its nodes that made them are `gone`."""
+    """The scan with more operands from place `at` on, which are the body's `ports`; its nodes that made them are
+    `gone`.
+    """
     nodes = tuple(inner for inner in body.nodes if inner.results[0] not in gone)
     inner = replace(body, inputs=(*body.inputs[:at], *ports, *body.inputs[at:]), nodes=nodes)
     attrs = {**node.attrs, "sequences": node.attrs["sequences"] + len(operands) * sequential}

@@ -1,7 +1,7 @@
 """Stable forms: what is more accurate, or cannot overflow, in place of what is written in books.
 
-They are found by rewriting, whoever spells them, on the forward graph before it is differentiated, so that derivatives are of the stable
-form too.
+They are found by rewriting, whoever spells them, on the forward graph before it is differentiated, so that
+derivatives are of the stable form too.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def _softmax(b: Rewriter, node: Node) -> Value | None:
 
 
 def _log_of_function(b: Rewriter, node: Node) -> Value | None:
-    """log(exp(x)) = x, log(sigmoid(x)) = -softplus(-x), log(x / y) where x is an exp, log(1 + x) = log1p(x), log(1 - x) = log1p(-x)."""
+    """log(exp(x)) = x, log(sigmoid(x)) = -softplus(-x), log(x / y) where x is an exp, log(1 + x) = log1p(x), log(1 -
+    x) = log1p(-x).
+    """
     (x,) = node.operands
     inner = b.made_by(x, "exp", "sigmoid", "add", "sub", "div")
     if inner is None:
@@ -88,8 +90,9 @@ def _expm1(b: Rewriter, node: Node) -> Value | None:
 
 
 def _square_below_one(b: Rewriter, node: Node) -> Value | None:
-    """sqrt(1 - y**2) = sqrt((1 - y) (1 + y)), whose factors have no error near 1 and -1. Of y = tanh(x), which is 1 or -1 for most x,
-    it is 1 / cosh(x) = 2 exp(x - softplus(2 x))."""
+    """sqrt(1 - y**2) = sqrt((1 - y) (1 + y)), whose factors have no error near 1 and -1. Of y = tanh(x), which is 1
+    or -1 for most x, it is 1 / cosh(x) = 2 exp(x - softplus(2 x)).
+    """
     difference = b.made_by(node.operands[0], "sub")
     square = difference and b.made_by(difference.operands[1], "square")
     if not (difference and square) or b.number(difference.operands[0]) != 1.0:
@@ -104,8 +107,9 @@ def _square_below_one(b: Rewriter, node: Node) -> Value | None:
 
 
 def _root_of_squares(b: Rewriter, node: Node) -> Value | None:
-    """sqrt(sum(x**2)) = norm(x) and sqrt(x**2 + y**2) = hypot(x, y), also of a number for y**2: no square overflows or vanishes, and
-    there is a slope at the origin. Reshapes aside."""
+    """sqrt(sum(x**2)) = norm(x) and sqrt(x**2 + y**2) = hypot(x, y), also of a number for y**2: no square overflows
+    or vanishes, and there is a slope at the origin. Reshapes aside.
+    """
     (under,) = node.operands
     total = b.made_by(_reshaped(b, under), "sum")
     square = total and b.made_by(total.operands[0], "square")
@@ -117,7 +121,11 @@ def _root_of_squares(b: Rewriter, node: Node) -> Value | None:
         return None
     sides = [_side(b, value) for value in both.operands]
     known = [side for side in sides if side is not None]
-    return b.emit("hypot", *known) if len(known) == 2 and any(b.made_by(value, "square") for value in both.operands) else None
+    return (
+        b.emit("hypot", *known)
+        if len(known) == 2 and any(b.made_by(value, "square") for value in both.operands)
+        else None
+    )
 
 
 def _side(b: Rewriter, value: Value) -> Value | None:
@@ -129,7 +137,9 @@ def _side(b: Rewriter, value: Value) -> Value | None:
 
 
 def _share_of_root(b: Rewriter, node: Node) -> Value | None:
-    """x / hypot(x, c) of a number c other than 0, whose slope c**2 / hypot(x, c)**3 cancels in a quotient's two terms."""
+    """x / hypot(x, c) of a number c other than 0, whose slope c**2 / hypot(x, c)**3 cancels in a quotient's two
+    terms.
+    """
     x, root = node.operands[0], b.made_by(node.operands[1], "hypot")
     if root is None or x not in root.operands:
         return None
@@ -138,14 +148,18 @@ def _share_of_root(b: Rewriter, node: Node) -> Value | None:
 
 
 def _unit_vector(b: Rewriter, node: Node) -> Value | None:
-    """x / norm(x) of x over its largest size, so that no square overflows, nor all of them vanish. The value does not change with the
-    scale, so nothing is lost by leaving it out of the derivative."""
+    """x / norm(x) of x over its largest size, so that no square overflows, nor all of them vanish. The value does
+    not change with the scale, so nothing is lost by leaving it out of the derivative.
+    """
     x, spread = node.operands[0], b.made_by(node.operands[1], "broadcast")
     length = spread and b.made_by(_reshaped(b, spread.operands[0]), "norm")
     if not (spread and length) or length.operands[0] != x:
         return None
     axes, kept = length.attrs["axes"], tuple(spread.attrs["axes"])
-    if kept != tuple(k for k in range(x.type.rank) if k not in axes) or spread.operands[0].type.shape != length.result.type.shape:
+    if (
+        kept != tuple(k for k in range(x.type.rank) if k not in axes)
+        or spread.operands[0].type.shape != length.result.type.shape
+    ):
         return None
     scaled = b.made_by(x, "div")
     scale = scaled and b.made_by(scaled.operands[1], "broadcast")
@@ -167,14 +181,18 @@ def _mean_of(b: Rewriter, value: Value) -> tuple[Node, Node] | None:
     number = b.number(scaled.operands[1])
     if number is not None and all(isinstance(size, int) for size in sizes):
         count = math.prod(size for size in sizes if isinstance(size, int))
-        return (scaled, total) if math.isclose(number if scaled.op == "div" else 1 / number, count, rel_tol=1e-6) else None
+        return (
+            (scaled, total) if math.isclose(number if scaled.op == "div" else 1 / number, count, rel_tol=1e-6) else None
+        )
     spread = b.made_by(scaled.operands[1], "broadcast")
     counted = b.made_by(spread.operands[0] if spread else scaled.operands[1], "count")
     return (scaled, total) if counted and scaled.op == "div" and tuple(counted.attrs["shape"]) == sizes else None
 
 
 def _variance(b: Rewriter, node: Node) -> Value | None:
-    """mean(x**2) - mean(x)**2 = mean((x - mean(x))**2), which does not cancel where the mean is far larger than the deviation."""
+    """mean(x**2) - mean(x)**2 = mean((x - mean(x))**2), which does not cancel where the mean is far larger than the
+    deviation.
+    """
     outer, squared = node.operands[0], b.made_by(node.operands[1], "square")
     if squared is None:
         return None
@@ -195,12 +213,19 @@ def _variance(b: Rewriter, node: Node) -> Value | None:
 # And products of matrices for what is one.
 STABLE: tuple[Rule, ...] = (
     *CONTRACTION,
-    Rule("log of a sum of exponentials", ("log",), _log_of_sum, lambda b, x, y, r, k: b.emit("log", b.emit("sum", b.emit("exp", x), axes=(1,)))),
+    Rule(
+        "log of a sum of exponentials",
+        ("log",),
+        _log_of_sum,
+        lambda b, x, y, r, k: b.emit("log", b.emit("sum", b.emit("exp", x), axes=(1,))),
+    ),
     Rule(
         "softmax",
         ("div",),
         _softmax,
-        lambda b, x, y, r, k: b.emit("div", b.emit("exp", x), b.broadcast_to(b.emit("sum", b.emit("exp", x), axes=(1,)), x.type.shape, (0,))),
+        lambda b, x, y, r, k: b.emit(
+            "div", b.emit("exp", x), b.broadcast_to(b.emit("sum", b.emit("exp", x), axes=(1,)), x.type.shape, (0,))
+        ),
     ),
     Rule("log of a function", ("log",), _log_of_function, lambda b, x, y, r, k: b.emit("log", b.emit("sigmoid", x))),
     Rule("softplus", ("log1p",), _softplus, lambda b, x, y, r, k: b.emit("log1p", b.emit("exp", x))),
@@ -217,7 +242,12 @@ STABLE: tuple[Rule, ...] = (
         _root_of_squares,
         lambda b, x, y, r, k: b.emit("sqrt", b.emit("add", b.emit("square", x), b.emit("square", y))),
     ),
-    Rule("share of a root", ("div",), _share_of_root, lambda b, x, y, r, k: b.emit("div", x, b.emit("hypot", x, b.full(2.0, x)))),
+    Rule(
+        "share of a root",
+        ("div",),
+        _share_of_root,
+        lambda b, x, y, r, k: b.emit("div", x, b.emit("hypot", x, b.full(2.0, x))),
+    ),
     Rule(
         "unit vector",
         ("div",),

@@ -2,8 +2,8 @@
 
     python -m examples.diabetes
 
-Ten seeds, each with its own fifth held out. Of the other four, the model's `train` section keeps a fifth back to know when
-to stop; ridge chooses its penalty by leave-one-out over all four.
+Ten seeds, each with its own fifth held out. Of the other four, the model's `train` section keeps a fifth back to
+know when to stop; ridge chooses its penalty by leave-one-out over all four.
 """
 
 from __future__ import annotations

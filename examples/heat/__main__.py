@@ -2,9 +2,9 @@
 
     python -m examples.heat
 
-The points are made here: 4,096 places and times spread evenly over the square by the sequence of M. Roberts (2018), whose
-steps are powers of the inverse of the plastic number; the times of the ends, and the places of the start, likewise. The
-solution known in closed form is for comparison alone.
+The points are made here: 4,096 places and times spread evenly over the square by the sequence of M. Roberts (2018),
+whose steps are powers of the inverse of the plastic number; the times of the ends, and the places of the start,
+likewise. The solution known in closed form is for comparison alone.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def draw(grid: Array, found: Array, true: Array, path: Path) -> None:
     for row, colour in zip((0, 10, 25, 50, 100), ("C0", "C1", "C2", "C3", "C4"), strict=True):
         curves.plot(grid, true[row], color=colour, linewidth=1, label=f"t = {row / 100:g}")
         curves.plot(grid[::5], found[row, ::5], ".", color=colour, markersize=4)
-    curves.set(xlabel="place", ylabel="temperature", title="network (dots) and closed form", xlim=(0, 1.5), xticks=[0, 0.5, 1])
+    curves.set(
+        xlabel="place", ylabel="temperature", title="network (dots) and closed form", xlim=(0, 1.5), xticks=[0, 0.5, 1]
+    )
     curves.legend(frameon=False, loc="right")
     image = picture.contourf(grid, grid, np.abs(found - true), levels=8, antialiased=False)
     picture.set(xlabel="place", ylabel="time", title="error of the temperature")
@@ -66,7 +68,9 @@ def main() -> None:
     t, x = (side.reshape(-1, 1) for side in np.meshgrid(grid, grid, indexing="ij"))
     found = program.predict({"x": x, "t": t})
     true = dict(zip(("u", "flow"), solution(x, t), strict=True))
-    print(f"{run.steps:,} steps in {run.seconds:.1f} s; mean squared residual of the equation {run.last['equation']:.2e}")
+    print(
+        f"{run.steps:,} steps in {run.seconds:.1f} s; mean squared residual of the equation {run.last['equation']:.2e}"
+    )
     print(f"relative error of the temperature {relative(found['u'], true['u']):.2e}")
     print(f"relative error of the flow {relative(found['flow'], true['flow']):.2e}")
     print(f"largest error of the temperature {np.abs(found['u'] - true['u']).max():.2e}")

@@ -1,4 +1,5 @@
-"""Differential equations of hares and lynxes, fitted through their solution: Lotka and Volterra's, and a neural network.
+"""Differential equations of hares and lynxes, fitted through their solution: Lotka and Volterra's, and a neural
+network.
 
     python -m examples.lynx
 

@@ -1,4 +1,5 @@
-"""A mixture of three normal distributions fitted to iris flowers by gradient descent, against scikit-learn's EM algorithm.
+"""A mixture of three normal distributions fitted to iris flowers by gradient descent, against scikit-learn's EM
+algorithm.
 
     python -m examples.mixture
 

@@ -2,8 +2,8 @@
 
     python -m examples.text.trigram
 
-Counts of trigrams, bigrams and single characters are interpolated as Witten and Bell (1991) do: of a context that was seen
-n times with d different followers, the share d / (n + d) goes to the next shorter context.
+Counts of trigrams, bigrams and single characters are interpolated as Witten and Bell (1991) do: of a context that
+was seen n times with d different followers, the share d / (n + d) goes to the next shorter context.
 """
 
 from __future__ import annotations

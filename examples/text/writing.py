@@ -28,8 +28,9 @@ def bits(program: Program, pieces: tuple[Ints, ...], context: int) -> float:
 def write(
     program: Program, made: Corpus, beginnings: list[str], length: int, seed: int, temperature: float = 0.8
 ) -> list[str]:
-    """Texts that go on from their beginnings, all equally long: each character is drawn from what the model predicts after
-    those before it, probabilities raised to 1 / temperature. `tapeless sample` does the same for one."""
+    """Texts that go on from their beginnings, all equally long: each character is drawn from what the model predicts
+    after those before it, probabilities raised to 1 / temperature. `tapeless sample` does the same for one.
+    """
     text = np.stack([made.encode(beginning) for beginning in beginnings])
     drawn = continuation(program, text, length, temperature, seed=seed)
     return [made.decode(row) for row in np.column_stack([text, *drawn])]

@@ -2,7 +2,8 @@
 
     python -m examples.words
 
-A tenth of all pairs of words is held out: how often they meet is predicted from the vectors, and from how frequent each is.
+A tenth of all pairs of words is held out: how often they meet is predicted from the vectors, and from how frequent
+each is.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ DRAWN = (
 
 
 def meetings() -> tuple[list[str], Array]:
-    """The words, frequent ones first, and how often the second stands after the first in one paragraph, `[words, words]`."""
+    """The words, frequent ones first, and how often the second stands after the first in one paragraph, `[words,
+    words]`.
+    """
     paragraphs = [re.findall(r"[a-z_]+", paragraph.lower()) for paragraph in text().split("\n\n")]
     count = Counter(word for paragraph in paragraphs for word in paragraph)
     words = [word for word, times in count.most_common() if times >= SEEN]

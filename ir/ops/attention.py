@@ -1,14 +1,14 @@
 """Attention as one operation: what it reads is the size of its operands, the scores are never stored.
 
-attention(q, k, v) is softmax(scale * q k) v for queries q [.., h, n, d], keys k [.., g, d, m] (transposed, as a product reads
-them) and values v [.., g, m, e]: [.., h, n, e], each head of keys and values serving h / g heads of queries. `causal`: query i
-sees the keys 0 to i. An int for each place of the first axis, if there is a fourth operand, says how many keys count. A query
-that sees no key gives zeros. The kernel is a softmax that goes on from one block of keys to the next (Milakov and
-Gimelshein 2018, Dao et al. 2022).
+attention(q, k, v) is softmax(scale * q k) v for queries q [.., h, n, d], keys k [.., g, d, m] (transposed, as a
+product reads them) and values v [.., g, m, e]: [.., h, n, e], each head of keys and values serving h / g heads of
+queries. `causal`: query i sees the keys 0 to i. An int for each place of the first axis, if there is a fourth
+operand, says how many keys count. A query that sees no key gives zeros. The kernel is a softmax that goes on from
+one block of keys to the next (Milakov and Gimelshein 2018, Dao et al. 2022).
 
-attention_gradient(q, k, v, adjoint, common) has the adjoints of q, of k and of v (transposed) one behind the other for each head
-of keys, where `common` is the sum of the adjoint times the output over its last axis; it computes the weights again. What it
-is itself differentiated by is the same in plain operations.
+attention_gradient(q, k, v, adjoint, common) has the adjoints of q, of k and of v (transposed) one behind the other
+for each head of keys, where `common` is the sum of the adjoint times the output over its last axis; it computes the
+weights again. What it is itself differentiated by is the same in plain operations.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def _packed(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int, int]:
 
 
 def _plain_gradient(b: Builder, operands: Sequence[Value], attrs: Mapping[str, Any]) -> tuple[Value, Value, Value]:
-    """With weights P: dv = P^T dout, and the scores' adjoint is P * (dout v^T - sum(dout * out)), of which the last is `common`."""
+    """With weights P: dv = P^T dout, and the scores' adjoint is P * (dout v^T - sum(dout * out)), of which the last
+    is `common`.
+    """
     q, k, v, adjoint, common = operands[:5]
     queries = q.type.shape[-2]
     assert isinstance(queries, int)
@@ -113,7 +115,9 @@ def _plain_gradient(b: Builder, operands: Sequence[Value], attrs: Mapping[str, A
     last = (scores.type.rank - 1,)
     if seen is not None:
         scores = b.emit("select", seen, scores, b.full(UNSEEN, scores))
-    weights = b.emit("exp", b.emit("sub", scores, spread(b, b.emit("logsumexp", scores, axes=last), scores, last)), name="weights")
+    weights = b.emit(
+        "exp", b.emit("sub", scores, spread(b, b.emit("logsumexp", scores, axes=last), scores, last)), name="weights"
+    )
     if seen is not None:
         weights = b.emit("select", seen, weights, b.full(0.0, weights))
     d_v = product(together(weights), together(adjoint), transpose_a=True)
@@ -155,7 +159,9 @@ def _gradient_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradie
     d_q, d_k, d_v = _plain_gradient(plain, inputs, node.attrs)
     d_v = plain.emit("transpose", d_v, perm=last_two_swapped(d_v.type.rank))
     lead, sizes = node.result.type.shape[:-1], _packed(*(value.type for value in node.operands[:3]))
-    parts = [plain.emit("reshape", part, shape=(*lead, size)) for part, size in zip((d_q, d_k, d_v), sizes, strict=True)]
+    parts = [
+        plain.emit("reshape", part, shape=(*lead, size)) for part, size in zip((d_q, d_k, d_v), sizes, strict=True)
+    ]
     packed = plain.emit("concat", *parts, axis=len(lead))
     plain.output("packed", packed, "result")
     graph = plain.graph()
@@ -235,7 +241,16 @@ declare(
 _GRADIENT_SAMPLES = (
     _sample(False, 0.5, (Rows(), 3, 4), (Rows(), 4, 7), (Rows(), 7, 5), (Rows(), 3, 5), (Rows(), 3)),
     _sample(True, 0.7, (2, 4, 17, 3), (2, 2, 3, 17), (2, 2, 17, 20), (2, 4, 17, 20), (2, 4, 17)),
-    _sample(True, 1.0, (Rows(), 2, 9, 3), (Rows(), 2, 3, 3), (Rows(), 2, 3, 4), (Rows(), 2, 9, 4), (Rows(), 2, 9), lengths=True),
+    _sample(
+        True,
+        1.0,
+        (Rows(), 2, 9, 3),
+        (Rows(), 2, 3, 3),
+        (Rows(), 2, 3, 4),
+        (Rows(), 2, 9, 4),
+        (Rows(), 2, 9),
+        lengths=True,
+    ),
 )
 declare(
     Operation(

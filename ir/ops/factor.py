@@ -1,5 +1,5 @@
-"""Cholesky's factor and the solution of triangular systems, for Gaussian models and orthogonal starting values; of one matrix, or
-of each of a stack along the axes before the last two.
+"""Cholesky's factor and the solution of triangular systems, for Gaussian models and orthogonal starting values; of
+one matrix, or of each of a stack along the axes before the last two.
 
 cholesky(A) is the lower triangular L with A = L L^T; only A's lower triangle is read. triangular_solve(L, B) is X with
 L X = B, or L^T X = B where it is `transposed`; only L's lower triangle is read. Derivatives: Murray, Differentiation of
@@ -55,7 +55,9 @@ def _cholesky_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradie
     """S = L^-T Phi(L^T dL) L^-1, with Phi the lower triangle and half of the diagonal. As only the lower triangle of A
     is read, its elements below the diagonal take their share of both sides: S + S^T there."""
     factor = node.result
-    inner = _weighted(builder, _matmul(builder, factor, _weighted(builder, adjoint, 1.0, 1.0), transpose_a=True), 1.0, 0.5)
+    inner = _weighted(
+        builder, _matmul(builder, factor, _weighted(builder, adjoint, 1.0, 1.0), transpose_a=True), 1.0, 0.5
+    )
     left = builder.emit("triangular_solve", factor, inner, transposed=True)
     swapped = last_two_swapped(left.type.rank)
     turned = builder.emit("transpose", left, perm=swapped)
@@ -82,7 +84,10 @@ declare(
         _cholesky_rule,
         _cholesky_derivative,
         _cholesky_reference,
-        (Sample((Tensor(DType.F64, (1, 1)),), low=1.0, high=2.0), Sample((Tensor(DType.F64, (Rows(), 3, 1, 1)),), low=1.0, high=2.0)),
+        (
+            Sample((Tensor(DType.F64, (1, 1)),), low=1.0, high=2.0),
+            Sample((Tensor(DType.F64, (Rows(), 3, 1, 1)),), low=1.0, high=2.0),
+        ),
         8.0,
         kernel="cholesky",
         range=unbounded,
@@ -97,7 +102,10 @@ def _solve_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: S
     _square("triangular_solve", factor)
     expect(
         right.rank == factor.rank and right.dtype is factor.dtype and right.shape[:-1] == factor.shape[:-1],
-        f"`triangular_solve` needs matrices of {factor.shape[-1]} rows on the right, as many as of {factor}, not {right}",
+        (
+            f"`triangular_solve` needs matrices of {factor.shape[-1]} rows on the right, as many as of {factor}, "
+            f"not {right}"
+        ),
     )
     return (right,)
 
@@ -132,7 +140,11 @@ declare(
         (
             Sample((_MATRIX, Tensor(DType.F64, (4, 3))), {"transposed": False}, low=0.5),
             Sample((_MATRIX, Tensor(DType.F64, (4, 17))), {"transposed": True}, low=0.5),
-            Sample((Tensor(DType.F64, (Rows(), 2, 3, 3)), Tensor(DType.F64, (Rows(), 2, 3, 2))), {"transposed": False}, low=0.5),
+            Sample(
+                (Tensor(DType.F64, (Rows(), 2, 3, 3)), Tensor(DType.F64, (Rows(), 2, 3, 2))),
+                {"transposed": False},
+                low=0.5,
+            ),
             Sample((Tensor(DType.F64, (2, 3, 3)), Tensor(DType.F64, (2, 3, 9))), {"transposed": True}, low=0.5),
         ),
         8.0,

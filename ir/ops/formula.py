@@ -25,7 +25,21 @@ def _vocabulary() -> Mapping[str, Any]:
     import sympy
 
     symbols = {name: sympy.Symbol(name, real=True) for name in (*NAMES, "out")}
-    functions = {name: sympy.Function(name) for name in ("sigmoid", "sign", "floor_divide", "sigmoid_slope", "tanh_slope", "one_less_square", "div", "hypot", "hypot_slope", "strong_product")}
+    functions = {
+        name: sympy.Function(name)
+        for name in (
+            "sigmoid",
+            "sign",
+            "floor_divide",
+            "sigmoid_slope",
+            "tanh_slope",
+            "one_less_square",
+            "div",
+            "hypot",
+            "hypot_slope",
+            "strong_product",
+        )
+    }
     known = {
         name: getattr(sympy, name)
         for name in (

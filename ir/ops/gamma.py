@@ -79,12 +79,12 @@ def _positive(x: Array, order: int) -> Array:
     for k, bernoulli in enumerate(_BERNOULLI, 1):
         rest = rest + bernoulli * coefficient / math.factorial(2 * k) * y ** (-2.0 * k)
         coefficient *= (s + 2 * k - 1) * (s + 2 * k)
-    rest = rest * y**-float(order)
+    rest = rest * y ** -float(order)
     for k in reversed(range(_SHIFT)):
         rest = rest + (x + k if k else x) ** -s
     if order == 0:
         return np.asarray(np.log(y) - rest)
-    return np.asarray((-1) ** (order + 1) * math.factorial(order) * (rest + y**-float(order) / order))
+    return np.asarray((-1) ** (order + 1) * math.factorial(order) * (rest + y ** -float(order) / order))
 
 
 def _cotangent(order: int, c: Array) -> Array:

@@ -1,7 +1,7 @@
 """Operations that take parts of tensors and put tensors together: slice, its adjoint pad, and concat.
 
-The three are closed under differentiation: a slice's adjoint is padded back, a pad's is sliced, a concatenation's is cut
-into slices. Indices are fixed when compiling; those computed at run time are `ir.ops.indexing`'s.
+The three are closed under differentiation: a slice's adjoint is padded back, a pad's is sliced, a concatenation's is
+cut into slices. Indices are fixed when compiling; those computed at run time are `ir.ops.indexing`'s.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ declare(
         (
             Sample((Tensor(DType.F64, (3, 7)),), {"start": (0, 1), "size": (3, 3), "step": (1, 2)}),
             Sample((Tensor(DType.F64, (_ROWS, 4)),), {"start": (0, 3), "size": (_ROWS, 4), "step": (1, -1)}),
-            Sample((Tensor(DType.F64, (_ROWS, 5, 6)),), {"start": (0, 2, 5), "size": (_ROWS, 1, 3), "step": (1, 1, -2)}),
+            Sample(
+                (Tensor(DType.F64, (_ROWS, 5, 6)),), {"start": (0, 2, 5), "size": (_ROWS, 1, 3), "step": (1, 1, -2)}
+            ),
             Sample((Tensor(DType.I32, (6,)),), {"start": (1,), "size": (4,), "step": (1,)}),
         ),
         flops=0,

@@ -1,8 +1,10 @@
-"""Euclidean norms, over axes of one tensor or over all elements of several: roots of sums of squares that neither overflow nor vanish.
+"""Euclidean norms, over axes of one tensor or over all elements of several: roots of sums of squares that neither
+overflow nor vanish.
 
-A norm is a primitive because its derivative, x / norm(x), is as far from the ends of the range as the norm is, and has a value
-at the origin: 0. Kernels take three sums in one sweep, of the squares as they are and of elements scaled down and up, and choose
-one of the roots at the end (Blue, A portable Fortran program to find the Euclidean norm of a vector, 1978).
+A norm is a primitive because its derivative, x / norm(x), is as far from the ends of the range as the norm is, and
+has a value at the origin: 0. Kernels take three sums in one sweep, of the squares as they are and of elements scaled
+down and up, and choose one of the roots at the end (Blue, A portable Fortran program to find the Euclidean norm of a
+vector, 1978).
 """
 
 from __future__ import annotations
@@ -35,9 +37,9 @@ class Range:
     least: float
 
 
-# f32: up to 2**32 squares of (2**128 2**-80)**2 = 2**96 fit; the least square is (2**-149 2**100)**2 = 2**-98, and sums below 2**-90
-# become 2**110 at most. f64 likewise, with more room. Squares that vanish beside a sum of 2**-90 do not count. `least` is the least
-# normal number, whose reciprocal is finite.
+# f32: up to 2**32 squares of (2**128 2**-80)**2 = 2**96 fit; the least square is (2**-149 2**100)**2 = 2**-98, and sums
+# below 2**-90 become 2**110 at most. f64 likewise, with more room. Squares that vanish beside a sum of 2**-90 do not
+# count. `least` is the least normal number, whose reciprocal is finite.
 RANGES = {
     DType.F32: Range(2.0**-90, 2.0**126, 2.0**-80, 2.0**100, 2.0**-126),
     DType.F64: Range(2.0**-900, 2.0**1020, 2.0**-600, 2.0**700, 2.0**-1022),
@@ -73,7 +75,9 @@ def _unit(builder: Builder, x: Value, norm: Value, axes: Sequence[int]) -> Value
     origin = builder.emit("lt", norm, builder.full(RANGES[x.type.dtype].least, norm))
     divisor = builder.emit("select", origin, builder.full(1.0, norm), norm)
     there = spread(builder, origin, x, axes)
-    unit = builder.emit("select", there, builder.full(0.0, x), builder.emit("div", x, spread(builder, divisor, x, axes)))
+    unit = builder.emit(
+        "select", there, builder.full(0.0, x), builder.emit("div", x, spread(builder, divisor, x, axes))
+    )
     builder.ranges.state(unit, ranges.Range(-1.0, 1.0, nan=builder.ranges.of(x).special))
     return unit
 
@@ -124,7 +128,10 @@ declare(
 def _all_norm_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
     expect(len(operands) > 0, "`global_norm` needs something to take the norm of")
     first = operands[0].dtype
-    expect(first.is_float and all(x.dtype is first for x in operands), f"`global_norm` does not take {', '.join(map(str, operands))}")
+    expect(
+        first.is_float and all(x.dtype is first for x in operands),
+        f"`global_norm` does not take {', '.join(map(str, operands))}",
+    )
     return (Tensor(first, ()),)
 
 
@@ -148,7 +155,10 @@ declare(
         _all_norm_rule,
         _all_norm_derivative,
         _all_norm_reference,
-        (Sample((Tensor(DType.F64, (3, 4)), Tensor(DType.F64, ()))), Sample((Tensor(DType.F64, (2, 3)), Tensor(DType.F64, (5,))))),
+        (
+            Sample((Tensor(DType.F64, (3, 4)), Tensor(DType.F64, ()))),
+            Sample((Tensor(DType.F64, (2, 3)), Tensor(DType.F64, (5,)))),
+        ),
         6.0,
         range=ranges.lengths,
     )

@@ -49,7 +49,8 @@ def _derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
     d_a = matmul(b, adjoint, tb, True) if ta else matmul(adjoint, b, False, not tb)
     d_b = matmul(adjoint, a, True, ta) if tb else matmul(a, adjoint, not ta, False)
     for made in (d_a, d_b):
-        builder.ranges.state(made, FINITE)  # an infinite adjoint makes NaN of a whole row here: no zero mends that further on
+        # an infinite adjoint makes NaN of a whole row here: no zero mends that further on
+        builder.ranges.state(made, FINITE)
     return (d_a, d_b)
 
 
@@ -64,7 +65,10 @@ def _axes(node: Node) -> Axes:
     rank = node.result.type.rank
     lead = tuple(kept(k) for k in range(rank - 2))
     a, b = (kept(rank - 2), Over()), (Over(), kept(rank - 1))
-    return ((*lead, *(a[::-1] if node.attrs["transpose_a"] else a)), (*lead, *(b[::-1] if node.attrs["transpose_b"] else b)))
+    return (
+        (*lead, *(a[::-1] if node.attrs["transpose_a"] else a)),
+        (*lead, *(b[::-1] if node.attrs["transpose_b"] else b)),
+    )
 
 
 def _matrix(*shape: int | Rows) -> Tensor:

@@ -1,8 +1,8 @@
 """Random numbers from a counter: Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011).
 
 A draw depends on the seed (the key), its place in the program (`site`), the training step, the step of the loops around
-it and the element, and on nothing else, so any thread can make any element and a mask can be made again instead of stored. The element's place in
-the counter (see `uniform`) lets sixteen lanes share one evaluation's four words.
+it and the element, and on nothing else, so any thread can make any element and a mask can be made again instead of
+stored. The element's place in the counter (see `uniform`) lets sixteen lanes share one evaluation's four words.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def philox(counter: Sequence[Array | int], key: Sequence[int]) -> tuple[Array, A
 
 
 def uniform(dtype: DType, count: int, site: int, seed: Sequence[int], step: int, turn: int = 0) -> Array:
-    """`count` uniform numbers in [0, 1): 24 bits for f32, 53 for f64. `turn` is the number of the step in the loops around.
+    """`count` uniform numbers in [0, 1): 24 bits for f32, 53 for f64. `turn` is the number of the step in the loops
+    around.
 
     f32: element e takes word (e // 16) % 4 of the block numbered (e // 64) * 16 + e % 16.
     f64: element e takes words 0 and 1 of block e.
@@ -93,7 +94,11 @@ def _uniform_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions:
 def _uniform_reference(run: Run, operands: Sequence[Array]) -> Array:
     seed, *counters = operands
     made = uniform(
-        run.types[0].dtype, run.types[0].count(run.rows), run.attrs["site"], [int(word) for word in seed], *map(int, counters)
+        run.types[0].dtype,
+        run.types[0].count(run.rows),
+        run.attrs["site"],
+        [int(word) for word in seed],
+        *map(int, counters),
     )
     return made.reshape(run.shape).astype(run.dtype)
 

@@ -2,8 +2,8 @@
 
 linear_scan is s[k] = a[k] s[k - 1] + b[k] from s[-1] = 0 (Blelloch, Prefix sums and their applications, 1990). Its
 derivative is a linear_scan in the other direction, so the set is closed; the derivative of a cumulative product is one
-too, and needs no division, so zeros are no exception. strong_scan is the same with a product in which 0 times an infinity is 0:
-differentiation takes it where there may be one.
+too, and needs no division, so zeros are no exception. strong_scan is the same with a product in which 0 times an
+infinity is 0: differentiation takes it where there may be one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ def _rule(name: str, count: int) -> Any:
         expect_count(name, operands, count)
         first = operands[0]
         expect(all(o == first for o in operands), f"`{name}` needs equal types: {', '.join(map(str, operands))}")
-        expect(first.dtype.is_float or (first.dtype.is_integer and name != "linear_scan"), f"`{name}` does not take {first}")
+        expect(
+            first.dtype.is_float or (first.dtype.is_integer and name != "linear_scan"),
+            f"`{name}` does not take {first}",
+        )
         expect(0 <= attrs["axis"] < first.rank, f"`{name}` of {first} along {attrs['axis']}")
         return (first,)
 

@@ -63,14 +63,31 @@ def _rule(name: str, integers: bool) -> Any:
 
 
 def _reduction(
-    name: str, function: Callable[[Array, tuple[int, ...]], Array], derivative: Any, range: ranges.Rule, flops: float = 1.0,
+    name: str,
+    function: Callable[[Array, tuple[int, ...]], Array],
+    derivative: Any,
+    range: ranges.Rule,
+    flops: float = 1.0,
     integers: bool = True,
 ) -> None:
     def reference(run: Run, operands: Sequence[Array]) -> Array:
         return np.asarray(function(operands[0], tuple(run.attrs["axes"]))).astype(run.dtype, copy=False)
 
     samples = (*_SAMPLES, Sample((Tensor(DType.I32, (3, 4)),), {"axes": (1,)})) if integers else _SAMPLES
-    declare(Operation(name, "reduction", _rule(name, integers), derivative, reference, samples, flops, ("axes",), range=range, axes=over))
+    declare(
+        Operation(
+            name,
+            "reduction",
+            _rule(name, integers),
+            derivative,
+            reference,
+            samples,
+            flops,
+            ("axes",),
+            range=range,
+            axes=over,
+        )
+    )
 
 
 def _sum_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
@@ -104,7 +121,9 @@ def _extremum_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradie
     (x,), axes = node.operands, node.attrs["axes"]
     attained = builder.emit("eq", x, spread(builder, node.result, x, axes))
     # How many attain it is a step: the second derivative is zero, and not missing.
-    ties = builder.emit("sum", builder.emit("stop_gradient", builder.emit("cast", attained, dtype=x.type.dtype)), axes=axes)
+    ties = builder.emit(
+        "sum", builder.emit("stop_gradient", builder.emit("cast", attained, dtype=x.type.dtype)), axes=axes
+    )
     builder.ranges.state(ties, ranges.Range(1.0, math.inf))  # or all are NaN, and none is chosen below
     share = spread(builder, builder.emit("div", adjoint, ties), x, axes)
     return (builder.emit("select", attained, share, builder.full(0.0, x)),)
@@ -136,7 +155,12 @@ def _bound(x: Array, least: bool) -> float | int:
 
 _reduction("sum", lambda x, axes: np.sum(x, axis=axes, dtype=x.dtype), _sum_derivative, ranges.sums)
 _reduction("prod", lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype), _prod_derivative, ranges.products)
-_reduction("max", lambda x, axes: np.max(x, axis=axes, initial=_bound(x, False)), _extremum_derivative, ranges.maximum_over_axes)
+_reduction(
+    "max",
+    lambda x, axes: np.max(x, axis=axes, initial=_bound(x, False)),
+    _extremum_derivative,
+    ranges.maximum_over_axes,
+)
 _reduction("min", lambda x, axes: np.min(x, axis=axes, initial=_bound(x, True)), _extremum_derivative, ranges.chosen)
 _reduction("logsumexp", logsumexp, _logsumexp_derivative, ranges.logsumexp, flops=22, integers=False)
 

@@ -95,11 +95,13 @@ class Sample:
 @dataclass(frozen=True)
 class Operation:
     """A primitive of the IR; see the module's docstring. `family` is pointwise, shape, movement, reduction, product,
-    indexing, recurrence, factor, attention, random or structure; `kernel` is the family of the kernel that it has to itself, if it
-    cannot share the loops of others; `slope` is the operation that is its derivative, where that costs little beside it and much alone; `range` tells the
-    range of its results from those of its operands; `axes` how their axes correspond (`ir/correspondence.py`), if it works alike at places;
-    what is pointwise does at all. `flops` are those of an element, and `instructions` those of a vector of them: the one counts work,
-    the other weighs loops against each other."""
+    indexing, recurrence, factor, attention, random or structure; `kernel` is the family of the kernel that it has to
+    itself, if it cannot share the loops of others; `slope` is the operation that is its derivative, where that costs
+    little beside it and much alone; `range` tells the range of its results from those of its operands; `axes` how
+    their axes correspond (`ir/correspondence.py`), if it works alike at places; what is pointwise does at all.
+    `flops` are those of an element, and `instructions` those of a vector of them: the one counts work, the other
+    weighs loops against each other.
+    """
 
     name: str
     family: str
@@ -135,7 +137,10 @@ class Operation:
             return Cost(2 * inner * out.count(rows), moved)
         if self.family == "attention":
             keys, wide = operands[1].at(rows)[-1], operands[0].count(rows)
-            forward, backward = wide + results[0].count(rows), 4 * wide + 2 * operands[3].count(rows) if len(operands) > 4 else 0
+            forward, backward = (
+                wide + results[0].count(rows),
+                4 * wide + 2 * operands[3].count(rows) if len(operands) > 4 else 0,
+            )
             return Cost(2 * keys * (backward or forward), moved)
         largest = max((type.count(rows) for type in (*operands, *results)), default=0)
         return Cost(round(self.flops * largest), moved)

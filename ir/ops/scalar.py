@@ -88,8 +88,8 @@ _TANH_END = {DType.F32: 44.5, DType.F64: 354.9}
 def _chain_rule(formula: str, stated: tuple[str, ...], end: Mapping[DType, float] | None = None) -> Any:
     """The vector-Jacobian product of a pointwise operation: the adjoint times each partial derivative; see `weighed`.
 
-    `end` is the size of x beyond which a slope is 0 that machine code leaves a little above: that spares it a comparison, and matters only
-    where x can be infinite, as what made it so may have an infinite slope.
+    `end` is the size of x beyond which a slope is 0 that machine code leaves a little above: that spares it a
+    comparison, and matters only where x can be infinite, as what made it so may have an infinite slope.
     """
 
     def product(builder: Builder, node: Node, adjoint: Value) -> Gradients:
@@ -176,7 +176,9 @@ def _erfc(x: Array) -> Array:
 
 
 def _by_double(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Floats in double precision, of which the result is rounded once; integers as they are (division by zero gives 0)."""
+    """Floats in double precision, of which the result is rounded once; integers as they are (division by zero gives
+    0).
+    """
     return lambda *operands: function(*(x.astype(np.float64) if x.dtype.kind == "f" else x for x in operands))
 
 
@@ -201,7 +203,8 @@ def _tanh_slope(x: Array) -> Array:
 
 def _hypot_slope(x: Array, y: Array) -> Array:
     """The cosine of the angle of (x, y), and 0 at the origin."""
-    factor = np.where(np.maximum(np.abs(x), np.abs(y)) > 1, 0.25, 2.0**53)  # so that the length neither overflows nor loses digits
+    # so that the length neither overflows nor loses digits
+    factor = np.where(np.maximum(np.abs(x), np.abs(y)) > 1, 0.25, 2.0**53)
     x, y = x * factor, y * factor
     length = np.hypot(x, y)
     return np.asarray(np.divide(x, length, out=np.zeros_like(length), where=length != 0))
@@ -230,10 +233,12 @@ _scalar("neg", "-x", np.negative, kinds=_is_number, range=ranges.negated)
 _scalar("add", "x + y", np.add, kinds=_is_number, range=ranges.total)
 _scalar("sub", "x - y", np.subtract, kinds=_is_number, range=ranges.difference)
 _scalar("mul", "x * y", np.multiply, kinds=_is_number, range=ranges.product)
-# A product that keeps a zero beside an infinity or NaN: what differentiation multiplies with where a slope can be infinite. Its slopes
-# are the operands, as those of a product, so it is closed under differentiation.
+# A product that keeps a zero beside an infinity or NaN: what differentiation multiplies with where a slope can be
+# infinite. Its slopes are the operands, as those of a product, so it is closed under differentiation.
 _scalar("strong_product", "x * y", _strong_product, range=ranges.strong_product, instructions=4)
-_scalar("div", "x / y", np.divide, stated=("1 / y", "-out / y"), flops=4, low=0.5, range=ranges.quotient, instructions=4)
+_scalar(
+    "div", "x / y", np.divide, stated=("1 / y", "-out / y"), flops=4, low=0.5, range=ranges.quotient, instructions=4
+)
 _scalar(
     "pow",
     "x ** y",
@@ -274,9 +279,25 @@ _scalar(
     instructions=4,
 )  # fmt: skip
 _scalar("exp", "exp(x)", np.exp, stated=("out",), flops=10, range=ranges.rising(np.exp, explodes=True), instructions=20)
-_scalar("expm1", "exp(x) - 1", np.expm1, stated=("exp(x)",), flops=12, range=ranges.rising(np.expm1, explodes=True), instructions=24)
+_scalar(
+    "expm1",
+    "exp(x) - 1",
+    np.expm1,
+    stated=("exp(x)",),
+    flops=12,
+    range=ranges.rising(np.expm1, explodes=True),
+    instructions=24,
+)
 _scalar("log", "log(x)", np.log, flops=10, low=0.1, range=ranges.rising(np.log, domain=_NOT_NEGATIVE), instructions=28)
-_scalar("log1p", "log(1 + x)", np.log1p, flops=12, low=-0.5, range=ranges.rising(np.log1p, domain=(-1.0, math.inf)), instructions=36)
+_scalar(
+    "log1p",
+    "log(1 + x)",
+    np.log1p,
+    flops=12,
+    low=-0.5,
+    range=ranges.rising(np.log1p, domain=(-1.0, math.inf)),
+    instructions=36,
+)
 _scalar(
     "tanh", "tanh(x)", np.tanh, stated=("tanh_slope(x)",), flops=12, slope="tanh_slope", end=_TANH_END,
     range=ranges.rising(np.tanh),
@@ -287,8 +308,8 @@ _scalar(
     range=ranges.rising(_sigmoid),
     instructions=24,
 )  # fmt: skip
-# Far out the functions are 1 or -1 to the last digit, and their slopes cannot be had from them. Beside the function a slope costs three
-# instructions: machine code computes what they share once.
+# Far out the functions are 1 or -1 to the last digit, and their slopes cannot be had from them. Beside the function a
+# slope costs three instructions: machine code computes what they share once.
 _scalar(
     "tanh_slope", "1 / cosh(x) ** 2", _tanh_slope, stated=("-2 * out * tanh(x)",), flops=12,
     range=ranges.between(0.0, 1.0),
@@ -299,9 +320,33 @@ _scalar(
     range=ranges.between(0.0, 0.25),
     instructions=24,
 )  # fmt: skip
-_scalar("softplus", "log(1 + exp(x))", _softplus, stated=("sigmoid(x)",), flops=20, range=ranges.rising(_softplus), instructions=60)
-_scalar("erf", "erf(x)", _erf, stated=("1.1283791670955126 * exp(-x ** 2)",), flops=40, range=ranges.rising(_erf), instructions=60)
-_scalar("erfc", "erfc(x)", _erfc, stated=("-1.1283791670955126 * exp(-x ** 2)",), flops=40, range=ranges.falling(_erfc), instructions=240)
+_scalar(
+    "softplus",
+    "log(1 + exp(x))",
+    _softplus,
+    stated=("sigmoid(x)",),
+    flops=20,
+    range=ranges.rising(_softplus),
+    instructions=60,
+)
+_scalar(
+    "erf",
+    "erf(x)",
+    _erf,
+    stated=("1.1283791670955126 * exp(-x ** 2)",),
+    flops=40,
+    range=ranges.rising(_erf),
+    instructions=60,
+)
+_scalar(
+    "erfc",
+    "erfc(x)",
+    _erfc,
+    stated=("-1.1283791670955126 * exp(-x ** 2)",),
+    flops=40,
+    range=ranges.falling(_erfc),
+    instructions=240,
+)
 _scalar(
     "exp2", "2 ** x", np.exp2, stated=("0.6931471805599453 * out",), flops=10,
     range=ranges.rising(np.exp2, explodes=True),
@@ -352,22 +397,44 @@ _scalar(
     range=ranges.falling(np.arccos, domain=(-1.0, 1.0)),
     instructions=80,
 )  # fmt: skip
-_scalar("atan", "atan(x)", np.arctan, stated=("1 / (1 + x ** 2)",), flops=14, range=ranges.rising(np.arctan), instructions=90)
+_scalar(
+    "atan",
+    "atan(x)",
+    np.arctan,
+    stated=("1 / (1 + x ** 2)",),
+    flops=14,
+    range=ranges.rising(np.arctan),
+    instructions=90,
+)
 _scalar(
     "atan2",
     "atan2(x, y)",
     np.arctan2,
     # By the ratio that is at most 1, so that no square overflows; 0 at the origin.
     stated=(
-        "Piecewise((div(1, y * (1 + div(x, y) ** 2)), Abs(x) < Abs(y)), (0, Eq(x, 0)), (div(div(y, x), x * (1 + div(y, x) ** 2)), True))",
-        "Piecewise((-div(div(x, y), y * (1 + div(x, y) ** 2)), Abs(x) < Abs(y)), (0, Eq(x, 0)), (-div(1, x * (1 + div(y, x) ** 2)), True))",
+        (
+            "Piecewise((div(1, y * (1 + div(x, y) ** 2)), Abs(x) < Abs(y)), (0, Eq(x, 0)), (div(div(y, x), x * (1 + "
+            "div(y, x) ** 2)), True))"
+        ),
+        (
+            "Piecewise((-div(div(x, y), y * (1 + div(x, y) ** 2)), Abs(x) < Abs(y)), (0, Eq(x, 0)), (-div(1, x * (1 "
+            "+ div(y, x) ** 2)), True))"
+        ),
     ),
     flops=18,
     low=0.5,
     range=ranges.between(-math.pi, math.pi),
     instructions=120,
 )
-_scalar("sinh", "sinh(x)", np.sinh, stated=("cosh(x)",), flops=14, range=ranges.rising(np.sinh, explodes=True), instructions=56)
+_scalar(
+    "sinh",
+    "sinh(x)",
+    np.sinh,
+    stated=("cosh(x)",),
+    flops=14,
+    range=ranges.rising(np.sinh, explodes=True),
+    instructions=56,
+)
 _scalar("cosh", "cosh(x)", np.cosh, stated=("sinh(x)",), flops=14, range=_range_of_cosh, instructions=30)
 _scalar("sin", "sin(x)", np.sin, flops=12, range=ranges.periodic, instructions=60)
 _scalar("cos", "cos(x)", np.cos, flops=12, range=ranges.periodic, instructions=60)
@@ -400,7 +467,8 @@ _scalar(
     instructions=60,
 )  # fmt: skip
 _scalar(
-    "remainder", "x - y * floor(x / y)", _by_double(np.remainder), stated=("1", "-floor_divide(x, y)"), kinds=_is_number, flops=12, low=0.5,
+    "remainder", "x - y * floor(x / y)", _by_double(np.remainder), stated=("1", "-floor_divide(x, y)"),
+    kinds=_is_number, flops=12, low=0.5,
     range=ranges.remainder,
     instructions=40,
 )  # fmt: skip
@@ -410,9 +478,7 @@ _scalar("round", "round(x)", np.round, stated=("0",), range=ranges.rising(np.rou
 def _comparison(name: str, function: Callable[..., Any], range: ranges.Rule) -> None:
     none = NoDerivative("a comparison is a step: it has no derivative")
     samples = (Sample((_F, _F)), Sample((_I, _I)))
-    declare(
-        Operation(name, "pointwise", _compared(name), none, _by_numpy(function), samples, range=range)
-    )
+    declare(Operation(name, "pointwise", _compared(name), none, _by_numpy(function), samples, range=range))
 
 
 _comparison("lt", np.less, ranges.compared)
@@ -424,9 +490,7 @@ _comparison("ne", np.not_equal, ranges.between(0.0, 1.0))
 def _logical(name: str, count: int, function: Callable[..., Any]) -> None:
     none = NoDerivative("a boolean has no derivative")
     samples, rule = (Sample((_B,) * count),), ranges.between(0, 1)
-    declare(
-        Operation(name, "pointwise", _same(name, count, _is_bool), none, _by_numpy(function), samples, range=rule)
-    )
+    declare(Operation(name, "pointwise", _same(name, count, _is_bool), none, _by_numpy(function), samples, range=rule))
 
 
 _logical("logical_and", 2, np.logical_and)

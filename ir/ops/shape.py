@@ -189,7 +189,9 @@ def _reshape_axes(node: Node) -> Axes:
     """Axes of size 1 come and go; any other change of shape mixes places."""
     shape = node.operands[0].type.shape
     found = of_units(node.result.type.shape, shape)
-    return (tuple(ALL for _ in shape) if found is None else tuple(At(()) if axis is None else kept(axis) for axis in found),)
+    return (
+        tuple(ALL for _ in shape) if found is None else tuple(At(()) if axis is None else kept(axis) for axis in found),
+    )
 
 
 def _reshape_reference(run: Run, operands: Sequence[Array]) -> Array:

@@ -1,9 +1,10 @@
 """Quantiles, the scaled error function and Bessel functions: families that their derivatives stay in.
 
-erfcx{order} is e**(x**2) times the repeated integral i^n erfc(x): order 0 is erfcx itself, and the derivative of order n is
--2 (n + 1) times that of order n + 1, which never cancels (DLMF 7.18). bessel_i{order} is the modified Bessel function I_n, whose
-derivative is (I_{n-1} + I_{n+1}) / 2 (DLMF 10.29). A quantile's slope is one over the density there: near the middle in terms of the
-quantile, far out by Mills's ratio in terms of the probability, as a quantile's rounding counts times its square.
+erfcx{order} is e**(x**2) times the repeated integral i^n erfc(x): order 0 is erfcx itself, and the derivative of
+order n is -2 (n + 1) times that of order n + 1, which never cancels (DLMF 7.18). bessel_i{order} is the modified
+Bessel function I_n, whose derivative is (I_{n-1} + I_{n+1}) / 2 (DLMF 10.29). A quantile's slope is one over the
+density there: near the middle in terms of the quantile, far out by Mills's ratio in terms of the probability, as a
+quantile's rounding counts times its square.
 """
 
 from __future__ import annotations
@@ -43,8 +44,20 @@ def _each(function: Callable[[float], float]) -> Callable[[Array], Array]:
     return lambda x: np.asarray([function(float(value)) for value in np.ravel(x)], np.float64).reshape(np.shape(x))
 
 
-def _declare(name: str, derivative: Any, reference: Any, samples: tuple[Sample, ...], flops: float, instructions: int, attributes: tuple[str, ...] = ()) -> None:
-    declare(Operation(name, "pointwise", _rule(name), derivative, reference, samples, flops, attributes, instructions=instructions))
+def _declare(
+    name: str,
+    derivative: Any,
+    reference: Any,
+    samples: tuple[Sample, ...],
+    flops: float,
+    instructions: int,
+    attributes: tuple[str, ...] = (),
+) -> None:
+    declare(
+        Operation(
+            name, "pointwise", _rule(name), derivative, reference, samples, flops, attributes, instructions=instructions
+        )
+    )
 
 
 # --- erfcx
@@ -65,7 +78,8 @@ def erfcx(x: float, order: int) -> float:
     if math.isnan(x) or x >= _FRACTION_FROM:
         return x if math.isnan(x) else _fraction(x, order)
     before = 2 / _ROOT_PI
-    lost = float(Fraction(x) ** 2 - Fraction(x * x)) if x > -26.7 else 0.0  # of the square, which an exponential magnifies
+    # of the square, which an exponential magnifies
+    lost = float(Fraction(x) ** 2 - Fraction(x * x)) if x > -26.7 else 0.0
     now = math.inf if x < -26.7 else math.exp(x * x) * (1 + lost) * math.erfc(x)
     for n in range(order):
         before, now = now, (before - 2 * x * now) / (2 * (n + 1))
@@ -97,7 +111,9 @@ _declare(
 
 
 def bessel_i(x: float, order: int) -> float:
-    """I_n(x), of one number: its power series, whose terms have one sign, as long as that is short; else its asymptotic one."""
+    """I_n(x), of one number: its power series, whose terms have one sign, as long as that is short; else its
+    asymptotic one.
+    """
     size = abs(x)
     sign = -1.0 if x < 0 and order % 2 else 1.0
     if math.isnan(x) or math.isinf(x):
@@ -149,7 +165,13 @@ def ndtri(p: float) -> float:
     """The number that a standard normal one is below with the probability p."""
     if not 0 < p < 1:
         return {0.0: -math.inf, 1.0: math.inf}.get(p, math.nan)
-    return _ROOT_2 * _near(2 * (p - 0.5)) if abs(p - 0.5) < 0.25 else NormalDist().inv_cdf(p) if p < 0.5 else -NormalDist().inv_cdf(1 - p)
+    return (
+        _ROOT_2 * _near(2 * (p - 0.5))
+        if abs(p - 0.5) < 0.25
+        else NormalDist().inv_cdf(p)
+        if p < 0.5
+        else -NormalDist().inv_cdf(1 - p)
+    )
 
 
 def erfinv(y: float) -> float:
@@ -193,7 +215,9 @@ def _beyond(builder: Builder, y: Value) -> Value:
 
 def _both_sides(builder: Builder, p: Value) -> Value:
     """Twice the smaller of p and 1 - p."""
-    return builder.emit("mul", builder.emit("minimum", p, builder.emit("sub", builder.full(1.0, p), p)), builder.full(2.0, p))
+    return builder.emit(
+        "mul", builder.emit("minimum", p, builder.emit("sub", builder.full(1.0, p), p)), builder.full(2.0, p)
+    )
 
 
 def _quantile(name: str, function: Callable[[float], float], derivative: Any, sample: Sample) -> None:
@@ -204,4 +228,6 @@ def _quantile(name: str, function: Callable[[float], float], derivative: Any, sa
 
 
 _quantile("erfinv", erfinv, _inverse_density(_ROOT_PI / 2, 1.0, _beyond), Sample((_F,), low=-0.99, high=0.99))
-_quantile("ndtri", ndtri, _inverse_density(math.sqrt(2 * math.pi), _ROOT_2, _both_sides), Sample((_F,), low=0.01, high=0.99))
+_quantile(
+    "ndtri", ndtri, _inverse_density(math.sqrt(2 * math.pi), _ROOT_2, _both_sides), Sample((_F,), low=0.01, high=0.99)
+)

@@ -15,16 +15,34 @@ if TYPE_CHECKING:
     from tapeless.ir.graph import Builder, Graph, Node, Value
 
 
-def _with_derivative_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
-    """Operands: a value, then what it is a function of, element by element. The region takes those and the value, and gives the
-    derivative by each real one."""
-    expect(len(regions) == 1 and len(operands) > 1, "`with_derivative` holds one region, and takes a value and its arguments")
+def _with_derivative_rule(
+    operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]
+) -> Sequence[Tensor]:
+    """Operands: a value, then what it is a function of, element by element. The region takes those and the value,
+    and gives the derivative by each real one.
+    """
+    expect(
+        len(regions) == 1 and len(operands) > 1,
+        "`with_derivative` holds one region, and takes a value and its arguments",
+    )
     (region,), (value, *arguments) = regions, operands
-    expect(all(one.shape == value.shape for one in arguments), f"`with_derivative` needs equal shapes: {', '.join(map(str, operands))}")
+    expect(
+        all(one.shape == value.shape for one in arguments),
+        f"`with_derivative` needs equal shapes: {', '.join(map(str, operands))}",
+    )
     taken = [port.value.type for port in region.inputs]
-    expect(taken == [*arguments, value], f"`with_derivative` feeds its region {', '.join(map(str, (*arguments, value)))}; it takes {', '.join(map(str, taken))}")
+    expect(
+        taken == [*arguments, value],
+        (
+            f"`with_derivative` feeds its region {', '.join(map(str, (*arguments, value)))}; it takes "
+            f"{', '.join(map(str, taken))}"
+        ),
+    )
     made = [port.value.type for port in region.outputs]
-    expect(made == [value for one in arguments if one.dtype.is_float], "`with_derivative` needs a derivative by each real argument")
+    expect(
+        made == [value for one in arguments if one.dtype.is_float],
+        "`with_derivative` needs a derivative by each real argument",
+    )
     return (value,)
 
 

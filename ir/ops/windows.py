@@ -1,10 +1,11 @@
 """Sliding windows over one axis and their adjoint; windows over several axes are one node for each.
 
-`windows` makes two axes of one: places and the elements of each window, `[n] -> [size, kernel]`, where element (i, u) is
-x[i * step + u * dilation]. It moves nothing: codegen reads the operand with two strides. `overlap_add` is its adjoint,
+`windows` makes two axes of one: places and the elements of each window, `[n] -> [size, kernel]`, where element (i,
+u) is x[i * step + u * dilation]. It moves nothing: codegen reads the operand with two strides. `overlap_add` is its
+adjoint,
 `[out, kernel] -> [n]`: each window's elements are added where they were taken from. The two are closed under
-differentiation. `align_windows` is what `overlap_add` is made of in kernels: the elements at their places, `[out, kernel]
--> [n, kernel]`, still to be summed over the kernel.
+differentiation. `align_windows` is what `overlap_add` is made of in kernels: the elements at their places, `[out,
+kernel] -> [n, kernel]`, still to be summed over the kernel.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ def reach(size: int, kernel: int, step: int, dilation: int) -> int:
 
 
 def _positive(name: str, *numbers: Any) -> None:
-    expect(all(isinstance(n, int) and n >= 1 for n in numbers), f"`{name}` needs whole numbers of at least 1, not {numbers}")
+    expect(
+        all(isinstance(n, int) and n >= 1 for n in numbers),
+        f"`{name}` needs whole numbers of at least 1, not {numbers}",
+    )
 
 
 def _windows_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
@@ -158,7 +162,9 @@ def _align_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: S
 
 
 def _align_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
-    """Element (i, u) takes the adjoint at (i * step + u * dilation, u): of all windows of all columns, the own column's."""
+    """Element (i, u) takes the adjoint at (i * step + u * dilation, u): of all windows of all columns, the own
+    column's.
+    """
     (x,), axis = node.operands, node.attrs["axis"]
     size, kernel = x.type.shape[axis : axis + 2]
     steps = {part: node.attrs[part] for part in ("step", "dilation")}

@@ -10,7 +10,8 @@ import tapeless
 
 DIGITS = Path(__file__).parent.parent.parent / "examples" / "digits"
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it, and so would its children
+# a shell's job in the background ignores it, and so would its children
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
-"""Arguments that make no sense are refused with a message that says what would; data that are not needed are let pass."""
+"""Arguments that make no sense are refused with a message that says what would; data that are not needed are let
+pass.
+"""
 
 import numpy as np
 import pytest

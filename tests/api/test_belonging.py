@@ -32,7 +32,9 @@ def record(text=TEXT, dtype=DType.F32, **given):
     model = load(text, dtype=dtype, **given)
     settings = Settings(**vars(model.settings))
     nothing = Block(0, ())
-    return belonging.record(Manifest(model.name, np.dtype(dtype.numpy), 4, nothing, nothing, {}, settings, model.identity))
+    return belonging.record(
+        Manifest(model.name, np.dtype(dtype.numpy), 4, nothing, nothing, {}, settings, model.identity)
+    )
 
 
 THERE = record()
@@ -89,7 +91,10 @@ def test_what_is_given_from_outside():
 
 
 def test_batch_and_what_is_watched_stay():
-    for old, new, told in (("batch 4", "batch 8", "`batch` is 4 there and 8 here"), ("patience = 2", "patience = 2 on miss", "what `stop_early` watches is loss there and miss")):
+    for old, new, told in (
+        ("batch 4", "batch 8", "`batch` is 4 there and 8 here"),
+        ("patience = 2", "patience = 2 on miss", "what `stop_early` watches is loss there and miss"),
+    ):
         here = record(TEXT.replace(old, new))
         assert THERE.same(here)
         with pytest.raises(CheckpointError, match=told):

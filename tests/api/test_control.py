@@ -48,9 +48,13 @@ def program(text: str = MODEL.format(frozen=""), **options) -> tapeless.Program:
 def test_shared_parameters_get_the_sum_of_their_gradients(data):
     shared = program()
     assert [name for name in shared.parameters if name.startswith("encoder")] == ["encoder.W", "encoder.b"]
-    apart = program(MODEL.format(frozen="").replace("b = encoder(", "b = Dense(").replace("(scale * x)", "(scale * x, 4, tanh)"))
+    apart = program(
+        MODEL.format(frozen="").replace("b = encoder(", "b = Dense(").replace("(scale * x)", "(scale * x, 4, tanh)")
+    )
     for name in ("W", "b"):
-        apart.parameters[f"b.{name}"][...] = apart.parameters[f"encoder.{name}"][...] = shared.parameters[f"encoder.{name}"]
+        apart.parameters[f"b.{name}"][...] = apart.parameters[f"encoder.{name}"][...] = shared.parameters[
+            f"encoder.{name}"
+        ]
     for name, value in shared.parameters.items():
         if not name.startswith("encoder"):
             apart.parameters[name][...] = value
@@ -73,7 +77,9 @@ def test_several_losses_add_with_their_weights_and_several_outputs_come_by_name(
         parts[name].set_vector(made.vector())
     whole = made.gradients(data)
     for name, gradient in whole.items():
-        np.testing.assert_allclose(gradient, sum(part.gradients(data)[name] for part in parts.values()), rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(
+            gradient, sum(part.gradients(data)[name] for part in parts.values()), rtol=1e-12, atol=1e-15
+        )
 
 
 @pytest.mark.parametrize("trailing", (False, True))
@@ -139,7 +145,9 @@ def test_on_the_command_line(data, tmp_path: Path):
     save_file({"encoder.W": W, "encoder.b": np.ones(4, np.float32)}, tmp_path / "pre.safetensors")
     line = ["train", str(tmp_path / "m.tl"), "--data", str(tmp_path / "d.npz"), "--no-cache", "--quiet"]
     given = ["--load", f"encoder.*={tmp_path / 'pre.safetensors'}", "--freeze", "encoder.W", "--freeze", "shift"]
-    result = CliRunner().invoke(commands, [*line, *given, "--out", str(tmp_path / "w.safetensors")], standalone_mode=False)
+    result = CliRunner().invoke(
+        commands, [*line, *given, "--out", str(tmp_path / "w.safetensors")], standalone_mode=False
+    )
     assert result.exception is None, result.exception
     trained = load_file(tmp_path / "w.safetensors")
     np.testing.assert_array_equal(trained["encoder.W"], W)

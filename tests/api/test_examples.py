@@ -126,7 +126,9 @@ def test_differential_equations_are_fitted_through_their_solution(tmp_path: Path
     printed = drawn_by("lynx", tmp_path)
     rates = [number(printed, f"{name} =") for name in "abcd"]
     assert rates == pytest.approx([0.54, 0.0272, 0.796, 0.0237], rel=0.01)
-    assert number(printed, "Neural, fitted to 21 years: error") < number(printed, "LotkaVolterra, fitted to 21 years: error")
+    assert number(printed, "Neural, fitted to 21 years: error") < number(
+        printed, "LotkaVolterra, fitted to 21 years: error"
+    )
 
 
 @pytest.mark.slow

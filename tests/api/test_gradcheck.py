@@ -59,8 +59,17 @@ def test_on_data(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     (
-        ("fn f(x) = log(-9 - x)\n    derivative 1 / (9 + x)\n\nmodel M:\n    input x: [batch]\n    output y = f(x)\n", "`f` has no finite value"),
-        ("model M:\n    input x: [batch]\n    param w = 1\n    loss mean(log(-w - x ** 2))\n", "give it data with --data"),
+        (
+            (
+                "fn f(x) = log(-9 - x)\n    derivative 1 / (9 + x)\n\nmodel M:\n    input x: [batch]\n    output y "
+                "= f(x)\n"
+            ),
+            "`f` has no finite value",
+        ),
+        (
+            "model M:\n    input x: [batch]\n    param w = 1\n    loss mean(log(-w - x ** 2))\n",
+            "give it data with --data",
+        ),
     ),
 )
 def test_what_cannot_be_compared(tmp_path, text, message):

@@ -147,12 +147,23 @@ def test_what_was_left_behind_goes(folder):
     node = os.uname().nodename
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    for name in (f".x.{node}.{dead.pid}.ab{PART}", f".old.elsewhere.1.ab{PART}", f"strange{PART}", f".new.elsewhere.1.ab{PART}", f".mine.{node}.{os.getpid()}.ab{PART}"):
+    for name in (
+        f".x.{node}.{dead.pid}.ab{PART}",
+        f".old.elsewhere.1.ab{PART}",
+        f"strange{PART}",
+        f".new.elsewhere.1.ab{PART}",
+        f".mine.{node}.{os.getpid()}.ab{PART}",
+    ):
         (folder / name).write_bytes(b"part")
     for name in (f".old.elsewhere.1.ab{PART}", f"strange{PART}"):
         os.utime(folder / name, (time.time() - 7200,) * 2)
     Cache(folder).put("b", b"content")
-    assert sorted(os.listdir(folder)) == [f".mine.{node}.{os.getpid()}.ab{PART}", f".new.elsewhere.1.ab{PART}", "a.image", "b.image"]
+    assert sorted(os.listdir(folder)) == [
+        f".mine.{node}.{os.getpid()}.ab{PART}",
+        f".new.elsewhere.1.ab{PART}",
+        "a.image",
+        "b.image",
+    ]
 
 
 def test_the_command_line_says_so_in_one_line(tmp_path):
@@ -161,12 +172,23 @@ def test_the_command_line_says_so_in_one_line(tmp_path):
     (tmp_path / "tapeless").mkdir()
     (tmp_path / "tapeless").chmod(0o777)
     code = "from tapeless.cli import main; main(['grad', 'm.tl', '--data', 'd.csv'])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)}, capture_output=True, text=True, check=False)
-    assert done.stderr.count("warning: compiled programs are not taken from the cache") == 1 and done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.count("warning: compiled programs are not taken from the cache") == 1 and done.returncode == 0, (
+        done.stderr
+    )
 
 
 def test_programs_that_are_gone_leave_nothing(tmp_path):
-    """Loading a program from the cache again and again takes no more memory: counted after the first, which fill the allocator."""
+    """Loading a program from the cache again and again takes no more memory: counted after the first, which fill the
+    allocator.
+    """
     program = tapeless.load(TEXT).compile(cache=tmp_path)
     program.predict([1])
     (path,) = [path for path in tmp_path.iterdir() if b"predict" in path.read_bytes()]

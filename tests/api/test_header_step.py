@@ -37,7 +37,8 @@ MAIN = """
 #include <stdlib.h>
 #include <string.h>
 #include "{name}.h"
-static _Alignas(64) char state[{upper}_STATE_BYTES], gradients[{upper}_GRADIENT_BYTES], workspace[{upper}_WORKSPACE_BYTES];
+static _Alignas(64) char state[{upper}_STATE_BYTES],
+    gradients[{upper}_GRADIENT_BYTES], workspace[{upper}_WORKSPACE_BYTES];
 int main(void) {{
     {name}_memory memory = {{state, gradients, workspace}};
     memset(gradients, 0xFF, sizeof gradients), memset(workspace, 0xFF, sizeof workspace); /* NaN */
@@ -65,7 +66,9 @@ def test_steps_in_c_are_those_in_python(name, tmp_path):
     lower = name.lower()
     (tmp_path / "main.c").write_text(MAIN.format(name=lower, upper=name.upper(), rows=ROWS))
     strict = ["-O1", "-Wall", "-Wextra", "-Werror", "-std=c11", "-pedantic"]
-    subprocess.run([COMPILER, *strict, "-I", tmp_path, "-o", tmp_path / "main", tmp_path / "main.c", files[".o"]], check=True)
+    subprocess.run(
+        [COMPILER, *strict, "-I", tmp_path, "-o", tmp_path / "main", tmp_path / "main.c", files[".o"]], check=True
+    )
     printed = subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True).stdout.splitlines()
 
     image = Image.from_library(files[".so"])  # batches of two rows, so that three are two batches
@@ -80,17 +83,32 @@ def test_steps_in_c_are_those_in_python(name, tmp_path):
         expected.append(f"end after {places}: 2")
     assert printed == expected
 
-    whole = tapeless.load(MODELS[name]).compile(seed=3, cache=False).predict((3 * np.arange(5) + np.arange(ROWS)[:, None]) % 7)
-    np.testing.assert_allclose(np.array(expected[: ROWS * 7 * 5], float).reshape(5, ROWS, 7), whole.transpose(1, 0, 2), rtol=1e-4)
+    whole = (
+        tapeless.load(MODELS[name])
+        .compile(seed=3, cache=False)
+        .predict((3 * np.arange(5) + np.arange(ROWS)[:, None]) % 7)
+    )
+    np.testing.assert_allclose(
+        np.array(expected[: ROWS * 7 * 5], float).reshape(5, ROWS, 7), whole.transpose(1, 0, 2), rtol=1e-4
+    )
 
 
 def test_the_header_is_c_plus_plus_too(tmp_path):
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("needs g++")
-    tapeless.load("model M(t = 3):\n    input next: [batch, t]\n    input at: [batch, t]\n    output carry = cumsum(next * at, axis = 1)\n").build(tmp_path)
-    text = '#include "m.h"\nint main() { float x[1] = {1}, y[1]; m_memory memory = {0, 0, 0}; return x[0] > 2 ? m_step(memory, 1, 0, 0, x, x, y) : 0; }\n'
+    tapeless.load(
+        "model M(t = 3):\n    input next: [batch, t]\n    input at: [batch, t]\n    output carry = cumsum(next * "
+        "at, axis = 1)\n"
+    ).build(tmp_path)
+    text = (
+        '#include "m.h"\nint main() { float x[1] = {1}, y[1]; m_memory memory = {0, 0, 0}; return x[0] > 2 ? '
+        "m_step(memory, 1, 0, 0, x, x, y) : 0; }\n"
+    )
     (tmp_path / "main.cpp").write_text(text)
     strict = ["-std=c++11", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run([compiler, *strict, "-I", tmp_path, "-o", tmp_path / "main", tmp_path / "main.cpp", tmp_path / "m.o"], check=True)
+    subprocess.run(
+        [compiler, *strict, "-I", tmp_path, "-o", tmp_path / "main", tmp_path / "main.cpp", tmp_path / "m.o"],
+        check=True,
+    )
     subprocess.run([tmp_path / "main"], check=True)

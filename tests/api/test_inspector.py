@@ -89,10 +89,14 @@ def test_derivatives_say_how_far_they_were_simplified(tmp_path):
     inspection = tapeless.load(DERIVED).inspect()
     for stage in ("forward", "backward"):
         (line,) = [line for line in inspection.stage(stage).splitlines() if "-- derivative" in line]
-        found = re.fullmatch(r"  # 5 \|     u_x = grad\(u, x\)  -- derivative: (\d+) operations, (\d+) after simplification", line)
+        found = re.fullmatch(
+            r"  # 5 \|     u_x = grad\(u, x\)  -- derivative: (\d+) operations, (\d+) after simplification", line
+        )
         assert found and int(found[1]) > int(found[2]) > 0
     graph = inspection.graph("forward")
-    written = [node for node in graph.nodes if node.span and node.span.line == 5 and node.op not in ("broadcast", "constant")]
+    written = [
+        node for node in graph.nodes if node.span and node.span.line == 5 and node.op not in ("broadcast", "constant")
+    ]
     assert int(found[2]) == len(written)
     back = re.search(r"# ---- backward: .*: (\d+) operations, (\d+) after simplification", inspection.stage("backward"))
     assert back and int(back[1]) > int(back[2]) > 0
@@ -102,6 +106,8 @@ def test_the_grad_command_prints_formulas(tmp_path):
     (tmp_path / "m.tl").write_text(DERIVED)
     np.save(tmp_path / "x.npy", np.ones(4))
     line = ["grad", str(tmp_path / "m.tl"), "--data", f"x={tmp_path / 'x.npy'}", "--no-cache"]
-    plain, written = (CliRunner().invoke(commands, [*line, *more], standalone_mode=False).output for more in ([], ["--formulas"]))
+    plain, written = (
+        CliRunner().invoke(commands, [*line, *more], standalone_mode=False).output for more in ([], ["--formulas"])
+    )
     assert written.endswith(plain) and plain.startswith("w ")
     assert written.lstrip().startswith("# ---- backward: ") and "d_w : f32[] = " in written

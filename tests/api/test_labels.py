@@ -1,4 +1,6 @@
-"""Labels beside `ignore_index`: every label is a class or the number of those that do not count, checked where data enter."""
+"""Labels beside `ignore_index`: every label is a class or the number of those that do not count, checked where data
+enter.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,17 @@ def expected(scores: np.ndarray, labels: np.ndarray, ignored: int, weights: np.n
     logs = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     counted = labels != ignored
     safe = np.where(counted, labels, 0)
-    each = (1 - smoothing) * weights[safe] * logs[np.arange(len(labels)), safe] + smoothing * (weights * logs).mean(axis=1)
+    each = (1 - smoothing) * weights[safe] * logs[np.arange(len(labels)), safe] + smoothing * (weights * logs).mean(
+        axis=1
+    )
     return float(-(each * counted).sum() / (weights[safe] * counted).sum())
 
 
 @pytest.mark.parametrize(("ignored", "bound"), [(255, " < 4"), (255, " < 256"), (-100, " < 4"), (-1, ""), (4, " < 5")])
 def test_labels_are_classes_or_ignored(ignored: int, bound: str) -> None:
-    program = compiled(f"cross_entropy(z, k, weight = arange(4) + 1, ignore_index = {ignored}, label_smoothing = 0.1)", bound)
+    program = compiled(
+        f"cross_entropy(z, k, weight = arange(4) + 1, ignore_index = {ignored}, label_smoothing = 0.1)", bound
+    )
     labels = K.copy()
     labels[[2, 5]] = ignored
     value = expected(program.predict(X), labels, ignored, np.arange(4) + 1.0, 0.1)
@@ -51,7 +57,10 @@ def test_labels_are_classes_or_ignored(ignored: int, bound: str) -> None:
     assert confusion is not None and confusion.sum() == 8
     for wrong in (7, -2, 254):
         labels[4] = wrong
-        with pytest.raises(DataError, match=rf"`k` has {wrong} at row 4; its labels run from 0 to 3, or are {ignored} where a row does not count"):
+        with pytest.raises(
+            DataError,
+            match=rf"`k` has {wrong} at row 4; its labels run from 0 to 3, or are {ignored} where a row does not count",
+        ):
             program.evaluate(X, labels)
 
 

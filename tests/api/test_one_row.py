@@ -1,4 +1,6 @@
-"""One value has no variance: a batch of one row updates no statistics over the rows, and a program of nothing else is refused."""
+"""One value has no variance: a batch of one row updates no statistics over the rows, and a program of nothing else
+is refused.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ IMAGES = RNG.normal(size=(5, 3, 2, 2))
 
 def trained(x: np.ndarray, batch: int, norm: str = "BatchNorm(x)", shape: str = "[batch, 3]") -> dict[str, np.ndarray]:
     """The states after an epoch in the order of the rows' shuffle."""
-    program = tapeless.load(TEXT.format(norm=norm, shape=shape)).compile(batch=batch, dtype="float64", cache=False, seed=1)
+    program = tapeless.load(TEXT.format(norm=norm, shape=shape)).compile(
+        batch=batch, dtype="float64", cache=False, seed=1
+    )
     program.fit(x, Y[: len(x)], epochs=1, progress=False)
     return {name: np.array(value) for name, value in program.state.items() if name.startswith("h.")}
 
@@ -61,12 +65,18 @@ def followed(batches: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("norm", ["BatchNorm(x)", "Own(x)"])
 @pytest.mark.parametrize(("rows", "batch"), [(65, 64), (7, 2), (3, 64), (8, 3)])
 def test_a_last_batch_of_one_row_updates_nothing(rows: int, batch: int, norm: str) -> None:
-    program = tapeless.load(TEXT.format(norm=norm, shape="[batch, 3]")).compile(batch=batch, dtype="float64", cache=False, seed=1)
+    program = tapeless.load(TEXT.format(norm=norm, shape="[batch, 3]")).compile(
+        batch=batch, dtype="float64", cache=False, seed=1
+    )
     program.fit(X[:rows], Y[:rows], epochs=1, progress=False)
     order = np.empty(rows, np.int32)
     shuffle(program, np.arange(rows, dtype=np.int32), order, 0)
     expected = followed([X[order[begin : begin + batch]] for begin in range(0, rows, batch)])
-    found = [value for name, value in program.state.items() if name.startswith("h.") and value.shape == (3,) and name.split(".")[1] in STATES]
+    found = [
+        value
+        for name, value in program.state.items()
+        if name.startswith("h.") and value.shape == (3,) and name.split(".")[1] in STATES
+    ]
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-11)
 
@@ -76,7 +86,8 @@ MAIN = """
 #include <string.h>
 #include "rows.h"
 
-static _Alignas(64) unsigned char state[ROWS_STATE_BYTES], gradients[ROWS_GRADIENT_BYTES], workspace[ROWS_WORKSPACE_BYTES];
+static _Alignas(64) unsigned char state[ROWS_STATE_BYTES],
+    gradients[ROWS_GRADIENT_BYTES], workspace[ROWS_WORKSPACE_BYTES];
 
 int main(void) {
     rows_memory memory = {state, gradients, workspace};
@@ -97,9 +108,15 @@ int main(void) {
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_a_step_of_one_row_in_c(tmp_path: Path) -> None:
     """The model is called as an argument of its functions is."""
-    tapeless.load(TEXT.format(norm="BatchNorm(x)", shape="[batch, 3]").replace("model M", "model Rows").replace("train M", "train Rows")).build(tmp_path, batch=4)
+    tapeless.load(
+        TEXT.format(norm="BatchNorm(x)", shape="[batch, 3]")
+        .replace("model M", "model Rows")
+        .replace("train M", "train Rows")
+    ).build(tmp_path, batch=4)
     (tmp_path / "main.c").write_text(MAIN)
-    subprocess.run(["cc", "-I", tmp_path, "-o", tmp_path / "main", tmp_path / "main.c", tmp_path / "rows.o"], check=True)
+    subprocess.run(
+        ["cc", "-I", tmp_path, "-o", tmp_path / "main", tmp_path / "main.c", tmp_path / "rows.o"], check=True
+    )
     printed = subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True).stdout
     assert [float(word) for word in printed.split()] == pytest.approx([1, 0.9 + 0.1 * np.var([1, 5], ddof=1)])
 
@@ -168,7 +185,9 @@ def by_hand(body: str, rows: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("body", sweep(BY_HAND, every=8))
 def test_statistics_written_by_hand(body: str) -> None:
     """A last batch of one row leaves the spread as it was after the two before it."""
-    program = tapeless.load(ONE.format(body=body) + TEXT[TEXT.index("model M") :].format(norm="Own(x)", shape="[batch, 3]")).compile(batch=2, dtype="float64", cache=False, seed=1)
+    program = tapeless.load(
+        ONE.format(body=body) + TEXT[TEXT.index("model M") :].format(norm="Own(x)", shape="[batch, 3]")
+    ).compile(batch=2, dtype="float64", cache=False, seed=1)
     order = np.empty(3, np.int32)
     shuffle(program, np.arange(3, dtype=np.int32), order, 0)
     of_two = by_hand(body, X[order[:2]])
@@ -178,7 +197,15 @@ def test_statistics_written_by_hand(body: str) -> None:
         by_hand(body, X[:1])
 
 
-@pytest.mark.parametrize("body", ["mean(x ** 2, axis = 0)", "mean((x - centre) ** 2, axis = 0)", "max(x, axis = 0)", "sum(x, axis = 0) / maximum(batch, 2)"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "mean(x ** 2, axis = 0)",
+        "mean((x - centre) ** 2, axis = 0)",
+        "max(x, axis = 0)",
+        "sum(x, axis = 0) / maximum(batch, 2)",
+    ],
+)
 def test_what_one_row_tells_is_stored(body: str) -> None:
     assert not np.allclose(by_hand(body, X[:1]), 1)
 
@@ -191,16 +218,35 @@ def test_places_count_as_values() -> None:
 @pytest.mark.parametrize(("rows", "batch"), [(1, 64), (5, 1)])
 @pytest.mark.parametrize("norm", ["BatchNorm(x)", "Own(x)", "(x - mean(x, axis = 0)) / (std(x, axis = 0) + 1e-3)"])
 def test_batches_of_one_row_are_refused(norm: str, rows: int, batch: int) -> None:
-    with pytest.raises(tapeless.UserError, match=r"line \d+ uses the variance over the rows of a batch.*one value has no variance"):
+    with pytest.raises(
+        tapeless.UserError, match=r"line \d+ uses the variance over the rows of a batch.*one value has no variance"
+    ):
         trained(X[:rows], batch, norm)
 
 
-@pytest.mark.parametrize("norm", ["LayerNorm(x)", "GroupNorm(x, 1)", "x - mean(x, axis = 0)", "x - stop_gradient(x)", "tanh(x) - tanh(stop_gradient(x)) + mean(abs(x)) - stop_gradient(mean(abs(x)))"])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        "LayerNorm(x)",
+        "GroupNorm(x, 1)",
+        "x - mean(x, axis = 0)",
+        "x - stop_gradient(x)",
+        "tanh(x) - tanh(stop_gradient(x)) + mean(abs(x)) - stop_gradient(mean(abs(x)))",
+    ],
+)
 def test_other_programs_take_batches_of_one_row(norm: str) -> None:
     trained(X[:3], 1, norm)
 
 
-@pytest.mark.parametrize("call", ["GroupNorm(x, 3)", "InstanceNorm(x)", "x * unbiased(var(x[:, :1], axis = 1, keepdims = true))", "x * std(x[:, 0:1], axis = 1, ddof = 1, keepdims = true)"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "GroupNorm(x, 3)",
+        "InstanceNorm(x)",
+        "x * unbiased(var(x[:, :1], axis = 1, keepdims = true))",
+        "x * std(x[:, 0:1], axis = 1, ddof = 1, keepdims = true)",
+    ],
+)
 def test_one_value_of_a_row_has_no_variance(call: str) -> None:
     with pytest.raises(ProgramErrors, match=r"one value has no variance"):
         load(TEXT.format(norm=call, shape="[batch, 3]"), "model.tl")

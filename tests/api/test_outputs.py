@@ -62,7 +62,10 @@ TRAIN = ("train", "line.tl", "--data", "d.npz")
         ((*TRAIN, "--out", "line.tl"), "it is line.tl, which is read"),
         ((*TRAIN, "--out", "w.jsonl"), "w.jsonl can't hold the weights: the log has that name"),
         ((*TRAIN, "--out", "pipe.safetensors"), "the log pipe.jsonl can't be written: it is a pipe"),
-        (("predict", "line.tl", "--data", "d.npz", "--weights", "w", "--out", "/dev/null"), r"\(s\) can't be written as a file without a suffix"),
+        (
+            ("predict", "line.tl", "--data", "d.npz", "--weights", "w", "--out", "/dev/null"),
+            r"\(s\) can't be written as a file without a suffix",
+        ),
         (("predict", "line.tl", "--data", "d.npz", "--weights", "w", "--out", "pipe.npz"), "it is a pipe"),
         (("grad", "line.tl", "--data", "d.npz", "--out", "no/g.npz"), "there is no folder no"),
         (("run", "line.ir", "--data", "d.npz", "--out", "pipe.npz"), "it is a pipe"),
@@ -79,7 +82,9 @@ def test_outputs_are_refused_before_any_work(here, monkeypatch, line, message):
 def test_a_picture_is_refused_before_training(here, monkeypatch):
     pytest.importorskip("matplotlib")
     os.mkfifo("v.png")
-    assert "the picture v.png can't be written: it is a pipe" in refused(monkeypatch, *TRAIN, "--plot", "--out", "v.safetensors")
+    assert "the picture v.png can't be written: it is a pipe" in refused(
+        monkeypatch, *TRAIN, "--plot", "--out", "v.safetensors"
+    )
     assert "the picture has that name" in refused(monkeypatch, *TRAIN, "--plot", "--out", "u.png")
 
 
@@ -89,7 +94,11 @@ def test_build_is_refused_before_it_compiles(here, monkeypatch):
     monkeypatch.setattr(Pipeline, "image", lambda *_: pytest.fail("it was compiled before"))
     os.mkdir("dist")
     os.mkfifo("dist/line.so")
-    for folder, message in (("w.safetensors", "is no folder"), ("w.safetensors/deep", "is no folder"), ("dist", "it is a pipe")):
+    for folder, message in (
+        ("w.safetensors", "is no folder"),
+        ("w.safetensors/deep", "is no folder"),
+        ("dist", "it is a pipe"),
+    ):
         with pytest.raises(tapeless.UserError, match=message):
             tapeless.load("line.tl").build(folder)
 
@@ -140,5 +149,10 @@ def test_streams_that_are_closed_break_off_or_are_full(here, redirections, code)
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
 def test_an_error_without_a_stream_to_tell_it_on(here):
-    done = subprocess.run(["sh", "-c", f"'{sys.executable}' -m tapeless.cli check none.tl 2>&-"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sh", "-c", f"'{sys.executable}' -m tapeless.cli check none.tl 2>&-"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2 and done.stderr == ""

@@ -1,4 +1,6 @@
-"""Copies and pickles of programs, models and estimators: they mean the same elsewhere, whatever becomes of the files."""
+"""Copies and pickles of programs, models and estimators: they mean the same elsewhere, whatever becomes of the
+files.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +111,10 @@ def test_a_pickle_is_read_by_a_fresh_process(file, data, tmp_path):
     program.fit(*data, epochs=1)
     (tmp_path / "p").write_bytes(pickle.dumps(program))
     np.save(tmp_path / "x.npy", data[0])
-    code = "import pickle, sys, numpy; p = pickle.load(open('p', 'rb')); numpy.save('y.npy', p.predict(numpy.load('x.npy')))"
+    code = (
+        "import pickle, sys, numpy; p = pickle.load(open('p', 'rb')); numpy.save('y.npy', "
+        "p.predict(numpy.load('x.npy')))"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), program.predict(data[0]))
 

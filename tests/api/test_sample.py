@@ -14,9 +14,18 @@ from tapeless.runtime.errors import DataError, UserError
 
 CYCLE = "abcä\n"
 CONTEXT = 8
-HEAD = f"model Text(t = {CONTEXT}):\n    input text: int[batch, t] < 5\n    target next: int[batch, t] < 5\n    x = Embedding(text, 5, 16)\n"
-TAIL = "    logits = Dense(h, 5)\n    output probs = softmax(logits)\n    loss cross_entropy(logits, next)\ntrain Text:\n    optimizer Adam(lr = 0.02)\n"
-MODELS = {"recurrent": HEAD + "    h = GRU(x, 16)\n" + TAIL, "attending": HEAD + "    h = TransformerBlock(LearnedPositions(x), 2, causal = true)\n" + TAIL}
+HEAD = (
+    f"model Text(t = {CONTEXT}):\n    input text: int[batch, t] < 5\n    target next: int[batch, t] < 5\n    x = "
+    "Embedding(text, 5, 16)\n"
+)
+TAIL = (
+    "    logits = Dense(h, 5)\n    output probs = softmax(logits)\n    loss cross_entropy(logits, next)\ntrain "
+    "Text:\n    optimizer Adam(lr = 0.02)\n"
+)
+MODELS = {
+    "recurrent": HEAD + "    h = GRU(x, 16)\n" + TAIL,
+    "attending": HEAD + "    h = TransformerBlock(LearnedPositions(x), 2, causal = true)\n" + TAIL,
+}
 
 
 def windows() -> dict[str, np.ndarray]:
@@ -52,14 +61,18 @@ def called(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[objec
 def test_it_goes_on_past_its_context(trained: tuple[Path, Path], capfd: pytest.CaptureFixture[str]) -> None:
     path, weights = trained
     for prompt in ("b", (CYCLE * 4)[1:13]):
-        code, out, _ = called(capfd, "sample", path, "--weights", weights, "--prompt", prompt, "--length", 30, "--temperature", 0.1)
+        code, out, _ = called(
+            capfd, "sample", path, "--weights", weights, "--prompt", prompt, "--length", 30, "--temperature", 0.1
+        )
         assert code == 0
         assert out == (CYCLE * 10)[1 : 1 + len(prompt) + 30] + "\n"
 
 
 def test_seeds_decide(trained: tuple[Path, Path], capfd: pytest.CaptureFixture[str]) -> None:
     path, weights = trained
-    written = [called(capfd, "sample", path, "--weights", weights, "--temperature", 9, "--seed", seed)[1] for seed in (1, 1, 2)]
+    written = [
+        called(capfd, "sample", path, "--weights", weights, "--temperature", 9, "--seed", seed)[1] for seed in (1, 1, 2)
+    ]
     assert written[0] == written[1] != written[2]
     assert len(written[0]) == 1 + 300 + 1 and set(written[0]) <= set(CYCLE)
 
@@ -96,9 +109,31 @@ def test_the_command_keeps_the_alphabet_of_its_data(tmp_path: Path, capfd: pytes
     (tmp_path / "text.tl").write_text(MODELS["recurrent"])
     np.savez(tmp_path / "text.npz", **{**windows(), "alphabet": np.array(list(CYCLE))})
     weights = tmp_path / "w.safetensors"
-    called(capfd, "train", tmp_path / "text.tl", "--data", tmp_path / "text.npz", "--epochs", 1, "--out", weights, "--quiet")
+    called(
+        capfd,
+        "train",
+        tmp_path / "text.tl",
+        "--data",
+        tmp_path / "text.npz",
+        "--epochs",
+        1,
+        "--out",
+        weights,
+        "--quiet",
+    )
     assert called(capfd, "sample", tmp_path / "text.tl", "--weights", weights)[0] == 0
-    called(capfd, "train", tmp_path / "text.tl", "--data", tmp_path / "text.npz", "--epochs", 2, "--resume", weights, "--quiet")
+    called(
+        capfd,
+        "train",
+        tmp_path / "text.tl",
+        "--data",
+        tmp_path / "text.npz",
+        "--epochs",
+        2,
+        "--resume",
+        weights,
+        "--quiet",
+    )
     assert called(capfd, "sample", tmp_path / "text.tl", "--weights", weights)[0] == 0
 
 
@@ -119,7 +154,10 @@ def test_several_texts_at_once(trained: tuple[Path, Path]) -> None:
     [
         (HEAD + "    output y = Dense(GRU(x, 4), 5)\n", "`y` holds no probabilities"),
         (HEAD + "    output y = softmax(Dense(GRU(x, 4), 6))\n", "Text is no model of characters"),
-        ("model Text:\n    input x: [batch, 4, 2]\n    output y = softmax(RNN(x, 2))\n", "Text is no model of characters"),
+        (
+            "model Text:\n    input x: [batch, 4, 2]\n    output y = softmax(RNN(x, 2))\n",
+            "Text is no model of characters",
+        ),
     ],
 )
 def test_other_models_do_not_write(text: str, message: str) -> None:

@@ -39,5 +39,22 @@ def test_c_sees_ascii(tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("there is no C compiler")
     use = tmp_path / "use.c"
-    use.write_text('#include "grxf6xdfe.h"\nint use(grxf6xdfe_memory m, const float *x, float *y) { return grxf6xdfe_predict(m, 1, x, y); }\n')
-    subprocess.run([compiler, "-std=c99", "-pedantic", "-Wall", "-Werror", "-Wno-unused-function", "-c", "-o", tmp_path / "use.o", use], check=True)
+    use.write_text(
+        '#include "grxf6xdfe.h"\nint use(grxf6xdfe_memory m, const float *x, float *y) { return '
+        "grxf6xdfe_predict(m, 1, x, y); }\n"
+    )
+    subprocess.run(
+        [
+            compiler,
+            "-std=c99",
+            "-pedantic",
+            "-Wall",
+            "-Werror",
+            "-Wno-unused-function",
+            "-c",
+            "-o",
+            tmp_path / "use.o",
+            use,
+        ],
+        check=True,
+    )

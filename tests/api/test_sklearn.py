@@ -90,8 +90,11 @@ def test_regression(cache_folder):
     X, y = make_regression(300, 6, n_targets=3, random_state=0)
     both = Regressor(epochs=60, sizes={"hidden": 48}, hyper={"Adam.lr": 0.01}, cache=cache_folder).fit(X, y / y.std())
     assert both.predict(X).shape == (300, 3) and both.score(X, y / y.std()) > 0.95
-    text = "model Line:\n    input x: [batch, d]\n    target y: [batch]\n    param w: [d] = 0\n" \
-        "    output z = x @ w\n    loss mean((z - y) ** 2)\n\ntrain Line:\n    optimizer SGD(lr = 0.1)\n    epochs 200\n"  # fmt: skip
+    text = (
+        "model Line:\n    input x: [batch, d]\n    target y: [batch]\n    param w: [d] = 0\n"
+        "    output z = x @ w\n    loss mean((z - y) ** 2)\n\ntrain Line:\n    optimizer SGD(lr = 0.1)\n    "
+        "epochs 200\n"
+    )
     line = Regressor(text, cache=cache_folder).fit(X, X @ np.arange(6))
     np.testing.assert_allclose(line.program_.parameters["w"], np.arange(6), atol=1e-3)
 
@@ -101,7 +104,10 @@ def test_regression(cache_folder):
     [
         ("    input x: [batch, 4]\n    output z = sum(x, axis = 1)\n    loss mean(z)\n", "and no target"),
         (
-            "    input x: [batch, 4]\n    target y: [batch]\n    param w = 1\n    loss mean(w * y * sum(x, axis = 1))\n",
+            (
+                "    input x: [batch, 4]\n    target y: [batch]\n    param w = 1\n    loss mean(w * y * sum(x, axis "
+                "= 1))\n"
+            ),
             "no output",
         ),
         ("    input x: [batch, 4]\n    target y: [batch]\n    loss mean(z)\n", "error"),

@@ -56,11 +56,25 @@ BLAME = "A smaller learning rate"
 @pytest.mark.parametrize(
     ("h", "lr", "batch", "told", "blamed"),
     [
-        ("log(a)", 0.1, 8, r"at step 1, in epoch 1: `log\(a\)` of 0 is -inf, in row 3, place \[1\]\n  --> .*:7: h = log", False),
-        ("log(a)", 0.1, 4, r"`log\(a\)` of 0 is -inf, in row 3, place \[1\]\n", False),  # of data alone, whatever the step
+        (
+            "log(a)",
+            0.1,
+            8,
+            r"at step 1, in epoch 1: `log\(a\)` of 0 is -inf, in row 3, place \[1\]\n  --> .*:7: h = log",
+            False,
+        ),
+        # of data alone, whatever the step
+        ("log(a)", 0.1, 4, r"`log\(a\)` of 0 is -inf, in row 3, place \[1\]\n", False),
         ("softmax(a, axis = 1) / (a - 1)", 0.1, 8, r"` of 0.5 and 0 is inf, in row \d, place \[0\]\n", False),
         ("dropout(log(a), 0.2)", 0.1, 8, r"`log\(a\)` of 0 is -inf", False),
-        ("sqrt(a + w - stop_gradient(w))", 0.01, 8, r"all values up to the loss are finite, but the derivative of `sqrt\(a \+ w - stop_gradient\(w\)\)` is inf, in row 3", False),
+        (
+            "sqrt(a + w - stop_gradient(w))",
+            0.01,
+            8,
+            r"all values up to the loss are finite, "
+            r"but the derivative of `sqrt\(a \+ w - stop_gradient\(w\)\)` is inf, in row 3",
+            False,
+        ),
         ("exp(a * w)", 1e6, 8, r"at step [2-9].*: `exp\(a \* w\)` of .* is inf, in row", True),
         ("exp(a * w * 200)", 1e-3, 8, r"at step 1, .*: `exp\(a \* w \* 200\)` of 200 is inf, in row", False),
     ],
@@ -83,5 +97,9 @@ def test_weights_that_were_not_finite_before_are_named():
 
 def test_a_reason_that_can_not_be_found_hides_nothing(monkeypatch):
     monkeypatch.setattr("tapeless.replay.first_not_finite", lambda *_: 1 / 0)
-    with pytest.raises(TrainingStopped, match=r"the loss .* is not finite at step 1, in epoch 1; the weights are those before"):
-        tapeless.load(REPLAYED.format(h="log(a - 1)", lr=0.1, batch=8)).compile(cache=False).fit(np.ones((8, 2)), np.ones(8))
+    with pytest.raises(
+        TrainingStopped, match=r"the loss .* is not finite at step 1, in epoch 1; the weights are those before"
+    ):
+        tapeless.load(REPLAYED.format(h="log(a - 1)", lr=0.1, batch=8)).compile(cache=False).fit(
+            np.ones((8, 2)), np.ones(8)
+        )

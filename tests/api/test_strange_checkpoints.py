@@ -64,23 +64,30 @@ def rewritten(path, record="training", **changes):
     tensors, metadata = checkpoint.read(path)
     value = json.loads(metadata[record])
     for name, change in changes.items():
-        value[name] = {**value[name], **change} if isinstance(change, dict) and isinstance(value.get(name), dict) else change
+        value[name] = (
+            {**value[name], **change} if isinstance(change, dict) and isinstance(value.get(name), dict) else change
+        )
     checkpoint.save(path, tensors, {**metadata, record: json.dumps(value)})
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"position": position} for position in (-200000, -4, 1000, 3, 17, 16, 2**31, 4.0, None, True, "4", float("nan"))),
+        *({"position": position} for position in (-200000, -4, 1000, 3, 17, 16, 2**31, 4.0, None, True, "4",
+            float("nan"))),
         *({"epochs": epochs} for epochs in (float("nan"), -1, 2, 10**12, 1.0, None)),
         *({"steps": steps} for steps in (-1, 0, 8, 2**40, float("inf"))),
         *({"rows": rows} for rows in (0, -21, 2**40, 21.0)),
         *({"sums": sums} for sums in ([], None, ["a"], [[1.0]], {"a": 1.0})),
-        *({"curves": curves} for curves in ([], {"loss": 1.0}, {"loss": [1.0, 2.0]}, {"\x1b[2J": [1.0]}, {"loss": ["a"]})),
-        *({"best": best} for best in (3, None, {"key": "\x1b[2J"}, {"epoch": 2}, {"epoch": -1}, {"epoch": 0}, {"value": None}, {"value": 10**400}, {"patience": 0}, {"value": float("nan")})),
+        *({"curves": curves} for curves in ([], {"loss": 1.0}, {"loss": [1.0, 2.0]}, {"\x1b[2J": [1.0]},
+            {"loss": ["a"]})),
+        *({"best": best} for best in (3, None, {"key": "\x1b[2J"}, {"epoch": 2}, {"epoch": -1}, {"epoch": 0},
+            {"value": None}, {"value": 10**400}, {"patience": 0}, {"value": float("nan")})),
         *({"settings": settings} for settings in (
-            {"batch": 0}, {"batch": -4}, {"batch": 4.5}, {"epochs": float("nan")}, {"epochs": 2**40}, {"epochs": "9"}, {"validation": 1}, {"validation": -0.5},
-            {"validation": float("nan")}, {"patience": -2}, {"patience": 1.5}, {"monitor": 3}, {"rising": 1}, {"validation": 10**400}, {"more": 1}, 7)),
+            {"batch": 0}, {"batch": -4}, {"batch": 4.5}, {"epochs": float("nan")}, {"epochs": 2**40}, {"epochs": "9"},
+            {"validation": 1}, {"validation": -0.5},
+            {"validation": float("nan")}, {"patience": -2}, {"patience": 1.5}, {"monitor": 3}, {"rising": 1},
+            {"validation": 10**400}, {"more": 1}, 7)),
         *({"data": data} for data in (None, 3, [])),
         *({"own_validation": own} for own in (1, None, True)),
         {"more": 1},
@@ -89,7 +96,9 @@ def rewritten(path, record="training", **changes):
 )  # fmt: skip
 def test_a_run_that_can_not_be(make, path, changes):
     rewritten(path, **changes)
-    refused(make(), path, "the training run in the checkpoint|training can't be resumed|the weights at which its run stands")
+    refused(
+        make(), path, "the training run in the checkpoint|training can't be resumed|the weights at which its run stands"
+    )
 
 
 @pytest.mark.parametrize("slot", ["step", "epoch", "steps"])
@@ -101,7 +110,9 @@ def test_counters_that_can_not_be(make, path, slot):
         refused(make(), path, f"`{slot}` can't be")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "3", "[" * 200_000, '{"a":' * 200_000, '{"a": 1, "a": 1}', "\x1b[2J"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "3", "[" * 200_000, '{"a":' * 200_000, '{"a": 1, "a": 1}', "\x1b[2J"]
+)
 @pytest.mark.parametrize("record", ["training", "program"])
 def test_a_record_that_is_none(make, path, record, text):
     tensors, metadata = checkpoint.read(path)
@@ -154,8 +165,10 @@ W = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         (with_header({"w": W, "v": W}, bytes(8)), "overlap, or leave a gap"),
         (with_header({"w": W, "v": {**W, "data_offsets": [12, 20]}}, bytes(20)), "overlap, or leave a gap"),
         *((with_header({"w": {**W, **change}}, bytes(8)), "not described as it should be") for change in (
-            {"shape": [3]}, {"shape": [-2]}, {"shape": [True, 2]}, {"shape": 2}, {"shape": [2.0]}, {"shape": [2**62, 2**62]}, {"shape": [1] * 40 + [2]},
-            {"data_offsets": [8, 0]}, {"data_offsets": [0]}, {"data_offsets": [0, 8, 8]}, {"data_offsets": [-8, 0]}, {"dtype": 3}, {"more": 1})),
+            {"shape": [3]}, {"shape": [-2]}, {"shape": [True, 2]}, {"shape": 2}, {"shape": [2.0]},
+            {"shape": [2**62, 2**62]}, {"shape": [1] * 40 + [2]},
+            {"data_offsets": [8, 0]}, {"data_offsets": [0]}, {"data_offsets": [0, 8, 8]}, {"data_offsets": [-8, 0]},
+            {"dtype": 3}, {"more": 1})),
         (with_header({"w": {**W, "dtype": "F3"}}, bytes(8)), "holds 'F3'"),
     ],
 )  # fmt: skip
@@ -197,7 +210,9 @@ def test_narrow_numbers_are_converted(make, tmp_path):
         ("F8_E4M3", bytes([0x38, 0x7E, 0x01, 0xFF]), [1.0, 448.0, 2.0**-9, np.nan]),
         ("F8_E5M2", bytes([0x3C, 0x7B, 0x01, 0x7C, 0xFD]), [1.0, 57344.0, 2.0**-16, np.inf, np.nan]),
     ):
-        path.write_bytes(with_header({"w": {"dtype": kind, "shape": [len(values)], "data_offsets": [0, len(stored)]}}, stored))
+        path.write_bytes(
+            with_header({"w": {"dtype": kind, "shape": [len(values)], "data_offsets": [0, len(stored)]}}, stored)
+        )
         np.testing.assert_array_equal(checkpoint.read(path)[0]["w"], np.array(values, np.float32))
         np.testing.assert_array_equal(checkpoint.mapped(path)["w"], np.array(values, np.float32))
 
@@ -220,7 +235,8 @@ def test_a_changed_number_of_the_optimizer_is_taken_up(make, path):
     program.hyper["Adam.b1"][...] = 0.5
     program.fit(X, Y, save=path, resume=True, max_steps=3, progress=False)
     program = make()
-    assert program.fit(X, Y, resume=path, progress=False).notes == [] and program.hyper["Adam.b1"] == 0.5  # the text has not changed
+    # the text has not changed
+    assert program.fit(X, Y, resume=path, progress=False).notes == [] and program.hyper["Adam.b1"] == 0.5
 
 
 def test_comments_and_a_changed_import(make, tmp_path, cache_folder):
@@ -236,5 +252,8 @@ def test_comments_and_a_changed_import(make, tmp_path, cache_folder):
     (tmp_path / "lib.tl").write_text("# a remark\nfn bend( x ) = x*tanh(x)\n")
     assert fit(resume=path).notes == []
     (tmp_path / "lib.tl").write_text("fn bend(x) = x * sin(x)\n")
-    with pytest.raises(tapeless.UserError, match=r"lib.tl: `fn bend\(x\) = x \* tanh\(x\)` there and `fn bend\(x\) = x \* sin\(x\)` here"):
+    with pytest.raises(
+        tapeless.UserError,
+        match=r"lib.tl: `fn bend\(x\) = x \* tanh\(x\)` there and `fn bend\(x\) = x \* sin\(x\)` here",
+    ):
         fit(resume=path)

@@ -67,6 +67,8 @@ def test_altered_stages(tmp_path):
         pieces = text.split(" ")
         for _ in range(r.randint(1, 3)):
             place = r.randrange(len(pieces))
-            pieces[place] = r.choice((pieces[r.randrange(len(pieces))], "", "-1", "batch", "true", "(1, 2)", "f32[2]", "{axes=(9)}"))
+            pieces[place] = r.choice(
+                (pieces[r.randrange(len(pieces))], "", "-1", "batch", "true", "(1, 2)", "f32[2]", "{axes=(9)}")
+            )
         with contextlib.suppress(UserError):
             run(tmp_path / "g.ir", " ".join(pieces))

@@ -1,4 +1,6 @@
-"""Data mapped from files: the same bytes as from memory, in whatever type they lie on disk, and without being read in."""
+"""Data mapped from files: the same bytes as from memory, in whatever type they lie on disk, and without being read
+in.
+"""
 
 import subprocess
 import sys

@@ -1,4 +1,6 @@
-"""Programs used from several threads, and from processes that are forked meanwhile: the results are those of one at a time."""
+"""Programs used from several threads, and from processes that are forked meanwhile: the results are those of one at
+a time.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def in_threads(work, tasks):
 
 @pytest.fixture
 def lingering(monkeypatch):
-    """Native calls that stay a moment when their work is done, so that others would overtake them if nothing held these back."""
+    """Native calls that stay a moment when their work is done, so that others would overtake them if nothing held
+    these back.
+    """
     native = Call.run
 
     def run(call, begin, end):
@@ -167,8 +171,10 @@ def test_two_fits_of_one_program_are_refused(standing, data):
 def test_weights_are_not_changed_under_a_run(standing, make, data, name):
     program, finish = standing
     call = {
-        "reset": lambda: program.reset(1), "load": lambda: program.load("w.safetensors"), "resume": lambda: program.resume("w"),
-        "set_vector": lambda: program.set_vector(program.vector()), "apply": lambda: program.apply(program.gradients(*data)),
+        "reset": lambda: program.reset(1), "load": lambda: program.load("w.safetensors"),
+        "resume": lambda: program.resume("w"),
+        "set_vector": lambda: program.set_vector(program.vector()),
+        "apply": lambda: program.apply(program.gradients(*data)),
         "value_and_grad": lambda: program.value_and_grad(program.vector(), *data),
     }[name]  # fmt: skip
     with pytest.raises(tapeless.UserError, match="is being trained"):
@@ -202,7 +208,9 @@ def test_a_run_goes_on_from_weights_that_a_callback_loads(make, data, tmp_path):
     program, (x, y) = make(), data
     make(7).save(tmp_path / "other.safetensors")
     load = {1: lambda: program.load(tmp_path / "other.safetensors")}
-    run = program.fit(x, y, patience=0, on_epoch=lambda run: load.get(run.epochs, int)() and None, save=tmp_path / "w.safetensors")
+    run = program.fit(
+        x, y, patience=0, on_epoch=lambda run: load.get(run.epochs, int)() and None, save=tmp_path / "w.safetensors"
+    )
     assert run.epochs == 3 and make().fit(x, y, resume=tmp_path / "w.safetensors").epochs == 3
 
 

@@ -1,4 +1,6 @@
-"""What `check` warns of reaches whoever runs a model: as ModelWarning in Python, on standard error from the command line, once."""
+"""What `check` warns of reaches whoever runs a model: as ModelWarning in Python, on standard error from the command
+line, once.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def test_the_cache_tells_without_the_compiler(tmp_path: Path) -> None:
         f"tapeless.load({MODEL!r}).compile(cache={str(tmp_path)!r}).parameters\n"
         "print('tapeless.compiler.parser' in sys.modules)\n"
     )
-    runs = [subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True) for _ in range(2)]
+    runs = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True) for _ in range(2)
+    ]
     assert [run.stdout.strip() for run in runs] == ["True", "False"]
     assert all("ModelWarning: warning[W0106]" in run.stderr for run in runs)
 
@@ -58,8 +62,18 @@ def test_the_command_line_tells(command: str, tmp_path: Path) -> None:
     model, data = tmp_path / "m.tl", tmp_path / "m.npz"
     model.write_text(MODEL)
     np.savez(data, x=np.ones((4, 4)), y=np.zeros(4, np.int32))
-    rest = {"train": ["--data", str(data), "--epochs", "1"], "grad": ["--data", str(data)], "build": ["--out", str(tmp_path)], "check": []}
-    done = subprocess.run([sys.executable, "-m", "tapeless.cli", command, str(model), *rest[command]], capture_output=True, text=True, check=False)
+    rest = {
+        "train": ["--data", str(data), "--epochs", "1"],
+        "grad": ["--data", str(data)],
+        "build": ["--out", str(tmp_path)],
+        "check": [],
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tapeless.cli", command, str(model), *rest[command]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("warning[W0106]") == 1 and "Warning:" not in done.stderr
 

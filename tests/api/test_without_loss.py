@@ -76,6 +76,8 @@ def test_a_model_without_parameters_has_an_empty_vector() -> None:
 
 
 def test_parameters_larger_than_any_memory_are_a_message() -> None:
-    program = tapeless.load("model Vast:\n    input x: [batch]\n    param W: [1000000, 1000000] = 0\n    output y = x + W[0, 0]\n").compile(threads=1)
+    program = tapeless.load(
+        "model Vast:\n    input x: [batch]\n    param W: [1000000, 1000000] = 0\n    output y = x + W[0, 0]\n"
+    ).compile(threads=1)
     with pytest.raises(tapeless.UserError, match=r"there is no memory for the [0-9,]+ bytes of the parameters"):
         program.predict([1.0])

@@ -100,4 +100,8 @@ def test_the_runtime_needs_numpy_alone():
 def test_looking_a_program_up_imports_nothing_heavy():
     text = "import 'a.tl'\nmodel M:\n    input x: [batch]\n    output y = x\n"
     loaded = loaded_by(f"import tapeless\ntapeless.load({text!r}).identity")
-    assert "tapeless.compiler.lexer" in loaded and not loaded & {*HEAVY, "tapeless.compiler.parser", "tapeless.compiler.elaborate"}
+    assert "tapeless.compiler.lexer" in loaded and not loaded & {
+        *HEAVY,
+        "tapeless.compiler.parser",
+        "tapeless.compiler.elaborate",
+    }

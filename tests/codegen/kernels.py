@@ -24,13 +24,15 @@ WIDTHS: dict[int, Target] = {
     for target in (SCALAR, *(TARGETS[name] for name in ("x86-64", "x86-64-v3", "x86-64-v4")))
     if HOST.triple.startswith("x86_64") and target.vector_bytes <= HOST.vector_bytes
 } or {HOST.lanes(4): HOST}
-"""A target for each count of elements of f32 in a vector, whose code runs here: of 1, 4, 8 and 16 on an x86-64 with AVX-512.
-A vector has half as many elements of f64."""
-
+"""A target for each count of elements of f32 in a vector, whose code runs here: of 1, 4, 8 and 16 on an x86-64 with
+AVX-512. A vector has half as many elements of f64.
+"""
 
 
 class Vectors:
-    """The targets of kernels for which a test names none: each of WIDTHS in turn, so that a test of many sizes meets all."""
+    """The targets of kernels for which a test names none: each of WIDTHS in turn, so that a test of many sizes meets
+    all.
+    """
 
     def __init__(self) -> None:
         self.begin(WIDTHS.values())
@@ -44,11 +46,19 @@ class Vectors:
 
 VECTORS = Vectors()
 POISON = 0xFF
-"""The byte that memory begins as where nothing may be read that was not written: all bits set are a NaN in both dtypes."""
+"""The byte that memory begins as where nothing may be read that was not written: all bits set are a NaN in both
+dtypes.
+"""
 
 
-def kernel(family: str, build: Callable[[Builder], None], *, leading: Sequence[int] | None = None, name: str = "k",
-           dtype: DType = DType.F32) -> Node:
+def kernel(
+    family: str,
+    build: Callable[[Builder], None],
+    *,
+    leading: Sequence[int] | None = None,
+    name: str = "k",
+    dtype: DType = DType.F32,
+) -> Node:
     """A kernel node around the region that `build` writes."""
     builder = Builder("region", dtype)
     build(builder)
@@ -68,12 +78,13 @@ def padded(array: np.ndarray, leading: int) -> np.ndarray:
     if not leading or array.ndim != 2:
         return np.ascontiguousarray(array)
     memory = np.full((array.shape[0], leading), 77, array.dtype)
-    memory[:, :array.shape[1]] = array
+    memory[:, : array.shape[1]] = array
     return memory
 
 
-def arrays_for(region: Graph, rows: int, seed: int = 0, ranges: Mapping[str, tuple[float, float]] | None = None
-               ) -> dict[str, np.ndarray]:
+def arrays_for(
+    region: Graph, rows: int, seed: int = 0, ranges: Mapping[str, tuple[float, float]] | None = None
+) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     made = {}
     for port in region.inputs:
@@ -84,8 +95,9 @@ def arrays_for(region: Graph, rows: int, seed: int = 0, ranges: Mapping[str, tup
         elif port.value.type.dtype is DType.BOOL:
             array = rng.integers(0, 2, shape)
         else:
-            array = rng.integers(int(low) if port.key in (ranges or {}) else 0,
-                                 int(high) if port.key in (ranges or {}) else 5, shape)
+            array = rng.integers(
+                int(low) if port.key in (ranges or {}) else 0, int(high) if port.key in (ranges or {}) else 5, shape
+            )
         made[port.key] = array.astype(port.value.type.dtype.numpy)
     return made
 
@@ -101,7 +113,7 @@ class Compiled:
 
     def __call__(self, memory: Sequence[np.ndarray], rows: int) -> None:
         pointers, scratch, size = [array.ctypes.data for array in memory], None, 0
-        for buffer in self.function.buffers[len(memory):]:
+        for buffer in self.function.buffers[len(memory) :]:
             size = buffer.bytes * self.function.parts
             scratch = np.full(size + 64, POISON, np.uint8)
             pointers.append(scratch.ctypes.data)
@@ -110,25 +122,32 @@ class Compiled:
         assert scratch is None or (scratch[size:] == POISON).all(), "a kernel wrote past its scratch"
 
 
-def run_compiled(node: Node, arrays: Mapping[str, np.ndarray], rows: int, *, capacity: int | None = None,
-                 target: Target | None = None, compiled: Compiled | None = None) -> dict[str, np.ndarray]:
+def run_compiled(
+    node: Node,
+    arrays: Mapping[str, np.ndarray],
+    rows: int,
+    *,
+    capacity: int | None = None,
+    target: Target | None = None,
+    compiled: Compiled | None = None,
+) -> dict[str, np.ndarray]:
     region, leading = node.regions[0], node.attrs["leading"]
     if compiled is None:
         target = target or VECTORS()
         compiled = Compiled(lower_kernel(node, target, max(1, capacity or rows)), target)
     memory = [padded(arrays[port.key], ld) for port, ld in zip(region.inputs, leading, strict=False)]
     results: list[np.ndarray] = []
-    for port, ld in zip(region.outputs, leading[len(region.inputs):], strict=True):
+    for port, ld in zip(region.outputs, leading[len(region.inputs) :], strict=True):
         shape = port.value.type.at(rows)
         results.append(padded(np.full(shape, 99, port.value.type.dtype.numpy), ld))
     guards = [np.concatenate([result.reshape(-1), np.full(64, 55).astype(result.dtype)]) for result in results]
     compiled([*memory, *guards], rows)
     made = {}
     for port, result, guard in zip(region.outputs, results, guards, strict=True):
-        assert (guard[result.size:] == np.full(64, 55).astype(guard.dtype)).all(), "a kernel wrote past its result"
+        assert (guard[result.size :] == np.full(64, 55).astype(guard.dtype)).all(), "a kernel wrote past its result"
         shape = port.value.type.at(rows)
-        whole = guard[:result.size].reshape(result.shape)
-        made[port.key] = whole[:, :shape[1]] if len(shape) == 2 else whole
+        whole = guard[: result.size].reshape(result.shape)
+        made[port.key] = whole[:, : shape[1]] if len(shape) == 2 else whole
     return made
 
 
@@ -136,8 +155,17 @@ def expected(node: Node, arrays: Mapping[str, np.ndarray], rows: int) -> dict[st
     return reference_run(node.regions[0], dict(arrays), rows=rows, precision=DType.F64)
 
 
-def check(node: Node, rows: int, *, seed: int = 0, capacity: int | None = None, tolerance: float = 0.0,
-          ranges: Mapping[str, tuple[float, float]] | None = None, target: Target | None = None, compiled: Compiled | None = None) -> None:
+def check(
+    node: Node,
+    rows: int,
+    *,
+    seed: int = 0,
+    capacity: int | None = None,
+    tolerance: float = 0.0,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    target: Target | None = None,
+    compiled: Compiled | None = None,
+) -> None:
     """Machine code against the reference interpreter, within the element type's rounding."""
     region = node.regions[0]
     arrays = arrays_for(region, rows, seed, ranges)
@@ -158,5 +186,21 @@ def tensor(*shape: object, dtype: DType = DType.F32) -> Tensor:
     return Tensor(dtype, tuple(shape))  # type: ignore[arg-type]
 
 
-__all__ = ["HOST", "POISON", "SCALAR", "VECTORS", "WIDTHS", "Compiled", "Port", "Vectors", "arrays_for", "check", "expected", "kernel", "node_of", "padded",
-           "run_compiled", "tensor"]
+__all__ = [
+    "HOST",
+    "POISON",
+    "SCALAR",
+    "VECTORS",
+    "WIDTHS",
+    "Compiled",
+    "Port",
+    "Vectors",
+    "arrays_for",
+    "check",
+    "expected",
+    "kernel",
+    "node_of",
+    "padded",
+    "run_compiled",
+    "tensor",
+]

@@ -1,5 +1,6 @@
-"""A million inputs to each function of float32, over all exponents and both signs, and a thousand of float64: what docs/numerics.md is
-made by."""
+"""A million inputs to each function of float32, over all exponents and both signs, and a thousand of float64: what
+docs/numerics.md is made by.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,9 @@ from .kernels import WIDTHS, arrays_for, check, expected, kernel, run_compiled, 
 pytestmark = pytest.mark.usefixtures("vectors")
 
 
-def attention(heads: int, groups: int, n: int, m: int, d: int, e: int, causal: bool, lengths: bool, dtype: DType) -> Node:
+def attention(
+    heads: int, groups: int, n: int, m: int, d: int, e: int, causal: bool, lengths: bool, dtype: DType
+) -> Node:
     def build(b: Builder) -> None:
         q = b.input("q", tensor(Rows(), heads, n, d, dtype=dtype), "operand")
         k = b.input("k", tensor(Rows(), groups, d, m, dtype=dtype), "operand")
@@ -28,7 +30,9 @@ def attention(heads: int, groups: int, n: int, m: int, d: int, e: int, causal: b
     return kernel("attention", build, dtype=dtype)
 
 
-def gradient(heads: int, groups: int, n: int, m: int, d: int, e: int, causal: bool, lengths: bool, dtype: DType) -> Node:
+def gradient(
+    heads: int, groups: int, n: int, m: int, d: int, e: int, causal: bool, lengths: bool, dtype: DType
+) -> Node:
     def build(b: Builder) -> None:
         shapes = ((heads, n, d), (groups, d, m), (groups, m, e), (heads, n, e), (heads, n))
         values = [b.input(f"x{k}", tensor(Rows(), *shape, dtype=dtype), "operand") for k, shape in enumerate(shapes)]
@@ -44,7 +48,10 @@ def test_sizes(size: int, causal: bool) -> None:
     check(attention(1, 1, size, size, 5, 4, causal, False, DType.F32), 2)
 
 
-@pytest.mark.parametrize(("n", "m", "d", "e"), ((1, 1, 1, 1), (3, 129, 16, 33), (17, 64, 33, 4), (65, 65, 5, 17), (129, 7, 1, 1), (8, 97, 64, 65)))
+@pytest.mark.parametrize(
+    ("n", "m", "d", "e"),
+    ((1, 1, 1, 1), (3, 129, 16, 33), (17, 64, 33, 4), (65, 65, 5, 17), (129, 7, 1, 1), (8, 97, 64, 65)),
+)
 @pytest.mark.parametrize("causal", (False, True))
 def test_sizes_of_the_gradient(n: int, m: int, d: int, e: int, causal: bool) -> None:
     check(gradient(4, 2, n, m, d, e, causal, causal, DType.F64), 3)
@@ -56,9 +63,14 @@ def test_code_for_every_target(name: str) -> None:
     for node in (attention(2, 1, 5, 9, 3, 2, True, True, DType.F32), gradient(2, 1, 5, 9, 3, 2, True, True, DType.F32)):
         function, arrays = lower_kernel(node, TARGETS[name], 4), arrays_for(node.regions[0], 2)
         wanted = expected(node, arrays, 2)["y"]
-        made, scratch = np.full(wanted.size, 99, np.float32), np.full(function.buffers[-1].bytes // 4, np.nan, np.float32)
+        made, scratch = (
+            np.full(wanted.size, 99, np.float32),
+            np.full(function.buffers[-1].bytes // 4, np.nan, np.float32),
+        )
         assert function.parts == 1
-        assert native.compile_object(llvm.module_text([llvm.function_text(function, TARGETS[name], linkage="")], TARGETS[name]), TARGETS[name])
+        assert native.compile_object(
+            llvm.module_text([llvm.function_text(function, TARGETS[name], linkage="")], TARGETS[name]), TARGETS[name]
+        )
         interpret(function, [*(array.reshape(-1) for array in arrays.values()), made, scratch], 2)
         np.testing.assert_allclose(made, wanted.reshape(-1), rtol=2e-5, atol=2e-5)
 

@@ -1,4 +1,6 @@
-"""Remainders and quotients rounded down: floats as Python's own, to the last bit and the sign of zero; ints exact, without traps."""
+"""Remainders and quotients rounded down: floats as Python's own, to the last bit and the sign of zero; ints exact,
+without traps.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,28 @@ from tapeless.ir.types import DType, Tensor
 from .kernels import kernel, run_compiled
 
 OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {"remainder": operator.mod, "floor_divide": operator.floordiv}
-NUMBERS = [0.0, -0.0, 1, -1, 0.1, 0.5, 3, 7, 10, 5, -5, math.pi, 2 * math.pi, 1e7, 1e8, 1e9, 1e17, math.inf, -math.inf, math.nan]
+NUMBERS = [
+    0.0,
+    -0.0,
+    1,
+    -1,
+    0.1,
+    0.5,
+    3,
+    7,
+    10,
+    5,
+    -5,
+    math.pi,
+    2 * math.pi,
+    1e7,
+    1e8,
+    1e9,
+    1e17,
+    math.inf,
+    -math.inf,
+    math.nan,
+]
 WHOLE = [0, 1, -1, 2, -2, 7, -10, 16777217, 123456789, 2**31 - 1, -(2**31)]
 
 
@@ -43,7 +66,9 @@ def pairs(dtype: DType) -> tuple[np.ndarray, np.ndarray]:
 
 
 def python(name: str, x: Any, y: Any) -> float:
-    """Python's result; by zero, which it refuses, that of IEEE's division; of ints wrapped into 32 bits, and 0 by zero."""
+    """Python's result; by zero, which it refuses, that of IEEE's division; of ints wrapped into 32 bits, and 0 by
+    zero.
+    """
     if isinstance(x, int):
         return 0 if y == 0 else (OPERATIONS[name](x, y) + 2**31) % 2**32 - 2**31
     if y == 0:

@@ -67,14 +67,18 @@ def test_interpreter_agrees_with_machine_code(node, vectors):
     rows = 5
     arrays = arrays_for(region, rows, ranges={"label": (0, 17), "step": (0, 50)})
     memory = [padded(arrays[port.key], 0) for port in region.inputs]
-    mine, theirs = ([*[array.copy() for array in memory],
-                     *[np.zeros(port.value.type.at(rows), port.value.type.dtype.numpy) for port in region.outputs]]
-                    for _ in range(2))
+    mine, theirs = (
+        [
+            *[array.copy() for array in memory],
+            *[np.zeros(port.value.type.at(rows), port.value.type.dtype.numpy) for port in region.outputs],
+        ]
+        for _ in range(2)
+    )
     compiled(mine, rows)
     flat = [array.reshape(-1) for array in theirs]
     for part in range(function.parts):
         loops_interpreter.run(function, flat, rows, part)
-    for ours, interpreted, port in zip(mine[len(memory):], flat[len(memory):], region.outputs, strict=True):
+    for ours, interpreted, port in zip(mine[len(memory) :], flat[len(memory) :], region.outputs, strict=True):
         dtype = port.value.type.dtype
         if dtype.is_float:
             bound = (1e-6 if dtype is DType.F32 else 1e-14) * (1 if target.fma else 10)
@@ -102,11 +106,14 @@ def test_every_operation_is_interpreted_and_written():
     assert set(OPERATIONS) == set(loops_interpreter._COMPUTE) == set(llvm_arithmetic.COMPUTE)
 
 
-@pytest.mark.parametrize("text", (
-    "kernel k parts 1\n{\n  v1: f32 = add v0, v0\n}\n",
-    "kernel k parts 1\n{\n  v1: f33 = add rows, rows\n}\n",
-    "kernel k parts 1\n{\n",
-))
+@pytest.mark.parametrize(
+    "text",
+    (
+        "kernel k parts 1\n{\n  v1: f32 = add v0, v0\n}\n",
+        "kernel k parts 1\n{\n  v1: f33 = add rows, rows\n}\n",
+        "kernel k parts 1\n{\n",
+    ),
+)
 def test_bad_text_is_refused(text):
     with pytest.raises(LoopSyntaxError):
         parse_function(text)

@@ -80,7 +80,11 @@ def test_sizes(dtype, transpose_a, transpose_b):
 SHAPES = ("b,17,64", "b,64,3", "b,1,33", "33,b,20", "20,70,b", "1,40,7", "1,1,5", "65,64,64")
 
 
-@pytest.mark.parametrize(("epilogue", "shape"), sweep((swish, relu, masked, dropped), SHAPES, every=3), ids=lambda one: getattr(one, "__name__", one))
+@pytest.mark.parametrize(
+    ("epilogue", "shape"),
+    sweep((swish, relu, masked, dropped), SHAPES, every=3),
+    ids=lambda one: getattr(one, "__name__", one),
+)
 def test_epilogues(epilogue, shape):
     m, n, k = (LETTERS.get(part) or int(part) for part in shape.split(","))
     for dtype in (DType.F32, DType.F64):
@@ -121,7 +125,13 @@ def test_rows_do_not_depend_on_their_count(vectors):
 
 def test_parts_cover_everything():
     flipped = ((64, 500, 600, True), (BATCH, 1000, 300, True))
-    for shape in ((256, 300, 400, False), (BATCH, 1000, 300, False), (1000, 70, 300, False), (300, 1000, BATCH, False), *flipped):
+    for shape in (
+        (256, 300, 400, False),
+        (BATCH, 1000, 300, False),
+        (1000, 70, 300, False),
+        (300, 1000, BATCH, False),
+        *flipped,
+    ):
         m, n, k, flip = shape
         node = product(m, n, k, epilogue=swish, transpose_a=k is BATCH, transpose_b=flip)
         assert lower_kernel(node, HOST, 256).parts > 1
@@ -144,7 +154,13 @@ def test_no_spills(shape):
 @pytest.mark.parametrize("flip", (False, True))
 def test_stacks_of_products(flip):
     """Axes before the last two: one product for each of their places, epilogue included."""
-    for lead, m, n, k in (((3,), 7, 17, 5), ((BATCH,), 5, 33, 16), ((BATCH, 2), 16, 16, 3), ((1, 4), 1, 5, 0), ((0,), 2, 2, 2)):
+    for lead, m, n, k in (
+        ((3,), 7, 17, 5),
+        ((BATCH,), 5, 33, 16),
+        ((BATCH, 2), 16, 16, 3),
+        ((1, 4), 1, 5, 0),
+        ((0,), 2, 2, 2),
+    ):
 
         def build(b: Builder, lead: object = lead, m: int = m, n: int = n, k: int = k) -> None:
             x = b.input("x", tensor(*lead, *((k, m) if flip else (m, k))), "operand")
@@ -160,8 +176,9 @@ def test_stacks_of_products(flip):
 @pytest.mark.parametrize("chain", (5, 1000))
 @pytest.mark.parametrize("flip", (False, True))
 def test_blocks_of_rows(flip, chain, monkeypatch, vectors):
-    """A left operand beyond the cache is taken in blocks of rows, packed, or a long chain in steps: the same bits as all
-    at once."""
+    """A left operand beyond the cache is taken in blocks of rows, packed, or a long chain in steps: the same bits as
+    all at once.
+    """
     from tapeless.codegen import matmul
 
     for m, n, k in ((37, 70, 9), (64, 33, 20), (BATCH, 100, 16), (200, 300, BATCH)):

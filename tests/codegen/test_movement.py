@@ -84,13 +84,16 @@ def test_random_bits_are_exact():
             check(kernel("nest", build), 9, tolerance=1e-30)
 
 
-
-
 def sliced(extent: int) -> list[tuple[int, int, int]]:
     """Starts, sizes and steps that an axis of this extent allows."""
     cases = [(0, extent, 1)]
     if extent:
-        cases += [(extent - 1, extent, -1), (0, -(-extent // 2), 2), (extent - 1, -(-extent // 3), -3), (extent // 2, 1, 1)]
+        cases += [
+            (extent - 1, extent, -1),
+            (0, -(-extent // 2), 2),
+            (extent - 1, -(-extent // 3), -3),
+            (extent // 2, 1, 1),
+        ]
     return cases
 
 
@@ -98,6 +101,7 @@ def sliced(extent: int) -> list[tuple[int, int, int]]:
 def test_slice(dtype):
     for extent in SIZES:
         for start, size, step in sliced(extent):
+
             def columns(b: Builder, extent=extent, start=start, size=size, step=step) -> None:
                 x = b.input("x", Tensor(dtype, (BATCH, extent)), "operand")
                 made = b.emit("slice", x, start=(0, start), size=(BATCH, size), step=(1, step))
@@ -118,6 +122,7 @@ def test_pad(dtype):
     for extent in SIZES:
         for axis in (0, 1):
             for start, step in ((0, 1), (2, 1), (1, 3), (3 * extent + 1, -3), (extent, -1)):
+
                 def build(b: Builder, extent=extent, axis=axis, start=start, step=step) -> None:
                     x = b.input("x", Tensor(dtype, (extent, 6) if axis == 0 else (6, extent)), "operand")
                     b.output("p", b.emit("pad", x, axis=axis, size=3 * extent + 4, start=start, step=step), "result")
@@ -137,6 +142,7 @@ def test_pad_of_rows_and_booleans():
 @pytest.mark.parametrize("dtype", (DType.F32, DType.F64), ids=str)
 def test_slices_inside_a_reduction(dtype):
     """A slice is a load like any other: its axes may be summed, and other slices of the same tensor stand beside it."""
+
     def build(b: Builder, extent: int) -> None:
         x = b.input("x", Tensor(dtype, (BATCH, extent + 1)), "operand")
         parts = [b.emit("slice", x, start=(0, k), size=(BATCH, extent), step=(1, 1)) for k in (0, 1)]
@@ -154,4 +160,6 @@ def test_product_over_axes(dtype):
 
     for extent in SIZES:
         for axes in ((0,), (1,), (0, 1)):
-            check(kernel("nest", lambda b, extent=extent, axes=axes: build(b, extent, axes)), 1, ranges={"x": (0.9, 1.1)})
+            check(
+                kernel("nest", lambda b, extent=extent, axes=axes: build(b, extent, axes)), 1, ranges={"x": (0.9, 1.1)}
+            )

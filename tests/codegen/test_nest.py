@@ -166,8 +166,25 @@ def str_or_name(one):
     return getattr(one, "__name__", str(one))
 
 
-BUILDS = (pointwise, biased, cross_entropy, mean_loss, columns, totals, standardised, middle, transposed, symmetric,
-          reshaped, dropped, gathered, scalars, matrix_and_vector, of_broadcasts, nested)
+BUILDS = (
+    pointwise,
+    biased,
+    cross_entropy,
+    mean_loss,
+    columns,
+    totals,
+    standardised,
+    middle,
+    transposed,
+    symmetric,
+    reshaped,
+    dropped,
+    gathered,
+    scalars,
+    matrix_and_vector,
+    of_broadcasts,
+    nested,
+)
 
 
 @pytest.mark.parametrize(("dtype", "build"), sweep((DType.F32, DType.F64), BUILDS, every=2), ids=str_or_name)
@@ -176,13 +193,16 @@ def test_against_reference(dtype, build):
         node = kernel("nest", lambda b, n=n: build(b, n, dtype))
         if n == 0 and build in (cross_entropy, standardised, gathered):
             continue
-        for rows in ((0, 1, 7, 65) if n in (1, 17, 65) else (3,)):
+        for rows in (0, 1, 7, 65) if n in (1, 17, 65) else (3,):
             ranges = {"step": (0, 100), "label": (0, max(1, n))}
             check(node, rows, capacity=70, ranges=ranges)
 
 
-@pytest.mark.parametrize("build", (pointwise, biased, cross_entropy, columns, standardised, transposed, dropped, middle,
-                                   matrix_and_vector), ids=lambda build: build.__name__)
+@pytest.mark.parametrize(
+    "build",
+    (pointwise, biased, cross_entropy, columns, standardised, transposed, dropped, middle, matrix_and_vector),
+    ids=lambda build: build.__name__,
+)
 def test_parts_cover_everything(build):
     for n in (700, 128):
         node = kernel("nest", lambda b, n=n: build(b, n, DType.F32))
@@ -209,12 +229,14 @@ def test_rows_do_not_depend_on_their_count(build, n, vectors):
 
 def test_results_in_place(vectors):
     """An optimizer's update: three results over three of the operands."""
+
     def build(b: Builder) -> None:
         w, m, g = (b.input(name, Tensor(DType.F32, (33, 40)), "operand") for name in "wmg")
         moment = b.emit("add", b.emit("mul", m, b.full(0.9, m)), b.emit("square", g))
         b.output("m2", moment, "result")
-        b.output("w2", b.emit("sub", w, b.emit("div", m, b.emit("sqrt", b.emit("add", moment, b.full(1.0, m))))),
-                 "result")
+        b.output(
+            "w2", b.emit("sub", w, b.emit("div", m, b.emit("sqrt", b.emit("add", moment, b.full(1.0, m))))), "result"
+        )
 
     node = kernel("nest", build)
     arrays = arrays_for(node.regions[0], 1)

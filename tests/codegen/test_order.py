@@ -18,17 +18,30 @@ SIZES = (0, 1, 3, 7, 17, 64, 65, 129)
 KINDS = pytest.mark.parametrize("dtype", (DType.F32, DType.F64), ids=str)
 
 
-@pytest.mark.parametrize(("op", "reverse", "dtype"), sweep(("cumsum", "cumprod", "linear_scan", "strong_scan"), (False, True), (DType.F32, DType.F64), every=3), ids=str)
+@pytest.mark.parametrize(
+    ("op", "reverse", "dtype"),
+    sweep(("cumsum", "cumprod", "linear_scan", "strong_scan"), (False, True), (DType.F32, DType.F64), every=3),
+    ids=str,
+)
 def test_recurrences(op, reverse, dtype):
     for size in SIZES:
-        for shape, axis in (((3, size), 1), ((size, 5), 0), ((size, 33), 0), ((2, size, 20), 1), ((BATCH, size), 1), ((BATCH,), 0)):
+        for shape, axis in (
+            ((3, size), 1),
+            ((size, 5), 0),
+            ((size, 33), 0),
+            ((2, size, 20), 1),
+            ((BATCH, size), 1),
+            ((BATCH,), 0),
+        ):
 
             def build(b: Builder, shape: object = shape, axis: int = axis) -> None:
                 inputs = [b.input(f"x{k}", Tensor(dtype, shape), "operand") for k in range(1 + op.endswith("_scan"))]
                 b.output("s", b.emit(op, *inputs, axis=axis, reverse=reverse), "result")
 
             ranges = {"x0": (-1.1, 1.1)} if op != "cumsum" else None
-            check(kernel("recurrence", build), 13, capacity=16, ranges=ranges, tolerance=1e-4 if dtype is DType.F32 else 0)
+            check(
+                kernel("recurrence", build), 13, capacity=16, ranges=ranges, tolerance=1e-4 if dtype is DType.F32 else 0
+            )
 
 
 @KINDS
@@ -57,11 +70,17 @@ def test_places_along_an_axis(dtype):
         for shape, places, axis in (((3, n), (3, k), 1), ((n, 4), (k, 4), 0), ((BATCH, n, 2), (BATCH, k, 2), 1)):
 
             def take(b: Builder, shape: object = shape, places: object = places, axis: int = axis) -> None:
-                x, index = b.input("x", Tensor(dtype, shape), "operand"), b.input("index", Tensor(DType.I32, places), "operand")
+                x, index = (
+                    b.input("x", Tensor(dtype, shape), "operand"),
+                    b.input("index", Tensor(DType.I32, places), "operand"),
+                )
                 b.output("t", b.emit("take_along", x, index, axis=axis), "result")
 
             def put(b: Builder, places: object = places, axis: int = axis, n: int = n) -> None:
-                x, index = b.input("x", Tensor(dtype, places), "operand"), b.input("index", Tensor(DType.I32, places), "operand")
+                x, index = (
+                    b.input("x", Tensor(dtype, places), "operand"),
+                    b.input("index", Tensor(DType.I32, places), "operand"),
+                )
                 b.output("t", b.emit("put_along", x, index, axis=axis, size=n), "result")
 
             for build in (take, put):
@@ -89,10 +108,14 @@ def test_factors(n, dtype):
         for transposed in (False, True):
 
             def solve(b: Builder, width: int = width, transposed: bool = transposed) -> None:
-                x, y = (b.input(name, Tensor(dtype, shape), "operand") for name, shape in (("l", (n, n)), ("r", (n, width))))
+                x, y = (
+                    b.input(name, Tensor(dtype, shape), "operand") for name, shape in (("l", (n, n)), ("r", (n, width)))
+                )
                 b.output("x", b.emit("triangular_solve", x, y, transposed=transposed), "result")
 
-            x = run_compiled(kernel("triangular_solve", solve, leading=(0, 0, width + 3)), {"l": lower, "r": right}, 1)["x"]
+            x = run_compiled(kernel("triangular_solve", solve, leading=(0, 0, width + 3)), {"l": lower, "r": right}, 1)[
+                "x"
+            ]
             np.testing.assert_allclose((lower.T if transposed else lower) @ x, right, rtol=tolerance, atol=tolerance)
 
 

@@ -50,7 +50,11 @@ def draw(rng: np.random.Generator, type: Tensor, sample: Sample, shape: tuple[in
 def test_sizes_and_broadcasts(name, index, dtype):
     sample, rng = OPERATIONS[name].samples[index], np.random.default_rng(0)
     for size in SIZES:
-        layouts = itertools.product(((3, size), (size,), ()), repeat=len(sample.operands)) if size == 17 else [[(3, size)] * len(sample.operands)]
+        layouts = (
+            itertools.product(((3, size), (size,), ()), repeat=len(sample.operands))
+            if size == 17
+            else [[(3, size)] * len(sample.operands)]
+        )
         for shapes in layouts:
             node = graph_of(name, sample, dtype, list(shapes), size)
             arrays = {p.key: draw(rng, t, sample, s).astype(p.value.type.dtype.numpy)
@@ -77,7 +81,10 @@ def test_extremes(name, index, dtype):
     size = edges.size**floats
     columns = [next(grid) if type.dtype.is_float else np.arange(size) % 2 for type in sample.operands]
     node = graph_of(name, sample, dtype, [(3, size)] * len(columns), size)
-    arrays = {p.key: np.tile(c, (3, 1)).astype(p.value.type.dtype.numpy) for p, c in zip(node.regions[0].inputs, columns, strict=True)}
+    arrays = {
+        p.key: np.tile(c, (3, 1)).astype(p.value.type.dtype.numpy)
+        for p, c in zip(node.regions[0].inputs, columns, strict=True)
+    }
     made = run_compiled(node, arrays, 1)["y"]
     with np.errstate(all="ignore"):
         wanted = run(node.regions[0], arrays, rows=1, precision=DType.F64)["y"].astype(made.dtype)

@@ -1,4 +1,6 @@
-"""Products at random: any transposes, stacks, epilogues, padded rows and dimensions known at run time, sizes about every threshold."""
+"""Products at random: any transposes, stacks, epilogues, padded rows and dimensions known at run time, sizes about
+every threshold.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,14 @@ def products(seed: int, count: int) -> None:
     rng = random.Random(seed)
     for _ in range(count):
         node, rows, tolerance = drawn(rng)
-        check(node, rows, capacity=CAPACITY, tolerance=tolerance, target=rng.choice(list(WIDTHS.values())), ranges={"x": (-1, 1), "w": (-1, 1)})
+        check(
+            node,
+            rows,
+            capacity=CAPACITY,
+            tolerance=tolerance,
+            target=rng.choice(list(WIDTHS.values())),
+            ranges={"x": (-1, 1), "w": (-1, 1)},
+        )
 
 
 def test_random_products() -> None:

@@ -33,7 +33,11 @@ def over_columns(b: Builder, row: Value, like: Value) -> Value:
 
 def mean(b: Builder, value: Value) -> Value:
     total = b.emit("sum", value, axes=(1,))
-    return b.emit("div", total, b.broadcast_to(b.emit("count", shape=value.type.shape[1:], dtype=value.type.dtype), total.type.shape))
+    return b.emit(
+        "div",
+        total,
+        b.broadcast_to(b.emit("count", shape=value.type.shape[1:], dtype=value.type.dtype), total.type.shape),
+    )
 
 
 def given(b: Builder, name: str, n: int, dtype: DType) -> Value:
@@ -130,7 +134,9 @@ def streaming(target: Target) -> Target:
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
 @pytest.mark.skipif(not CACHED, reason="stores go through the caches here")
 def test_past_the_caches(build: Build) -> None:
-    """To the same bytes as through them, wherever a result begins: never aligned by chance, nor written beyond its end."""
+    """To the same bytes as through them, wherever a result begins: never aligned by chance, nor written beyond its
+    end.
+    """
     pairs = itertools.product((DType.F32, DType.F64), CACHED)
     for n, (dtype, target) in zip((3, 17, 65, 129, 1000), itertools.cycle(pairs), strict=False):
         made = node(build, n, dtype)
@@ -157,7 +163,9 @@ def test_interpreter_agrees(build: Build, where: Callable[[Target], Target], vec
         assert parse_function(format_function(function)) == function
         arrays = arrays_for(made.regions[0], 9, ranges={"label": (0, n)})
         native = run_compiled(made, arrays, 9, compiled=Compiled(function, target))
-        results = [np.zeros(port.value.type.at(9), port.value.type.dtype.numpy).reshape(-1) for port in made.regions[0].outputs]
+        results = [
+            np.zeros(port.value.type.at(9), port.value.type.dtype.numpy).reshape(-1) for port in made.regions[0].outputs
+        ]
         memory = [arrays[port.key].reshape(-1) for port in made.regions[0].inputs]
         for part in range(function.parts):
             loops_interpreter.run(function, [*memory, *results], 9, part)
@@ -194,9 +202,13 @@ def test_extremes(dtype: DType) -> None:
         wanted /= wanted.sum(1, keepdims=True)
     wanted[2] = np.where(np.isinf(x[2]), np.nan, 0)
     for _ in WIDTHS:
-        np.testing.assert_allclose(run_compiled(node(softmax, 70, dtype), {"x": x}, 6)["y"], wanted, rtol=1e-5, atol=1e-37)
+        np.testing.assert_allclose(
+            run_compiled(node(softmax, 70, dtype), {"x": x}, 6)["y"], wanted, rtol=1e-5, atol=1e-37
+        )
 
 
 def test_the_compiler_makes_one_kernel_of_each() -> None:
     for build in (softmax, cross_entropy, layer_norm, dear):
-        assert [made.op for made in fuse(region(build, 65, DType.F32)).nodes if made.op == "kernel"] == ["kernel"], build
+        assert [made.op for made in fuse(region(build, 65, DType.F32)).nodes if made.op == "kernel"] == ["kernel"], (
+            build
+        )

@@ -32,7 +32,8 @@ def test_sum_of_all(count):
         x = x.astype(np.float32)
         for node, rows in ((total((count,), (0,)), 1), (total((BATCH,), (0,)), count)):
             made = run_compiled(node, {"x": x}, rows, capacity=count)["s"].item()
-            assert abs(made - math.fsum(x)) <= 2 * EPS * math.fsum(np.abs(x))  # 1.3 one number at a time, 0.6 with vectors
+            # 1.3 one number at a time, 0.6 with vectors
+            assert abs(made - math.fsum(x)) <= 2 * EPS * math.fsum(np.abs(x))
 
 
 @pytest.mark.parametrize(("shape", "axes"), (((200_000, 3), (0,)), ((3, 200_000), (1,)), ((300, 5, 400), (0, 2))))

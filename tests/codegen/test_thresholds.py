@@ -1,7 +1,8 @@
 """Products on both sides of each size from which they are computed another way, for every width of vectors.
 
-A left operand beyond LARGE_OPERAND bytes is taken in blocks of rows, with copies of what tiles read; one with more than LONG_CHAIN
-steps of k in blocks of those. The sizes are real ones: a tile has as many rows, and a block as many tiles, as it has in use.
+A left operand beyond LARGE_OPERAND bytes is taken in blocks of rows, with copies of what tiles read; one with more
+than LONG_CHAIN steps of k in blocks of those. The sizes are real ones: a tile has as many rows, and a block as many
+tiles, as it has in use.
 """
 
 from __future__ import annotations
@@ -50,7 +51,11 @@ def checked(shape: Shape, dtype: DType, target: Target, flips: tuple[bool, bool]
 @pytest.mark.parametrize("lanes", WIDTHS)
 def test_sizes_are_on_both_sides(lanes: int, dtype: DType) -> None:
     """Of whether operands are packed, both or the right one, and of whether the steps are taken in blocks."""
-    made = [Product(product(m, n, k, dtype=dtype, transpose_a=flip), WIDTHS[lanes], 1) for m, n, k in shapes(dtype) for flip in (False, True)]
+    made = [
+        Product(product(m, n, k, dtype=dtype, transpose_a=flip), WIDTHS[lanes], 1)
+        for m, n, k in shapes(dtype)
+        for flip in (False, True)
+    ]
     assert {(it.long, it.packs, it.packs_left) for it in made} == {
         (False, False, False), (True, False, False), (False, True, False), (False, True, True)}  # fmt: skip
 

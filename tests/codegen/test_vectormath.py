@@ -45,7 +45,10 @@ def by_mpmath(name):
 
         with mpmath.workdps(40):
             made = [getattr(mpmath, name)(mpmath.mpf(np.format_float_scientific(v))) for v in x]
-            return np.array([WIDE(0) if abs(value) < mpmath.mpf("1e-4000") else WIDE(mpmath.nstr(value, 25)) for value in made], WIDE)
+            return np.array(
+                [WIDE(0) if abs(value) < mpmath.mpf("1e-4000") else WIDE(mpmath.nstr(value, 25)) for value in made],
+                WIDE,
+            )
 
     return reference
 
@@ -102,11 +105,11 @@ def call(name, x, y=None, **how):
     kind = {np.dtype(dtype): kind for kind, dtype in KINDS.items()}[x.dtype]
     size = -(-x.size // 16) * 16
     padded, other = np.ones(size, x.dtype), np.ones(size, x.dtype)
-    padded[:x.size] = x
-    other[:x.size] = x if y is None else y
+    padded[: x.size] = x
+    other[: x.size] = x if y is None else y
     made = np.empty_like(padded)
     compiled(name, kind, **how)([padded, other, made], size)
-    return made[:x.size]
+    return made[: x.size]
 
 
 def ulps(made, wanted):
@@ -143,7 +146,7 @@ def test_awkward_arguments(name, kind):
     x = np.array([0, -0.0, np.inf, -np.inf, np.nan, -1e30, tiny, -tiny, 1, -1, 1e-30, 300, -300], dtype)
     x = np.append(x, dtype(1e30))
     if kind == "f64" and name in ("sin", "cos", "tan"):
-        x = x[np.isnan(x) | (np.abs(x) != 1e30)]    # beyond 2**30 the argument has no meaning left
+        x = x[np.isnan(x) | (np.abs(x) != 1e30)]  # beyond 2**30 the argument has no meaning left
     with np.errstate(all="ignore"):
         wanted = FUNCTIONS[name][0](x.astype(WIDE if np.finfo(WIDE).nmant > 60 else dtype)).astype(dtype)
     np.testing.assert_allclose(call(name, x), wanted, rtol=8 * np.finfo(dtype).eps, atol=float(tiny))
@@ -180,6 +183,7 @@ def test_gamma(name, kind):
                         rng.uniform(-3.8, 0, 200)]).astype(dtype)  # fmt: skip
     made = call(name, x)
     with mpmath.workdps(40):
+
         def exact(v):
             v = mpmath.mpf(float(v))
             if name == "lgamma":
@@ -194,7 +198,9 @@ def test_gamma(name, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_gamma_of_awkward_arguments(kind):
     x = np.array([0, -0.0, 1, 2, np.inf, -np.inf, np.nan, -1, -2, 1e30, -1e30], KINDS[kind])
-    wanted = np.array([np.inf, np.inf, 0, 0, np.inf, np.inf, np.nan, np.inf, np.inf, 1e30 * (30 * np.log(10) - 1), np.inf])
+    wanted = np.array(
+        [np.inf, np.inf, 0, 0, np.inf, np.inf, np.nan, np.inf, np.inf, 1e30 * (30 * np.log(10) - 1), np.inf]
+    )
     np.testing.assert_allclose(call("lgamma", x), wanted.astype(KINDS[kind]), rtol=1e-6, atol=1e-7)
     for order in (0, 1, 2):
         np.testing.assert_allclose(call(f"polygamma{order}", x), polygamma(x, order), rtol=1e-6, atol=1e-7)
@@ -252,7 +258,7 @@ def test_without_fused_multiply_add(name):
     for kind, dtype in KINDS.items():
         if np.finfo(WIDE).nmant < 60:
             continue
-        x = arguments(bounds, dtype)[::20 if name.startswith("erf") else 1]
+        x = arguments(bounds, dtype)[:: 20 if name.startswith("erf") else 1]
         assert ulps(call(name, x, target=TARGETS["x86-64"]), reference(x.astype(WIDE))).max() <= most + 1.5, kind
 
 

@@ -1,7 +1,8 @@
-"""A small program's value, gradients and a Hessian-vector product as one graph, for tests that check them against other sources.
+"""A small program's value, gradients and a Hessian-vector product as one graph, for tests that check them against
+other sources.
 
-The value enters the loss as `sum(r * c)` with a cotangent `c`, so the gradient by c is the value itself, and the gradients by
-all else are vector-Jacobian products.
+The value enters the loss as `sum(r * c)` with a cotangent `c`, so the gradient by c is the value itself, and the
+gradients by all else are vector-Jacobian products.
 """
 
 from __future__ import annotations
@@ -23,14 +24,19 @@ def declared(name: str, shape: Sequence[int | str], bound: int | None = None) ->
     dims = "[" + ", ".join(map(str, shape)) + "]" if shape else ""
     if bound is not None:
         return f"    input {name}: int{dims} < {bound}\n"
-    return f"    input {name}: {dims}\n" if shape and shape[0] == "batch" else f"    param {name}{': ' if shape else ''}{dims} = 0\n"
+    return (
+        f"    input {name}: {dims}\n"
+        if shape and shape[0] == "batch"
+        else f"    param {name}{': ' if shape else ''}{dims} = 0\n"
+    )
 
 
 def derived(text: str, wanted: Sequence[str], dtype: DType, training: bool = True, second: bool = True) -> Graph:
     """The graph of a program's derivatives.
 
-    Its inputs are the program's and, for each wanted one, `direction_NAME`. Its outputs are `NAME` for the gradient by each wanted
-    input, `c` among them, and `second_NAME` for the derivative of all gradients along the directions, those of c aside.
+    Its inputs are the program's and, for each wanted one, `direction_NAME`. Its outputs are `NAME` for the gradient
+    by each wanted input, `c` among them, and `second_NAME` for the derivative of all gradients along the directions,
+    those of c aside.
     """
     source = rewrite(load(text, "model.tl", dtype=dtype).forward[training], RULES)
     ports = [port for port in source.inputs if port.label in wanted]
@@ -71,4 +77,6 @@ def _again(first: Graph, along: Sequence[str], dtype: DType) -> Graph:
 
 
 def _inputs(builder: Builder, graph: Graph) -> dict[Value, Value]:
-    return {port.value: builder.input(port.label, port.value.type, port.role, name=port.value.name) for port in graph.inputs}
+    return {
+        port.value: builder.input(port.label, port.value.type, port.role, name=port.value.name) for port in graph.inputs
+    }

@@ -1,5 +1,6 @@
-"""Files of wrong programs: a program, a line of `=`, what is said about it; in most, after another such line, the program
-with the hints followed."""
+"""Files of wrong programs: a program, a line of `=`, what is said about it; in most, after another such line, the
+program with the hints followed.
+"""
 
 from __future__ import annotations
 
@@ -24,4 +25,6 @@ def update(paths: Iterable[Path], said: Callable[[str], str]) -> None:
     """Writes what is said now."""
     for path in paths:
         program, _, mended = parts(path)
-        path.write_text(program + BAR + "\n" + said(program) + (BAR + "\n" + mended if mended else ""), encoding="utf-8")
+        path.write_text(
+            program + BAR + "\n" + said(program) + (BAR + "\n" + mended if mended else ""), encoding="utf-8"
+        )

@@ -35,14 +35,18 @@ def ran(graph: Graph, state: Mapping[str, Any], data: Mapping[str, Any], rows: i
     return run(graph, {port.key: known[port.key] for port in graph.inputs}, rows=rows)
 
 
-def evaluated(text: str, training: bool = False, rows: int | None = None, sizes: Mapping[str, int] | None = None, **data: Any) -> Arrays:
+def evaluated(
+    text: str, training: bool = False, rows: int | None = None, sizes: Mapping[str, int] | None = None, **data: Any
+) -> Arrays:
     """What a model yields for data, from its starting values."""
     loaded = model(text, **(sizes or {}))
     return ran(loaded.forward[training], started(loaded), data, rows)
 
 
 def value(expression: str, declarations: str = "", before: str = "", **data: Any) -> Any:
-    """The value of an expression of inputs; data decides their kinds and shapes. The result needs a leading batch axis."""
+    """The value of an expression of inputs; data decides their kinds and shapes. The result needs a leading batch
+    axis.
+    """
     lines = []
     for name, array in data.items():
         array = np.asarray(array)

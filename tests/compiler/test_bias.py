@@ -27,7 +27,10 @@ def test_no_bias(layer: str) -> None:
     """Biases start at 0, so that a layer without them gives what one with them gives at first."""
     results = []
     for written in (", bias = false", ""):
-        made = model(f"model M:\n    input x: [batch, 5, 6]\n    y = {layer.format(written)}\n    output o = y\n    loss mean(y ** 2)\n")
+        made = model(
+            f"model M:\n    input x: [batch, 5, 6]\n    y = {layer.format(written)}\n    output o = y\n    loss "
+            "mean(y ** 2)\n"
+        )
         state = started(made)
         names = [slot.name for slot in made.slots if slot.role == "param"]
         assert names == LAYERS[layer] if written else len(names) > len(LAYERS[layer])

@@ -59,7 +59,13 @@ def text(expression: str, stopped: bool) -> str:
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_derivatives_are_those_of_a_constant(expression: str) -> None:
     rng = np.random.default_rng(3)
-    data = {"y": rng.normal(size=(5, 3)), "w": rng.normal(size=(5, 3)), "s": rng.normal(size=(5, 4, 3)), "W": rng.normal(size=(3, 3)), "direction_W": rng.normal(size=(3, 3))}
+    data = {
+        "y": rng.normal(size=(5, 3)),
+        "w": rng.normal(size=(5, 3)),
+        "s": rng.normal(size=(5, 4, 3)),
+        "W": rng.normal(size=(3, 3)),
+        "direction_W": rng.normal(size=(3, 3)),
+    }
     found, expected = (
         run(graph, {port.key: data[port.label] for port in graph.inputs}, rows=5)
         for graph in (derived(text(expression, stopped), ["W"], DType.F64) for stopped in (False, True))

@@ -31,7 +31,9 @@ def test_example_runs(path: Path, dtype: DType) -> None:
     assert set(state) == {slot.name for slot in model.slots}
     rng = np.random.default_rng(0)
     data = {
-        one.name: rng.integers(0, one.bound or 2, one.type.at(6)) if one.type.dtype is DType.I32 else rng.normal(size=one.type.at(6))
+        one.name: rng.integers(0, one.bound or 2, one.type.at(6))
+        if one.type.dtype is DType.I32
+        else rng.normal(size=one.type.at(6))
         for one in model.data
     }
     gradients = {f"grad({slot.name})": rng.normal(size=slot.type.at(6)) for slot in model.slots if slot.role == "param"}
@@ -49,7 +51,11 @@ def test_documented_program(text: str) -> None:
 
 
 def test_every_standard_name_is_defined_once() -> None:
-    names = [name for path in STANDARD.glob("*.tl") for name in re.findall(r"^(?:fn|layer|optimizer) +(\w+)", path.read_text(), re.MULTILINE)]
+    names = [
+        name
+        for path in STANDARD.glob("*.tl")
+        for name in re.findall(r"^(?:fn|layer|optimizer) +(\w+)", path.read_text(), re.MULTILINE)
+    ]
     assert sorted(names) == sorted(set(names)) == sorted(standard_names())
     for name in names:
         defined = standard(name)

@@ -13,7 +13,9 @@ from tapeless.compiler.parser import parse
 from tapeless.compiler.unparse import unparse
 
 ROOT = Path(__file__).parents[2]
-FOUND = sorted(path for folder in ("compiler/std", "examples", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.tl"))
+FOUND = sorted(
+    path for folder in ("compiler/std", "examples", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.tl")
+)
 
 
 def programs() -> dict[str, str]:
@@ -120,9 +122,13 @@ def test_untidy_becomes_tidy() -> None:
 
 
 def test_columns_stay_lined_up() -> None:
-    text = "model M:\n    input  x: [batch, 8]   # one\n    target y: [batch]      # two\n    a    = x\n    long = a\n    b   = x\n"
+    text = (
+        "model M:\n    input  x: [batch, 8]   # one\n    target y: [batch]      # two\n    a    = x\n    long = a\n  "
+        "  b   = x\n"
+    )
     assert formatted(text) == (
-        "model M:\n    input  x: [batch, 8]  # one\n    target y: [batch]     # two\n    a    = x\n    long = a\n    b = x\n"
+        "model M:\n    input  x: [batch, 8]  # one\n    target y: [batch]     # two\n    a    = x\n    long = "
+        "a\n    b = x\n"
     )
 
 

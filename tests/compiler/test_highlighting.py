@@ -42,7 +42,12 @@ def test_pygments_knows_every_word_and_loses_nothing() -> None:
     assert "".join(piece for _, piece in found).strip() == text.strip()
     assert not any(kind in Error for kind, _ in found)
     kinds = {piece: kind for kind, piece in found}
-    assert kinds["model"] in Keyword and kinds["Digits"] in Name.Class and kinds["loss"] in Keyword and kinds["input"] in Keyword
+    assert (
+        kinds["model"] in Keyword
+        and kinds["Digits"] in Name.Class
+        and kinds["loss"] in Keyword
+        and kinds["input"] in Keyword
+    )
     assert any(kind in Comment for kind, _ in found)
     found = list(TapelessLexer().get_tokens("fn größe(x) = हिन्दी(x)\n"))
     assert {"größe", "हिन्दी"} <= {piece for kind, piece in found if kind in Name.Function}

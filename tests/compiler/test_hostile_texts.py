@@ -40,13 +40,36 @@ DEEP = {
 }
 LARGE = {
     "turns": ("h = x", "for i in 0..1000000000:", "    h = h + 1", "output z = h"),
-    "turns in turns": ("h = x", "for i in 0..1000:", "    for j in 0..1000:", "        for k in 0..1000:", "            h = h + 1", "output z = h"),
-    "turns with parameters": ("h = x", "repeat k in 0..10000000:", "    param w: [4] = 1", "    h = h * w", "output z = h"),
-    "turns in turns with parameters": ("h = x", "repeat j in 0..10000:", "    repeat k in 0..10000:", "        param w: [4] = 1", "        h = h * w", "output z = h"),
+    "turns in turns": (
+        "h = x",
+        "for i in 0..1000:",
+        "    for j in 0..1000:",
+        "        for k in 0..1000:",
+        "            h = h + 1",
+        "output z = h",
+    ),
+    "turns with parameters": (
+        "h = x",
+        "repeat k in 0..10000000:",
+        "    param w: [4] = 1",
+        "    h = h * w",
+        "output z = h",
+    ),
+    "turns in turns with parameters": (
+        "h = x",
+        "repeat j in 0..10000:",
+        "    repeat k in 0..10000:",
+        "        param w: [4] = 1",
+        "        h = h * w",
+        "output z = h",
+    ),
     "axes": ("output z = reshape(x, [batch" + ", 1" * 40 + ", 4])",),
     "elements": ("param w: [1000000, 1000000, 1000000] = 0", "output z = x + sum(w)"),
     "elements made": ("output z = x + sum(zeros([1000000000, 1000000000]))",),
-    "lists of lists": (*[f"y{k + 1} = [y{k}, y{k}]" if k else "y1 = [1, 1]" for k in range(40)], "output z = x * y40[0]"),
+    "lists of lists": (
+        *[f"y{k + 1} = [y{k}, y{k}]" if k else "y1 = [1, 1]" for k in range(40)],
+        "output z = x * y40[0]",
+    ),
     "lists in lists": ("y0 = [1]", *[f"y{k + 1} = [y{k}]" for k in range(40)], "output z = x * y40[0]"),
     "lists joined": ("y0 = [1]", *[f"y{k + 1} = y{k} + y{k}" for k in range(40)], "output z = x * y40[0]"),
     "ones": ("y = [1] * 10 ** 15", "output z = x * y[0]"),
@@ -74,7 +97,9 @@ def test_what_is_large(texts: tuple[str, ...]) -> None:
 def test_derivatives_of_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is some times as long as the one before; what is found on the way counts, even if none of it stays."""
     monkeypatch.setattr(emission, "NODES", 1000)
-    assert "operations" in said(lines("g = sum(exp(x) * sin(x))", *["g = sum(grad(g, x) * x)"] * 14, "output z = x + g"))
+    assert "operations" in said(
+        lines("g = sum(exp(x) * sin(x))", *["g = sum(grad(g, x) * x)"] * 14, "output z = x + g")
+    )
 
 
 @pytest.mark.parametrize("header", ["if true:", "for i in 0..2:", "repeat i in 0..2:", "scan over batch:"])
@@ -82,7 +107,9 @@ def test_blocks_in_blocks(header: str) -> None:
     said(HEAD + "".join(f"{' ' * (4 + k)}{header}\n" for k in range(1000)) + " " * 1004 + "y = x\n" + TAIL)
 
 
-@pytest.mark.parametrize("definition", ["fn f{k}(x) = f{j}(x) + f{j}(f{j}(x))", "layer f{k}(x):\n    return f{j}(x) * f{j}(x)"])
+@pytest.mark.parametrize(
+    "definition", ["fn f{k}(x) = f{j}(x) + f{j}(f{j}(x))", "layer f{k}(x):\n    return f{j}(x) * f{j}(x)"]
+)
 def test_each_uses_the_one_before_twice(definition: str) -> None:
     text = "fn f0(x) = x\n" + "".join(definition.format(k=k, j=k - 1) + "\n" for k in range(1, 30))
     assert "more than" in said(text + lines("output z = f29(x)"))
@@ -103,7 +130,12 @@ def test_only_the_first_faults_are_shown() -> None:
 @pytest.mark.parametrize("character", ["\x1b[2J", "\x07", "\x9b31m", "\u202e", "\u2066", "\u2028", "\x7f", "\u200b"])
 def test_characters_that_a_terminal_obeys(character: str) -> None:
     """In a name's place, in a string, in a comment on a wrong line."""
-    for text in (f"output z = x {character} x", f"output z = einsum('{character}', x)", f"output z = q  # {character}", f"import '{character}.tl'"):
+    for text in (
+        f"output z = x {character} x",
+        f"output z = einsum('{character}', x)",
+        f"output z = q  # {character}",
+        f"import '{character}.tl'",
+    ):
         said(lines(text))
     said(f"import '{character}.tl'\n" + lines("output z = x"))
     with pytest.raises(ProgramErrors) as caught:
@@ -112,5 +144,8 @@ def test_characters_that_a_terminal_obeys(character: str) -> None:
 
 
 def test_turns_without_parameters_cost_what_ten_cost() -> None:
-    ten, many = (load(lines("h = x", f"repeat k in 0..{turns}:", "    h = tanh(h) * k", "output z = h")) for turns in (10, 10_000_000))
+    ten, many = (
+        load(lines("h = x", f"repeat k in 0..{turns}:", "    h = tanh(h) * k", "output z = h"))
+        for turns in (10, 10_000_000)
+    )
     assert len(ten.forward[True].nodes) == len(many.forward[True].nodes)

@@ -24,7 +24,7 @@ import "deeper.tl"
 layer Own(x[.., i], units):
     return curve(Dense(x, units))
 """
-DEEPER = "import \"own.tl\"\n\nfn curve(x) = tanh(x) ** 2\n"
+DEEPER = 'import "own.tl"\n\nfn curve(x) = tanh(x) ** 2\n'
 
 
 def test_imports_of_imports(tmp_path: Path) -> None:
@@ -89,7 +89,19 @@ def strangers(tmp_path: Path) -> Path:
     return folder
 
 
-FORBIDDEN = ("secret.txt", "../secret.txt", "big.tl", "bytes.tl", "folder.tl", "pipe.tl", "device.tl", "link.tl", "none.tl", "\0.tl", "x" * 400 + ".tl")
+FORBIDDEN = (
+    "secret.txt",
+    "../secret.txt",
+    "big.tl",
+    "bytes.tl",
+    "folder.tl",
+    "pipe.tl",
+    "device.tl",
+    "link.tl",
+    "none.tl",
+    "\0.tl",
+    "x" * 400 + ".tl",
+)
 OUTSIDE = ("../above.tl", "out.tl", "up/above.tl", "sub/../../above.tl")
 
 

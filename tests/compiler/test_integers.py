@@ -15,7 +15,8 @@ from tapeless.ir.interpreter import run
 
 from .programs import model
 
-BEYOND = np.array([16777217, 123456789, -7, 2**31 - 1, -(2**31), 5], np.int32)  # of what float32 counts, and 32 bits' ends
+# of what float32 counts, and 32 bits' ends
+BEYOND = np.array([16777217, 123456789, -7, 2**31 - 1, -(2**31), 5], np.int32)
 WIDE = np.random.default_rng(0).integers(-(2**26), 2**26, (6, 5)).astype(np.int32)
 WIDE[0], WIDE[1, 2] = -(2**31), -(2**31)
 J = np.array([9, 8, 0, 3, 5, 5], np.int32)
@@ -59,7 +60,14 @@ CASES: dict[str, Any] = {
     "table[max(m % 5, axis = 1)]": TABLE[(ROWS % 5).max(1)],
 }
 COMPARED = [16777216.0, 16777216.5, 3e9, 2147483648.0, 2147483647, -2147483649, -2147483648, -1e20, 1e20, 0.5, -0.5]
-RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne}
+RELATIONS = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
 DECLARED = """
 model M:
     input k: int[batch]
@@ -94,11 +102,15 @@ def test_comparisons_with_numbers_that_are_no_ints() -> None:
     asked = list(itertools.product(RELATIONS, COMPARED))
     found = predicted([f"where(k {symbol} {number!r}, 1, 0)" for symbol, number in asked])
     for (symbol, number), made in zip(asked, found, strict=True):
-        np.testing.assert_array_equal(made, [RELATIONS[symbol](int(k), number) for k in BEYOND], err_msg=f"k {symbol} {number}")
+        np.testing.assert_array_equal(
+            made, [RELATIONS[symbol](int(k), number) for k in BEYOND], err_msg=f"k {symbol} {number}"
+        )
 
 
 def test_index_notation() -> None:
-    text = DECLARED + """    r[n] = sum[i] m[n, i]
+    text = (
+        DECLARED
+        + """    r[n] = sum[i] m[n, i]
     t[n] = max[i where m[n, i] < 0] m[n, i]
     g[n] = pick(m, j // 2)[n]
     output r
@@ -107,13 +119,17 @@ def test_index_notation() -> None:
     param w = 1.0
     loss w ** 2
 """
+    )
     found: Any = tapeless.load(text).compile(batch=4).predict({"k": BEYOND, "m": WIDE, "j": J})
     np.testing.assert_array_equal(found["r"], wrapped(ROWS.sum(1)))
     np.testing.assert_array_equal(found["t"], np.where(ROWS < 0, ROWS, -(2**31)).max(1))
     np.testing.assert_array_equal(found["g"], ROWS[np.arange(6), J // 2])
 
 
-@pytest.mark.parametrize("expression", ["table[j - 1]", "table[minimum(k, 3)]", "table[maximum(j, k)]", "table[where(j > 2, k, 1)]", "table[-j]"])
+@pytest.mark.parametrize(
+    "expression",
+    ["table[j - 1]", "table[minimum(k, 3)]", "table[maximum(j, k)]", "table[where(j > 2, k, 1)]", "table[-j]"],
+)
 def test_what_may_be_negative_has_no_bound(expression: str) -> None:
     with pytest.raises(ProgramErrors, match="needs a bound"):
         model(DECLARED + f"    output o = {expression}\n")
@@ -131,5 +147,7 @@ def test_a_number_beyond_an_int() -> None:
 
 def test_functions_with_a_derivative_of_their_own() -> None:
     """Of ints they are what they are of the same real numbers; an int has no derivative."""
-    for made, right in zip(predicted(["relu(j - 2)", "relu6(3 * j)"]), [np.maximum(J - 2, 0), np.clip(3 * J, 0, 6)], strict=True):
+    for made, right in zip(
+        predicted(["relu(j - 2)", "relu6(3 * j)"]), [np.maximum(J - 2, 0), np.clip(3 * J, 0, 6)], strict=True
+    ):
         np.testing.assert_array_equal(made, right)

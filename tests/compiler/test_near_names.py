@@ -12,7 +12,8 @@ MODEL = "model M:\n    input x: [batch, 3]\n    y = {}\n    loss mean(Dense(y, 1
 
 @pytest.mark.parametrize(("value", "optimizer", "hint"), [
     ("tahn(x)", "Adam", "tanh"), ("dense(x, 3)", "Adam", "Dense"), ("Adan(x)", "Adam", None),
-    ("x", "adam", "Adam"), ("x", "Adma", "Adam"), ("x", "SDG(lr = 0.1)", "SGD"), ("x", "Adam(lr = cosin(0.1))", "cosine"),
+    ("x", "adam", "Adam"), ("x", "Adma", "Adam"), ("x", "SDG(lr = 0.1)", "SGD"),
+    ("x", "Adam(lr = cosin(0.1))", "cosine"),
 ])  # fmt: skip
 def test_offered(value: str, optimizer: str, hint: str | None) -> None:
     """Of equally near names the one of the same letters; optimizers where one stands, and nowhere else."""

@@ -1,4 +1,6 @@
-"""Whether results depend on where in a batch a row stands: outputs must not, losses are warned of, pairs of rows are neither."""
+"""Whether results depend on where in a batch a row stands: outputs must not, losses are warned of, pairs of rows are
+neither.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ OUTPUTS = {
     "as an index": "y[n, i] = x[n, i] * n\noutput y",
     "a wave": "output y = x + sin(expand_dims(arange(batch), 1))",
     "rows cut into others": "h = reshape(x, [4, batch])\noutput y = transpose(h)",
-    "numbers of halves of rows": "h = reshape(x, [batch * 2, 2])\noutput y = reshape(h * expand_dims(arange(batch * 2), 1), [batch, 4])",
+    "numbers of halves of rows": (
+        "h = reshape(x, [batch * 2, 2])\noutput y = reshape(h * expand_dims(arange(batch * 2), 1), [batch, 4])"
+    ),
     "in a loop": "h = x\nrepeat k in 0..3:\n    h = tanh(h + k * expand_dims(arange(batch), 1))\noutput h",
     "by a comparison alone": "output y = where(expand_dims(arange(batch), 1) < 2, x, 0)",
 }

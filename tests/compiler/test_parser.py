@@ -43,7 +43,10 @@ def grouped(item: ast.Expression) -> str:
     if isinstance(item, ast.Reduction):
         return f"({item.operator}[{', '.join(one.name for one in item.variables)}] {grouped(item.body)})"
     if isinstance(item, ast.Index):
-        inner = ", ".join(grouped(one) if isinstance(one, (ast.Binary, ast.Name, ast.Number)) else type(one).__name__ for one in item.items)
+        inner = ", ".join(
+            grouped(one) if isinstance(one, (ast.Binary, ast.Name, ast.Number)) else type(one).__name__
+            for one in item.items
+        )
         return f"{grouped(item.value)}[{inner}]" + (f" else {grouped(item.otherwise)}" if item.otherwise else "")
     if isinstance(item, ast.Call):
         return f"{grouped(item.function)}({', '.join(grouped(one.value) for one in item.arguments)})"
@@ -131,7 +134,19 @@ model M:
     metric f1 = a / b total
 """
     kinds = unparse(tree(text))
-    for kind in ("Import", "Scan", "Carry", "Yield", "Stacked", "Reduction", "IndexVariable v", "For k", "stacked", "AllBut", "Metric f1 total"):
+    for kind in (
+        "Import",
+        "Scan",
+        "Carry",
+        "Yield",
+        "Stacked",
+        "Reduction",
+        "IndexVariable v",
+        "For k",
+        "stacked",
+        "AllBut",
+        "Metric f1 total",
+    ):
         assert kind in kinds, kind
 
 
@@ -160,7 +175,8 @@ def test_faults_do_not_stop_the_parser() -> None:
         "model M:\n" + "".join(" " * (4 * k + 4) + "if true:\n" for k in range(300)) + " " * 1204 + "x = 1\n",
         "model M:\n" + "    h = 1\n" * 20000,
         "\x00\x01\ufeff\u2028\r\n" * 100,
-        "".join(f"fn f{k}(x) = f{k + 1}(x) + f{k + 1}(x)\n" for k in range(60)) + "fn f60(x) = x\n\nmodel M:\n    input x: [batch]\n    output y = f0(x)\n",
+        "".join(f"fn f{k}(x) = f{k + 1}(x) + f{k + 1}(x)\n" for k in range(60))
+        + "fn f60(x) = x\n\nmodel M:\n    input x: [batch]\n    output y = f0(x)\n",
     ],
 )
 def test_extremes_end_in_diagnostics(text: str) -> None:

@@ -57,29 +57,60 @@ CASES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "the last one": ("scan over t with s: [batch, 3] = 0:\n    s = s + x[t]\ny = s", lambda x: x.sum(axis=1)),
     "reverse": (f"scan over t reverse {CARRY}", lambda x: sums(x[:, ::-1])[:, ::-1]),
     "lengths": (f"scan over t lengths = n {CARRY}", masked),
-    "index notation": ("scan over t:\n    a[m, i] = x[m, t, i] + 2 * (x[m, t - 1, i] else 0) - (x[t + 1] else 0)[m, i] + x[t][m, i] * t\n    yield a\ny = stacked a",
-                       lambda x: x * (1 + np.arange(T)[:, None]) + 2 * after(x, -1) - after(x, 1)),
-    "nothing of its own": ("z = 2 * x[:, 0]\nscan over t with s: [batch, 3] = 0:\n    s = z\n    yield z\ny = stacked z + reshape(s, [batch, 1, 3])",
-                           lambda x: 4 * x[:, :1] + 0 * x),
-    "last of lengths": ("scan over t lengths = n with s: [batch, 3] = 0:\n    s = s + x[t]\ny = s",
-                        lambda x: np.stack([x[k, :m].sum(axis=0) for k, m in enumerate(LENGTHS)])),
+    "index notation": (
+        (
+            "scan over t:\n    a[m, i] = x[m, t, i] + 2 * (x[m, t - 1, i] else 0) - (x[t + 1] else 0)[m, i] + "
+            "x[t][m, i] * t\n    yield a\ny = stacked a"
+        ),
+        lambda x: x * (1 + np.arange(T)[:, None]) + 2 * after(x, -1) - after(x, 1),
+    ),
+    "nothing of its own": (
+        (
+            "z = 2 * x[:, 0]\nscan over t with s: [batch, 3] = 0:\n    s = z\n    yield z\ny = stacked z + "
+            "reshape(s, [batch, 1, 3])"
+        ),
+        lambda x: 4 * x[:, :1] + 0 * x,
+    ),
+    "last of lengths": (
+        "scan over t lengths = n with s: [batch, 3] = 0:\n    s = s + x[t]\ny = s",
+        lambda x: np.stack([x[k, :m].sum(axis=0) for k, m in enumerate(LENGTHS)]),
+    ),
     "checkpoints": (f"scan over t checkpoint every = 3 {CARRY}", sums),
     "checkpoints backward": (f"scan over t reverse checkpoint every = 3 {CARRY}", lambda x: sums(x[:, ::-1])[:, ::-1]),
     "checkpoint at every step": (f"scan over t checkpoint every = 1 {CARRY}", sums),
     "before": ("scan over t:\n    d = x[t] - x[t - 1] else 0\n    yield d\ny = stacked d", lambda x: x - after(x, -1)),
-    "ahead": ("scan over t:\n    d = x[t + 2] else 7\n    yield d\ny = stacked d",
-              lambda x: np.where((np.arange(T) < T - 2)[None, :, None], after(x, 2), 7)),
-    "a start from outside": ("m = mean(x, axis = 1)\nscan over t with s = m:\n    s = 0.5 * s + x[t]\ny = s",
-                             lambda x: x.mean(1) * 0.5**T + sum(x[:, t] * 0.5 ** (T - 1 - t) for t in range(T))),
-    "the number of the step": ("scan over t:\n    v = x[t] * t\n    yield v\ny = stacked v", lambda x: x * np.arange(T)[None, :, None]),
-    "several yields": ("scan over t with s: [batch, 3] = 0:\n    s = s + x[t]\n    q = s * s\n    yield s, q\ny = stacked s + stacked q",
-                       lambda x: sums(x) + sums(x) ** 2),
-    "two carries in order": ("scan over t with a: [batch, 3] = 0, b: [batch, 3] = 1:\n    a = a + x[t]\n    b = b * 0.5 + a\ny = b",
-                             lambda x: 0.5**T + sum(sums(x)[:, t] * 0.5 ** (T - 1 - t) for t in range(T))),
-    "walked by size": ("z = x * 2\nscan over t with s: [batch, 3] = 0:\n    s = s + z[t]\ny = s", lambda x: 2 * x.sum(axis=1)),
-    "a function of what is outside": ("w = mean(x, axis = 1)\nscan over t with s: [batch, 3] = 0:\n    s = s + w * swish(x[t])\ny = s",
-                                      lambda x: x.mean(1) * swish(x).sum(1)),
-}  # fmt: skip
+    "ahead": (
+        "scan over t:\n    d = x[t + 2] else 7\n    yield d\ny = stacked d",
+        lambda x: np.where((np.arange(T) < T - 2)[None, :, None], after(x, 2), 7),
+    ),
+    "a start from outside": (
+        "m = mean(x, axis = 1)\nscan over t with s = m:\n    s = 0.5 * s + x[t]\ny = s",
+        lambda x: x.mean(1) * 0.5**T + sum(x[:, t] * 0.5 ** (T - 1 - t) for t in range(T)),
+    ),
+    "the number of the step": (
+        "scan over t:\n    v = x[t] * t\n    yield v\ny = stacked v",
+        lambda x: x * np.arange(T)[None, :, None],
+    ),
+    "several yields": (
+        (
+            "scan over t with s: [batch, 3] = 0:\n    s = s + x[t]\n    q = s * s\n    yield s, q\ny = stacked s + "
+            "stacked q"
+        ),
+        lambda x: sums(x) + sums(x) ** 2,
+    ),
+    "two carries in order": (
+        "scan over t with a: [batch, 3] = 0, b: [batch, 3] = 1:\n    a = a + x[t]\n    b = b * 0.5 + a\ny = b",
+        lambda x: 0.5**T + sum(sums(x)[:, t] * 0.5 ** (T - 1 - t) for t in range(T)),
+    ),
+    "walked by size": (
+        "z = x * 2\nscan over t with s: [batch, 3] = 0:\n    s = s + z[t]\ny = s",
+        lambda x: 2 * x.sum(axis=1),
+    ),
+    "a function of what is outside": (
+        "w = mean(x, axis = 1)\nscan over t with s: [batch, 3] = 0:\n    s = s + w * swish(x[t])\ny = s",
+        lambda x: x.mean(1) * swish(x).sum(1),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -118,13 +149,17 @@ LAYERS = {
     "both ways, last": "y = Bidirectional(x, 2, cell = RNN, last = true)",
     "two layers": "h = LSTM(x, 4)\ny = LSTM(h, 3)",
     "a layer in each step": "scan over t with h: [batch, 3] = 0:\n    h = Dense(h + x[t], 3, tanh)\ny = h",
-    "checkpoints": "scan over t checkpoint every = 2 with h: [batch, 3] = 0:\n    h = Dense(h + x[t], 3, tanh)\n    yield h\ny = stacked h",
-    "index notation in each step": "param w: [3, 3] ~ normal(0, 1)\nscan over t with h: [batch, 3] = 0:\n    z = x[t] + h\n"
-                                   "    a[n, j] = sum[i] z[n, i] * w[i, j]\n    h = tanh(a)\ny = h",
+    "checkpoints": (
+        "scan over t checkpoint every = 2 with h: [batch, 3] = 0:\n    h = Dense(h + x[t], 3, tanh)\n    yield h\ny "
+        "= stacked h"
+    ),
+    "index notation in each step": "param w: [3, 3] ~ normal(0, 1)\n"
+    "scan over t with h: [batch, 3] = 0:\n    z = x[t] + h\n"
+    "    a[n, j] = sum[i] z[n, i] * w[i, j]\n    h = tanh(a)\ny = h",
     "einsum in each step": "param A: [3, 3, 3] ~ normal(0, 0.3)\nscan over t with h: [batch, 3] = 0:\n"
-                           "    h = tanh(einsum('bi,ijk,bj->bk', x[t], A, h) + x[t])\ny = h",
+    "    h = tanh(einsum('bi,ijk,bj->bk', x[t], A, h) + x[t])\ny = h",
     "nested": NESTED,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -180,7 +215,10 @@ def test_checkpoints_bound_the_memory_of_training() -> None:
 
 def test_loops_shared_by_threads_give_the_same_bytes() -> None:
     """Steps large enough to be cut into parts: threads meet in every step."""
-    text = "model M(t = 3):\n    input x: [batch, t, 64]\n    h = LSTM(x, 256)\n    output y = h[:, -1]\n    loss mean(y ** 2)\n"
+    text = (
+        "model M(t = 3):\n    input x: [batch, t, 64]\n    h = LSTM(x, 256)\n    output y = h[:, -1]\n    loss "
+        "mean(y ** 2)\n"
+    )
     scheduled = tapeless.load(text).inspect().stage("scheduled", "train_step", source=False)
     loops = "".join(re.findall(r"= loop\(.*?\n  \]", scheduled, re.DOTALL))
     assert max(int(parts) for parts in re.findall(r"parts=(\d+)", loops)) > 1
@@ -196,7 +234,12 @@ def test_loops_shared_by_threads_give_the_same_bytes() -> None:
 @pytest.mark.parametrize("t", [1, 2, 3])
 def test_neighbours_of_few_steps(t: int) -> None:
     """`else` says what lies outside, also where all neighbours do."""
-    text = MODEL.format(body="    scan over t:\n        d = x[t] - (x[t - 1] else 0) + (x[t + 2] else 7)\n        yield d\n    y = stacked d")
+    text = MODEL.format(
+        body=(
+            "    scan over t:\n        d = x[t] - (x[t - 1] else 0) + (x[t + 2] else 7)\n        yield d\n    y = "
+            "stacked d"
+        )
+    )
     x = X[:, :t]
     before, ahead = np.zeros_like(x), np.full_like(x, 7)
     before[:, 1:], ahead[:, : max(t - 2, 0)] = x[:, :-1], x[:, 2:]

@@ -1,4 +1,6 @@
-"""Every function and layer of the standard library, differentiated once and twice, against central differences in float64."""
+"""Every function and layer of the standard library, differentiated once and twice, against central differences in
+float64.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,8 @@ mean_squared_error(x, y) + mean_absolute_error(x, y) + mean_squared_logarithmic_
 mean_absolute_percentage_error(x, y)
 huber(x, y, 0.7) + smooth_l1(x, y, 0.5) + smooth_l1(y, x, 0) + log_cosh(x, y)
 poisson_nll(x, 3 * p) + poisson_nll(p, 3 * q, false, true) + gaussian_nll(x, y, p, true)
-cross_entropy(x, k) + cross_entropy(x, softmax(y)) + cross_entropy(y, k, u, 1, 0.1) + cross_entropy(x, k, label_smoothing = 0.2)
+cross_entropy(x, k) + cross_entropy(x, softmax(y))
+cross_entropy(y, k, u, 1, 0.1) + cross_entropy(x, k, label_smoothing = 0.2)
 negative_log_likelihood(log_softmax(x), k) + negative_log_likelihood(log_softmax(y), k, u, 2)
 binary_cross_entropy(x, p, q) + binary_cross_entropy(x, q, 1, u) + binary_cross_entropy(p, q, from_logits = false)
 binary_focal(x, p) + categorical_focal(y, q)
@@ -108,7 +111,8 @@ topk(x, 2)[0] * take_along_axis(y, argsort(x)[:, :2])
 cholesky({POSITIVE}) + solve_triangular(tril(A) + 3 * eye(4), A, transposed = true)
 arctan2(x, y) + lgamma(p) + polygamma(1, q) + hypot(x, y)
 erfcx(x) + erfinv(tanh(x) / 2) + ndtri(sigmoid(y)) + i0(x) + i1(y)
-norm(x, 3, axis = 1) + norm(x, 0.5, axis = 1) + norm(x, -2, axis = 1) + norm(x, -inf, axis = 1) + euclidean_norm(y) + std(x, ddof = 1)
+norm(x, 3, axis = 1) + norm(x, 0.5, axis = 1) + norm(x, -2, axis = 1)
+norm(x, -inf, axis = 1) + euclidean_norm(y) + std(x, ddof = 1)
 l1() + 0.5 * l2('A') + sum(A * A[::-1])
 """
 LINES = PROGRAMS.strip().splitlines()
@@ -132,7 +136,9 @@ def test_derivatives_agree_with_central_differences(expression: str) -> None:
     for port in graph.inputs:
         shape, name = port.value.type.at(ROWS), port.label.removeprefix(DIRECTION)
         low, high = TENSORS[name][1:] if name in TENSORS and name == port.label else (0.5, 1.5)
-        inputs[port.key] = rng.uniform(low, high, shape) if port.value.type.dtype.is_float else rng.integers(0, 4, shape)
+        inputs[port.key] = (
+            rng.uniform(low, high, shape) if port.value.type.dtype.is_float else rng.integers(0, 4, shape)
+        )
     found = run(graph, inputs, rows=ROWS)
     moved = [name for name in found if not name.startswith("second_")]
     directions = {name: inputs[DIRECTION + name] for name in moved}
@@ -145,12 +151,16 @@ def test_derivatives_agree_with_central_differences(expression: str) -> None:
     for name in moved:
         # The gradient's change along the directions is the Hessian times them, which is what `second` holds.
         slope = (ahead[name] - behind[name]) / (2 * step)
-        np.testing.assert_allclose(found[f"second_{name}"], slope, rtol=2e-5, atol=2e-6 * max(1, np.abs(slope).max()), err_msg=name)
+        np.testing.assert_allclose(
+            found[f"second_{name}"], slope, rtol=2e-5, atol=2e-6 * max(1, np.abs(slope).max()), err_msg=name
+        )
     forward = derived(text, named, DType.F64, second=False)
     assert forward.outputs
     value = _loss(text)
     difference = (value(inputs, directions, step) - value(inputs, directions, -step)) / (2 * step)
-    assert sum(float(np.sum(found[name] * directions[name])) for name in moved) == pytest.approx(difference, rel=1e-6, abs=1e-7)
+    assert sum(float(np.sum(found[name] * directions[name])) for name in moved) == pytest.approx(
+        difference, rel=1e-6, abs=1e-7
+    )
 
 
 def _parameters(text: str) -> list[str]:
@@ -161,7 +171,10 @@ def _loss(text: str) -> Any:
     graph = load(text, dtype=DType.F64).forward[True]
 
     def value(inputs: dict[str, Any], directions: dict[str, Any], step: float) -> float:
-        moved = {port.key: inputs[port.key] if port.key in inputs else np.zeros(port.value.type.at(ROWS)) for port in graph.inputs}
+        moved = {
+            port.key: inputs[port.key] if port.key in inputs else np.zeros(port.value.type.at(ROWS))
+            for port in graph.inputs
+        }
         moved |= {name: inputs[name] + step * direction for name, direction in directions.items()}
         return float(run(graph, moved, rows=ROWS)["loss"])
 
@@ -169,7 +182,9 @@ def _loss(text: str) -> Any:
 
 
 def test_every_function_and_layer_is_there() -> None:
-    """The lines above reach all that the standard library defines, but for optimizers, starting values and schedules."""
+    """The lines above reach all that the standard library defines, but for optimizers, starting values and
+    schedules.
+    """
     pending, reached = re.findall(r"\w+", PROGRAMS), set[str]()
     while pending:
         name = pending.pop()
@@ -181,6 +196,11 @@ def test_every_function_and_layer_is_there() -> None:
     for name, file in standard_names().items():
         defined = standard(name)
         assert defined is not None
-        if defined.definition.kind != "optimizer" and name != "with_noise" and file not in ELSEWHERE and name not in reached:
+        if (
+            defined.definition.kind != "optimizer"
+            and name != "with_noise"
+            and file not in ELSEWHERE
+            and name not in reached
+        ):
             missing.append(name)
     assert not missing

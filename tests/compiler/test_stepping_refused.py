@@ -1,6 +1,7 @@
 """Models that cannot go place by place and what is said about them (see `golden`); the mended ones can.
 
-`python -m tests.compiler.test_stepping_refused --update` writes what is said now; read the difference before committing it.
+`python -m tests.compiler.test_stepping_refused --update` writes what is said now; read the difference before
+committing it.
 """
 
 from __future__ import annotations

@@ -84,7 +84,13 @@ def test_adamw_with_exception() -> None:
 
 def test_no_train_section_means_adam() -> None:
     loaded = model(MODEL.split("\ntrain")[0])
-    assert {slot.name for slot in loaded.slots if slot.role == "hyper"} == {"Adam.lr", "Adam.b1", "Adam.b2", "Adam.eps", "Adam.decay"}
+    assert {slot.name for slot in loaded.slots if slot.role == "hyper"} == {
+        "Adam.lr",
+        "Adam.b1",
+        "Adam.b2",
+        "Adam.eps",
+        "Adam.decay",
+    }
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -107,7 +113,9 @@ def passed(step: int, warmup: int) -> float:
 
 SCHEDULES = {
     "constant(0.1, warmup = 4)": lambda step: 0.1 * warm(step, 4),
-    "cosine(peak = 0.1, warmup = 4)": lambda s: 0.1 * s / 4 if s < 4 else 0.1 * 0.5 * (1 + np.cos(np.pi * passed(s, 4))),
+    "cosine(peak = 0.1, warmup = 4)": lambda s: (
+        0.1 * s / 4 if s < 4 else 0.1 * 0.5 * (1 + np.cos(np.pi * passed(s, 4)))
+    ),
     "cosine(0.1, end = 0.02)": lambda s: 0.02 + 0.08 * 0.5 * (1 + np.cos(np.pi * passed(s, 0))),
     "linear(peak = 0.1, warmup = 3)": lambda s: 0.1 * s / 3 if s < 3 else 0.1 * (1 - passed(s, 3)),
     "exponential(0.1, rate = 0.5, every = 5)": lambda s: 0.1 * 0.5 ** (s / 5),
@@ -133,7 +141,10 @@ def test_schedule_arguments_are_slots() -> None:
 
 def test_products_of_steps_are_real() -> None:
     """They grow beyond 32 bits; what is left of a division of steps stays a whole number."""
-    text = "model M:\n    input x: [batch]\n    param a = 0\n    loss mean(x) * a\n\ntrain M:\n    optimizer SGD(lr = step ** 2 + step * step + step // 7 + step % 7)\n"
+    text = (
+        "model M:\n    input x: [batch]\n    param a = 0\n    loss mean(x) * a\n\ntrain M:\n    optimizer SGD(lr = "
+        "step ** 2 + step * step + step // 7 + step % 7)\n"
+    )
     loaded = model(text)
     state = started(loaded) | {"step": np.array(100_000, np.int32)}
     (moved,) = (value for key, value in ran(loaded.update, state, {"grad(a)": np.array(1.0)}).items() if key == "a")
@@ -151,8 +162,13 @@ def test_clipping() -> None:
 
 
 def test_gradient_noise() -> None:
-    """The noise has the published variance, differs from parameter to parameter and from step to step, and comes after clipping."""
-    text = "model M:\n    input x: [batch, 3]\n    param a: [50, 40] = 0\n    param b: [50, 40] = 0\n    loss mean(x) + sum(a + b)\n\ntrain M:\n"
+    """The noise has the published variance, differs from parameter to parameter and from step to step, and comes
+    after clipping.
+    """
+    text = (
+        "model M:\n    input x: [batch, 3]\n    param a: [50, 40] = 0\n    param b: [50, 40] = 0\n    loss mean(x) + "
+        "sum(a + b)\n\ntrain M:\n"
+    )
     loaded = model(text + "    optimizer SGD(lr = 1)\n    clip_value 0.5\n    gradient_noise 0.3\n")
     state = started(loaded)
     given = {"grad(a)": np.ones((50, 40)), "grad(b)": np.ones((50, 40))}
@@ -161,7 +177,9 @@ def test_gradient_noise() -> None:
         after = state | ran(loaded.update, state, given)
         for name in "ab":
             noise = state[name] - after[name] - 0.5
-            assert abs(noise.mean()) < 0.05 and noise.std() == pytest.approx(np.sqrt(0.3 / (1 + step) ** 0.55), rel=0.06)
+            assert abs(noise.mean()) < 0.05 and noise.std() == pytest.approx(
+                np.sqrt(0.3 / (1 + step) ** 0.55), rel=0.06
+            )
             moved.append(noise.ravel() / noise.std())
         state = after
     assert np.abs(np.corrcoef(moved) - np.eye(6)).max() < 0.1
@@ -205,7 +223,10 @@ def test_freeze() -> None:
 
 
 def test_settings() -> None:
-    settings = model(MODEL + "    epochs 30\n    batch 2 * 16\n    validation 0.2\n    stop_early patience = 5 on error falling\n").settings
-    assert (settings.epochs, settings.batch, settings.validation, settings.patience, settings.monitor, settings.rising) == (
+    settings = model(
+        MODEL + "    epochs 30\n    batch 2 * 16\n    validation 0.2\n    stop_early patience = 5 on error falling\n"
+    ).settings
+    assert (settings.epochs, settings.batch, settings.validation, settings.patience, settings.monitor,
+        settings.rising) == (
         30, 32, 0.2, 5, "error", False,
     )  # fmt: skip

@@ -278,7 +278,10 @@ INITIALISERS = {
 
 @pytest.mark.parametrize("initialiser", INITIALISERS)
 def test_initialiser(initialiser: str) -> None:
-    text = f"model M:\n    input x: [batch, 1]\n    param W: [300, 200] ~ {initialiser}\n    param V: [300, 200] ~ {initialiser}\n    output y = x + sum(W)\n"
+    text = (
+        f"model M:\n    input x: [batch, 1]\n    param W: [300, 200] ~ {initialiser}\n    param V: [300, 200] ~ "
+        f"{initialiser}\n    output y = x + sum(W)\n"
+    )
     state = started(model(text))
     mean, deviation = INITIALISERS[initialiser]
     assert state["W"].mean() == pytest.approx(mean, abs=4 * deviation / np.sqrt(60000) + 1e-4)
@@ -290,7 +293,11 @@ def test_initialiser(initialiser: str) -> None:
 
 @pytest.mark.parametrize("shape", [(6, 6), (9, 4), (4, 9), (3, 2, 5), (1, 7)])
 def test_orthogonal(shape: tuple[int, ...]) -> None:
-    state = started(model(f"model M:\n    input x: [batch, 1]\n    param W: {list(shape)} ~ orthogonal\n    output y = x + sum(W)\n"))
+    state = started(
+        model(
+            f"model M:\n    input x: [batch, 1]\n    param W: {list(shape)} ~ orthogonal\n    output y = x + sum(W)\n"
+        )
+    )
     w = state["W"].reshape(shape[0], -1)
     w = w if w.shape[0] < w.shape[1] else w.T
     np.testing.assert_allclose(w @ w.T, np.eye(len(w)), atol=1e-12)
@@ -298,9 +305,23 @@ def test_orthogonal(shape: tuple[int, ...]) -> None:
 
 def test_plain_starting_values() -> None:
     text = "model M:\n    input x: [batch, 1]\n"
-    text += "".join(f"    param {name}: [3, 4] ~ {how}\n" for name, how in [("a", "zeros"), ("b", "ones"), ("d", "identity_matrix(2)"), ("e", "sparse(0.5)"), ("f", "constant_value(0.3)")])
+    text += "".join(
+        f"    param {name}: [3, 4] ~ {how}\n"
+        for name, how in [
+            ("a", "zeros"),
+            ("b", "ones"),
+            ("d", "identity_matrix(2)"),
+            ("e", "sparse(0.5)"),
+            ("f", "constant_value(0.3)"),
+        ]
+    )
     state = started(model(text + "    output y = x + sum(a + b + d + e + f)\n"))
-    assert (state["a"] == 0).all() and (state["b"] == 1).all() and (state["d"] == 2 * np.eye(3, 4)).all() and (state["f"] == 0.3).all()
+    assert (
+        (state["a"] == 0).all()
+        and (state["b"] == 1).all()
+        and (state["d"] == 2 * np.eye(3, 4)).all()
+        and (state["f"] == 0.3).all()
+    )
     assert ((state["e"] == 0).sum(axis=0) == 2).all()
 
 
@@ -317,7 +338,10 @@ model M:
     loaded = model(text)
     x = RNG.normal(size=(64, 50, 40))
     made = ran(loaded.forward[True], started(loaded), {"x": x})
-    assert set(np.unique((made["spatial"] == 0).mean(axis=2))) == {0, 1} and abs((made["spatial"] == 0).mean() - 0.25) < 0.03
+    assert (
+        set(np.unique((made["spatial"] == 0).mean(axis=2))) == {0, 1}
+        and abs((made["spatial"] == 0).mean() - 0.25) < 0.03
+    )
     assert set(np.unique((made["path"] == 0).mean(axis=(1, 2)))) == {0, 1}
     assert abs(made["alpha"].mean()) < 0.02 and abs(made["alpha"].std() - 1) < 0.02
     assert abs((made["times"] / x).std() - 0.5) < 0.01 and abs((made["plus"] - x).std() - 0.5) < 0.01
@@ -326,11 +350,18 @@ model M:
 
 
 def test_penalties() -> None:
-    text = "model M:\n    input x: [batch, 4]\n    h = Dense(x, 3)\n    g = Dense(h, 2)\n    loss l1('*.W') + 0.5 * l2('g.*') + mean(g)\n"
+    text = (
+        "model M:\n    input x: [batch, 4]\n    h = Dense(x, 3)\n    g = Dense(h, 2)\n    loss l1('*.W') + 0.5 * "
+        "l2('g.*') + mean(g)\n"
+    )
     loaded = model(text)
     state = started(loaded)
     state["g.b"] = np.array([1.0, -2])
-    wanted = sum(np.abs(state[f"{name}.W"]).sum() for name in "hg") + 0.5 * ((state["g.W"] ** 2).sum() + 5) + (X @ state["h.W"] @ state["g.W"] + state["g.b"]).mean()
+    wanted = (
+        sum(np.abs(state[f"{name}.W"]).sum() for name in "hg")
+        + 0.5 * ((state["g.W"] ** 2).sum() + 5)
+        + (X @ state["h.W"] @ state["g.W"] + state["g.b"]).mean()
+    )
     assert ran(loaded.forward[True], state, {"x": X})["loss"] == pytest.approx(wanted)
 
 
@@ -414,7 +445,9 @@ model M:
     state["a.scale"] = np.arange(1.0, 5)
     state["a.shift"] = np.arange(4.0)
     made = ran(loaded.forward[True], state, {"x": X, "t": T})
-    np.testing.assert_allclose(made["a"], state["a.scale"] * (X - X.mean(0)) / np.sqrt(X.var(0) + 1e-5) + state["a.shift"], rtol=1e-12)
+    np.testing.assert_allclose(
+        made["a"], state["a.scale"] * (X - X.mean(0)) / np.sqrt(X.var(0) + 1e-5) + state["a.shift"], rtol=1e-12
+    )
     np.testing.assert_allclose(made["a.mean"], 0.5 * X.mean(0), rtol=1e-12)
     np.testing.assert_allclose(made["a.var"], 0.5 + 0.5 * X.var(0, ddof=1), rtol=1e-12)
     m, v = T.mean((0, 2), keepdims=True), T.var((0, 2), keepdims=True)
@@ -449,7 +482,9 @@ def test_losses() -> None:
     p = sigmoid(X)
     assert losses("binary_cross_entropy(x, q)") == pytest.approx(-(q * np.log(p) + (1 - q) * np.log(1 - p)).mean())
     assert losses("kl_divergence(x, q)") == pytest.approx((q * (np.log(q) - logp)).sum(1).mean())
-    assert losses("cross_entropy(x, k, label_smoothing = 0.1)") == pytest.approx(-(0.9 * own + 0.1 * logp.mean(1)).mean())
+    assert losses("cross_entropy(x, k, label_smoothing = 0.1)") == pytest.approx(
+        -(0.9 * own + 0.1 * logp.mean(1)).mean()
+    )
     mixed = 0.9 * q + 0.1 / 4
     assert losses("cross_entropy(x, q, label_smoothing = 0.1)") == pytest.approx(-(mixed * logp).sum(1).mean())
     weight = "arange(4) * arange(4) / 3 + 1"
@@ -460,7 +495,9 @@ def test_losses() -> None:
     kept = K != 3
     assert losses("cross_entropy(x, k, ignore_index = 3)") == pytest.approx(-own[kept].mean())
     assert losses(f"cross_entropy(x, k, {weight}, 3)") == pytest.approx(-(w[K] * own)[kept].sum() / w[K][kept].sum())
-    assert losses("cross_entropy(x[:, :3], k, ignore_index = 3)") == pytest.approx(-np.log(softmax(X[:, :3]))[rows[kept], K[kept]].mean())
+    assert losses("cross_entropy(x[:, :3], k, ignore_index = 3)") == pytest.approx(
+        -np.log(softmax(X[:, :3]))[rows[kept], K[kept]].mean()
+    )
     assert losses("cross_entropy(x, minimum(k, 0), ignore_index = 0)") == 0
 
 
@@ -471,7 +508,8 @@ def test_activations() -> None:
         "relu": np.maximum(X, 0), "leaky_relu": np.where(X > 0, X, 0.01 * X), "elu": e,
         "selu": 1.0507009873554805 * np.where(X > 0, X, 1.6732632423543772 * np.expm1(np.minimum(X, 0))),
         "gelu": X * 0.5 * (1 + erf(X / np.sqrt(2))), "silu": X * sigmoid(X), "swish": X * sigmoid(X),
-        "mish": X * np.tanh(np.log1p(np.exp(X))), "softplus": np.log1p(np.exp(X)), "sigmoid": sigmoid(X), "tanh": np.tanh(X),
+        "mish": X * np.tanh(np.log1p(np.exp(X))), "softplus": np.log1p(np.exp(X)), "sigmoid": sigmoid(X),
+        "tanh": np.tanh(X),
         "hard_sigmoid": np.clip(X / 6 + 0.5, 0, 1), "hard_tanh": np.clip(X, -1, 1),
         "hard_swish": X * np.clip(X / 6 + 0.5, 0, 1), "softsign": X / (1 + np.abs(X)), "identity": X,
     }  # fmt: skip
@@ -482,7 +520,10 @@ def test_activations() -> None:
 
 
 def test_the_name_of_a_metric_stands_for_its_value() -> None:
-    text = "model M:\n    input x: [batch, 3]\n    metric p = sum(x * x) / sum(x) total\n    metric q = mean(x)\n    metric f = 2 * p + q\n"
+    text = (
+        "model M:\n    input x: [batch, 3]\n    metric p = sum(x * x) / sum(x) total\n    metric q = mean(x)\n    "
+        "metric f = 2 * p + q\n"
+    )
     x = np.arange(1.0, 7.0).reshape(2, 3)
     found = evaluated(text, x=x, rows=2)
     np.testing.assert_allclose(found["f"], 2 * (x * x).sum() / x.sum() + x.mean(), rtol=1e-6)

@@ -83,7 +83,10 @@ model M:
     np.testing.assert_allclose(found["loss"], (weights * distance).sum() / weights.sum())
 
 
-LOOP = "model M(n = 16):\n    input x: [batch, 4]\n    h = x\n    for {}:\n        h = {}\n    loss mean(Dense(h, 1) ** 2)\n"
+LOOP = (
+    "model M(n = 16):\n    input x: [batch, 4]\n    h = x\n    for {}:\n        h = {}\n    loss mean(Dense(h, 1) ** "
+    "2)\n"
+)
 
 
 @pytest.mark.parametrize(("head", "body", "shapes"), [
@@ -113,8 +116,10 @@ def test_repeat_takes_no_list() -> None:
 
 @pytest.mark.parametrize(("line", "expected"), [
     ("x * ([1, 2, 3, 4] == [1, 0, 3, 0])", [1, 0, 1, 0]), ("where([1, 2, 3, 4] != [1, 0, 3, 0], x, 0)", [0, 1, 0, 1]),
-    ("x if shape(x)[1:] == [4] else 0 * x", [1, 1, 1, 1]), ("x if not shape(x)[1:] != [4] and [1] == [1] else 0 * x", [1, 1, 1, 1]),
-    ("x if [1, 2] == [1, 3] or shape(x)[1:] == [5] else 0 * x", [0, 0, 0, 0]), ("x if [1, 2] != [1, 3] else 0 * x", [1, 1, 1, 1]),
+    ("x if shape(x)[1:] == [4] else 0 * x", [1, 1, 1, 1]),
+    ("x if not shape(x)[1:] != [4] and [1] == [1] else 0 * x", [1, 1, 1, 1]),
+    ("x if [1, 2] == [1, 3] or shape(x)[1:] == [5] else 0 * x", [0, 0, 0, 0]),
+    ("x if [1, 2] != [1, 3] else 0 * x", [1, 1, 1, 1]),
 ])  # fmt: skip
 def test_lists_are_compared_item_by_item_and_as_conditions_as_a_whole(line: str, expected: list[int]) -> None:
     found = evaluated(f"model M:\n    input x: [batch, 4]\n    output o = {line}\n", x=np.ones((1, 4)))["o"]

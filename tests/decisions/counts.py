@@ -1,7 +1,8 @@
-"""What the compiler decided for a training step, in numbers that need no clock: python -m tests.decisions.counts [--write] [NAME...]
+"""What the compiler decided for a training step, in numbers that need no clock: python -m tests.decisions.counts
+[--write] [NAME...]
 
-For a target that is fixed, so that every machine counts the same. A fusion, a packing, a partition or a reuse of memory that is lost
-shows in one of them; `--write` keeps the new ones in `counts.json`, for a change that is meant.
+For a target that is fixed, so that every machine counts the same. A fusion, a packing, a partition or a reuse of
+memory that is lost shows in one of them; `--write` keeps the new ones in `counts.json`, for a change that is meant.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from ..compiler.examples import EXAMPLES, name_of
 ROOT = Path(__file__).parents[2]
 KEPT = Path(__file__).parent / "counts.json"
 TARGET = TARGETS["x86-64-v3"]
-MODELS = {str(path.relative_to(ROOT).with_suffix("")): path for path in (*sorted(ROOT.glob("benchmarks/models/*.tl")), *EXAMPLES)}
+MODELS = {
+    str(path.relative_to(ROOT).with_suffix("")): path
+    for path in (*sorted(ROOT.glob("benchmarks/models/*.tl")), *EXAMPLES)
+}
 ROWS = 64  # in which bytes are counted
 
 
@@ -47,7 +51,12 @@ def counts(image: Image) -> dict[str, int | str]:
         "phases": len({task.attrs["phase"] for task in scheduled.graph.nodes if task.op in ("task", "loop")}),
         "parts": sum(int(task.attrs["parts"]) for task in tasks),
         "cost": sum(schedule.cost(task, ROWS) for task in tasks),
-        "bytes": sum(value.type.bytes(ROWS) for task in tasks for value in (*task.operands, *task.results) if value.type.shape[:1] != (schedule.EVERY_ROW,)),
+        "bytes": sum(
+            value.type.bytes(ROWS)
+            for task in tasks
+            for value in (*task.operands, *task.results)
+            if value.type.shape[:1] != (schedule.EVERY_ROW,)
+        ),
         "workspace": scheduled.workspace,
         "loads": sum(loads for loads, _ in inner),
         "multiply_adds": sum(made for _, made in inner),

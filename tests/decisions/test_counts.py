@@ -41,7 +41,12 @@ LOST = {
     "tiles": (matmul, "choose_tile", lambda m, n, lanes, target, **_: matmul.Tile(1, 1), "loads"),
     "parts": (matmul.Product, "choose_parts", lambda self, parts, row_tiles, column_tiles: (False, 1), "parts"),
     "weights of tasks": (schedule, "cost", lambda task, capacity: 1, "cost"),
-    "packed transposes": (fusion._Fusion, "_family", staticmethod(lambda node, known=fusion._Fusion._family: known(node).replace("pack", "nest")), "kernels"),
+    "packed transposes": (
+        fusion._Fusion,
+        "_family",
+        staticmethod(lambda node, known=fusion._Fusion._family: known(node).replace("pack", "nest")),
+        "kernels",
+    ),
 }
 
 

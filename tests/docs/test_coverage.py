@@ -60,5 +60,9 @@ def test_every_test_is_there() -> None:
 def test_the_standard_library_is_on_it() -> None:
     """Its layers, losses and optimizers; smaller functions only serve them."""
     words = set(re.findall(r"\w+", TEXT))
-    large = {name for name, file in standard_names().items() if file in ("layers.tl", "normalisation.tl", "dropout.tl", "adam.tl", "optimizers.tl", "recurrent.tl")}
+    large = {
+        name
+        for name, file in standard_names().items()
+        if file in ("layers.tl", "normalisation.tl", "dropout.tl", "adam.tl", "optimizers.tl", "recurrent.tl")
+    }
     assert {name for name in large if name not in words} <= {"over_groups", "by_channel", "mean_of"}

@@ -29,7 +29,11 @@ def without_registers(text: str) -> str:
 
 
 QUOTE = re.compile(r"<!-- quote: (?P<file>\S+) -->\n```\w*\n(?P<body>.*?)```", re.DOTALL)
-QUOTES = [(page.stem, m["file"], m["body"]) for page in sorted(DOCS.glob("*.md")) for m in QUOTE.finditer(page.read_text("utf-8"))]
+QUOTES = [
+    (page.stem, m["file"], m["body"])
+    for page in sorted(DOCS.glob("*.md"))
+    for m in QUOTE.finditer(page.read_text("utf-8"))
+]
 
 
 @pytest.mark.parametrize(("page", "file", "body"), QUOTES)

@@ -1,6 +1,8 @@
-"""Checkpoints that somebody has altered, by bytes, in their header, in their records (with a right digest), in their tensors.
+"""Checkpoints that somebody has altered, by bytes, in their header, in their records (with a right digest), in their
+tensors.
 
-Each is resumed, loaded and taken apart by pattern; a UserError is right, and so is going on. `python -m tests.fuzz.checkpoints --count 10000`.
+Each is resumed, loaded and taken apart by pattern; a UserError is right, and so is going on. `python -m
+tests.fuzz.checkpoints --count 10000`.
 """
 
 from __future__ import annotations
@@ -38,8 +40,10 @@ train M:
     stop_early patience = 2
 """
 NUMBERS: tuple[Any, ...] = (
-    *(0, 1, -1, 2, 3, 4, 5, 7, 16, 17, 1000, -200000, 2**31 - 1, 2**31, -(2**31), 2**63, 2**64, 10**30, 10**400, 0.5, -0.5, 1e300),
-    *(float("nan"), float("inf"), -float("inf"), None, True, False, "", "loss", "\x1b[31m", "x" * 1000, [], [1], [0.5, "a"], {}, {"a": 1}, [[]]),
+    *(0, 1, -1, 2, 3, 4, 5, 7, 16, 17, 1000, -200000, 2**31 - 1, 2**31, -(2**31), 2**63, 2**64, 10**30, 10**400, 0.5,
+        -0.5, 1e300),
+    *(float("nan"), float("inf"), -float("inf"), None, True, False, "", "loss", "\x1b[31m", "x" * 1000, [], [1],
+        [0.5, "a"], {}, {"a": 1}, [[]]),
 )  # fmt: skip
 
 
@@ -79,7 +83,9 @@ def by_bytes(r: random.Random, content: bytes, _: Path) -> bytes:
         elif change == 2:
             data[place:place] = r.randbytes(r.randint(1, 9))
         else:
-            data[place : place + 8] = r.choice((b"\xff" * 8, b"\0" * 8, struct.pack("<Q", r.randrange(2**40)), b"[" * 100_000, b'{"a":' * 9_000))
+            data[place : place + 8] = r.choice(
+                (b"\xff" * 8, b"\0" * 8, struct.pack("<Q", r.randrange(2**40)), b"[" * 100_000, b'{"a":' * 9_000)
+            )
     return bytes(data)
 
 
@@ -109,7 +115,11 @@ def by_header(r: random.Random, content: bytes, _: Path) -> bytes:
     for _ in range(r.randint(1, 3)):
         header = anywhere(r, header)
     text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text) + (r.choice((1, -1, 2**40)) if r.random() < 0.1 and len(text) else 0)) + text + content[8 + length :]
+    return (
+        struct.pack("<Q", len(text) + (r.choice((1, -1, 2**40)) if r.random() < 0.1 and len(text) else 0))
+        + text
+        + content[8 + length :]
+    )
 
 
 def _read(content: bytes, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -128,7 +138,11 @@ def by_record(r: random.Random, content: bytes, folder: Path) -> bytes:
             except (ValueError, RecursionError):  # as an alteration before has left it
                 continue
             if name == "training" and isinstance(value, dict) and r.random() < 0.3:
-                value |= {key: r.choice((*NUMBERS, *range(20))) for key in r.sample(("epochs", "steps", "position", "rows"), r.randint(1, 3)) if key in value}
+                value |= {
+                    key: r.choice((*NUMBERS, *range(20)))
+                    for key in r.sample(("epochs", "steps", "position", "rows"), r.randint(1, 3))
+                    if key in value
+                }
             try:
                 metadata[name] = json.dumps(anywhere(r, value))
             except ValueError:
@@ -153,7 +167,11 @@ def by_tensor(r: random.Random, content: bytes, folder: Path) -> bytes:
         elif change == 3:
             state[r.choice(("x", "last/" + name, "last/x", name + ".m"))] = tensor
         else:
-            limits = (np.nan, np.inf, -np.inf, 1e30, 0) if tensor.dtype.kind == "f" else (-1, 0, 1, 2**31 - 1, -(2**31), 10**6)
+            limits = (
+                (np.nan, np.inf, -np.inf, 1e30, 0)
+                if tensor.dtype.kind == "f"
+                else (-1, 0, 1, 2**31 - 1, -(2**31), 10**6)
+            )
             with np.errstate(all="ignore"):
                 tensor[...] = np.array(r.choice(limits)).astype(tensor.dtype)
             state[name] = tensor

@@ -1,7 +1,7 @@
 """Cases tried in forked children, so that a crash, a hang or memory without bound is a finding like any other.
 
-A child tries one case after the other and says what it found; it may grow by `MEMORY`, and has `SECONDS` of a processor's time for each,
-and more by the clock, as others may use the processors too. A case that it does
+A child tries one case after the other and says what it found; it may grow by `MEMORY`, and has `SECONDS` of a
+processor's time for each, and more by the clock, as others may use the processors too. A case that it does
 not survive is named, and another child goes on with the next.
 """
 
@@ -76,7 +76,11 @@ def _used(child: int) -> float:
 
 
 def _ending(status: int) -> str:
-    return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"status {os.waitstatus_to_exitcode(status)}"
+    return (
+        signal.Signals(os.WTERMSIG(status)).name
+        if os.WIFSIGNALED(status)
+        else f"status {os.waitstatus_to_exitcode(status)}"
+    )
 
 
 def _try_all(attempt: Attempt, numbers: range, write: int) -> None:
@@ -114,7 +118,9 @@ def run(attempt: Attempt, description: str | None, default: int) -> int:
     """The command line of a fuzzer: `--count 10000 --first 0`; 1 if anything was found."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--count", type=int, default=default)
-    parser.add_argument("--first", type=int, default=0, help="the number of the first case; a case depends on its number alone")
+    parser.add_argument(
+        "--first", type=int, default=0, help="the number of the first case; a case depends on its number alone"
+    )
     given = parser.parse_args()
     begin, count = time.monotonic(), 0
     end = given.first + given.count

@@ -1,6 +1,7 @@
 """Files of data that have been altered: archives, arrays and tables, by bytes, in their headers, cell by cell.
 
-Each is read and bound to what a program takes; a DataError is right, and so are arrays. `python -m tests.fuzz.data_files --count 5000`.
+Each is read and bound to what a program takes; a DataError is right, and so are arrays. `python -m
+tests.fuzz.data_files --count 5000`.
 """
 
 from __future__ import annotations
@@ -26,11 +27,42 @@ SPECS = [
     TensorSpec("y", np.dtype(np.int32), ("batch",), "target", 4),
 ]
 CELLS = (
-    *("", " ", "1_000", "nan", "inf", "-1", "1e999", "1,5", '"', '"a""b"', "a", "\x1b[2J", "\0", "\n", "\r", "9" * 400, "x" * 200_000, "٣", "0x10", "--1"),
+    *("", " ", "1_000", "nan", "inf", "-1", "1e999", "1,5", '"', '"a""b"', "a", "\x1b[2J", "\0", "\n", "\r",
+        "9" * 400, "x" * 200_000, "٣", "0x10", "--1"),
     *(";", "\t", ",", ",,,,", "\ufeff", "x.0", "x.2", "y", "3", "0", "2.5"),
 )  # fmt: skip
-DESCRS = ("<f4", "<f8", "|O", "|V100000000", "<U1000000", "|S0", ">i8", "<M8[s]", "[('a','<f4')]", "|b1", "<c16", "<f16", "junk")
-SHAPES = ("(3, 2)", "(3,)", "()", "(-1, 2)", "(10**12,)", "(9223372036854775807, 2)", "(4294967296, 4294967296)", "(True, 2)", "(3.0, 2)", "[3, 2]", "(0, 2)", "(0, 10**18)", "(" * 3000, "(1,)*40", "'a'")
+DESCRS = (
+    "<f4",
+    "<f8",
+    "|O",
+    "|V100000000",
+    "<U1000000",
+    "|S0",
+    ">i8",
+    "<M8[s]",
+    "[('a','<f4')]",
+    "|b1",
+    "<c16",
+    "<f16",
+    "junk",
+)
+SHAPES = (
+    "(3, 2)",
+    "(3,)",
+    "()",
+    "(-1, 2)",
+    "(10**12,)",
+    "(9223372036854775807, 2)",
+    "(4294967296, 4294967296)",
+    "(True, 2)",
+    "(3.0, 2)",
+    "[3, 2]",
+    "(0, 2)",
+    "(0, 10**18)",
+    "(" * 3000,
+    "(1,)*40",
+    "'a'",
+)
 
 
 @cache
@@ -41,27 +73,50 @@ def folder() -> Path:
 def npy(r: random.Random) -> bytes:
     """An array, whose header may lie."""
     rows = r.choice((0, 1, 3, 50))
-    array = r.choice((np.ones((rows, 2), np.float32), np.arange(rows) % 4, np.full((rows, 2), r.choice((np.nan, 1e300, 0.5))), np.ones((rows, 3), np.int8)))
+    array = r.choice(
+        (
+            np.ones((rows, 2), np.float32),
+            np.arange(rows) % 4,
+            np.full((rows, 2), r.choice((np.nan, 1e300, 0.5))),
+            np.ones((rows, 3), np.int8),
+        )
+    )
     file = io.BytesIO()
     np.save(file, array)
     content = file.getvalue()
     if r.random() < 0.5:
-        header = f"{{'descr': {r.choice(DESCRS)!r}, 'fortran_order': {r.choice(('False', 'True', '3'))}, 'shape': {r.choice(SHAPES)}, }}\n".encode()
-        content = b"\x93NUMPY" + bytes([r.choice((1, 1, 2, 3, 9)), 0]) + len(header).to_bytes(r.choice((2, 2, 4)), "little") + header + content[128:]
+        header = (
+            f"{{'descr': {r.choice(DESCRS)!r}, 'fortran_order': {r.choice(('False', 'True', '3'))}, "
+            f"'shape': {r.choice(SHAPES)}, }}\n"
+        ).encode()
+        content = (
+            b"\x93NUMPY"
+            + bytes([r.choice((1, 1, 2, 3, 9)), 0])
+            + len(header).to_bytes(r.choice((2, 2, 4)), "little")
+            + header
+            + content[128:]
+        )
     return by_bytes(r, content) if r.random() < 0.4 else content
 
 
 def npz(r: random.Random) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", r.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))) as archive:
-        for name in r.sample(("x.npy", "y.npy", "x", "../x.npy", "\x1b[2J.npy", "z.npy"), r.randint(0, 4)) + r.choice(([], ["x.npy", "y.npy"])):
+    with zipfile.ZipFile(
+        file, "w", r.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
+    ) as archive:
+        for name in r.sample(("x.npy", "y.npy", "x", "../x.npy", "\x1b[2J.npy", "z.npy"), r.randint(0, 4)) + r.choice(
+            ([], ["x.npy", "y.npy"])
+        ):
             if name not in archive.namelist():
                 archive.writestr(name, npy(r) if r.random() < 0.9 else b"")
     return by_bytes(r, file.getvalue()) if r.random() < 0.4 else file.getvalue()
 
 
 def csv(r: random.Random) -> bytes:
-    table = [["x.0", "x.1", "y", "name"], *([str(k), str(k / 2), str(k % 4), "word"] for k in range(r.choice((0, 1, 5))))]
+    table = [
+        ["x.0", "x.1", "y", "name"],
+        *([str(k), str(k / 2), str(k % 4), "word"] for k in range(r.choice((0, 1, 5)))),
+    ]
     for _ in range(r.randint(0, 4)):
         line = r.choice(table)
         if not line:
@@ -73,7 +128,9 @@ def csv(r: random.Random) -> bytes:
             line.insert(place, r.choice(CELLS))
         else:
             line[place] = r.choice(CELLS)
-    text = r.choice(("\n", "\n", "\r\n", "\r", "\n\n")).join(r.choice((",", ",", ",", ";", "\t")).join(line) if r.random() < 0.05 else ",".join(line) for line in table)
+    text = r.choice(("\n", "\n", "\r\n", "\r", "\n\n")).join(
+        r.choice((",", ",", ",", ";", "\t")).join(line) if r.random() < 0.05 else ",".join(line) for line in table
+    )
     content = text.encode(r.choice(("utf-8", "utf-8", "utf-8-sig", "utf-16")), "replace")
     return by_bytes(r, content) if r.random() < 0.2 else content
 
@@ -109,7 +166,11 @@ def attempt(number: int) -> str | None:
             examples = data.bind(SPECS, found)
     except DataError as error:
         text = str(error)
-        return None if text.replace("\n", "").replace("\t", "").isprintable() and len(text) < 21_000 else f"a message for a terminal: {text[:200]!r}"
+        return (
+            None
+            if text.replace("\n", "").replace("\t", "").isprintable() and len(text) < 21_000
+            else f"a message for a terminal: {text[:200]!r}"
+        )
     x, y = examples.arrays
     if not np.isfinite(np.asarray(x, np.float64)).all() or ((y < 0) | (y >= 4)).any():
         return f"what no program takes has passed: {x!r:.200} {y!r:.200}"

@@ -38,7 +38,9 @@ def material() -> tuple[list[tuple[Any, float]], Path, dict[str, bytes]]:
 def altered(r: random.Random, folder: Path, contents: dict[str, bytes]) -> None:
     """Changes one entry, or the folder."""
     name = r.choice(list(contents))
-    r.choice((by_bytes, by_bytes, by_bytes, by_cutting, by_swapping, by_manifest, by_kind, by_rights))(r, folder / name, contents)
+    r.choice((by_bytes, by_bytes, by_bytes, by_cutting, by_swapping, by_manifest, by_kind, by_rights))(
+        r, folder / name, contents
+    )
 
 
 def put(path: Path, content: bytes) -> None:
@@ -60,7 +62,19 @@ def by_bytes(r: random.Random, path: Path, contents: dict[str, bytes]) -> None:
 def by_cutting(r: random.Random, path: Path, contents: dict[str, bytes]) -> None:
     data = contents[path.name]
     begin, end = sorted(r.randrange(len(data) + 1) for _ in range(2))
-    put(path, r.choice((data[:begin], data[begin:], data[begin:end], data + data[begin:end], data[:begin] + data[end:], r.randbytes(r.randrange(300)))))
+    put(
+        path,
+        r.choice(
+            (
+                data[:begin],
+                data[begin:],
+                data[begin:end],
+                data + data[begin:end],
+                data[:begin] + data[end:],
+                r.randbytes(r.randrange(300)),
+            )
+        ),
+    )
 
 
 def by_swapping(r: random.Random, path: Path, contents: dict[str, bytes]) -> None:

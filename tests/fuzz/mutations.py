@@ -1,7 +1,9 @@
-"""Mutated programs for the front end: by bytes, by tokens, by lines, and programs put together at random from the grammar.
+"""Mutated programs for the front end: by bytes, by tokens, by lines, and programs put together at random from the
+grammar.
 
-Run as a program to try many: `python tests/fuzz/mutations.py --count 200000 --jobs 2 --seed 1`. Each must end in a model or in
-diagnostics, within two seconds; the formatter must keep the tree of what can be read. What fails is written to a file.
+Run as a program to try many: `python tests/fuzz/mutations.py --count 200000 --jobs 2 --seed 1`. Each must end in a
+model or in diagnostics, within two seconds; the formatter must keep the tree of what can be read. What fails is
+written to a file.
 """
 
 from __future__ import annotations
@@ -28,17 +30,113 @@ SLOWEST = 2.0  # seconds of a processor's time for one program
 _PIECES = re.compile(r"\s+|\w+|\*\*|\.\.\.|\.\.|[<>=!]=|//|.", re.DOTALL)
 NAMES = ("x", "y", "h", "W", "b", "k", "t", "batch", "training", "step", "steps", "pi", "inf", "_", "units", "E")
 WORDS = (
-    *("fn", "layer", "model", "optimizer", "train", "import", "input", "target", "param", "frozen", "state", "output", "loss", "metric"),
-    *("total", "as", "use", "return", "yield", "scan", "over", "with", "repeat", "for", "in", "if", "else", "and", "or", "not", "true"),
-    *("int", "bool", "all", "but", "stacked", "where", "except", "freeze", "epochs", "clip_norm", "validation", "stop_early", "on"),
-)  # fmt: skip
-SIGNS = ("+", "-", "*", "/", "//", "%", "@", "**", "<", "<=", "==", "!=", "(", ")", "[", "]", ",", ":", "=", "~", ".", "..", "...", "#", "'", '"')
-NUMBERS = ("inf", "0", "1", "2", "3", "8", "-1", "0.5", "1e-3", "1e300", "1e999", "2147483648", "99999999999999999999", "0x10", "1_000", ".5", "5.")
+    *(
+        "fn",
+        "layer",
+        "model",
+        "optimizer",
+        "train",
+        "import",
+        "input",
+        "target",
+        "param",
+        "frozen",
+        "state",
+        "output",
+        "loss",
+        "metric",
+    ),
+    *(
+        "total",
+        "as",
+        "use",
+        "return",
+        "yield",
+        "scan",
+        "over",
+        "with",
+        "repeat",
+        "for",
+        "in",
+        "if",
+        "else",
+        "and",
+        "or",
+        "not",
+        "true",
+    ),
+    *(
+        "int",
+        "bool",
+        "all",
+        "but",
+        "stacked",
+        "where",
+        "except",
+        "freeze",
+        "epochs",
+        "clip_norm",
+        "validation",
+        "stop_early",
+        "on",
+    ),
+)
+SIGNS = (
+    "+",
+    "-",
+    "*",
+    "/",
+    "//",
+    "%",
+    "@",
+    "**",
+    "<",
+    "<=",
+    "==",
+    "!=",
+    "(",
+    ")",
+    "[",
+    "]",
+    ",",
+    ":",
+    "=",
+    "~",
+    ".",
+    "..",
+    "...",
+    "#",
+    "'",
+    '"',
+)
+NUMBERS = (
+    "inf",
+    "0",
+    "1",
+    "2",
+    "3",
+    "8",
+    "-1",
+    "0.5",
+    "1e-3",
+    "1e300",
+    "1e999",
+    "2147483648",
+    "99999999999999999999",
+    "0x10",
+    "1_000",
+    ".5",
+    "5.",
+)
 
 
 def corpus() -> list[str]:
     """The programs of the repository, right and wrong."""
-    found = [path.read_text(encoding="utf-8") for folder in ("compiler/std", "examples") for path in sorted((ROOT / folder).rglob("*.tl"))]
+    found = [
+        path.read_text(encoding="utf-8")
+        for folder in ("compiler/std", "examples")
+        for path in sorted((ROOT / folder).rglob("*.tl"))
+    ]
     for page in sorted((ROOT / "docs").rglob("*.md")):
         blocks = re.findall(r"^```(?:tl)?\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
         found += [block for block in blocks if "model " in block or "layer " in block]
@@ -134,28 +232,56 @@ class Mutator:
     def written(self) -> str:
         r = self.random
         lines = [f"layer L(x{r.choice(('', '[.., i]', '[n, c]', '[n, c, ..]'))}, units = {r.choice(NUMBERS)}):"]
-        lines += [f"    {self.statement(layer=True)}" for _ in range(r.randint(1, 4))] + [f"    return {self.expression(3)}"]
-        lines += ["model M(n = 3):", "    input x: [batch, 8]", "    input t: [batch, 3, 4]", "    input k: int[batch] < 4", "    target y: [batch]",
-                  "    param W: [8, 4] ~ normal", "    param b: [4] = 0", "    h = x @ W"]  # fmt: skip
+        lines += [f"    {self.statement(layer=True)}" for _ in range(r.randint(1, 4))] + [
+            f"    return {self.expression(3)}"
+        ]
+        lines += [
+            "model M(n = 3):",
+            "    input x: [batch, 8]",
+            "    input t: [batch, 3, 4]",
+            "    input k: int[batch] < 4",
+            "    target y: [batch]",
+            "    param W: [8, 4] ~ normal",
+            "    param b: [4] = 0",
+            "    h = x @ W",
+        ]
         lines += [f"    {self.statement()}" for _ in range(r.randint(1, 8))]
         if r.random() < 0.5:
-            lines += ["train M:", f"    optimizer {r.choice(('Adam', 'SGD', 'Lion'))}(lr = {self.expression(1)})", f"    epochs {r.choice(NUMBERS)}"]
+            lines += [
+                "train M:",
+                f"    optimizer {r.choice(('Adam', 'SGD', 'Lion'))}(lr = {self.expression(1)})",
+                f"    epochs {r.choice(NUMBERS)}",
+            ]
         return "\n".join(lines) + "\n"
 
     def statement(self, layer: bool = False) -> str:
         r = self.random
         name = r.choice(NAMES)
-        kinds = [f"{name} = {self.expression(4)}", f"{name}, {r.choice(NAMES)} = {self.expression(3)}", f"param {name}: [{self.expression(1)}] = {self.expression(2)}",
-                 f"state {name} = {self.expression(2)}", f"use {name} = L(units = {self.expression(1)})",
-                 f"for {name} in {self.expression(0)}..{self.expression(0)}:\n        h = {self.expression(3)}",
-                 f"if {self.expression(2)}:\n        h = {self.expression(2)}\n    else:\n        h = {self.expression(2)}"]  # fmt: skip
-        kinds += [f"scan over {r.choice(('t', 'n', 'b', name))}{r.choice(('', ' reverse', ' lengths = k', ' checkpoint every = 2'))} with {name}{r.choice(('', ': [batch, 4]'))} = {self.expression(1)}:\n"
-                  f"        {name} = {self.expression(3)}\n        yield {name}\n    h = stacked {name}",
-                  f"repeat {name} in {self.expression(0)}..{self.expression(0)}:\n        h = {self.expression(3)}",
-                  f"{name}[{self.indices()}] = {self.element(3)}"]  # fmt: skip
+        kinds = [
+            f"{name} = {self.expression(4)}",
+            f"{name}, {r.choice(NAMES)} = {self.expression(3)}",
+            f"param {name}: [{self.expression(1)}] = {self.expression(2)}",
+            f"state {name} = {self.expression(2)}",
+            f"use {name} = L(units = {self.expression(1)})",
+            f"for {name} in {self.expression(0)}..{self.expression(0)}:\n        h = {self.expression(3)}",
+            f"if {self.expression(2)}:\n        h = {self.expression(2)}\n    else:\n        h = {self.expression(2)}",
+        ]
+        kinds += [
+            "scan over "
+            f"{r.choice(('t', 'n', 'b', name))}{r.choice(('', ' reverse', ' lengths = k', ' checkpoint every = 2'))} "
+            f"with {name}{r.choice(('', ': [batch, 4]'))} = {self.expression(1)}:\n"
+            f"        {name} = {self.expression(3)}\n        yield {name}\n    h = stacked {name}",
+            f"repeat {name} in {self.expression(0)}..{self.expression(0)}:\n        h = {self.expression(3)}",
+            f"{name}[{self.indices()}] = {self.element(3)}",
+        ]
         if not layer:
-            kinds += [f"output {name} = {self.expression(4)}", f"loss {self.expression(4)}", f"loss mean({self.expression(4)}) as {name}",
-                      f"metric {name} = {self.expression(3)}", f"metric {name} = sum({self.expression(3)}) / sum({self.expression(2)}) total"]  # fmt: skip
+            kinds += [
+                f"output {name} = {self.expression(4)}",
+                f"loss {self.expression(4)}",
+                f"loss mean({self.expression(4)}) as {name}",
+                f"metric {name} = {self.expression(3)}",
+                f"metric {name} = sum({self.expression(3)}) / sum({self.expression(2)}) total",
+            ]
         return r.choice(kinds)
 
     def expression(self, depth: int) -> str:
@@ -164,18 +290,36 @@ class Mutator:
             return r.choice(("x", "h", "t", "k", "y", "W", "b", "n", "batch", *NUMBERS))
         inner = [self.expression(depth - 1) for _ in range(3)]
         function = r.choice(self.functions)
-        return r.choice((
-            f"{inner[0]} {r.choice(SIGNS[:12])} {inner[1]}", f"({inner[0]})", f"-{inner[0]}", f"not {inner[0]}",
-            f"{function}({inner[0]})", f"{function}({inner[0]}, {inner[1]})", f"{function}({inner[0]}, axis = {r.choice(('0', '1', '-1', '[0, 1]'))})",
-            f"{function}({inner[0]}, {inner[1]}, {inner[2]})", f"{inner[0]}[{r.choice((':, 1', '...', ':, ::-1', '0', 'k', ':, 1:', '..., k', '-1:0:-2'))}]",
-            f"{r.choice(('grad', 'vjp', 'jvp', 'hvp', 'jacobian'))}({inner[0]}, {r.choice(('x', 'h', 'W', 't', 'h.W'))}{r.choice(('', f', {inner[1]}'))})",
-            f"einsum('{self.subscripts()}', {inner[0]}{r.choice(('', f', {inner[1]}'))})", f"{inner[0]}[t{r.choice(('', ' - 1', ' + 1'))}]{r.choice(('', ' else 0'))}",
-            f"[{inner[0]}, {inner[1]}]", f"({inner[0]} if {inner[1]} else {inner[2]})", f"L({inner[0]}, {inner[1]})", f"sum[{r.choice(NAMES)}] {inner[0]}",
-        ))  # fmt: skip
+        return r.choice(
+            (
+                f"{inner[0]} {r.choice(SIGNS[:12])} {inner[1]}",
+                f"({inner[0]})",
+                f"-{inner[0]}",
+                f"not {inner[0]}",
+                f"{function}({inner[0]})",
+                f"{function}({inner[0]}, {inner[1]})",
+                f"{function}({inner[0]}, axis = {r.choice(('0', '1', '-1', '[0, 1]'))})",
+                f"{function}({inner[0]}, {inner[1]}, {inner[2]})",
+                f"{inner[0]}[{r.choice((':, 1', '...', ':, ::-1', '0', 'k', ':, 1:', '..., k', '-1:0:-2'))}]",
+                (
+                    f"{r.choice(('grad', 'vjp', 'jvp', 'hvp', 'jacobian'))}({inner[0]}, "
+                    f"{r.choice(('x', 'h', 'W', 't', 'h.W'))}{r.choice(('', f', {inner[1]}'))})"
+                ),
+                f"einsum('{self.subscripts()}', {inner[0]}{r.choice(('', f', {inner[1]}'))})",
+                f"{inner[0]}[t{r.choice(('', ' - 1', ' + 1'))}]{r.choice(('', ' else 0'))}",
+                f"[{inner[0]}, {inner[1]}]",
+                f"({inner[0]} if {inner[1]} else {inner[2]})",
+                f"L({inner[0]}, {inner[1]})",
+                f"sum[{r.choice(NAMES)}] {inner[0]}",
+            )
+        )
 
     def indices(self) -> str:
         r = self.random
-        return ", ".join(r.choice(("i", "j", "n", "i: 2", "t", "2 * i + j", "i - 1", "k[n]", "0", "-1", "i * j")) for _ in range(r.randint(0, 3)))
+        return ", ".join(
+            r.choice(("i", "j", "n", "i: 2", "t", "2 * i + j", "i - 1", "k[n]", "0", "-1", "i * j"))
+            for _ in range(r.randint(0, 3))
+        )
 
     def element(self, depth: int) -> str:
         """The right side of a line with index variables."""
@@ -183,10 +327,19 @@ class Mutator:
         if depth <= 0:
             return f"{r.choice(('x', 't', 'k', 'W', 'b', 'h'))}[{self.indices()}]"
         inner = [self.element(depth - 1) for _ in range(2)]
-        return r.choice((
-            inner[0], f"{inner[0]} {r.choice(SIGNS[:12])} {inner[1]}", f"{r.choice(('sum', 'max', 'min', 'mean', 'prod'))}[{r.choice(('i', 'j', 'i, j', 'n', 'i: 2', 'i where i < j', ''))}] {inner[0]}",
-            f"{r.choice(self.functions)}({inner[0]})", self.expression(1),
-        ))  # fmt: skip
+        return r.choice(
+            (
+                inner[0],
+                f"{inner[0]} {r.choice(SIGNS[:12])} {inner[1]}",
+                (
+                    f"{r.choice(('sum', 'max', 'min', 'mean', 'prod'))}"
+                    f"[{r.choice(('i', 'j', 'i, j', 'n', 'i: 2', 'i where i < j', ''))}] "
+                    f"{inner[0]}"
+                ),
+                f"{r.choice(self.functions)}({inner[0]})",
+                self.expression(1),
+            )
+        )
 
     def subscripts(self) -> str:
         r = self.random
@@ -253,7 +406,10 @@ def main() -> int:
     each, begin = 250, time.monotonic()
     tasks = [(given.seed * 1_000_000 + k, each) for k in range(-(-given.count // each))]
     done, slowest, failed = 0, 0.0, 0
-    with multiprocessing.get_context("fork").Pool(given.jobs) as pool, given.out.open("w", encoding="utf-8", errors="surrogateescape") as out:
+    with (
+        multiprocessing.get_context("fork").Pool(given.jobs) as pool,
+        given.out.open("w", encoding="utf-8", errors="surrogateescape") as out,
+    ):
         for count, longest, found in pool.imap_unordered(_job, tasks):
             done, slowest, failed = done + count, max(slowest, longest), failed + len(found)
             for text, reason in found:

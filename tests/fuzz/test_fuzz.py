@@ -1,4 +1,5 @@
-"""A fixed few of what the fuzzers try; many more are tried by running them: `python -m tests.fuzz.checkpoints`, `entries`, `data_files`,
+"""A fixed few of what the fuzzers try; many more are tried by running them: `python -m tests.fuzz.checkpoints`,
+`entries`, `data_files`,
 `texts`, and `mutations.py`."""
 
 from __future__ import annotations
@@ -20,14 +21,22 @@ def test_only_diagnostics(seed: int) -> None:
     assert next(faults(seed, 150, corpus()), None) is None
 
 
-@pytest.mark.parametrize(("fuzzer", "count"), [(data_files, 150), (checkpoints, 15), (entries, 15), (texts, 8)], ids=lambda one: getattr(one, "__name__", None))
+@pytest.mark.parametrize(
+    ("fuzzer", "count"),
+    [(data_files, 150), (checkpoints, 15), (entries, 15), (texts, 8)],
+    ids=lambda one: getattr(one, "__name__", None),
+)
 def test_nothing_is_found(fuzzer: ModuleType, count: int) -> None:
     prepared(fuzzer)
     assert list(children.findings(fuzzer.attempt, range(count))) == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("fuzzer", "count"), [(data_files, 1500), (checkpoints, 500), (entries, 300), (texts, 150)], ids=lambda one: getattr(one, "__name__", None))
+@pytest.mark.parametrize(
+    ("fuzzer", "count"),
+    [(data_files, 1500), (checkpoints, 500), (entries, 300), (texts, 150)],
+    ids=lambda one: getattr(one, "__name__", None),
+)
 def test_nothing_is_found_among_more(fuzzer: ModuleType, count: int) -> None:
     prepared(fuzzer)
     assert list(children.findings(fuzzer.attempt, range(10**6, 10**6 + count))) == []
@@ -58,4 +67,10 @@ def test_findings_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "SECONDS", 0.2)
     found = dict(children.findings(_bad, range(8)))
     assert list(found) == [1, 2, 3, 4, 5]
-    assert "SIGKILL" in found[1] and found[2] == "said" and "raised" in found[3] and "MemoryError" in found[4] and "took over" in found[5]
+    assert (
+        "SIGKILL" in found[1]
+        and found[2] == "said"
+        and "raised" in found[3]
+        and "MemoryError" in found[4]
+        and "took over" in found[5]
+    )

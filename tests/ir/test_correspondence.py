@@ -1,4 +1,6 @@
-"""What operations declare of their axes, against what their references make of an operand in which one element has moved."""
+"""What operations declare of their axes, against what their references make of an operand in which one element has
+moved.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,19 @@ def applied(name: str, sample: Sample) -> Graph:
 
 def drawn(rng: np.random.Generator, type: Tensor, sample: Sample) -> np.ndarray:
     shape = type.at(ROWS)
-    return rng.uniform(sample.low, sample.high, shape) if type.dtype.is_float else rng.integers(0, 2 if type.dtype is DType.BOOL else 4, shape)
+    return (
+        rng.uniform(sample.low, sample.high, shape)
+        if type.dtype.is_float
+        else rng.integers(0, 2 if type.dtype is DType.BOOL else 4, shape)
+    )
 
 
 def made_of(axes: Axes, operand: int, taken: Place, made: Place, arrays: list[np.ndarray]) -> bool:
     """Whether the declaration lets a result's element be made of an operand's."""
-    return all(_reaches(axes, one, place, made, arrays, size) for one, place, size in zip(axes[operand], taken, arrays[operand].shape, strict=True))
+    return all(
+        _reaches(axes, one, place, made, arrays, size)
+        for one, place, size in zip(axes[operand], taken, arrays[operand].shape, strict=True)
+    )
 
 
 def _reaches(axes: Axes, one: object, place: int, made: Place, arrays: list[np.ndarray], size: int) -> bool:
@@ -47,7 +56,17 @@ def _reaches(axes: Axes, one: object, place: int, made: Place, arrays: list[np.n
 
 def test_who_declares_nothing() -> None:
     """What has no operands, works on all of them at once, or holds a region."""
-    whole = {"constant", "iota", "count", "random_uniform", "permutation", "scatter_add", "global_norm", "attention", "attention_gradient"}
+    whole = {
+        "constant",
+        "iota",
+        "count",
+        "random_uniform",
+        "permutation",
+        "scatter_add",
+        "global_norm",
+        "attention",
+        "attention_gradient",
+    }
     assert {name for name, op in OPERATIONS.items() if op.axes is None} == whole | {"scan", "loop", "kernel", "task"}
 
 
@@ -68,14 +87,26 @@ def test_nothing_else_moves(name: str, index: int) -> None:
         for taken in itertools.islice(np.ndindex(array.shape), 60):
             kept = array[taken]
             allowed = {made for made in np.ndindex(before.shape) if made_of(axes, operand, taken, made, arrays)}
-            array[taken] = kept + 0.37 if array.dtype.kind == "f" else 1 - kept if array.dtype.kind == "b" else (kept + 1) % 4
+            array[taken] = (
+                kept + 0.37 if array.dtype.kind == "f" else 1 - kept if array.dtype.kind == "b" else (kept + 1) % 4
+            )
             allowed |= {made for made in np.ndindex(before.shape) if made_of(axes, operand, taken, made, arrays)}
-            moved = {tuple(map(int, place)) for place in np.argwhere(~np.isclose(result(), before, rtol=1e-12, atol=0, equal_nan=True))}
+            moved = {
+                tuple(map(int, place))
+                for place in np.argwhere(~np.isclose(result(), before, rtol=1e-12, atol=0, equal_nan=True))
+            }
             array[taken] = kept
             assert moved <= allowed, f"operand {operand} at {taken} moves {sorted(moved - allowed)[:5]}"
 
 
-@pytest.mark.parametrize("name", [name for name, op in OPERATIONS.items() if op.family in ("reduction", "product", "recurrence", "movement") and op.axes])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, op in OPERATIONS.items()
+        if op.family in ("reduction", "product", "recurrence", "movement") and op.axes
+    ],
+)
 def test_no_axis_is_declared_wider_than_it_is(name: str) -> None:
     """Where an operation is said to read all places along an axis, some element of a result is made of two of them."""
     wide, found = set(), set()

@@ -19,7 +19,20 @@ ROWS = 5
 STEPS = {"lt", "le", "eq", "ne", "logical_and", "logical_or", "logical_not", "argmax", "argsort"}
 DRAWS = {"random_uniform", "permutation"}
 ONLY_AFTER_DIFFERENTIATION = {"loop", "kernel", "task"}
-FREE = {"constant", "iota", "count", "broadcast", "reshape", "transpose", "stop_gradient", "with_derivative", "slice", "pad", "concat", "windows"}
+FREE = {
+    "constant",
+    "iota",
+    "count",
+    "broadcast",
+    "reshape",
+    "transpose",
+    "stop_gradient",
+    "with_derivative",
+    "slice",
+    "pad",
+    "concat",
+    "windows",
+}
 SAMPLES = [(name, index) for name, op in OPERATIONS.items() for index in range(len(op.samples))]
 
 
@@ -126,15 +139,20 @@ def test_stated_derivatives_agree_with_sympys(name: str) -> None:
         known = {
             sympy.Function(one): lambda v, one=one: formulas.parse(OPERATIONS[one].formula).subs(x, v)
             for one in ("sigmoid", "sigmoid_slope", "tanh_slope", "one_less_square")
-        } | {sympy.Function("hypot"): lambda a, b: sympy.sqrt(a**2 + b**2), sympy.Function("hypot_slope"): lambda a, b: a / sympy.sqrt(a**2 + b**2)}
-        known |= {sympy.Function("div"): lambda a, b: a / b} | {sympy.Function("sign"): sympy.sign, sympy.Function("strong_product"): lambda a, b: a * b}
+        } | {
+            sympy.Function("hypot"): lambda a, b: sympy.sqrt(a**2 + b**2),
+            sympy.Function("hypot_slope"): lambda a, b: a / sympy.sqrt(a**2 + b**2),
+        }
+        known |= {sympy.Function("div"): lambda a, b: a / b} | {
+            sympy.Function("sign"): sympy.sign,
+            sympy.Function("strong_product"): lambda a, b: a * b,
+        }
         for function, meaning in known.items():
             claimed = claimed.replace(function, meaning)
         for _ in range(5):
             low, high = max(op.samples[0].low, -2), min(op.samples[0].high, 2)
             at = {x: rng.uniform(low, high), y: rng.uniform(0.5, 2)}
             assert float(claimed.subs(at)) == pytest.approx(float(derived.subs(at)), rel=1e-9)
-
 
 
 @pytest.mark.parametrize(("name", "index"), SAMPLES)

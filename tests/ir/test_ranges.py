@@ -1,4 +1,6 @@
-"""Ranges: what is said of a result holds whatever the operands are, and says enough that bounded derivatives cost nothing."""
+"""Ranges: what is said of a result holds whatever the operands are, and says enough that bounded derivatives cost
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from tapeless.ir.types import DType, Rows, Tensor
 
 ROWS = 3
 # A factor that does not exist makes NaN of all that comes after; it is taken to exist.
-SAMPLES = [(name, index) for name, op in OPERATIONS.items() if op.family != "factor" for index in range(len(op.samples))]
+SAMPLES = [
+    (name, index) for name, op in OPERATIONS.items() if op.family != "factor" for index in range(len(op.samples))
+]
 # What operands are drawn from, and what is known of them: moderate numbers, also at the kinks; and infinities and NaN.
 POOLS: tuple[tuple[Range, tuple[float, ...]], ...] = (
     (FINITE, (-3.0, -1.0, -0.5, -0.0, 0.0, 0.25, 1.0, 2.0, 7.0)),
@@ -86,7 +90,8 @@ BOUNDED = (
     "y = (w * x) @ reshape(concat(w, w), [4, 2])",
     "y = where(x > 0, w * x, 0) + random.normal(0, 1, [batch, 4]) * w",
     "y = MultiHeadAttention(reshape(w * x, [batch, 2, 2]), 1)",
-    "y = RNN(reshape(w * x, [batch, 2, 2]), 3) @ zeros([3, 1])\n    z = LSTM(reshape(w * x, [batch, 2, 2]), 3)\n    loss mean(z)",
+    ("y = RNN(reshape(w * x, [batch, 2, 2]), 3) @ zeros([3, 1])\n    z = LSTM(reshape(w * x, [batch, 2, 2]), "
+        "3)\n    loss mean(z)"),
 )  # fmt: skip
 UNBOUNDED = (
     "y = exp(w)",

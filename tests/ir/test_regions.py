@@ -28,7 +28,7 @@ graph decaying_sum {
   output output last: %last
   output output sums: %sums
 }
-"""
+"""  # noqa: E501 (the text form of an operation is one line)
 
 
 def test_scan_round_trips_and_runs() -> None:

@@ -1,4 +1,6 @@
-"""Formulas as books write them, where they overflow or cancel in float32: values and slopes are those of the stable form."""
+"""Formulas as books write them, where they overflow or cancel in float32: values and slopes are those of the stable
+form.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ def unit(x):
 
 # name: (formula, x, value, slope of its sum or None)
 FORMS = {
-    "log softmax": ("log(exp(x) / sum(exp(x), axis = -1, keepdims = true))", BIG, log_softmax, lambda x: 1 - 4 * softmax(x)),
+    "log softmax": ("log(exp(x) / sum(exp(x), axis = -1, keepdims = true))", BIG, log_softmax,
+        lambda x: 1 - 4 * softmax(x)),
     "softmax": ("exp(x) / sum(exp(x), axis = -1, keepdims = true)", BIG, softmax, None),
     "log of a sum": ("log(sum(exp(x), axis = -1))", BIG, lse, softmax),
     "log of a kept sum": ("log(sum(exp(x), axis = -1, keepdims = true))", BIG, lambda x: lse(x)[:, None], softmax),
@@ -54,11 +57,14 @@ FORMS = {
     "log of the other": ("log(1 - sigmoid(x))", BIG, lambda x: -np.logaddexp(0, x), lambda x: -sigmoid(x)),
     "softplus": ("log(1 + exp(x))", BIG, lambda x: np.logaddexp(0, x), sigmoid),
     "after tanh": ("sqrt(1 - tanh(x) ** 2)", BIG[:, 1:], sech, lambda x: -sech(x) * np.tanh(x)),
-    "of an output": ("sqrt(1 - x * x)", NEAR_ONE, lambda x: np.sqrt((1 - x) * (1 + x)), lambda x: -x / np.sqrt((1 - x) * (1 + x))),
-    "share of a root": ("x / sqrt(1 + x ** 2)", BIG * 100, lambda x: x / np.hypot(x, 1), lambda x: np.hypot(x, 1) ** -3),
+    "of an output": ("sqrt(1 - x * x)", NEAR_ONE, lambda x: np.sqrt((1 - x) * (1 + x)),
+        lambda x: -x / np.sqrt((1 - x) * (1 + x))),
+    "share of a root": ("x / sqrt(1 + x ** 2)", BIG * 100, lambda x: x / np.hypot(x, 1),
+        lambda x: np.hypot(x, 1) ** -3),
     "unit vector": ("x / norm(x, axis = -1, keepdims = true)", LONG, unit, None),
     "tiny unit vector": ("x / sqrt(sum(x ** 2, axis = -1, keepdims = true))", BIG * np.float32(1e-32), unit, None),
-    "variance": ("mean(x ** 2, axis = -1) - mean(x, axis = -1) ** 2", SHIFTED, lambda x: x.var(-1), lambda x: (x - x.mean(-1, keepdims=True)) / 2),
+    "variance": ("mean(x ** 2, axis = -1) - mean(x, axis = -1) ** 2", SHIFTED, lambda x: x.var(-1),
+        lambda x: (x - x.mean(-1, keepdims=True)) / 2),
     "kept variance": ("mean(x * x, axis = -1, keepdims = true) - square(mean(x, axis = -1, keepdims = true))", SHIFTED,
                       lambda x: x.var(-1, keepdims=True), None),
 }  # fmt: skip
@@ -67,11 +73,16 @@ FORMS = {
 @pytest.mark.parametrize("name", FORMS)
 def test_form(name):
     formula, x, value, slope = FORMS[name]
-    source = f"model M:\n    input x: [batch, {x.shape[1]}]\n    y = {formula}\n    output y = y\n    output d = grad(sum(y), x)\n"
+    source = (
+        f"model M:\n    input x: [batch, {x.shape[1]}]\n    y = {formula}\n    output y = y\n    output d = "
+        "grad(sum(y), x)\n"
+    )
     made = tapeless.load(source).compile(batch=4).predict({"x": x})
     with np.errstate(all="ignore"):
         # An exponent of size 100 is rounded by 1e-5.
-        np.testing.assert_allclose(made["y"], value(x.astype(W)), rtol=3e-5, atol=1e-7 if name == "log softmax" else 1e-37)
+        np.testing.assert_allclose(
+            made["y"], value(x.astype(W)), rtol=3e-5, atol=1e-7 if name == "log softmax" else 1e-37
+        )
         if slope is not None:
             np.testing.assert_allclose(made["d"], slope(x.astype(W)), rtol=1e-4, atol=1e-6)
 

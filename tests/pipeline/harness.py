@@ -71,7 +71,9 @@ def program_of(graph: Graph, dtype: DType) -> Program:
     return Program(dtype, slots, data, {True: graph, False: graph})
 
 
-def check_passes(graph: Graph, inputs: Mapping[str, Any], rows: int, tolerance: Mapping[str, float]) -> dict[str, np.ndarray]:
+def check_passes(
+    graph: Graph, inputs: Mapping[str, Any], rows: int, tolerance: Mapping[str, float]
+) -> dict[str, np.ndarray]:
     """Run a graph before and after every pass: the same values, well formed, and the same graph when read back from its
     text. Returns the values before."""
     before = run(graph, inputs, rows=rows)
@@ -87,9 +89,16 @@ def check_passes(graph: Graph, inputs: Mapping[str, Any], rows: int, tolerance: 
 
 
 def run_native(
-    program: Program, graph: Graph, inputs: Mapping[str, Any], rows: int, capacity: int, threads: int = 1, target: Target | None = None
+    program: Program,
+    graph: Graph,
+    inputs: Mapping[str, Any],
+    rows: int,
+    capacity: int,
+    threads: int = 1,
+    target: Target | None = None,
 ) -> dict[str, np.ndarray]:
-    """Compile a graph as an entry, for this machine if not told otherwise, run it once over `rows` rows and return its outputs by key.
+    """Compile a graph as an entry, for this machine if not told otherwise, run it once over `rows` rows and return
+    its outputs by key.
 
     Losses and metrics come as means over rows, gradients and state from their blocks.
     """

@@ -1,7 +1,8 @@
 """Random programs of loops in loops, each written twice: with its loops, and with every loop unrolled.
 
-`repeat` becomes `for`; the steps of a scan become copies of its body, with its elements taken by number. A body mixes what may
-stand in one: layers with parameters, derivatives of all kinds, conditions, index notation, sums of products, statistics.
+`repeat` becomes `for`; the steps of a scan become copies of its body, with its elements taken by number. A body
+mixes what may stand in one: layers with parameters, derivatives of all kinds, conditions, index notation, sums of
+products, statistics.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ model M(t = 4, u = 3, v = 2):
     q0 = one(x)
 """
 FIRST = ("x", "p0", "q0")
-POINTWISE = ("tanh({a} * {b} + 0.5)", "sin({a}) * {b}", "{a} * sigmoid({b}) + 0.1 * {a} ** 2", "sqrt({a} ** 2 + {b} ** 2 + 0.3)")
+POINTWISE = (
+    "tanh({a} * {b} + 0.5)",
+    "sin({a}) * {b}",
+    "{a} * sigmoid({b}) + 0.1 * {a} ** 2",
+    "sqrt({a} ** 2 + {b} ** 2 + 0.3)",
+)
 PLAIN = (
     *POINTWISE,
     "where({a} > {b}, {a}, sin({b}))",
@@ -84,7 +90,9 @@ class Grower:
         self.count += 1
         return f"{stem}{self.count}"
 
-    def body(self, depth: int, names: list[str], own: list[str], axes: tuple[str, ...], stepped: bool) -> list[Statement]:
+    def body(
+        self, depth: int, names: list[str], own: list[str], axes: tuple[str, ...], stepped: bool
+    ) -> list[Statement]:
         """Statements of one body. `own` are names made in it, by which derivatives are taken there."""
         names, own = list(names), list(own)
         made: list[Statement] = []
@@ -100,7 +108,9 @@ class Grower:
             return self.random.choice(names[-5:])
 
         turns = range(self.breadth)
-        loops = self.random.sample(turns, self.random.choice((1, 1, min(2, self.breadth)))) if depth < self.depth else []
+        loops = (
+            self.random.sample(turns, self.random.choice((1, 1, min(2, self.breadth)))) if depth < self.depth else []
+        )
         for turn in turns:
             kind = self.random.random()
             if kind < 0.4 or not own:
@@ -111,7 +121,11 @@ class Grower:
                 names.append(name)
                 own.append(name)
             elif kind < 0.6 and not stepped:
-                line(self.random.choice(("Dense({a}, 3, tanh)", "BatchNorm({a} + x)", "LayerNorm({a} + x)")).format(a=pick()))
+                line(
+                    self.random.choice(("Dense({a}, 3, tanh)", "BatchNorm({a} + x)", "LayerNorm({a} + x)")).format(
+                        a=pick()
+                    )
+                )
             else:
                 by = self.random.choice(own)
                 inner = self.random.choice(POINTWISE).format(a=by, b=pick())
@@ -119,7 +133,11 @@ class Grower:
                 line(self.random.choice(DERIVATIVES).format(e=energy, d=by, b=pick()), "g")
             if turn in loops:
                 axis = self.random.choice([axis for axis in SIZES if axis not in axes])
-                loop, result = self.repeat(depth, names, axes, stepped) if self.random.random() < 0.45 else self.scan(depth, names, axes, axis)
+                loop, result = (
+                    self.repeat(depth, names, axes, stepped)
+                    if self.random.random() < 0.45
+                    else self.scan(depth, names, axes, axis)
+                )
                 made += loop
                 names.append(result)
         return made
@@ -146,19 +164,28 @@ class Grower:
         loop.body = [head, *self.body(depth + 1, [*names, carry, element], [carry, element], (*axes, axis), True)]
         loop.yielded, loop.result = self.fresh("y"), self.fresh("r")
         last = self.last(loop.body)
-        loop.body += [Line(f"{loop.yielded} = sin({last} + {element})"), Line(f"{carry} = tanh({last} + 0.5 * {carry})")]
+        loop.body += [
+            Line(f"{loop.yielded} = sin({last} + {element})"),
+            Line(f"{carry} = tanh({last} + 0.5 * {carry})"),
+        ]
         return [loop], loop.result
 
     @staticmethod
     def last(body: list[Statement]) -> str:
-        return next(name.group() for line in reversed(body) if isinstance(line, Line) and (name := re.match(r"\w+", line.text)))
+        return next(
+            name.group() for line in reversed(body) if isinstance(line, Line) and (name := re.match(r"\w+", line.text))
+        )
 
 
 def looped(body: list[Statement]) -> Iterator[str]:
     """The program's lines with its loops."""
     for statement in body:
         if isinstance(statement, Line):
-            yield re.sub(r"<s@(\w)(-1)?>", lambda m: f"(s{m[1]}[{m[1]}{' - 1] else 0)' if m[2] else '])'}", re.sub(r"<(\w)>", r"\1", statement.text))
+            yield re.sub(
+                r"<s@(\w)(-1)?>",
+                lambda m: f"(s{m[1]}[{m[1]}{' - 1] else 0)' if m[2] else '])'}",
+                re.sub(r"<(\w)>", r"\1", statement.text),
+            )
         elif isinstance(statement, Repeat):
             yield f"repeat {statement.name} in {statement.turns.start}..{statement.turns.stop}:"
             yield from (f"    {line}" for line in looped(statement.body))
@@ -170,7 +197,10 @@ def looped(body: list[Statement]) -> Iterator[str]:
             yield from (f"    {line}" for line in looped(statement.body))
             yield f"    yield {statement.yielded}"
             weights = f"expand_dims(arange({SIZES[statement.axis]}) + 1, 1)"
-            yield f"{statement.result} = 0.3 * sum(stacked {statement.yielded} * {weights}, axis = 1) + {next(iter(statement.carries))}"
+            yield (
+                f"{statement.result} = 0.3 * sum(stacked {statement.yielded} * {weights}, axis = 1) + "
+                f"{next(iter(statement.carries))}"
+            )
 
 
 def unrolled(body: list[Statement], steps: Mapping[str, int]) -> Iterator[str]:
@@ -210,7 +240,9 @@ def programs(seed: int, depth: int, breadth: int) -> tuple[str, str]:
     """The same program with and without loops."""
     body = Grower(seed, depth, breadth).body(0, list(FIRST), ["p0"], (), False)
     made = [re.match(r"\w+", line.text) if isinstance(line, Line) else None for line in body]
-    loops = [s.result for s in body if isinstance(s, Scan)] + [Grower.last(s.body) for s in body if isinstance(s, Repeat)]
+    loops = [s.result for s in body if isinstance(s, Scan)] + [
+        Grower.last(s.body) for s in body if isinstance(s, Repeat)
+    ]
     terms = [*loops, *(m.group() for m in made if m)]
     tail = [f"r = {' + '.join(f'sin({name})' for name in terms)}", "output r", "loss mean((r - x) ** 2)"]
 

@@ -34,7 +34,9 @@ def recurrent(reverse: bool) -> Graph:
     def step(b: Builder, h: Value, s: Value, x: Value, w: Value, u: Value, bias: Value):
         z = b.emit("add", matmul(b, x, w), matmul(b, h, u))
         after = b.emit("tanh", b.emit("add", z, b.broadcast_to(bias, z.type.shape, (1,))))
-        total = b.emit("add", b.emit("mul", s, b.emit("sum", b.emit("square", u), axes=(0,))), b.emit("sum", after, axes=(0,)))
+        total = b.emit(
+            "add", b.emit("mul", s, b.emit("sum", b.emit("square", u), axes=(0,))), b.emit("sum", after, axes=(0,))
+        )
         return [after, total], [after]
 
     b = Builder("forward", F)
@@ -66,7 +68,9 @@ def nested() -> Graph:
         return [b.emit("tanh", last)], [b.emit("sum", all_, axes=(0,))]
 
     b = Builder("forward", F)
-    x, s, w = (b.input(name, type, "param") for name, type in (("x", tensor(T, I, N)), ("s", tensor(N)), ("w", tensor(N))))
+    x, s, w = (
+        b.input(name, type, "param") for name, type in (("x", tensor(T, I, N)), ("s", tensor(N)), ("w", tensor(N)))
+    )
     attrs = {"carries": 1, "sequences": 1, "length": T, "reverse": False}
     last, all_ = b.emit_node("scan", (s, x, w), attrs, (body("a", [tensor(N)], [tensor(I, N)], [tensor(N)], outer),))
     loss = b.emit("add", b.emit("sum", last, axes=(0,)), b.emit("sum", b.emit("exp", all_), axes=(0, 1)))

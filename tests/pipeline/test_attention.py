@@ -1,4 +1,6 @@
-"""Attention: machine code against NumPy written out head by head, gradients against central differences, over sampled configurations."""
+"""Attention: machine code against NumPy written out head by head, gradients against central differences, over
+sampled configurations.
+"""
 
 from __future__ import annotations
 
@@ -103,8 +105,10 @@ def sampled(count: int) -> list[Case]:
     for _ in range(count):
         groups = int(pick(1, 2, 3))
         cases.append(Case(
-            heads=groups * int(pick(1, 1, 2, 3)), groups=groups, queries=int(pick(*LENGTHS)), keys=int(pick(*LENGTHS)), size=int(pick(1, 4, 5, 16)),
-            values=int(pick(1, 4, 17)), causal=bool(pick(False, True)), mask=str(pick("", "", "m", "nm", "hnm")), lengths=bool(pick(False, True)),
+            heads=groups * int(pick(1, 1, 2, 3)), groups=groups, queries=int(pick(*LENGTHS)),
+            keys=int(pick(*LENGTHS)), size=int(pick(1, 4, 5, 16)),
+            values=int(pick(1, 4, 17)), causal=bool(pick(False, True)), mask=str(pick("", "", "m", "nm", "hnm")),
+            lengths=bool(pick(False, True)),
             bias=str(pick("", "", "", "nm", "hnm")), scale=pick(None, None, 0.7),
         ))  # fmt: skip
     return cases
@@ -117,7 +121,8 @@ QUICK = [
     Case(heads=6, groups=3, mask="hnm", queries=3, keys=17, values=5),
     Case(mask="m", lengths=True, bias="nm", causal=True, size=5, scale=0.7),
     Case(heads=1, groups=1, queries=1, keys=1, lengths=True),
-    Case(heads=4, groups=2, queries=9, keys=257, values=3, lengths=True, scale=0.7),  # so many keys are gone over in blocks
+    # so many keys are gone over in blocks
+    Case(heads=4, groups=2, queries=9, keys=257, values=3, lengths=True, scale=0.7),
     Case(heads=1, groups=1, queries=260, keys=260, size=2, values=2, causal=True),
 ]
 

@@ -1,5 +1,6 @@
-"""Convolution, pooling and resizing against references in plain NumPy, over sampled strides, paddings, dilations, groups and
-odd sizes; their gradients against differences; machine code against the interpreter."""
+"""Convolution, pooling and resizing against references in plain NumPy, over sampled strides, paddings, dilations,
+groups and odd sizes; their gradients against differences; machine code against the interpreter.
+"""
 
 from __future__ import annotations
 
@@ -32,41 +33,58 @@ def inputs_of(graph: Graph, rows: int, seed: int) -> dict[str, np.ndarray]:
     return {port.key: rng.normal(size=port.value.type.at(rows)) for port in graph.inputs}
 
 
-def windows_of(x: np.ndarray, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], pads: Pads, fill: float = 0.0):
+def windows_of(
+    x: np.ndarray, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], pads: Pads, fill: float = 0.0
+):
     """Each place with its window: index of the place, [rows, channels, kernel...]."""
     x = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=fill)
     sizes = [(n - (k - 1) * d - 1) // s + 1 for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)]
     for place in itertools.product(*map(range, sizes)):
-        parts = [slice(p * s, p * s + (k - 1) * d + 1, d) for p, k, s, d in zip(place, kernel, stride, dilation, strict=True)]
+        parts = [
+            slice(p * s, p * s + (k - 1) * d + 1, d) for p, k, s, d in zip(place, kernel, stride, dilation, strict=True)
+        ]
         yield place, x[(slice(None), slice(None), *parts)], sizes
 
 
-def convolved(x: np.ndarray, w: np.ndarray, stride: Sequence[int], dilation: Sequence[int], pads: Pads, groups: int) -> np.ndarray:
+def convolved(
+    x: np.ndarray, w: np.ndarray, stride: Sequence[int], dilation: Sequence[int], pads: Pads, groups: int
+) -> np.ndarray:
     out, y = w.shape[0] // groups, None
     for place, window, sizes in windows_of(x, w.shape[2:], stride, dilation, pads):
         y = np.zeros((len(x), len(w), *sizes)) if y is None else y
         for g in range(groups):
             part = window[:, g * w.shape[1] : (g + 1) * w.shape[1]]
             kernels = w[g * out : (g + 1) * out]
-            y[(slice(None), slice(g * out, (g + 1) * out), *place)] = np.tensordot(part, kernels, (range(1, part.ndim), range(1, w.ndim)))
+            y[(slice(None), slice(g * out, (g + 1) * out), *place)] = np.tensordot(
+                part, kernels, (range(1, part.ndim), range(1, w.ndim))
+            )
     assert y is not None
     return y
 
 
-def transposed(x: np.ndarray, w: np.ndarray, stride: Sequence[int], dilation: Sequence[int], padding: int, extra: int, groups: int) -> np.ndarray:
+def transposed(
+    x: np.ndarray, w: np.ndarray, stride: Sequence[int], dilation: Sequence[int], padding: int, extra: int, groups: int
+) -> np.ndarray:
     out, part = w.shape[1], x.shape[1] // groups
-    full = [(n - 1) * s + (k - 1) * d + 1 + extra for n, s, k, d in zip(x.shape[2:], stride, w.shape[2:], dilation, strict=True)]
+    full = [
+        (n - 1) * s + (k - 1) * d + 1 + extra
+        for n, s, k, d in zip(x.shape[2:], stride, w.shape[2:], dilation, strict=True)
+    ]
     y = np.zeros((len(x), groups * out, *full))
     for place in itertools.product(*map(range, x.shape[2:])):
         for u in itertools.product(*map(range, w.shape[2:])):
             at = tuple(p * s + q * d for p, s, q, d in zip(place, stride, u, dilation, strict=True))
             for g in range(groups):
                 channels = slice(g * part, (g + 1) * part)
-                y[(slice(None), slice(g * out, (g + 1) * out), *at)] += x[(slice(None), channels, *place)] @ w[(channels, slice(None), *u)]
+                y[(slice(None), slice(g * out, (g + 1) * out), *at)] += (
+                    x[(slice(None), channels, *place)] @ w[(channels, slice(None), *u)]
+                )
     return y[(slice(None), slice(None), *(slice(padding, n - padding) for n in full))]
 
 
-def pooled(x: np.ndarray, kind: str, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int], padding: int) -> np.ndarray:
+def pooled(
+    x: np.ndarray, kind: str, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int], padding: int
+) -> np.ndarray:
     pads, y = [(padding, padding)] * len(size), None
     for place, window, sizes in windows_of(x, size, stride, dilation, pads, -np.inf if kind == "max" else 0.0):
         y = np.zeros((*x.shape[:2], *sizes)) if y is None else y
@@ -76,12 +94,17 @@ def pooled(x: np.ndarray, kind: str, size: Sequence[int], stride: Sequence[int],
 
 
 def same(extents: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Pads:
-    total = [max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0) for n, k, s, d in zip(extents, kernel, stride, dilation, strict=True)]
+    total = [
+        max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
+        for n, k, s, d in zip(extents, kernel, stride, dilation, strict=True)
+    ]
     return [(t // 2, t - t // 2) for t in total]
 
 
 def check(shape: Sequence[int], call: str, reference, seed: int, native: bool = False) -> None:
-    """The call's value against the reference; every gradient along one direction against differences; both in machine code."""
+    """The call's value against the reference; every gradient along one direction against differences; both in
+    machine code.
+    """
     model = load(program(shape, call), "model.tl", dtype=DType.F64)
     predict, gradients = entries.predict(model), entries.gradients(model)
     rows = 1 + seed % 3
@@ -127,7 +150,10 @@ def configurations(count: int, seed: int):
             yield extents, kernel, stride, dilation, padding, groups
 
 
-CASES = [pytest.param(number, case, marks=() if number < 16 else pytest.mark.slow) for number, case in enumerate(configurations(48, 1))]
+CASES = [
+    pytest.param(number, case, marks=() if number < 16 else pytest.mark.slow)
+    for number, case in enumerate(configurations(48, 1))
+]
 NATIVE = (0, 6, 9, 16, 20, 24, 28, 32, 36, 40)  # in machine code too
 
 
@@ -139,7 +165,10 @@ def test_convolution(number: int, case) -> None:
     written, pads = str(padding), [(padding, padding)] * len(extents)
     if number % 4 == 1:
         written, pads = "'same'", same(extents, kernel, stride, dilation)
-    call = f"Conv(h, {units}, kernel = {kernel}, stride = {stride}, padding = {written}, dilation = {dilation}, groups = {groups})"
+    call = (
+        f"Conv(h, {units}, kernel = {kernel}, stride = {stride}, padding = {written}, dilation = {dilation}, groups "
+        f"= {groups})"
+    )
 
     def reference(h: np.ndarray, known: Mapping[str, np.ndarray]) -> np.ndarray:
         bias = known["y.b"].reshape(-1, *[1] * len(extents))
@@ -153,7 +182,9 @@ def test_transposed_convolution(number: int, case) -> None:
     extents, kernel, stride, dilation, padding, groups = case
     extra = number % 2 if min(*stride, 9) > 1 else 0
     padding = min(padding, min((k - 1) * d for k, d in zip(kernel, dilation, strict=True)) // 2)
-    settings = f"stride = {stride}, padding = {padding}, output_padding = {extra}, dilation = {dilation}, groups = {groups}"
+    settings = (
+        f"stride = {stride}, padding = {padding}, output_padding = {extra}, dilation = {dilation}, groups = {groups}"
+    )
     call = f"ConvTranspose(h, {2 * groups}, kernel = {kernel}, {settings})"
 
     def reference(h: np.ndarray, known: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -172,7 +203,13 @@ def test_pooling(number: int, case, kind: str) -> None:
     dilation = dilation if kind == "max" and fits else [1] * len(dilation)
     call = f"{'max' if kind == 'max' else 'avg'}_pool(h, {kernel}, stride = {stride}, padding = {padding}"
     call += f", dilation = {dilation})" if kind == "max" else ")"
-    check((2, *extents), call, lambda h, _: pooled(h, kind, kernel, stride, dilation, padding), number, native=number in NATIVE)
+    check(
+        (2, *extents),
+        call,
+        lambda h, _: pooled(h, kind, kernel, stride, dilation, padding),
+        number,
+        native=number in NATIVE,
+    )
 
 
 def adapted(x: np.ndarray, kind: str, size: int) -> np.ndarray:
@@ -186,7 +223,11 @@ def adapted(x: np.ndarray, kind: str, size: int) -> np.ndarray:
 def bilinear(x: np.ndarray, size: Sequence[int], corners: bool) -> np.ndarray:
     for axis, m in enumerate(size, start=2):
         n = x.shape[axis]
-        at = np.arange(m) * ((n - 1) / max(m - 1, 1)) if corners else np.clip((np.arange(m) + 0.5) * n / m - 0.5, 0, n - 1)
+        at = (
+            np.arange(m) * ((n - 1) / max(m - 1, 1))
+            if corners
+            else np.clip((np.arange(m) + 0.5) * n / m - 0.5, 0, n - 1)
+        )
         low = np.floor(at).astype(int)
         high, share = np.minimum(low + 1, n - 1), (at - low).reshape([-1 if k == axis else 1 for k in range(x.ndim)])
         x = np.take(x, low, axis) * (1 - share) + np.take(x, high, axis) * share
@@ -231,4 +272,6 @@ def test_other_layers(call: str) -> None:
         pads = [(1, 0), (0, 1)] if "padding" in call else [(0, 0), (0, 0)]
         return convolved(h, known["y.W"], (1, 1), (1, 1), pads, shape[0]) + known["y.b"].reshape(-1, 1, 1)
 
-    check(shape, call, depthwise if expected is None else lambda h, _: expected(h), len(call), native=len(call) % 3 == 0)
+    check(
+        shape, call, depthwise if expected is None else lambda h, _: expected(h), len(call), native=len(call) % 3 == 0
+    )

@@ -1,4 +1,6 @@
-"""examples/ctc: the sum over alignments against all of them by hand, and against PyTorch's CTCLoss with its gradient."""
+"""examples/ctc: the sum over alignments against all of them by hand, and against PyTorch's CTCLoss with its
+gradient.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ FUNCTIONS = (ROOT / "examples/ctc/ctc.tl").read_text(encoding="utf-8").partition
 
 
 def program(t: int, c: int, l: int, rows: int) -> Any:  # noqa: E741  (as the example has it)
-    text = FUNCTIONS + f"""
+    text = (
+        FUNCTIONS
+        + f"""
 model M:
     input logits: [batch, {t}, {c}]
     input text: int[batch, {l}] < {c}
@@ -28,6 +32,7 @@ model M:
     output slope = grad(-score, logits)
     loss -mean(score)
 """
+    )
     return tapeless.load(text).compile(batch=rows, dtype="float64")
 
 
@@ -66,14 +71,21 @@ def test_as_pytorch() -> None:
 
 def test_too_few_frames() -> None:
     """No way to read the text: a loss beyond all others, with finite slopes."""
-    made = program(2, 3, 2, 1).predict({"logits": np.zeros((1, 2, 3)), "text": np.array([[1, 1]]), "count": np.array([2]), "frames": np.array([2])})
+    made = program(2, 3, 2, 1).predict(
+        {"logits": np.zeros((1, 2, 3)), "text": np.array([[1, 1]]), "count": np.array([2]), "frames": np.array([2])}
+    )
     assert made["loss_of_row"][0] > 1e29 and np.isfinite(made["slope"]).all()
 
 
 @pytest.mark.parametrize("steps", [8])
 def test_the_example_learns(steps: int) -> None:
     rng = np.random.default_rng(0)
-    data = {"x": rng.normal(size=(64, 12, 3)).astype(np.float32), "frames": np.full(64, 12), "text": rng.integers(1, 6, (64, 4)), "count": np.full(64, 4)}
+    data = {
+        "x": rng.normal(size=(64, 12, 3)).astype(np.float32),
+        "frames": np.full(64, 12),
+        "text": rng.integers(1, 6, (64, 4)),
+        "count": np.full(64, 4),
+    }
     compiled: Any = tapeless.load(ROOT / "examples/ctc/ctc.tl").compile(batch=32, seed=0)
     before = compiled.evaluate(data)["loss"]
     compiled.fit(data, epochs=steps, progress=False)

@@ -55,7 +55,8 @@ model Network:
     output u_xx
     output u_xxx
     penalty = grad(mean(u ** 2) * rate, W)
-    loss mean((grad(u, t) - rate * u_xx) ** 2) + 0.1 * sum(penalty ** 2) + mean(vjp(h, x, h) * jvp(g, t, x)) + grad(sum(u), rate)
+    loss mean((grad(u, t) - rate * u_xx) ** 2) + 0.1 * sum(penalty ** 2)
+    loss mean(vjp(h, x, h) * jvp(g, t, x)) + grad(sum(u), rate) as products
     loss 0.01 * mean(hvp(mean(h ** 2), W, W)) + 0.1 * mean(jacobian(g, W)[:, 2, :, 1] ** 2) as curvature
 """
 
@@ -189,7 +190,10 @@ def nodes(text: str) -> int:
 
 def test_cost_is_that_of_the_part_between() -> None:
     """A second derivative by another name shares all that the first one made; depth adds its own work and no more."""
-    deep = "model M(n = 4):\n    input x: [batch, 1]\n    u = x\n    for k in 0..n:\n        u = tanh(1.5 * u)\n    output y = u\n"
+    deep = (
+        "model M(n = 4):\n    input x: [batch, 1]\n    u = x\n    for k in 0..n:\n        u = tanh(1.5 * u)\n    "
+        "output y = u\n"
+    )
     sizes = [nodes(deep.replace("n = 4", f"n = {n}") + "    output g = grad(u, x)\n") for n in (10, 20, 40)]
     assert sizes[2] - sizes[1] == 2 * (sizes[1] - sizes[0])
     twice = deep + "    output g = grad(u, x)\n    output again = grad(u, x) + 1\n"
@@ -216,7 +220,9 @@ def test_warnings(body: str, codes: list[str]) -> None:
 
 
 def test_zeros_where_nothing_leads() -> None:
-    program = compiled("model M:\n    input x: [batch, 2]\n    input t: [batch, 3]\n    output y = x[:, :1] + grad(sum(x ** 2), t)\n")
+    program = compiled(
+        "model M:\n    input x: [batch, 2]\n    input t: [batch, 3]\n    output y = x[:, :1] + grad(sum(x ** 2), t)\n"
+    )
     x = points(5, "x", columns=(2,))["x"]
     np.testing.assert_array_equal(program.predict({"x": x, "t": np.ones((5, 3))}), np.repeat(x[:, :1], 3, axis=1))
 
@@ -325,7 +331,9 @@ def test_through_scans_and_inside_of_them() -> None:
     found = program.predict(x)
     direction = np.random.default_rng(1).normal(size=x.shape)
     up, down = (program.predict(x + sign * step * direction) for sign in (1, -1))
-    np.testing.assert_allclose((found["g"] * direction).sum((1, 2)), (up["u"] - down["u"]) / (2 * step), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        (found["g"] * direction).sum((1, 2)), (up["u"] - down["u"]) / (2 * step), rtol=1e-6, atol=1e-8
+    )
     up, down = (program.predict(x + sign * step * x) for sign in (1, -1))
     np.testing.assert_allclose(found["along"], (up["u"] - down["u"]) / (2 * step), rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(found["bent"], (up["g"] - down["g"]) / (2 * step), rtol=1e-6, atol=1e-8)
@@ -375,9 +383,14 @@ def test_by_parameters_of_layers(kind: str) -> None:
 
 def test_by_the_parameter_of_a_turn() -> None:
     """In a loop `h.W` is that of the turn at hand, in `repeat` as in `for`."""
-    text = "model M:\n    input x: [batch, 4]\n    h = x\n    {} k in 0..3:\n        h = Dense(h, 4, tanh)\n        e = mean(h ** 2)\n        h = h + sum(grad(e, h.W))\n    loss mean(h ** 2)\n"
+    text = (
+        "model M:\n    input x: [batch, 4]\n    h = x\n    {} k in 0..3:\n        h = Dense(h, 4, tanh)\n        e = "
+        "mean(h ** 2)\n        h = h + sum(grad(e, h.W))\n    loss mean(h ** 2)\n"
+    )
     data = {"x": np.random.default_rng(5).normal(size=(7, 4))}
-    one, other = (tapeless.load(text.format(word)).compile(dtype="float64", batch=8, seed=1) for word in ("for", "repeat"))
+    one, other = (
+        tapeless.load(text.format(word)).compile(dtype="float64", batch=8, seed=1) for word in ("for", "repeat")
+    )
     for name, slope in one.gradients(data).items():
         np.testing.assert_allclose(other.gradients(data)[name], slope, rtol=1e-10, atol=1e-13)
 
@@ -397,7 +410,10 @@ model M:
 """
     x = np.array([[0.0], [1e-20], [1e-6], [-1e-3], [0.01], [0.1], [-0.29], [0.31], [0.7], [-3.2], [1e20]], dtype)
     with mp.workdps(60):
-        expected = {name: [float(mp.diff(mp.sincpi, mp.mpf(float(v)), order)) for v in x[:-1, 0]] for name, order in (("y", 0), ("d", 1), ("h", 2))}
+        expected = {
+            name: [float(mp.diff(mp.sincpi, mp.mpf(float(v)), order)) for v in x[:-1, 0]]
+            for name, order in (("y", 0), ("d", 1), ("h", 2))
+        }
     found = compiled(source, dtype).predict({"x": x})
     for name, wanted in expected.items():
         np.testing.assert_allclose(found[name][:-1, 0], wanted, rtol=bound, atol=bound / 10, err_msg=name)

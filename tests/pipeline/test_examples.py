@@ -43,7 +43,9 @@ def state_of(path: Path) -> dict[str, np.ndarray]:
 def data_of(model: Model, rows: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(7)
     return {
-        d.name: rng.normal(size=d.type.at(rows)) if d.type.dtype.is_float else rng.integers(0, d.bound or 5, d.type.at(rows))
+        d.name: rng.normal(size=d.type.at(rows))
+        if d.type.dtype.is_float
+        else rng.integers(0, d.bound or 5, d.type.at(rows))
         for d in model.data
     }
 
@@ -51,7 +53,11 @@ def data_of(model: Model, rows: int) -> dict[str, np.ndarray]:
 def inputs_of(path: Path, graph: Graph) -> dict[str, np.ndarray]:
     model, rng = model_of(path), np.random.default_rng(3)
     known = {**state_of(path), **data_of(model, ROWS), "seed": np.array([1, 2], np.uint32), "epoch": np.int32(0)}
-    known |= {p.key: rng.normal(size=p.value.type.at(ROWS)) for p in graph.inputs if p.role in ("gradient", "carry") and p.label[:8] != "position"}
+    known |= {
+        p.key: rng.normal(size=p.value.type.at(ROWS))
+        for p in graph.inputs
+        if p.role in ("gradient", "carry") and p.label[:8] != "position"
+    }
     known |= {p.key: np.int32(2) for p in graph.inputs if p.label[:8] == "position"}
     if graph.name == "step":
         known |= {p.key: known[p.key][:, 0] for p in graph.inputs if p.role == "data"}
@@ -77,7 +83,14 @@ def test_passes_keep_values_and_text_round_trips(path: Path, entry: str) -> None
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_stages_round_trip(path: Path) -> None:
     model = model_of(path)
-    for graph in (model.forward[True], model.forward[False], model.init, model.update, entries.backward(model), entries.train_step(model)):
+    for graph in (
+        model.forward[True],
+        model.forward[False],
+        model.init,
+        model.update,
+        entries.backward(model),
+        entries.train_step(model),
+    ):
         verify(graph)
         assert text.read(text.write(graph)) == graph
 

@@ -1,4 +1,6 @@
-"""Cholesky's factor and triangular systems of stacks of matrices, as NumPy has them matrix by matrix; their gradients by differences."""
+"""Cholesky's factor and triangular systems of stacks of matrices, as NumPy has them matrix by matrix; their
+gradients by differences.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ model M:
 
 
 def test_values() -> None:
-    text = TEXT + """
+    text = (
+        TEXT
+        + """
     output factor = cholesky(a)
     output lower = solve_triangular(cholesky(a), b)
     output upper = solve_triangular(cholesky(a), b, transposed = true)
@@ -39,8 +43,13 @@ def test_values() -> None:
     param w = 1.0
     loss w ** 2
 """
+    )
     for dtype, tolerance in (("float64", 1e-9), ("float32", 2e-2)):
-        made: Any = tapeless.load(text).compile(batch=4, dtype=dtype).predict({"x": X.astype(dtype), "b": B.astype(dtype), "v": V.astype(dtype)})
+        made: Any = (
+            tapeless.load(text)
+            .compile(batch=4, dtype=dtype)
+            .predict({"x": X.astype(dtype), "b": B.astype(dtype), "v": V.astype(dtype)})
+        )
         a = X @ X.swapaxes(-1, -2) + np.eye(SIZE)
         factor = np.linalg.cholesky(a)
         table = np.eye(SIZE) * 2 + np.tril(np.ones((SIZE, SIZE)), -1)
@@ -56,13 +65,20 @@ def test_values() -> None:
             "table": np.linalg.solve(np.broadcast_to(table, X.shape), B),
         }
         for name, value in wanted.items():
-            np.testing.assert_allclose(made[name], value, rtol=tolerance, atol=tolerance * np.abs(value).max(), err_msg=name)
+            np.testing.assert_allclose(
+                made[name], value, rtol=tolerance, atol=tolerance * np.abs(value).max(), err_msg=name
+            )
 
 
 def test_gradients() -> None:
     """Along a direction, against central differences."""
-    text = TEXT.replace("input x", "input y: [batch]\n    param shift = 0\n    input x").replace("a = x @", "z = x + shift * b[:, :, :, :6]\n    a = z @")
-    text = text.replace("transpose(x", "transpose(z") + "    loss sum(solve_triangular(cholesky(a), v) ** 2) + sum(logdet_spd(a)) + sum(solve_spd(a, b) * sin(b)) + 0 * sum(y)\n"
+    text = TEXT.replace("input x", "input y: [batch]\n    param shift = 0\n    input x").replace(
+        "a = x @", "z = x + shift * b[:, :, :, :6]\n    a = z @"
+    )
+    text = text.replace("transpose(x", "transpose(z") + (
+        "    loss sum(solve_triangular(cholesky(a), v) ** 2) + sum(logdet_spd(a)) + sum(solve_spd(a, b) * "
+        "sin(b)) + 0 * sum(y)\n"
+    )
     program = tapeless.load(text).compile(batch=ROWS, dtype="float64")
     data = {"x": X, "b": B, "v": V, "y": np.zeros(ROWS)}
     slope = float(program.gradients(data)["shift"])
@@ -73,7 +89,9 @@ def test_gradients() -> None:
     assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6)
 
 
-@pytest.mark.parametrize("call", ["cholesky(x[:, :, :5])", "cholesky(v)", "solve_triangular(x, v[:, :2])", "solve_triangular(x, b[:, :2])"])
+@pytest.mark.parametrize(
+    "call", ["cholesky(x[:, :, :5])", "cholesky(v)", "solve_triangular(x, v[:, :2])", "solve_triangular(x, b[:, :2])"]
+)
 def test_what_does_not_fit(call: str) -> None:
     with pytest.raises(ProgramErrors):
         load(TEXT + f"    output r = {call}\n", "model.tl")

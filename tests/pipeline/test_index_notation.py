@@ -1,7 +1,9 @@
-"""Index notation and `einsum`: what each line computes against NumPy, its gradient against differences, machine code against the interpreter.
+"""Index notation and `einsum`: what each line computes against NumPy, its gradient against differences, machine code
+against the interpreter.
 
-Tensors in the lines: x [batch, 6], m [batch, 5, 4], p [batch, 6, 3] and s [batch, 2, 6, 7] are data, k int[batch, 3] < 5 too; the
-parameters are A [5, 4], B [4, 3], C [5, 4], S [4, 4], T [4, 4, 4], v [6], w [3], u [6], E [5, 3], K [3, 2, 3, 2].
+Tensors in the lines: x [batch, 6], m [batch, 5, 4], p [batch, 6, 3] and s [batch, 2, 6, 7] are data, k int[batch, 3]
+< 5 too; the parameters are A [5, 4], B [4, 3], C [5, 4], S [4, 4], T [4, 4, 4], v [6], w [3], u [6], E [5, 3], K [3,
+2, 3, 2].
 """
 
 from __future__ import annotations
@@ -20,8 +22,25 @@ from tapeless.ir.graph import Graph, Port
 from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType
 
-DATA = {"x": "[batch, 6]", "m": "[batch, 5, 4]", "p": "[batch, 6, 3]", "s": "[batch, 2, 6, 7]", "k": "int[batch, 3] < 5"}
-PARAMETERS = {"A": (5, 4), "B": (4, 3), "C": (5, 4), "S": (4, 4), "T": (4, 4, 4), "v": (6,), "w": (3,), "u": (6,), "E": (5, 3), "K": (3, 2, 3, 2)}
+DATA = {
+    "x": "[batch, 6]",
+    "m": "[batch, 5, 4]",
+    "p": "[batch, 6, 3]",
+    "s": "[batch, 2, 6, 7]",
+    "k": "int[batch, 3] < 5",
+}
+PARAMETERS = {
+    "A": (5, 4),
+    "B": (4, 3),
+    "C": (5, 4),
+    "S": (4, 4),
+    "T": (4, 4, 4),
+    "v": (6,),
+    "w": (3,),
+    "u": (6,),
+    "E": (5, 3),
+    "K": (3, 2, 3, 2),
+}
 Arrays = dict[str, np.ndarray]
 E = np.einsum
 
@@ -80,24 +99,36 @@ LINES: dict[str, Callable[[Arrays], np.ndarray]] = {
     "y[i] = sum[j] A[i, j] * C[i, j]": lambda d: E("ij,ij->i", d["A"], d["C"]),
     "y[n, i, j] = sum[o] p[n, i, o] * p[n, j, o] * w[o]": lambda d: E("nio,njo,o->nij", d["p"], d["p"], d["w"]),
     # Forms
-    "y[n] = sum[i, j] x[n, i] * (sum[o] p[n, i, o] * w[o]) * x[n, j]": lambda d: E("ni,nio,o,nj->n", d["x"], d["p"], d["w"], d["x"]),
-    "y[n, i] = sum[j, l] T[i, j, l] * m[n, 0, j] * m[n, 1, l]": lambda d: E("ijl,nj,nl->ni", d["T"], d["m"][:, 0], d["m"][:, 1]),
+    "y[n] = sum[i, j] x[n, i] * (sum[o] p[n, i, o] * w[o]) * x[n, j]": lambda d: E(
+        "ni,nio,o,nj->n", d["x"], d["p"], d["w"], d["x"]
+    ),
+    "y[n, i] = sum[j, l] T[i, j, l] * m[n, 0, j] * m[n, 1, l]": lambda d: E(
+        "ijl,nj,nl->ni", d["T"], d["m"][:, 0], d["m"][:, 1]
+    ),
     "y[n] = sum[i] x[n, i] ** 2 + 1": lambda d: (d["x"] ** 2).sum(1) + 1,
     "y[n] = (sum[i] x[n, i]) / 2 - v[0]": lambda d: d["x"].sum(1) / 2 - d["v"][0],
     "y[n, i] = x[n, i] / sum[j] abs(x[n, j])": lambda d: d["x"] / np.abs(d["x"]).sum(1, keepdims=True),
     "y[n, i, k] = sum[j] m[n, i, j] * m[n, k, j] / sqrt(4)": lambda d: E("nij,nkj->nik", d["m"], d["m"]) / 2,
-    "y[i, j] = (sum[l] (A[i, l] - C[j, l]) ** 2) ** 0.5": lambda d: np.sqrt(((d["A"][:, None] - d["C"][None]) ** 2).sum(-1)),
-    "y[n, i] = log(sum[j] exp(m[n, i, j]))": lambda d: logsumexp(d["m"], 2),
-    "a[n, i, j] = sum[o] p[n, i, o] * p[n, j, o]\ny[n, i, o] = sum[j] exp(a[n, i, j] - log(sum[l] exp(a[n, i, l]))) * p[n, j, o]": lambda d: (
-        softmax(E("nio,njo->nij", d["p"], d["p"])) @ d["p"]
+    "y[i, j] = (sum[l] (A[i, l] - C[j, l]) ** 2) ** 0.5": lambda d: np.sqrt(
+        ((d["A"][:, None] - d["C"][None]) ** 2).sum(-1)
     ),
-    # Gaussian mixture: log-likelihood of p's points under centres E of width 1 and weights softmax(w) would have five classes; here equal
+    "y[n, i] = log(sum[j] exp(m[n, i, j]))": lambda d: logsumexp(d["m"], 2),
+    (
+        "a[n, i, j] = sum[o] p[n, i, o] * p[n, j, o]\ny[n, i, o] = sum[j] exp(a[n, i, j] - log(sum[l] "
+        "exp(a[n, i, l]))) * p[n, j, o]"
+    ): lambda d: softmax(E("nio,njo->nij", d["p"], d["p"])) @ d["p"],
+    # Gaussian mixture: log-likelihood of p's points under centres E of width 1 and weights softmax(w) would have five
+    # classes; here equal
     "y[n, i] = log(sum[c] exp(-0.5 * sum[o] (p[n, i, o] - E[c, o]) ** 2) / 5)": lambda d: np.log(
         np.exp(-0.5 * ((d["p"][:, :, None] - d["E"]) ** 2).sum(-1)).mean(-1)
     ),
     # The energy of bodies at p that attract each other
-    "y[n] = -sum[i, j where i < j] 1 / sqrt(0.1 + sum[o] (p[n, i, o] - p[n, j, o]) ** 2)": lambda d: -E(
-        "nij,ij->n", 1 / np.sqrt(0.1 + ((d["p"][:, :, None] - d["p"][:, None]) ** 2).sum(-1)), np.triu(np.ones((6, 6)), 1)
+    "y[n] = -sum[i, j where i < j] 1 / sqrt(0.1 + sum[o] (p[n, i, o] - p[n, j, o]) ** 2)": lambda d: (
+        -E(
+            "nij,ij->n",
+            1 / np.sqrt(0.1 + ((d["p"][:, :, None] - d["p"][:, None]) ** 2).sum(-1)),
+            np.triu(np.ones((6, 6)), 1),
+        )
     ),
     # Reductions
     "y[n] = max[i] x[n, i]": lambda d: d["x"].max(1),
@@ -114,9 +145,13 @@ LINES: dict[str, Callable[[Arrays], np.ndarray]] = {
     "y[n, i: 6] = mean[j where j <= i] x[n, j]": lambda d: d["x"] @ LOWER.T / np.arange(1, 7),
     "y[n] = prod[j where x[n, j] > 0] x[n, j]": lambda d: np.where(d["x"] > 0, d["x"], 1).prod(1),
     "y[n] = sum[i] i * x[n, i]": lambda d: d["x"] @ np.arange(6),
-    "y[i, j] = exp(-(i - j) ** 2 / 4) * v[i] * u[j]": lambda d: np.exp(-((np.arange(6)[:, None] - np.arange(6)) ** 2) / 4) * np.outer(d["v"], d["u"]),
+    "y[i, j] = exp(-(i - j) ** 2 / 4) * v[i] * u[j]": lambda d: (
+        np.exp(-((np.arange(6)[:, None] - np.arange(6)) ** 2) / 4) * np.outer(d["v"], d["u"])
+    ),
     "y[n, i] = where(i < 2, x[n, i], v[i])": lambda d: np.where(np.arange(6) < 2, d["x"], d["v"]),
-    "y[t: 4, i: 6] = sin(t / 3 ** (i / 6)) * v[i]": lambda d: np.sin(np.arange(4)[:, None] / 3 ** (np.arange(6) / 6)) * d["v"],
+    "y[t: 4, i: 6] = sin(t / 3 ** (i / 6)) * v[i]": lambda d: (
+        np.sin(np.arange(4)[:, None] / 3 ** (np.arange(6) / 6)) * d["v"]
+    ),
     "y[a, b] = where(a == b, x[a, 0] * x[b, 1], 0)": lambda d: np.diag(d["x"][:, 0] * d["x"][:, 1]),
     # Shifts, windows
     "y[n, i] = x[n, i + 1] - x[n, i]": lambda d: np.diff(d["x"]),
@@ -131,14 +166,31 @@ LINES: dict[str, Callable[[Arrays], np.ndarray]] = {
     "y[n, i] = sum[a: 2, b: 2] x[n, i + a + 2 * b] * v[a] * u[b]": lambda d: sum(
         d["x"][:, a + 2 * b : a + 2 * b + 3] * d["v"][a] * d["u"][b] for a in range(2) for b in range(2)
     ),
-    "y[n, o, i, j] = sum[c, a, b] s[n, c, i + a, j + b] * K[o, c, a, b]": lambda d: E("nciajb,ocab->noij", images(d, 1, 1), d["K"]),
-    "y[n, o, i, j] = sum[c, a, b] s[n, c, 2 * i + a, 2 * j + b] * K[o, c, a, b]": lambda d: E("nciajb,ocab->noij", images(d, 2, 1), d["K"]),
-    "y[n, o, i, j] = sum[c, a, b] s[n, c, i + 2 * a, j + 2 * b] * K[o, c, a, b]": lambda d: E("nciajb,ocab->noij", images(d, 1, 2), d["K"]),
-    "y[n, c, i, j] = sum[a, b] s[n, c, i + a, j + b] * K[0, c, a, b]": lambda d: E("nciajb,cab->ncij", images(d, 1, 1), d["K"][0]),
+    "y[n, o, i, j] = sum[c, a, b] s[n, c, i + a, j + b] * K[o, c, a, b]": lambda d: E(
+        "nciajb,ocab->noij", images(d, 1, 1), d["K"]
+    ),
+    "y[n, o, i, j] = sum[c, a, b] s[n, c, 2 * i + a, 2 * j + b] * K[o, c, a, b]": lambda d: E(
+        "nciajb,ocab->noij", images(d, 2, 1), d["K"]
+    ),
+    "y[n, o, i, j] = sum[c, a, b] s[n, c, i + 2 * a, j + 2 * b] * K[o, c, a, b]": lambda d: E(
+        "nciajb,ocab->noij", images(d, 1, 2), d["K"]
+    ),
+    "y[n, c, i, j] = sum[a, b] s[n, c, i + a, j + b] * K[0, c, a, b]": lambda d: E(
+        "nciajb,cab->ncij", images(d, 1, 1), d["K"][0]
+    ),
     "y[n, c, i, j] = max[a: 3, b: 2] s[n, c, i + a, j + b]": lambda d: images(d, 1, 1).max((3, 5)),
     # Local attention: each place sees itself and the one before
-    "q = pad(p, [[0, 0], [1, 0], [0, 0]])\ny[n, i] = log(sum[u: 2] exp(sum[o] p[n, i, o] * q[n, i + u, o]))": lambda d: logsumexp(
-        E("nio,nouxi->nix", d["p"], shifted(np.pad(d["p"], ((0, 0), (1, 0), (0, 0))), 6, 2, axis=1).transpose(0, 3, 1, 2)[:, :, None].swapaxes(3, 4)), 2
+    (
+        "q = pad(p, [[0, 0], [1, 0], [0, 0]])\ny[n, i] = log(sum[u: 2] exp(sum[o] p[n, i, o] * q[n, i + u, o]))"
+    ): lambda d: logsumexp(
+        E(
+            "nio,nouxi->nix",
+            d["p"],
+            shifted(np.pad(d["p"], ((0, 0), (1, 0), (0, 0))), 6, 2, axis=1)
+            .transpose(0, 3, 1, 2)[:, :, None]
+            .swapaxes(3, 4),
+        ),
+        2,
     ),
     # Gathers
     "y[n, t, o] = E[k[n, t], o]": lambda d: d["E"][d["k"]],
@@ -148,16 +200,25 @@ LINES: dict[str, Callable[[Arrays], np.ndarray]] = {
 }
 # Subscripts and operands of `einsum`, which mean the same to NumPy.
 EINSUM = (
-    ("ij,jk->ik", "A", "B"), ("ij,jk", "A", "B"), ("ji,jk->ik", "A", "C"), ("ij,ij->", "A", "C"), ("ij,ij->ij", "A", "C"), ("i,j->ij", "v", "w"),
-    ("i,j", "w", "v"), ("i,i", "v", "u"), ("i,j->", "v", "w"), ("ij->ji", "A"), ("ba", "A"), ("ij->", "A"), ("ij->j", "A"), ("ii", "S"), ("ii->i", "S"),
-    ("iij->ji", "T"), ("iii->i", "T"), ("iji->j", "T"), ("iji", "T"), ("bij,jk->bik", "m", "B"), (" b i j , b i j -> b j ", "m", "m"), ("bi,bij,j->b", "x", "p", "w"),
-    ("bi,i", "x", "v"), ("...ij,jk->...ik", "m", "B"), ("...i,i->...", "p", "w"), ("...i,", "m", "3"), ("i...->...", "A"), ("Zz...->...zZ", "s"),
-    ("...ij,...ij->...", "m", "A"), ("b...,b...->...", "x", "x"), ("...,...", "v", "x"), ("ij...,...", "T", "S"), ("ij,jk,lk->il", "A", "B", "E"),
-    ("ij,jk,lk,lm", "A", "B", "E", "C"), ("ijk,ij,kl", "T", "S", "B"), ("bi,ci->bc", "x", "x"), (",ij->ij", "2", "A"), ("bcij,ocuv->bouj", "s", "K"),
+    ("ij,jk->ik", "A", "B"), ("ij,jk", "A", "B"), ("ji,jk->ik", "A", "C"), ("ij,ij->", "A", "C"),
+    ("ij,ij->ij", "A", "C"), ("i,j->ij", "v", "w"),
+    ("i,j", "w", "v"), ("i,i", "v", "u"), ("i,j->", "v", "w"), ("ij->ji", "A"), ("ba", "A"), ("ij->", "A"),
+    ("ij->j", "A"), ("ii", "S"), ("ii->i", "S"),
+    ("iij->ji", "T"), ("iii->i", "T"), ("iji->j", "T"), ("iji", "T"), ("bij,jk->bik", "m", "B"),
+    (" b i j , b i j -> b j ", "m", "m"), ("bi,bij,j->b", "x", "p", "w"),
+    ("bi,i", "x", "v"), ("...ij,jk->...ik", "m", "B"), ("...i,i->...", "p", "w"), ("...i,", "m", "3"),
+    ("i...->...", "A"), ("Zz...->...zZ", "s"),
+    ("...ij,...ij->...", "m", "A"), ("b...,b...->...", "x", "x"), ("...,...", "v", "x"), ("ij...,...", "T", "S"),
+    ("ij,jk,lk->il", "A", "B", "E"),
+    ("ij,jk,lk,lm", "A", "B", "E", "C"), ("ijk,ij,kl", "T", "S", "B"), ("bi,ci->bc", "x", "x"), (",ij->ij", "2", "A"),
+    ("bcij,ocuv->bouj", "s", "K"),
     ("bip,bjp,p->bij", "p", "p", "w"), ("...,...,...->...", "w", "p", "w"), ("", "v[1]"),
 )  # fmt: skip
 LINES |= {
-    f"y = einsum('{text}', {', '.join(names)})": lambda d, text=text, names=names: E(text, *(eval(name, dict(d)) for name in names)) for text, *names in EINSUM
+    f"y = einsum('{text}', {', '.join(names)})": lambda d, text=text, names=names: E(
+        text, *(eval(name, dict(d)) for name in names)
+    )
+    for text, *names in EINSUM
 }
 
 
@@ -166,9 +227,17 @@ def program(line: str) -> str:
     unquoted = re.sub("'.*'", "", line)
     used = {name for name in (*DATA, *PARAMETERS) if re.search(rf"\b{name}\[|[(,] ?{name}[,)]", unquoted)}
     head = "".join(f"    input {name}: {shape}\n" for name, shape in DATA.items() if name in used or name == "x")
-    head += "".join(f"    param {name}: {list(shape)} ~ normal(0, 1)\n" for name, shape in PARAMETERS.items() if name in used)
-    shift = "    param all = 1.1\n" + "".join(f"    {name} = {name} * all\n" for name in DATA if name in used and name != "k")
-    return f"model M:\n{head}{shift}" + "".join(f"    {one}\n" for one in line.split("\n")) + "    loss mean(sin(y) + 0.1 * y ** 2)\n"
+    head += "".join(
+        f"    param {name}: {list(shape)} ~ normal(0, 1)\n" for name, shape in PARAMETERS.items() if name in used
+    )
+    shift = "    param all = 1.1\n" + "".join(
+        f"    {name} = {name} * all\n" for name in DATA if name in used and name != "k"
+    )
+    return (
+        f"model M:\n{head}{shift}"
+        + "".join(f"    {one}\n" for one in line.split("\n"))
+        + "    loss mean(sin(y) + 0.1 * y ** 2)\n"
+    )
 
 
 def inputs_of(graph: Graph, rows: int) -> Arrays:
@@ -176,7 +245,9 @@ def inputs_of(graph: Graph, rows: int) -> Arrays:
     known = {}
     for port in graph.inputs:
         shape = port.value.type.at(rows)
-        known[port.key] = rng.normal(size=shape) if port.value.type.dtype.is_float else rng.integers(0, 5, shape).astype(np.int32)
+        known[port.key] = (
+            rng.normal(size=shape) if port.value.type.dtype.is_float else rng.integers(0, 5, shape).astype(np.int32)
+        )
     return known
 
 

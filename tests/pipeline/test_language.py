@@ -1,4 +1,6 @@
-"""What programs compute, all the way: machine code against the reference interpreter, and gradients against differences."""
+"""What programs compute, all the way: machine code against the reference interpreter, and gradients against
+differences.
+"""
 
 from __future__ import annotations
 
@@ -22,22 +24,37 @@ model M:
     h = x @ P
 """
 BODIES = {
-    "slices": "loss mean((h[:, 1:] * h[:, :-1]) ** 2) + mean(h[:, ::-2] * q[:2]) + mean(tanh(h)[:, 0]) + sum(P[1:4, 2] * q)",
+    "slices": (
+        "loss mean((h[:, 1:] * h[:, :-1]) ** 2) + mean(h[:, ::-2] * q[:2]) + mean(tanh(h)[:, 0]) + sum(P[1:4, 2] * q)"
+    ),
     "concat": "c = concat(h, tanh(h[:, 1:3]), h * 2)\nloss mean(c * c[:, ::-1]) + mean(concat(q, q[:1]) * h)",
-    "stack": "s = stack(h, sin(h), axis = 1)\nloss mean(s[:, 0] * s[:, 1] ** 2) + mean(stack(q[0] * h, h)[..., 1] ** 2)",
+    "stack": (
+        "s = stack(h, sin(h), axis = 1)\nloss mean(s[:, 0] * s[:, 1] ** 2) + mean(stack(q[0] * h, h)[..., 1] ** 2)"
+    ),
     "split": "a, b = split(h, 2)\nc, d = split(h, [1])\nloss mean(a * b) + mean(c * d)",
     "pad": "loss mean(pad(h, [[0, 0], [2, 1]], 0.5) ** 2 * arange(7)) + mean(pad(q, 1)[1:] * h)",
     "flip": "loss mean(flip(h, axis = 1) * h ** 2) + sum(flip(q) * q * arange(3))",
     "cumsum": "loss mean(cumsum(h) ** 2) + sum(cumsum(q) ** 3)",
     "prod": "loss mean(prod(h + 1.5, axis = 1)) + prod(q) + prod(P[:2, :2])",
-    "prod_with_zeros": "loss sum(prod(relu(h), axis = 1)) / batch + mean(prod(concat(h[:, :1], 0 * h[:, 1:2]), axis = 1) ** 2)",
+    "prod_with_zeros": (
+        "loss sum(prod(relu(h), axis = 1)) / batch + mean(prod(concat(h[:, :1], 0 * h[:, 1:2]), axis = 1) ** 2)"
+    ),
     "gelu": "loss mean(gelu(h) ** 2) + mean(gelu(h, 'tanh')) + mean(erf(h) + round(h))",
     "gather": "loss mean(P[:, k] ** 2) + mean(transpose(P)[k] * x)",
-    "weighted": "loss cross_entropy(h, k, weight = arange(4) + 1, label_smoothing = 0.1)\nloss 0.5 * cross_entropy(h, k, ignore_index = 2) as other",
+    "weighted": (
+        "loss cross_entropy(h, k, weight = arange(4) + 1, label_smoothing = 0.1)\nloss 0.5 * cross_entropy(h, k, "
+        "ignore_index = 2) as other"
+    ),
     "norms": "loss mean(BatchNorm(h) ** 3) + mean(LayerNorm(h) * h)",
-    "products": "s = stack(h, x[:, :4], axis = 1)\nloss mean((s @ transpose(s, [0, 2, 1])) ** 2) + mean(s @ P[:4, :2]) + mean(tanh(ones([1, 3, 2]) @ s))",
+    "products": (
+        "s = stack(h, x[:, :4], axis = 1)\nloss mean((s @ transpose(s, [0, 2, 1])) ** 2) + mean(s @ P[:4, :2]) + "
+        "mean(tanh(ones([1, 3, 2]) @ s))"
+    ),
     "running": "loss mean(cumprod(h + 1.5) ** 2) + mean(cumsum(x @ P, axis = 1) * h)",
-    "scalars": "loss mean(arctan(h) * tan(0.3 * h)) + mean(cosh(0.2 * h) + erfc(h) + exp2(h)) + mean(log2(h ** 2 + 1) * cbrt(h + 9))",
+    "scalars": (
+        "loss mean(arctan(h) * tan(0.3 * h)) + mean(cosh(0.2 * h) + erfc(h) + exp2(h)) + mean(log2(h ** 2 + 1) * "
+        "cbrt(h + 9))"
+    ),
     "kl": "loss kl_divergence(h, softmax(x[:, :4]))",
 }
 

@@ -1,4 +1,6 @@
-"""Functions of the standard library where a formula written naively fails: far out, at ties, at zero; compiled, both precisions."""
+"""Functions of the standard library where a formula written naively fails: far out, at ties, at zero; compiled, both
+precisions.
+"""
 
 from __future__ import annotations
 
@@ -42,5 +44,7 @@ def test_values_and_slopes(dtype: str) -> None:
 
 def test_sums_of_nothing_stay_nothing() -> None:
     """Minus infinity is the logarithm of nothing: two of them add up to it."""
-    program = tapeless.load("model M:\n    input x: [batch, 3]\n    output y = logcumsumexp(where(x > 0, x, -inf))\n").compile(threads=1)
+    program = tapeless.load(
+        "model M:\n    input x: [batch, 3]\n    output y = logcumsumexp(where(x > 0, x, -inf))\n"
+    ).compile(threads=1)
     np.testing.assert_allclose(program.predict([[-1, -1, 2]]), [[-np.inf, -np.inf, 2]])

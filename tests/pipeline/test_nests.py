@@ -1,5 +1,6 @@
-"""Loops in loops with all that may stand in them, at random: value and gradients are those of the unrolled program, and machine
-code gives what the interpreter gives. What a seed stands for is told by `nests`."""
+"""Loops in loops with all that may stand in them, at random: value and gradients are those of the unrolled program,
+and machine code gives what the interpreter gives. What a seed stands for is told by `nests`.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,13 @@ CASES = [
 
 
 def test_only_the_operations_with_regions_have_no_samples() -> None:
-    assert {name for name, op in OPERATIONS.items() if not op.samples} == {"scan", "loop", "kernel", "task", "with_derivative"}
+    assert {name for name, op in OPERATIONS.items() if not op.samples} == {
+        "scan",
+        "loop",
+        "kernel",
+        "task",
+        "with_derivative",
+    }
 
 
 def graph_of(name: str, sample: Sample, dtype: DType) -> Graph:
@@ -56,14 +62,22 @@ def test_machine_code_agrees_with_the_reference(name: str, sample: Sample, dtype
 EXTREMES = (0.0, -0.0, 100, -100, 1e30, -1e30, "denormal", np.inf, -np.inf, np.nan)
 
 
-@pytest.mark.parametrize(("name", "sample", "dtype"), sweep((case for case in CASES if OPERATIONS[case.values[0]].family in ("reduction", "recurrence", "product")), every=3))
+@pytest.mark.parametrize(
+    ("name", "sample", "dtype"),
+    sweep(
+        (case for case in CASES if OPERATIONS[case.values[0]].family in ("reduction", "recurrence", "product")), every=3
+    ),
+)
 def test_extremes_among_plain_numbers(name: str, sample: Sample, dtype: DType) -> None:
     """One number of an operand is extreme; pointwise operations have a test of their own, of all pairs of extremes."""
     graph, rng = graph_of(name, sample, dtype), np.random.default_rng(0)
     program = program_of(graph, dtype)
     for extreme in EXTREMES:
         number = float(np.finfo(dtype.numpy).smallest_subnormal) if extreme == "denormal" else extreme
-        inputs = {port.key: rng.uniform(sample.low, sample.high, port.value.type.at(ROWS)).astype(dtype.numpy) for port in graph.inputs}
+        inputs = {
+            port.key: rng.uniform(sample.low, sample.high, port.value.type.at(ROWS)).astype(dtype.numpy)
+            for port in graph.inputs
+        }
         first = next(iter(inputs.values())).reshape(-1)
         first[first.size // 2] = number
         with np.errstate(all="ignore"):

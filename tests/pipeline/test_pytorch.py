@@ -1,7 +1,7 @@
 """Values, gradients and second derivatives against PyTorch's, over the configurations of `tests/fixtures/pytorch`.
 
-PyTorch is not needed: what it said was written down by `tests/fixtures/make_pytorch.py`. All configurations run in the reference
-interpreter (a sample of them in the quick tests), a sample as machine code.
+PyTorch is not needed: what it said was written down by `tests/fixtures/make_pytorch.py`. All configurations run in
+the reference interpreter (a sample of them in the quick tests), a sample as machine code.
 """
 
 from __future__ import annotations
@@ -72,29 +72,46 @@ class Configuration:
         return made
 
     def program(self) -> str:
-        """The whole program. The value enters the loss as sum(r * c); `free` is a parameter that reaches it whatever the value is made of."""
+        """The whole program. The value enters the loss as sum(r * c); `free` is a parameter that reaches it whatever
+        the value is made of.
+        """
         lines = declared("free", [])
         for one in self.tensors:
             if "." not in one.name:
                 lines += declared(one.name, one.shape, int(one.high) if one.kind == "int" else None)
         if not any("batch" in one.shape for one in self.tensors):
             lines += declared("unused", ["batch"])
-        by_row = bool(self.shape) and self.shape[0] == self.rows and any("batch" in one.shape for one in self.tensors) and self._leads()
-        return f"model M:\n{lines}{declared(VALUE, ['batch', *self.shape[1:]] if by_row else self.shape)}    {self.text}\n    loss sum(r * c) + free\n"
+        by_row = (
+            bool(self.shape)
+            and self.shape[0] == self.rows
+            and any("batch" in one.shape for one in self.tensors)
+            and self._leads()
+        )
+        return (
+            f"model M:\n{lines}{declared(VALUE, ['batch', *self.shape[1:]] if by_row else self.shape)}    "
+            f"{self.text}\n    loss sum(r * c) + free\n"
+        )
 
     def _leads(self) -> bool:
         """Whether the result has a row for each row: all have, but reductions over axis 0."""
         return "axis = [0" not in self.text
 
     def graph(self, dtype: str) -> Graph:
-        return derived(self.program(), [VALUE, *(one.name for one in self.real)], DTYPES[dtype], self.training, self.second)
+        return derived(
+            self.program(), [VALUE, *(one.name for one in self.real)], DTYPES[dtype], self.training, self.second
+        )
 
     def inputs(self, graph: Graph, dtype: str) -> dict[str, Any]:
         made = drawn.draw(self.tensors, self.rows, self.seed)
-        made |= {DIRECTION + name: value for name, value in drawn.directions(self.tensors, self.rows, self.seed).items()}
+        made |= {
+            DIRECTION + name: value for name, value in drawn.directions(self.tensors, self.rows, self.seed).items()
+        }
         made[VALUE] = drawn.cotangent(self.shape, self.seed)
         given = {port.key: made.get(port.label, np.zeros(port.value.type.at(self.rows))) for port in graph.inputs}
-        return {key: value if np.asarray(value).dtype.kind == "i" else np.asarray(value, dtype) for key, value in given.items()}
+        return {
+            key: value if np.asarray(value).dtype.kind == "i" else np.asarray(value, dtype)
+            for key, value in given.items()
+        }
 
     def errors(self, found: Mapping[str, np.ndarray], dtype: str) -> dict[str, float]:
         """The largest error of each tensor, relative to the largest number kept of it."""
@@ -103,7 +120,10 @@ class Configuration:
         assert ours.shape == self.said[dtype].shape
         made, place = {}, 0
         for name, count in self.pieces():
-            part, other = self.said[dtype][place : place + count].astype(np.float64), ours[place : place + count].astype(np.float64)
+            part, other = (
+                self.said[dtype][place : place + count].astype(np.float64),
+                ours[place : place + count].astype(np.float64),
+            )
             made[name] = float(np.abs(part - other).max(initial=0) / max(SMALLEST, np.abs(part).max(initial=0)))
             place += count
         return made
@@ -115,8 +135,19 @@ def configurations(family: str) -> list[Configuration]:
     entries = json.loads(zlib.decompress(held["cases"].tobytes()))
     made, place = [], 0
     for entry in entries:
-        tensors = [drawn.Drawn(name, tuple(shape), kind, low, high) for name, shape, kind, low, high in entry["tensors"]]
-        one = Configuration(entry["text"], tensors, entry["rows"], entry["training"], tuple(entry["shape"]), entry["second"], entry["seed"], {})
+        tensors = [
+            drawn.Drawn(name, tuple(shape), kind, low, high) for name, shape, kind, low, high in entry["tensors"]
+        ]
+        one = Configuration(
+            entry["text"],
+            tensors,
+            entry["rows"],
+            entry["training"],
+            tuple(entry["shape"]),
+            entry["second"],
+            entry["seed"],
+            {},
+        )
         count = sum(size for _, size in one.pieces())
         said = {dtype: held[dtype][place : place + count] for dtype in TOLERANCE}
         made.append(Configuration(one.text, tensors, one.rows, one.training, one.shape, one.second, one.seed, said))

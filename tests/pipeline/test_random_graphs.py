@@ -1,4 +1,6 @@
-"""Random graphs through the whole pipeline: native code, for vectors of every width, against the interpreter, value and gradient."""
+"""Random graphs through the whole pipeline: native code, for vectors of every width, against the interpreter, value
+and gradient.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,16 @@ from .harness import Program, check_passes, program_of, run_native
 CASES = sorted((Path(__file__).parent / "cases").glob("*.ir"))
 WIDTHS = (1, 3, 7, 17)
 # Taken of a number between -1 and 1, or of its exponential where they need a positive one.
-UNARY = ("neg", "exp", "exp2", "expm1", "tanh", "sigmoid", "softplus", "abs", "square", "sin", "cos", "tan", "atan", "sinh", "cosh", "erf", "erfc")  # fmt: skip
+UNARY = ("neg", "exp", "exp2", "expm1", "tanh", "sigmoid", "softplus", "abs", "square", "sin", "cos", "tan", "atan",
+    "sinh", "cosh", "erf", "erfc")  # fmt: skip
 POSITIVE = ("log", "log2", "log1p", "sqrt", "rsqrt", "cbrt", "reciprocal", "lgamma")
 # Not continuous: rounding to f32 may change which side of a step a number is on.
 STEPS = ("floor", "ceil", "trunc", "round", "sign")
 BINARY = ("add", "sub", "mul", "strong_product", "maximum", "minimum", "div", "atan2", "pow")
 REDUCTIONS = ("sum", "prod", "max", "min", "logsumexp")
 RECURRENCES = ("cumsum", "cumprod", "linear_scan", "strong_scan")
-KINDS = ("unary", "positive", "binary", "matmul", "reduce", "normalise", "select", "pick", "transpose", "reshape", "gather", "arc", "polygamma",
+KINDS = ("unary", "positive", "binary", "matmul", "reduce", "normalise", "select", "pick", "transpose", "reshape",
+    "gather", "arc", "polygamma",
          "cut", "join", "recur", "stack", "factor", "slide", "overlap", "attend")  # fmt: skip
 STEPPING = ("step_function", "order", "remainder", "place")
 
@@ -90,7 +94,9 @@ class Grower:
         op, other = self.draw(st.sampled_from(BINARY)), self.like(value)
         if op in ("div", "pow", "atan2"):
             small = self.small(other)
-            value, other = (self.b.emit("exp", self.small(value)), small) if op == "pow" else (value, self.b.emit("exp", small))
+            value, other = (
+                (self.b.emit("exp", self.small(value)), small) if op == "pow" else (value, self.b.emit("exp", small))
+            )
         return self.small(self.b.emit(op, value, other))
 
     # Along an axis: only those of known size can be cut
@@ -139,8 +145,12 @@ class Grower:
         if self.draw(st.booleans()):
             order = (*range(axis), axis + 1, axis, *range(axis + 2, rank + 1))
             windows = self.b.emit("transpose", windows, perm=order)
-            return self.back(self.b.emit(self.draw(st.sampled_from(REDUCTIONS)), self.small(windows), axes=(axis,)), axis, size)
-        return self.back(self.b.emit(self.draw(st.sampled_from(REDUCTIONS)), self.small(windows), axes=(axis + 1,)), axis, size)
+            return self.back(
+                self.b.emit(self.draw(st.sampled_from(REDUCTIONS)), self.small(windows), axes=(axis,)), axis, size
+            )
+        return self.back(
+            self.b.emit(self.draw(st.sampled_from(REDUCTIONS)), self.small(windows), axes=(axis + 1,)), axis, size
+        )
 
     def overlap(self, value: Value) -> Value:
         """Windows, changed, and added where they were."""
@@ -155,7 +165,11 @@ class Grower:
         kernel = self.draw(st.integers(1, (size - 1) // dilation + 1))
         most = (size - (kernel - 1) * dilation - 1) // step + 1
         steps = {"step": step, "dilation": dilation}
-        return self.b.emit("windows", value, axis=axis, size=self.draw(st.integers(1, most)), kernel=kernel, **steps), steps, size
+        return (
+            self.b.emit("windows", value, axis=axis, size=self.draw(st.integers(1, most)), kernel=kernel, **steps),
+            steps,
+            size,
+        )
 
     def back(self, value: Value, axis: int, size: int) -> Value:
         return self.small(self.b.emit("pad", self.small(value), axis=axis, size=size, start=0, step=1))
@@ -174,7 +188,9 @@ class Grower:
     def place(self, value: Value) -> Value:
         if value.type.rank != 2:
             return self.unary(value)
-        return self.b.broadcast_to(self.b.emit("pick", value, self.b.emit("argmax", self.like(value), axis=1)), value.type.shape, (0,))
+        return self.b.broadcast_to(
+            self.b.emit("pick", value, self.b.emit("argmax", self.like(value), axis=1)), value.type.shape, (0,)
+        )
 
     def stack(self, value: Value) -> Value:
         """A product for each row, of a few copies of the row with matrices of its own."""
@@ -186,7 +202,11 @@ class Grower:
         flip_a, flip_b = self.draw(st.booleans()), self.draw(st.booleans())
         left = self.b.broadcast_to(value, (rows, *((n, copies) if flip_a else (copies, n))), (0, 1 if flip_a else 2))
         matrix = (rows, m, n) if flip_b else (rows, n, m)
-        right = self.b.emit("mul", self.param(matrix[1:], stretch=True), self.b.broadcast_to(self.small(value), matrix, (0, 2 if flip_b else 1)))
+        right = self.b.emit(
+            "mul",
+            self.param(matrix[1:], stretch=True),
+            self.b.broadcast_to(self.small(value), matrix, (0, 2 if flip_b else 1)),
+        )
         made = self.small(self.b.emit("matmul", left, right, transpose_a=flip_a, transpose_b=flip_b))
         return self.small(self.b.emit("sum", made, axes=(1,)))
 
@@ -233,7 +253,9 @@ class Grower:
         count = b.emit("count", shape=(Rows(),), dtype=self.dtype)
         mean = b.emit("div", b.emit("sum", value, axes=(0,)), b.broadcast_to(count, shape[1:], ()))
         centred = b.emit("sub", value, b.broadcast_to(mean, shape, (1,)))
-        variance = b.emit("div", b.emit("sum", b.emit("square", centred), axes=(0,)), b.broadcast_to(count, shape[1:], ()))
+        variance = b.emit(
+            "div", b.emit("sum", b.emit("square", centred), axes=(0,)), b.broadcast_to(count, shape[1:], ())
+        )
         scale = b.emit("sqrt", b.emit("add", variance, b.full(0.1, variance)))
         return b.emit("div", centred, b.broadcast_to(scale, shape, (1,)))
 
@@ -310,7 +332,8 @@ def inputs_for(program: Program, rows: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     named = [*((s.name, s.type) for s in program.slots), *((d.name, d.type) for d in program.data)]
     return {
-        name: rng.normal(size=type.at(rows)) if type.dtype.is_float else rng.integers(0, 5, type.at(rows)) for name, type in named
+        name: rng.normal(size=type.at(rows)) if type.dtype.is_float else rng.integers(0, 5, type.at(rows))
+        for name, type in named
     }
 
 
@@ -360,7 +383,9 @@ def test_float32_at_length(part: int) -> None:
     at_length(part, 300, DType.F32, FEW_ROWS, st.sampled_from((1, 3)))
 
 
-def at_length(part: int, count: int, dtype: DType, rows: st.SearchStrategy[int], threads: st.SearchStrategy[int]) -> None:
+def at_length(
+    part: int, count: int, dtype: DType, rows: st.SearchStrategy[int], threads: st.SearchStrategy[int]
+) -> None:
     """One of the parts, each with programs of its own, that two processes share out: 2,000 programs in all."""
 
     @seed(part + 1)

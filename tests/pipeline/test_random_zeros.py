@@ -1,5 +1,7 @@
-"""Random expressions with `where`, `clip`, logarithms, roots and quotients at special points: no gradient is NaN where the value and the
-true derivatives from both sides are finite, and the value has not been lost to rounding. What is true is found by mpmath, from the same expression beside the point."""
+"""Random expressions with `where`, `clip`, logarithms, roots and quotients at special points: no gradient is NaN
+where the value and the true derivatives from both sides are finite, and the value has not been lost to rounding.
+What is true is found by mpmath, from the same expression beside the point.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ import tapeless
 POINTS = (0.0, 1.0, -1.0, 0.5, 2.0, 1e10, -1e10, 1e-10, -3.0)
 DEPTH = 4
 Function = Callable[[Any], Any]
-# sqrt(u log u) where u = 1 and u' = 0: the infinite adjoint of u goes two ways, which cancel. No zero adjoint is involved.
+# sqrt(u log u) where u = 1 and u' = 0: the infinite adjoint of u goes two ways, which cancel. No zero adjoint is
+# involved.
 CANCELLING = ("sqrt(where((((where((x) > 0, (x) * log(x), 0)) + ((1 / (x))))) > 0",)
 
 
@@ -47,10 +50,13 @@ def grown(rng: random.Random, depth: int) -> tuple[str, Function]:
         (f"(({a}) ** 2)", lambda x: f(x) ** 2),
         (f"(1 / ({a}))", lambda x: 1 / f(x)),
         (f"tanh({a})", lambda x: mpmath.tanh(f(x))),
-        (f"exp(-({a}) ** 2)", lambda x: mpmath.exp(-f(x) ** 2)),
+        (f"exp(-({a}) ** 2)", lambda x: mpmath.exp(-(f(x) ** 2))),
         (f"clip({a}, -2, 3)", lambda x: min(max(f(x), -2), 3)),
         (f"where(({a}) > {limit}, {b}, {c})", lambda x: g(x) if f(x) > limit else h(x)),
-        (f"where(({a}) > 0, ({a}) * log({a}), 0)", lambda x: f(x) * real(mpmath.log(f(x))) if f(x) > 0 else mpmath.mpf(0)),
+        (
+            f"where(({a}) > 0, ({a}) * log({a}), 0)",
+            lambda x: f(x) * real(mpmath.log(f(x))) if f(x) > 0 else mpmath.mpf(0),
+        ),
     )
     return rng.choice(forms)
 
@@ -71,7 +77,9 @@ def tame(function: Function, at: float) -> bool:
         pair = []
         for step in (mpmath.mpf(10) ** -30 * size, mpmath.mpf(10) ** -34 * size):
             pair.append((value(function, x + side * step) - value(function, x)) / step)
-        if not all(mpmath.isfinite(one) and abs(one) < 1e30 for one in pair) or abs(pair[0] - pair[1]) > 1e-6 * (1 + abs(pair[1])):
+        if not all(mpmath.isfinite(one) and abs(one) < 1e30 for one in pair) or abs(pair[0] - pair[1]) > 1e-6 * (
+            1 + abs(pair[1])
+        ):
             return False
         slopes.append(pair[1])
     return bool(mpmath.isfinite(value(function, x)))
@@ -90,7 +98,11 @@ def broken(seeds: range) -> tuple[list[str], int]:
     for k, (expression, function) in enumerate(made):
         for place, at in enumerate(POINTS):
             exact = value(function, mpmath.mpf(at))
-            if np.isfinite(found[f"v{k}"][place]) and abs(found[f"v{k}"][place] - exact) <= 1e-6 * abs(exact) and tame(function, at):
+            if (
+                np.isfinite(found[f"v{k}"][place])
+                and abs(found[f"v{k}"][place] - exact) <= 1e-6 * abs(exact)
+                and tame(function, at)
+            ):
                 count += 1
                 if np.isnan(found[f"g{k}"][place]) and not expression.startswith(CANCELLING):
                     wrong.append(f"{expression} at {at}")

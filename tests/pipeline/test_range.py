@@ -1,4 +1,6 @@
-"""Sums of squares and of powers whose result is a number though a square, or all of them, is beyond the range; and their slopes."""
+"""Sums of squares and of powers whose result is a number though a square, or all of them, is beyond the range; and
+their slopes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from tapeless.compiler.model import load
 FAR = {"float32": (1e25, 1e-25, 1.5e38, 1e-37), "float64": (1e200, 1e-200, 8e307, 1e-306)}
 DTYPES = pytest.mark.parametrize("dtype", FAR)
 R = 0.5**0.5
-# By what a vector (a, b) of two large, two small and mixed numbers has: value and slope, of the vector divided by its scale.
+# By what a vector (a, b) of two large, two small and mixed numbers has: value and slope, of the vector divided by its
+# scale.
 LENGTHS = {
     "hypot(x[:, 0], x[:, 1])": 2,
     "sqrt(x[:, 0] ** 2 + x[:, 1] ** 2)": 2,
@@ -68,7 +71,8 @@ def test_at_the_origin_and_at_zeros(dtype: str) -> None:
 def test_what_is_made_of_lengths(dtype: str) -> None:
     large, small, most, least = FAR[dtype]
     x = np.array([[large, large, 0], [-large, large, large], [small, -small, 0], [most, most / 2, 0], [least, 0, 0]])
-    expressions = ["std(x, axis = 1)", "cosine_similarity(x, x)", "x / norm(x, axis = 1, keepdims = true)", "sqrt(x[:, 0] ** 2 + 1)",
+    expressions = ["std(x, axis = 1)", "cosine_similarity(x, x)", "x / norm(x, axis = 1, keepdims = true)",
+        "sqrt(x[:, 0] ** 2 + 1)",
                    "grad(sqrt(x[:, 0] ** 2 + 1), x)", "grad(norm(x, axis = 1), x)"]  # fmt: skip
     deviation, cosine, unit, root, slope, unit_again = predicted(expressions, x, dtype)
     scale = np.abs(x).max(1)
@@ -84,7 +88,9 @@ def test_what_is_made_of_lengths(dtype: str) -> None:
 @DTYPES
 @pytest.mark.parametrize("size", [0, 1, 2])
 def test_clipping_scales_first(dtype: str, size: int) -> None:
-    """A gradient whose squares overflow is scaled to the bound, and one whose squares vanish is left alone, or scaled as well."""
+    """A gradient whose squares overflow is scaled to the bound, and one whose squares vanish is left alone, or
+    scaled as well.
+    """
     scale, bound = ((FAR[dtype][0], 0.5), (FAR[dtype][1], 0.5), (FAR[dtype][1], FAR[dtype][1]))[size]
     text = f"""
 model M:

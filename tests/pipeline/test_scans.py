@@ -63,7 +63,9 @@ def test_against_central_differences(name: str, second: bool) -> None:
         if p.role != "param":
             continue
         along, step = rng.normal(size=p.value.type.at(ROWS)), 1e-6
-        ends = [run(forward, {**inputs, p.key: inputs[p.key] + sign * step * along}, rows=ROWS)["loss"] for sign in (1, -1)]
+        ends = [
+            run(forward, {**inputs, p.key: inputs[p.key] + sign * step * along}, rows=ROWS)["loss"] for sign in (1, -1)
+        ]
         expected = float(ends[0] - ends[1]) / (2 * step)
         assert np.sum(exact[f"grad({p.label})"] * along) == pytest.approx(expected, rel=2e-6, abs=1e-8)
 

@@ -44,9 +44,21 @@ PROGRAMS = {
     "swapped with work": (RULE, "state a = 1; state b = 2; t = a; a = b; b = t + 0 * g; w = w - lr * g * a"),
     "reversed": (RULE, "state a = 1; w = w - lr * g; a = flip(a, axis = 0) + w"),
     "softmax of itself": (RULE, "w = w - lr * g - 0.1 * softmax(w) + 0.01 * w[0]"),
-    "view of the old": (RULE, "state a = 0; old = reshape(w, [2, 3]); w = w - lr * g; a = a + reshape(old * sum(w), [6])"),
-    "rotated": (LAYER, "state a: [6] = 1; state b: [6] = 2; state c: [6] = 3; t = a; a = b; b = c; c = t; return a + 2 * b + 3 * c"),
-    "old times new": (LAYER, "state a: [2, 3] = 1; old = reshape(a, [6]); a = a * 0.5 + reshape(mean(x, axis = 0), [2, 3]); return old * sum(a)"),
+    "view of the old": (
+        RULE,
+        "state a = 0; old = reshape(w, [2, 3]); w = w - lr * g; a = a + reshape(old * sum(w), [6])",
+    ),
+    "rotated": (
+        LAYER,
+        "state a: [6] = 1; state b: [6] = 2; state c: [6] = 3; t = a; a = b; b = c; c = t; return a + 2 * b + 3 * c",
+    ),
+    "old times new": (
+        LAYER,
+        (
+            "state a: [2, 3] = 1; old = reshape(a, [6]); a = a * 0.5 + reshape(mean(x, axis = 0), [2, 3]); return "
+            "old * sum(a)"
+        ),
+    ),
 }
 
 
@@ -74,7 +86,9 @@ def test_a_loss_that_is_not_finite_changes_nothing(path: Path) -> None:
     program = tapeless.load(path, model=name_of(path), **sizes_of(path)).compile()
     rng = np.random.default_rng(0)
     data = {
-        spec.name: rng.normal(size=spec.concrete(200)) if spec.dtype.kind == "f" else rng.integers(0, spec.bound, spec.concrete(200))
+        spec.name: rng.normal(size=spec.concrete(200))
+        if spec.dtype.kind == "f"
+        else rng.integers(0, spec.bound, spec.concrete(200))
         for spec in program.image("train").manifest.entries["train_step"].data
     }
     next(iter(program.parameters.values()))[...] = np.nan

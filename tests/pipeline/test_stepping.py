@@ -27,21 +27,28 @@ MODELS = {
     "gru, its last state": ("h = GRU(x, 5)", "output y = Dense(h, 3)", "output z = GRU(h, 2, last = true)"),
     "carries": (
         "scan over t with h: [batch, 4] = 0.5, n: [batch] = 1:", "    h = tanh(h + x[t]) + (x[t - 2] else 1)",
-        "    n = n + sum(h, axis = 1) * t", "    yield h, n", "output y = stacked h", "output z = stacked n", "output h",
+        "    n = n + sum(h, axis = 1) * t", "    yield h, n", "output y = stacked h", "output z = stacked n",
+        "output h",
     ),
     "outputs that are carries": ("output y = cumsum(x, axis = 1)", "output z = x", "output w = x * x[:, :1]"),
-    "transformer": ("x = LearnedPositions(x)", "h = TransformerBlock(x, 2, kv_heads = 1, causal = true)", "output y = h"),
-    "rotary in repeat": ("h = x", "repeat k in 0..2:", "    h = TransformerBlock(h, 2, causal = true, rotated = true)", "output y = h"),
-    "convolution": ("h = Conv(transpose(x, [0, 2, 1]), 5, kernel = 3, dilation = 2, padding = [[4, 0]])", "output y = transpose(h, [0, 2, 1])"),
+    "transformer": ("x = LearnedPositions(x)", "h = TransformerBlock(x, 2, kv_heads = 1, causal = true)",
+        "output y = h"),
+    "rotary in repeat": ("h = x", "repeat k in 0..2:",
+        "    h = TransformerBlock(h, 2, causal = true, rotated = true)", "output y = h"),
+    "convolution": ("h = Conv(transpose(x, [0, 2, 1]), 5, kernel = 3, dilation = 2, padding = [[4, 0]])",
+        "output y = transpose(h, [0, 2, 1])"),
     "wavenet": (
         "h = Conv(transpose(x, [0, 2, 1]), 6, kernel = 1)", "skip = 0", "for k in 0..3:",
-        "    gate = Conv(h, 12, kernel = 2, dilation = 2 ** k, padding = [[2 ** k, 0]])", "    z = tanh(gate[:, :6]) * sigmoid(gate[:, 6:])",
+        "    gate = Conv(h, 12, kernel = 2, dilation = 2 ** k, padding = [[2 ** k, 0]])",
+        "    z = tanh(gate[:, :6]) * sigmoid(gate[:, 6:])",
         "    skip = skip + Conv(z, 8, kernel = 1)", "    h = h + Conv(z, 6, kernel = 1)",
         "output y = transpose(Conv(relu(Conv(relu(skip), 8, kernel = 1)), 5, kernel = 1), [0, 2, 1])",
     ),
     "temporal convolutions": (
-        "h = transpose(x, [0, 2, 1])", "for k in 0..2:", "    z = Conv(h, 6, kernel = 3, dilation = 2 ** k, padding = [[2 ** (k + 1), 0]], act = relu)",
-        "    h = relu(z + (Conv(h, 6, kernel = 1) if k == 0 else h))", "h = max_pool(h, 2, stride = 1, padding = [[1, 0]])", "output y = transpose(h, [0, 2, 1])",
+        "h = transpose(x, [0, 2, 1])", "for k in 0..2:",
+        "    z = Conv(h, 6, kernel = 3, dilation = 2 ** k, padding = [[2 ** (k + 1), 0]], act = relu)",
+        "    h = relu(z + (Conv(h, 6, kernel = 1) if k == 0 else h))",
+        "h = max_pool(h, 2, stride = 1, padding = [[1, 0]])", "output y = transpose(h, [0, 2, 1])",
     ),
     "lstm in repeat": ("h = x", "repeat k in 0..2:", "    h = h + LSTM(h, 4)", "output y = h"),
 }  # fmt: skip
@@ -55,7 +62,9 @@ def agree(program: Program, data: dict[str, np.ndarray], moving: tuple[str, ...]
         expected = expected if isinstance(expected, dict) else {"": expected}
         carry = None
         for place in range(data["x"].shape[1]):
-            outputs, carry = program.step({name: value[:, place] if name in moving else value for name, value in some.items()}, carry)
+            outputs, carry = program.step(
+                {name: value[:, place] if name in moving else value for name, value in some.items()}, carry
+            )
             outputs = outputs if isinstance(outputs, dict) else {"": outputs}
             for name, value in expected.items():
                 if value.ndim > outputs[name].ndim:
@@ -140,7 +149,9 @@ def test_the_end_of_the_sequence(attending: Program) -> None:
 
 
 def test_a_recurrent_model_goes_on() -> None:
-    program = compiled("scan over t with h: [batch, 4] = 0:", "    h = (h + x[t]) / 2", "    yield h", "output y = stacked h")
+    program = compiled(
+        "scan over t with h: [batch, 4] = 0:", "    h = (h + x[t]) / 2", "    yield h", "output y = stacked h"
+    )
     carry, one = None, np.ones((2, 4))
     for _ in range(5 * LENGTH):
         value, carry = program.step(one, carry)
@@ -180,7 +191,9 @@ def test_carries_that_do_not_fit(attending: Program) -> None:
 
 
 def test_threads_give_the_same_bytes() -> None:
-    text = "model M(t = 4):\n    input x: [batch, t, 64]\n    output y = TransformerBlock(LSTM(x, 64), 4, causal = true)\n"
+    text = (
+        "model M(t = 4):\n    input x: [batch, t, 64]\n    output y = TransformerBlock(LSTM(x, 64), 4, causal = true)\n"
+    )
     x = np.random.default_rng(0).normal(size=(32, 4, 64)).astype(np.float32)
     found = []
     for threads in (1, 3):

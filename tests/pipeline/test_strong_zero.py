@@ -1,4 +1,6 @@
-"""A zero adjoint stays zero, whatever infinite slope it meets: compiled, both precisions, in every kind of derivative."""
+"""A zero adjoint stays zero, whatever infinite slope it meets: compiled, both precisions, in every kind of
+derivative.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ import pytest
 
 import tapeless
 
-# Expression of x, the point, its value and slope there, and the second derivative where that is finite from one side at least.
+# Expression of x, the point, its value and slope there, and the second derivative where that is finite from one side at
+# least.
 CASES: tuple[tuple[str, float, float, float, float | None], ...] = (
     ("where(x > 0, x * log(x), 0)", 0, 0, 0, 0),
     ("where(x > 0, x * log(x), 0)", 1, 0, 1, 1),
@@ -65,7 +68,11 @@ def renamed(expression: str, name: str) -> str:
 
 @pytest.mark.parametrize(
     ("dtype", "every"),
-    [("float32", 4), pytest.param("float32", 1, marks=pytest.mark.slow), pytest.param("float64", 1, marks=pytest.mark.slow)],
+    [
+        ("float32", 4),
+        pytest.param("float32", 1, marks=pytest.mark.slow),
+        pytest.param("float64", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_every_kind_of_derivative(dtype: str, every: int) -> None:
     cases = CASES[::every]
@@ -79,7 +86,13 @@ def test_every_kind_of_derivative(dtype: str, every: int) -> None:
         expected = {"value": value} | dict.fromkeys(("grad", "vjp", "jvp", "jacobian"), slope)
         expected |= {} if curvature is None else dict.fromkeys(("second", "hvp", "forward"), curvature)
         for name, number in expected.items():
-            np.testing.assert_allclose(np.ravel(found[f"{name}{k}"]), [number] * 3, rtol=1e-5, atol=1e-6, err_msg=f"{name} of {expression} at {at}")
+            np.testing.assert_allclose(
+                np.ravel(found[f"{name}{k}"]),
+                [number] * 3,
+                rtol=1e-5,
+                atol=1e-6,
+                err_msg=f"{name} of {expression} at {at}",
+            )
 
 
 # Each step of a loop takes every case's value and slope at what the step is given, and adds them up.
@@ -101,11 +114,16 @@ TURNS = """s = 0 * x[:, 0, 0]
         s = s + {total}"""
 
 
-@pytest.mark.parametrize(("loop", "dtype"), [("scan", "float64"), *(pytest.param(*rest, marks=pytest.mark.slow) for rest in REST)])
+@pytest.mark.parametrize(
+    ("loop", "dtype"), [("scan", "float64"), *(pytest.param(*rest, marks=pytest.mark.slow) for rest in REST)]
+)
 def test_inside_loops(loop: str, dtype: str) -> None:
     body, total = [], []
     for k, (expression, *_) in enumerate(CASES):
-        body += [f"u{k} = {'x[t]' if loop == 'scan' else 'x[:, 0]'}[:, {k}] + w[{k}]", f"y{k} = {renamed(expression, f'u{k}')}"]
+        body += [
+            f"u{k} = {'x[t]' if loop == 'scan' else 'x[:, 0]'}[:, {k}] + w[{k}]",
+            f"y{k} = {renamed(expression, f'u{k}')}",
+        ]
         total += [f"y{k}"]
     form = {"scan": WALK, "repeat": TURNS}[loop]
     text = LOOP.format(count=len(CASES), loop=form.format(body="\n        ".join(body), total=" + ".join(total)))

@@ -1,4 +1,6 @@
-"""Layers of transformers: against NumPy written from the papers' formulas, and gradients against central differences."""
+"""Layers of transformers: against NumPy written from the papers' formulas, and gradients against central
+differences.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def of(state: Arrays, prefix: str) -> Arrays:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def block(x: np.ndarray, p: Arrays, heads: int, groups: int, causal: bool, rotated: bool, lengths: np.ndarray | None) -> np.ndarray:
+def block(
+    x: np.ndarray, p: Arrays, heads: int, groups: int, causal: bool, rotated: bool, lengths: np.ndarray | None
+) -> np.ndarray:
     before = normed(x, p["norm1.scale"], p["norm1.shift"])
     x = x + attended(before, before, of(p, "attention."), heads, groups, causal, rotated, lengths)
     f = of(p, "feedforward.")
@@ -68,7 +72,10 @@ def block(x: np.ndarray, p: Arrays, heads: int, groups: int, causal: bool, rotat
 BLOCKS = (
     ("TransformerBlock(x, 2)", (2, 2, False, False, False)),
     ("TransformerBlock(x, 4, causal = true)", (4, 4, True, False, False)),
-    ("TransformerBlock(x, 4, kv_heads = 2, causal = true, rotated = true, lengths = lengths)", (4, 2, True, True, True)),
+    (
+        "TransformerBlock(x, 4, kv_heads = 2, causal = true, rotated = true, lengths = lengths)",
+        (4, 2, True, True, True),
+    ),
     ("TransformerBlock(x, 4, kv_heads = 1, lengths = lengths)", (4, 1, False, False, True)),
 )
 
@@ -93,7 +100,12 @@ SIZED = [pytest.param(call, meaning, t, id=f"{call}-{t}", marks=() if (k, t) in 
 @pytest.mark.parametrize(("call", "meaning", "t"), SIZED)
 def test_block(call: str, meaning: tuple[int, int, bool, bool, bool], t: int) -> None:
     heads, groups, causal, rotated, padded = meaning
-    lines = [f"input x: [batch, {t}, 8]", *(["input lengths: int[batch]"] if padded else []), f"output y = {call}", "loss mean(sin(y))"]
+    lines = [
+        f"input x: [batch, {t}, 8]",
+        *(["input lengths: int[batch]"] if padded else []),
+        f"output y = {call}",
+        "loss mean(sin(y))",
+    ]
     program = tapeless.load("model M:\n" + "".join(f"    {line}\n" for line in lines)).compile(dtype="float64", batch=4)
     start = shaken(program, t)
     rng = np.random.default_rng(t)
@@ -118,10 +130,16 @@ model M:
     program = tapeless.load(text).compile(dtype="float64", batch=4)
     start = shaken(program, 1)
     rng = np.random.default_rng(1)
-    data = {"x": rng.normal(size=(3, 3, 8)), "context": rng.normal(size=(3, 7, 5)), "lengths": np.array([1, 7, 4], np.int32)}
+    data = {
+        "x": rng.normal(size=(3, 3, 8)),
+        "context": rng.normal(size=(3, 7, 5)),
+        "lengths": np.array([1, 7, 4], np.int32),
+    }
     differences_agree(program, start, data)
     program.set_vector(start)
-    expected = attended(data["x"], data["context"], of(dict(program.parameters), "y."), 2, 2, False, False, data["lengths"])
+    expected = attended(
+        data["x"], data["context"], of(dict(program.parameters), "y."), 2, 2, False, False, data["lengths"]
+    )
     np.testing.assert_allclose(program.predict(data), expected, rtol=1e-10, atol=1e-12)
 
 
@@ -188,7 +206,9 @@ def test_machine_code_agrees_with_the_interpreter(dtype: DType) -> None:
     gradients = entries.gradients(graph)
     made = tapeless.load(text, t=17).compile(dtype="float64" if dtype is DType.F64 else "float32", batch=8, seed=1)
     known = {**made.state, **data}
-    expected = run(gradients, {port.key: np.asarray(known[port.key]) for port in gradients.inputs}, rows=5, precision=DType.F64)
+    expected = run(
+        gradients, {port.key: np.asarray(known[port.key]) for port in gradients.inputs}, rows=5, precision=DType.F64
+    )
     found = made.gradients(data["tokens"], data["next"])
     tolerance = 2e-5 if dtype is DType.F32 else 1e-11
     for port in gradients.outputs:

@@ -1,7 +1,7 @@
 """Every optimizer, schedule and clipping against its published formula in NumPy, over 200 steps of recorded gradients.
 
-The gradients go through `Program.apply`, so what is held to the formulas is machine code. The formulas are written here from the
-papers, in float64, and share nothing with the compiler.
+The gradients go through `Program.apply`, so what is held to the formulas is machine code. The formulas are written
+here from the papers, in float64, and share nothing with the compiler.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def sgd(lr: Any = 0.01, momentum: float = 0, decay: float = 0, nesterov: bool = 
     return rule
 
 
-def adam(lr: Any = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, decay: float = 0, decoupled: bool = False) -> Rule:
+def adam(
+    lr: Any = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, decay: float = 0, decoupled: bool = False
+) -> Rule:
     """Kingma and Ba 2015, algorithm 1; decoupled decay as in Loshchilov and Hutter 2019, algorithm 2."""
 
     def rule(w: Array, g: Array, memory: dict[str, Any], t: int) -> Array:
@@ -123,7 +125,9 @@ def adamax(lr: float = 2e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e
     return rule
 
 
-def nadam(lr: float = 2e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, rise: float = 4e-3, decay: float = 0) -> Rule:
+def nadam(
+    lr: float = 2e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, rise: float = 4e-3, decay: float = 0
+) -> Rule:
     """Dozat 2016, algorithm 2, with the schedule of momentum of section 3."""
 
     def momentum(t: int) -> float:
@@ -209,7 +213,9 @@ def asgd(lr: float = 0.01, shrink: float = 1e-4, power: float = 0.75, decay: flo
 
 
 def ftrl(lr: float = 0.1, l1: float = 0, l2: float = 0, start: float = 0.1) -> Rule:
-    """McMahan et al. 2013, algorithm 1, with beta = 0; the second penalty is twice theirs, as in its implementations."""
+    """McMahan et al. 2013, algorithm 1, with beta = 0; the second penalty is twice theirs, as in its
+    implementations.
+    """
 
     def rule(w: Array, g: Array, memory: dict[str, Any], t: int) -> Array:
         n = memory.get("n", start)
@@ -233,7 +239,11 @@ def ramp(t: int, warmup: int) -> float:
 
 def cosine(peak: float, warmup: int = 0, end: float = 0) -> Callable[[int], float]:
     """Loshchilov and Hutter 2017, one period."""
-    return lambda t: peak * t / warmup if t < warmup else end + (peak - end) / 2 * (1 + math.cos(math.pi * (t - warmup) / (STEPS - warmup)))
+    return lambda t: (
+        peak * t / warmup
+        if t < warmup
+        else end + (peak - end) / 2 * (1 + math.cos(math.pi * (t - warmup) / (STEPS - warmup)))
+    )
 
 
 def linear(peak: float, warmup: int = 0, end: float = 0) -> Callable[[int], float]:
@@ -269,7 +279,9 @@ CASES: dict[str, Rule] = {
     "optimizer FTRL(lr = 0.3, l1 = 0.5, l2 = 0.1, start = 0.2)": ftrl(0.3, 0.5, 0.1, 0.2),
     "optimizer SGD(lr = constant(0.03, warmup = 20))": sgd(lambda t: 0.03 * ramp(t, 20)),
     "optimizer SGD(lr = staircase(0.1, rate = 0.5, every = 30))": sgd(lambda t: 0.1 * 0.5 ** ((t - 1) // 30)),
-    "optimizer SGD(lr = staircase(0.1, 0.5, 30, warmup = 10))": sgd(lambda t: 0.1 * 0.5 ** ((t - 1) // 30) * ramp(t, 10)),
+    "optimizer SGD(lr = staircase(0.1, 0.5, 30, warmup = 10))": sgd(
+        lambda t: 0.1 * 0.5 ** ((t - 1) // 30) * ramp(t, 10)
+    ),
     "optimizer SGD(lr = exponential(0.1, rate = 0.7, every = 25))": sgd(lambda t: 0.1 * 0.7 ** (t / 25)),
     "optimizer SGD(lr = exponential(0.1, 0.7, 25, warmup = 7))": sgd(lambda t: 0.1 * 0.7 ** (t / 25) * ramp(t, 7)),
     "optimizer SGD(lr = cosine(peak = 0.1))": sgd(cosine(0.1)),
@@ -299,7 +311,9 @@ CLIPPED = {
 }
 
 
-def compare(settings: str, rule: Callable[[str], Rule], change: Callable[[dict[str, Array]], dict[str, Array]], dtype: str) -> None:
+def compare(
+    settings: str, rule: Callable[[str], Rule], change: Callable[[dict[str, Array]], dict[str, Array]], dtype: str
+) -> None:
     program = tapeless.load(f"{MODEL}    {settings}\n").compile(dtype=dtype, seed=5)
     program.state["steps"][...] = STEPS
     weights = {name: np.array(program.parameters[name], np.float64) for name in ("z.W", "z.b")}

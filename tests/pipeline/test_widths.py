@@ -35,7 +35,9 @@ model Mixed:
 """
 
 
-def programs_for(target: Target, text: str, dtype: str, batch: int, threads: Sequence[int], **sizes: int) -> list[Program]:
+def programs_for(
+    target: Target, text: str, dtype: str, batch: int, threads: Sequence[int], **sizes: int
+) -> list[Program]:
     """The same program for each count of threads."""
     pipeline = tapeless.load(text, **sizes).pipeline(dtype)
 
@@ -54,7 +56,10 @@ def by_hand(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 SHAPES = (
     (256, 36, 1100),
-    *(pytest.param(shape, marks=pytest.mark.slow) for shape in ((256, 36, 1024), (256, 36, 1025), (256, 70, 2048), (257, 70, 2048), (257, 70, 2049))),
+    *(
+        pytest.param(shape, marks=pytest.mark.slow)
+        for shape in ((256, 36, 1024), (256, 36, 1025), (256, 70, 2048), (257, 70, 2048), (257, 70, 2049))
+    ),
 )
 
 
@@ -62,7 +67,9 @@ SHAPES = (
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("lanes", WIDTHS)
 def test_gradient_of_weights(lanes: int, dtype: str, shape: tuple[int, int, int]) -> None:
-    """By a transposed left operand of about 2 MiB: blocks of it are copied, and tiles may have more rows than a vector has elements."""
+    """By a transposed left operand of about 2 MiB: blocks of it are copied, and tiles may have more rows than a
+    vector has elements.
+    """
     rng = np.random.default_rng(0)
     n, m, batch = shape
     alone, together = programs_for(WIDTHS[lanes], LINEAR, dtype, batch, (1, 3), n=n, m=m)
@@ -73,7 +80,10 @@ def test_gradient_of_weights(lanes: int, dtype: str, shape: tuple[int, int, int]
         assert together.gradients(x, y)["W"].tobytes() == made.tobytes(), rows
 
 
-@pytest.mark.parametrize("lanes", (max(WIDTHS), *(pytest.param(lanes, marks=pytest.mark.slow) for lanes in WIDTHS if 1 < lanes < max(WIDTHS))))
+@pytest.mark.parametrize(
+    "lanes",
+    (max(WIDTHS), *(pytest.param(lanes, marks=pytest.mark.slow) for lanes in WIDTHS if 1 < lanes < max(WIDTHS))),
+)
 @pytest.mark.skipif(1 not in WIDTHS, reason="runs x86-64 code")
 def test_one_model_on_two_machines(lanes: int) -> None:
     """Starting values, which draw orthogonal matrices, and gradients: as without vectors."""

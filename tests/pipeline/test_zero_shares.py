@@ -1,4 +1,6 @@
-"""Losses of probabilities that have become exactly 0 or 1, and of classes that have no share: finite, and training goes on."""
+"""Losses of probabilities that have become exactly 0 or 1, and of classes that have no share: finite, and training
+goes on.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def test_certainty_is_no_end(name: str, dtype: str) -> None:
     sure = np.asarray([1000.0, -1000.0, 1000.0, -1000.0])
     unsure = np.asarray([1000.0, -1000.0, 0.25, 0.5])
     losses = "\n    ".join(f"loss {loss} as part{k}" for k, loss in enumerate(LOSSES.values()))
-    program = tapeless.load(MODEL.format(probability=PROBABILITIES[name], losses=losses)).compile(dtype=dtype, batch=8, threads=1)
+    program = tapeless.load(MODEL.format(probability=PROBABILITIES[name], losses=losses)).compile(
+        dtype=dtype, batch=8, threads=1
+    )
     assert program.evaluate(sure, sure > 0)["loss"] == 0
     assert all(abs(value) < 1e-30 for value in program.gradients(sure, sure > 0).values())
     found = program.gradients(unsure, unsure > 0)
@@ -56,8 +60,8 @@ def test_certainty_is_no_end(name: str, dtype: str) -> None:
     assert program.evaluate(unsure, unsure > 0)["loss"] < before
 
 
-# Losses of three classes, the last of which has the score minus infinity and a target that gives it no share; the last row may count
-# for nothing. They are those of two classes, and of the rows that count.
+# Losses of three classes, the last of which has the score minus infinity and a target that gives it no share; the last
+# row may count for nothing. They are those of two classes, and of the rows that count.
 SHARES = {
     "cross_entropy(z, y)": ([[0.25, 0.75, 0], [1, 0, 0], [0.5, 0.5, 0]], 3),
     "kl_divergence(z, y)": ([[0.25, 0.75, 0], [1, 0, 0], [0.5, 0.5, 0]], 3),
@@ -66,7 +70,8 @@ SHARES = {
     "negative_log_likelihood(log_softmax(z), n)": ([1, 0, 1], 3),
     "cross_entropy(z, n, ignore_index = 2)": ([1, 0, 2], 2),
     "cross_entropy(z, n, where(arange(shape(z)[1]) < 2, 1 + arange(shape(z)[1]), 0))": ([1, 0, 2], 2),
-    "negative_log_likelihood(log_softmax(z), n, where(arange(shape(z)[1]) < 2, 1 + arange(shape(z)[1]), 0))": ([1, 0, 2], 2),
+    "negative_log_likelihood(log_softmax(z), n, where(arange(shape(z)[1]) < 2, 1 + arange(shape(z)[1]), 0))": ([1, 0,
+        2], 2),
 }  # fmt: skip
 CLASSES = """
 model Shares:
@@ -98,8 +103,13 @@ def test_no_share_of_an_infinite_loss(loss: str, scores: str) -> None:
 
 
 def test_rows_are_the_labels_of_a_contrastive_loss() -> None:
-    """`arange(batch)` picks along the axis of the rows: each row's own pair is the right one, in any order of the rows."""
-    text = "model M:\n    input x: [batch, 5]\n    param w: [5, 3] ~ normal(0, 1)\n    e = x @ w\n    loss cross_entropy(e @ transpose(x[:, :3]), arange(batch))\n"
+    """`arange(batch)` picks along the axis of the rows: each row's own pair is the right one, in any order of the
+    rows.
+    """
+    text = (
+        "model M:\n    input x: [batch, 5]\n    param w: [5, 3] ~ normal(0, 1)\n    e = x @ w\n    loss "
+        "cross_entropy(e @ transpose(x[:, :3]), arange(batch))\n"
+    )
     program = tapeless.load(text).compile(dtype="float64", batch=8, threads=1, seed=1)
     x, w = np.random.default_rng(0).normal(size=(8, 5)), np.array(program.parameters["w"])
 

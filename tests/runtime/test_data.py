@@ -49,7 +49,12 @@ def test_inputs_by_name_and_multiples_of_rows():
         ([LABEL], None, [1.5], "`label` has 1.5 at row 0; it holds integers"),
         ([LABEL], None, [np.nan], "it holds integers"),
         ([TensorSpec("n", I32, ("batch",))], {"n": [2**40]}, None, "does not fit into int32"),
-        ([TensorSpec("f", np.dtype(np.bool_), ("batch",))], {"f": [0, 1, 2]}, None, "`f` has 2 at row 2; it holds truths, as 0 or 1"),
+        (
+            [TensorSpec("f", np.dtype(np.bool_), ("batch",))],
+            {"f": [0, 1, 2]},
+            None,
+            "`f` has 2 at row 2; it holds truths, as 0 or 1",
+        ),
         ([TensorSpec("f", np.dtype(np.bool_), ("batch",))], {"f": [0, np.nan]}, None, "`f` has nan at row 1"),
     ],
 )

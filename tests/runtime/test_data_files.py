@@ -1,4 +1,6 @@
-"""Files of data as other programs, and other people, write them: what does not matter is let be, what is wrong is told with a way out."""
+"""Files of data as other programs, and other people, write them: what does not matter is let be, what is wrong is
+told with a way out.
+"""
 
 import io
 import zipfile
@@ -48,8 +50,14 @@ def test_what_does_not_matter(tmp_path, text):
         ("x.0,x.1,y\n\n\n1,2,3\n\n4,,6\n", "line 6: '' in column 'x.1' is not a number: it is empty"),
         ("x.0,x.1,y\n1_000,2,3\n", "'1_000' in column 'x.0' is not a number: digits are not set apart"),
         ('x.0,x.1,y\n"1,000",2,3\n', "the decimal sign is a point"),
-        *((f"x.0,x.1,y\n1,2,{word}\n", f"'{word}' in column 'y' is not a number: it is a missing value") for word in ("NA", "null", "None", "-")),
-        *((f"x.0,x.1,y\n1,2,{word}\n", f"'{word}' in column 'y' is not a number: units") for word in ("$5", "5%", "2020-01-01")),
+        *(
+            (f"x.0,x.1,y\n1,2,{word}\n", f"'{word}' in column 'y' is not a number: it is a missing value")
+            for word in ("NA", "null", "None", "-")
+        ),
+        *(
+            (f"x.0,x.1,y\n1,2,{word}\n", f"'{word}' in column 'y' is not a number: units")
+            for word in ("$5", "5%", "2020-01-01")
+        ),
         ("x.0,x.1,y\n1,2,True\n", "'True' in column 'y' is not a number: truth is written as 1 and 0"),
         ("x.0,x.1,y\n١,2,3\n", "'١' in column 'x.0' is not a number"),
         ("x.0,x.2,y\n1,2,3\n", "the column `x.1` is missing: there is `x.2`. `--columns x=x.0,...`"),
@@ -104,7 +112,13 @@ def npy(shape, content, descr="<f4"):
 
 def test_an_archive_is_read_as_far_as_it_is_wanted(tmp_path):
     path = tmp_path / "d.npz"
-    np.savez_compressed(path, x=np.ones((3, 2)), y=np.asfortranarray(np.arange(3.0)), names=np.array(["a", "b"]), more=np.array([{}], object))
+    np.savez_compressed(
+        path,
+        x=np.ones((3, 2)),
+        y=np.asfortranarray(np.arange(3.0)),
+        names=np.array(["a", "b"]),
+        more=np.array([{}], object),
+    )
     x, y = taken(path)
     assert x.dtype == F32 and y.tolist() == [0, 1, 2]
     with pytest.raises(DataError, match="`names` holds <U1, not numbers"):
@@ -118,13 +132,19 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
     """A gigabyte of zeros in a megabyte: too much for the declared shape, or nobody's."""
     zeros = np.zeros(1 << 18, np.float32).tobytes()
     path = tmp_path / "d.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("bomb.npy", "w", force_zip64=True) as file:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("bomb.npy", "w", force_zip64=True) as file,
+    ):
         file.write(npy((1 << 10, 1 << 18), b""))
         for _ in range(64):  # as many as a test has time for; the rest is claimed
             file.write(zeros)
     with pytest.raises(DataError, match="`bomb` is smaller than it says"):
         data.load(path)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("bomb.npy", "w", force_zip64=True) as file:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("bomb.npy", "w", force_zip64=True) as file,
+    ):
         file.write(npy((64, 1 << 18), b""))
         for _ in range(64):
             file.write(zeros)
@@ -137,7 +157,8 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "member",
     [
-        b"", b"junk", npy((2, 2), b""), npy((2**62, 2**62), bytes(16)), npy((-1, 2), bytes(16)), npy((2, 2), bytes(15)), npy((True, 2), bytes(16)),
+        b"", b"junk", npy((2, 2), b""), npy((2**62, 2**62), bytes(16)), npy((-1, 2), bytes(16)),
+        npy((2, 2), bytes(15)), npy((True, 2), bytes(16)),
         npy((1,), bytes(8), "|O"), b"\x93NUMPY\x09\x00", b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535,
     ],
 )  # fmt: skip
@@ -160,5 +181,7 @@ def test_an_archive_that_changes_meanwhile(tmp_path):
 @pytest.mark.parametrize("header", ["x_0,x_1,y", "x[0],x[1],y", "X0,X1,y"])
 def test_columns_named_in_another_way(tmp_path, header):
     (tmp_path / "a.csv").write_text(f"{header}\n1,2,3\n")
-    with pytest.raises(DataError, match=r"columns of a CSV file are `x\.0`, `x\.1` and so on; `--columns x=.+,\.\.\.` takes others"):
+    with pytest.raises(
+        DataError, match=r"columns of a CSV file are `x\.0`, `x\.1` and so on; `--columns x=.+,\.\.\.` takes others"
+    ):
         data.by_name([X, Y], data.load(tmp_path / "a.csv"))

@@ -1,4 +1,6 @@
-"""Values as people have them: NumPy's, pandas', polars', torch's, Python's. Each becomes the right numbers, or is refused with the way out."""
+"""Values as people have them: NumPy's, pandas', polars', torch's, Python's. Each becomes the right numbers, or is
+refused with the way out.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,9 @@ def test_read_only_and_mapped_arrays_are_read(tmp_path):
         np.testing.assert_array_equal(program.predict(value), expected)
 
 
-@pytest.mark.parametrize("labels", (range(3), np.array([0, 1, 2], np.uint64), np.array([0, 1, 2], object), [np.int8(0), np.uint8(1), 2]))
+@pytest.mark.parametrize(
+    "labels", (range(3), np.array([0, 1, 2], np.uint64), np.array([0, 1, 2], object), [np.int8(0), np.uint8(1), 2])
+)
 def test_labels_of_any_kind(labels):
     assert as_array("y", labels).dtype.kind in "iu" and as_array("y", labels).tolist() == [0, 1, 2]
 
@@ -140,13 +144,18 @@ class TestPandas:
     @pytest.mark.parametrize(("dtype", "value"), (("Int64", 1), ("Float64", 1.5), ("boolean", True)))
     def test_missing_values_are_told_by_column_and_row(self, pandas, dtype, value):
         frame = pandas.DataFrame({"a": [1.0, 2.0], "b": pandas.array([value, None], dtype=dtype)})
-        with pytest.raises(tapeless.DataError, match=r"`x: b` has nothing .* at row 1.*fillna|`x: b` has nan at row 1|`x` has nan at row 1"):
+        with pytest.raises(
+            tapeless.DataError,
+            match=r"`x: b` has nothing .* at row 1.*fillna|`x: b` has nan at row 1|`x` has nan at row 1",
+        ):
             tapeless.load(TEXT).compile().predict({"x": frame})
 
     def test_texts_and_times_are_refused(self, pandas):
         with pytest.raises(tapeless.DataError, match=r"`x: kind` .*not .*number"):
             as_array("x", pandas.DataFrame({"a": [1.0], "kind": ["cat"]}))
-        with pytest.raises(tapeless.DataError, match=r"'cat' at row 0, not a number; categories are numbered by `.cat.codes`"):
+        with pytest.raises(
+            tapeless.DataError, match=r"'cat' at row 0, not a number; categories are numbered by `.cat.codes`"
+        ):
             as_array("x", pandas.Series(["cat", "dog"], dtype="category"))
         with pytest.raises(tapeless.DataError, match=r"a time becomes a number"):
             as_array("x", pandas.DataFrame({"a": [1.0], "when": pandas.to_datetime(["2020-01-01"])}))
@@ -168,7 +177,8 @@ def test_numpy_scalars_as_sizes_and_settings(tmp_path):
     )
     plain.fit(x, y, epochs=3, validation=0.25, patience=2, monitor="loss", rising=False)
     run = numpy.fit(
-        x, y, epochs=np.int8(3), validation=np.float32(0.25), patience=np.array(2), monitor=np.str_("loss"), rising=np.False_,
+        x, y, epochs=np.int8(3), validation=np.float32(0.25), patience=np.array(2), monitor=np.str_("loss"),
+        rising=np.False_,
         save=tmp_path / "w.safetensors", max_steps=np.int64(1000), progress=np.False_,
     )  # fmt: skip
     np.testing.assert_array_equal(plain.vector(), numpy.vector())

@@ -25,4 +25,7 @@ def test_gradients_and_workspace_are_poisoned():
 
 
 def test_so_are_those_of_programs_that_tests_start():
-    assert subprocess.run([sys.executable, "-c", SAME], check=True, capture_output=True, text=True).stdout == "[nan nan] [nan]\n"
+    assert (
+        subprocess.run([sys.executable, "-c", SAME], check=True, capture_output=True, text=True).stdout
+        == "[nan nan] [nan]\n"
+    )

@@ -73,7 +73,12 @@ def strange(tmp_path):
     with socket.socket(socket.AF_UNIX) as listener:
         os.chdir(tmp_path)  # the path of a socket is short
         listener.bind("socket")
-        yield {"a pipe": tmp_path / "pipe", "a folder": tmp_path / "folder", "a socket": tmp_path / "socket", "a device": "/dev/null"}
+        yield {
+            "a pipe": tmp_path / "pipe",
+            "a folder": tmp_path / "folder",
+            "a socket": tmp_path / "socket",
+            "a device": "/dev/null",
+        }
 
 
 @pytest.mark.parametrize("kind", ("a pipe", "a folder", "a socket", "a device"))

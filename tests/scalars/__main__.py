@@ -1,4 +1,5 @@
-"""Every scalar function and its first two derivatives at many random points: python -m tests.scalars [--count 10000] [--seed 0] [TEXT...]
+"""Every scalar function and its first two derivatives at many random points: python -m tests.scalars [--count 10000]
+[--seed 0] [TEXT...]
 
 Prints what differs, a line for each function, and ends with 1 if anything does. A function takes some ten seconds.
 """

@@ -1,4 +1,6 @@
-"""Formulas at a point in ball arithmetic (Arb, through python-flint): digits are added until enough of them are known to be right."""
+"""Formulas at a point in ball arithmetic (Arb, through python-flint): digits are added until enough of them are
+known to be right.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,17 @@ BITS = (128, 256, 512, 1200, 2400, 4800)
 _NEEDED = 84  # 25 decimal digits
 _VANISHED = flint.arb(10) ** -400
 _FUNCTIONS: dict[Any, Callable[..., flint.arb]] = {
-    sympy.exp: flint.arb.exp, sympy.log: flint.arb.log, sympy.sin: flint.arb.sin, sympy.cos: flint.arb.cos, sympy.tan: flint.arb.tan,
+    sympy.exp: flint.arb.exp, sympy.log: flint.arb.log, sympy.sin: flint.arb.sin, sympy.cos: flint.arb.cos,
+    sympy.tan: flint.arb.tan,
     sympy.asin: flint.arb.asin, sympy.acos: flint.arb.acos, sympy.atan: flint.arb.atan, sympy.atan2: flint.arb.atan2,
     sympy.sinh: flint.arb.sinh, sympy.cosh: flint.arb.cosh, sympy.tanh: flint.arb.tanh,
     sympy.asinh: flint.arb.asinh, sympy.acosh: flint.arb.acosh, sympy.atanh: flint.arb.atanh,
-    sympy.erf: flint.arb.erf, sympy.erfc: flint.arb.erfc, sympy.erfinv: flint.arb.erfinv, sympy.loggamma: flint.arb.lgamma,
+    sympy.erf: flint.arb.erf, sympy.erfc: flint.arb.erfc, sympy.erfinv: flint.arb.erfinv,
+    sympy.loggamma: flint.arb.lgamma,
     sympy.polygamma: lambda n, x: _polygamma(int(n.unique_fmpz()), x),
     sympy.besseli: lambda n, x: x.bessel_i(n), sympy.Abs: abs, sympy.sign: flint.arb.sgn,
-    sympy.Add: lambda *terms: functools.reduce(operator.add, terms), sympy.Mul: lambda *factors: functools.reduce(operator.mul, factors),
+    sympy.Add: lambda *terms: functools.reduce(operator.add, terms),
+    sympy.Mul: lambda *factors: functools.reduce(operator.mul, factors),
 }  # fmt: skip
 
 
@@ -57,7 +62,9 @@ def _ball(formula: sympy.Expr, at: Mapping[sympy.Symbol, flint.arb]) -> flint.ar
         return flint.arb(int(exact.p)) / int(exact.q)
     if formula is sympy.pi:
         return flint.arb.pi()
-    parts = [_ball(part, at) for part in formula.args if not (formula.is_Pow and part is formula.exp and part.is_Rational)]
+    parts = [
+        _ball(part, at) for part in formula.args if not (formula.is_Pow and part is formula.exp and part.is_Rational)
+    ]
     if not formula.is_Pow:
         return _FUNCTIONS[formula.func](*parts)
     if not formula.exp.is_Rational:

@@ -30,17 +30,27 @@ def test_slopes_are_pytorchs(dtype: str) -> None:
     for k, (text, cases) in enumerate(KINKS.items()):
         for place, name in enumerate(("x", "y")[: len(cases[0][0])]):
             right = [slopes[place] for _, slopes in cases]
-            np.testing.assert_allclose(found[f"{name}{k}_slope"][: len(cases)], right, 1e-5, err_msg=f"{text} by {name} at {[at for at, _ in cases]}")
+            np.testing.assert_allclose(
+                found[f"{name}{k}_slope"][: len(cases)],
+                right,
+                1e-5,
+                err_msg=f"{text} by {name} at {[at for at, _ in cases]}",
+            )
 
 
 # Losses of which w = 1 is the margin, and their slopes by w.
-MARGINS = {"hinge(w * x, one)": -1, "categorical_hinge(stack(w * x, 0 * x, axis = 1), stack(one, 0 * x, axis = 1))": -1, "hinge_embedding(w * x, -1)": -1, "margin_ranking(w * x, 0 * x, one, 1)": -1,
-           "triplet_margin(stack(w * x, 0 * x, axis = 1), stack(0 * x, 0 * x, axis = 1), stack(2 * one, 0 * x, axis = 1), margin = 0, eps = 0)": 2}  # fmt: skip
+MARGINS = {"hinge(w * x, one)": -1,
+    "categorical_hinge(stack(w * x, 0 * x, axis = 1), stack(one, 0 * x, axis = 1))": -1,
+    "hinge_embedding(w * x, -1)": -1, "margin_ranking(w * x, 0 * x, one, 1)": -1,
+           ("triplet_margin(stack(w * x, 0 * x, axis = 1), stack(0 * x, 0 * x, axis = 1), "
+               "stack(2 * one, 0 * x, axis = 1), margin = 0, eps = 0)"): 2}  # fmt: skip
 
 
 @pytest.mark.parametrize("text", MARGINS)
 def test_losses_have_their_whole_slope_at_the_margin(text: str) -> None:
     """As PyTorch's, which clamp; half of it is what a maximum has at a tie."""
-    program = tapeless.load(f"model Margins:\n    input x: [batch]\n    input one: [batch]\n    param w = 1.0\n    loss {text}\n").compile(dtype="float64", batch=2, threads=1)
+    program = tapeless.load(
+        f"model Margins:\n    input x: [batch]\n    input one: [batch]\n    param w = 1.0\n    loss {text}\n"
+    ).compile(dtype="float64", batch=2, threads=1)
     ones = np.ones(2)
     assert program.gradients({"x": ones, "one": ones})["w"] == pytest.approx(MARGINS[text])

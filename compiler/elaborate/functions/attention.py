@@ -13,17 +13,28 @@ from tapeless.ir.types import Dim, DType
 
 
 @builtin("streamed_attention")
-def streamed_attention(call: CallSite, q: Any, k: Any, v: Any, causal: Any = False, lengths: Any = None, scale: Any = None) -> Computed:
-    """`attention` of queries [.., h, n, d], keys [.., g, m, d] and values [.., g, m, e]; its weights are computed again for the gradient."""
+def streamed_attention(
+    call: CallSite, q: Any, k: Any, v: Any, causal: Any = False, lengths: Any = None, scale: Any = None
+) -> Computed:
+    """`attention` of queries [.., h, n, d], keys [.., g, m, d] and values [.., g, m, e]; its weights are computed
+    again for the gradient.
+    """
     emit = call.emit
     queries, keys, values = (emit.as_real(call.tensor(name, value)) for name, value in (("q", q), ("k", k), ("v", v)))
     if min(queries.rank, keys.rank, values.rank) < 3:
-        raise call.fault("E0202", "`streamed_attention` needs queries, keys and values with at least 3 axes: heads, time, size", "q", call.label("q", queries))
+        raise call.fault(
+            "E0202",
+            "`streamed_attention` needs queries, keys and values with at least 3 axes: heads, time, size",
+            "q",
+            call.label("q", queries),
+        )
     factor = 1.0
     if isinstance(scale, Computed):
         queries = emit.as_real(emit.binary("*", queries, scale))
     else:
-        factor = float(1 / math.sqrt(call.whole("q", queries.shape[-1])) if scale is None else call.number("scale", scale))
+        factor = float(
+            1 / math.sqrt(call.whole("q", queries.shape[-1])) if scale is None else call.number("scale", scale)
+        )
     lead = emit.meet([tensor.shape[:-3] for tensor in (queries, keys, values)])
     heads = emit.meet([keys.shape[-3:-2], values.shape[-3:-2]])
     queries, keys, values = (

@@ -29,8 +29,11 @@ def grad(call: CallSite, y: Any, x: Any) -> Computed:
     if any(dim != 1 for dim in _beyond_rows(result)):
         rows = " for each row" if _has_rows(result) else ""
         y_text, x_text = (_text(call, name).strip("`") for name in ("y", "x"))
-        raise call.fault("E0701", f"`{call.name}` needs one number{rows}, and {_text(call, 'y')} is {describe(result)}", "y", call.label("y", result),
-                         f"`grad(sum({y_text}), {x_text})` is the gradient of their sum, `jacobian({y_text}, {x_text})` has each by itself."
+        raise call.fault("E0701",
+            f"`{call.name}` needs one number{rows}, and {_text(call, 'y')} is {describe(result)}", "y",
+            call.label("y", result),
+                         f"`grad(sum({y_text}), {x_text})` is the gradient of their sum, `jacobian({y_text}, "
+                             f"{x_text})` has each by itself."
                          if call.name == "grad" else "Take the sum, or one of them.")  # fmt: skip
     return _derived(call, result, by, lambda found: found.gradient(result.value, by.value), by)
 
@@ -48,7 +51,9 @@ def jvp(call: CallSite, y: Any, x: Any, v: Any) -> Computed:
     """How `y` changes as `x` moves along `v`: the Jacobian times v."""
     result, by = _function(call, y), _variable(call, x)
     direction = _like(call, "v", v, by, "x")
-    return _derived(call, result, by, lambda found: found.directional(result.value, by.value, direction), result, direction)
+    return _derived(
+        call, result, by, lambda found: found.directional(result.value, by.value, direction), result, direction
+    )
 
 
 @builtin("hvp")
@@ -58,21 +63,25 @@ def hvp(call: CallSite, y: Any, x: Any, v: Any) -> Computed:
     slope = grad(call, y, x)
     direction = _like(call, "v", v, by, "x")
     found = _derivatives(call, slope, direction)
-    if not found.between(slope.value, by.value).nodes:  # a straight line has no second derivative, and that is no oversight
+    # a straight line has no second derivative, and that is no oversight
+    if not found.between(slope.value, by.value).nodes:
         return Computed(call.emit.builder.full(0.0, by.value))
     return _derived(call, slope, by, lambda found: found.gradient(slope.value, by.value, direction), by, direction)
 
 
 @builtin("jacobian")
 def jacobian(call: CallSite, y: Any, x: Any) -> Computed:
-    """The derivative of each element of `y` by each element of `x`: the axes of `y`, then those of `x`. Where both have rows,
+    """The derivative of each element of `y` by each element of `x`: the axes of `y`, then those of `x`. Where both
+    have rows,
     `batch` comes once, and each row is differentiated by its own. One pass for each element of the smaller side."""
     emit = call.emit
     result, by = _function(call, y), _variable(call, x)
     above, below = (dims_product(_beyond_rows(side)) for side in (result, by))
     for name, side, count in (("y", result, above), ("x", by, below)):
         if isinstance(count, Rows):
-            raise call.fault("E0701", f"`jacobian` needs `batch` as the first axis or not at all, and {_text(call, name)} is {describe(side)}",
+            raise call.fault("E0701",
+                (f"`jacobian` needs `batch` as the first axis or not at all, and {_text(call, name)} is "
+                    f"{describe(side)}"),
                              name, call.label(name, side))  # fmt: skip
     assert isinstance(above, int) and isinstance(below, int)
     # A pass backward adds up over the rows of y, one forward moves all rows of x: wrong where the other side has none.
@@ -80,7 +89,8 @@ def jacobian(call: CallSite, y: Any, x: Any) -> Computed:
     backward = above <= below if alike else _has_rows(by)
     count, varied, like = (above, result, by) if backward else (below, by, result)
     if count > PASSES:
-        raise call.fault("E0701", f"a Jacobian of {above} by {below} takes {count} passes, and more than {PASSES} are not written out",
+        raise call.fault("E0701",
+            f"a Jacobian of {above} by {below} takes {count} passes, and more than {PASSES} are not written out",
                          "y", [*call.label("y", result), *call.label("x", by)],
                          "Its product with a vector takes one: `vjp(y, x, v)` or `jvp(y, x, v)`.")  # fmt: skip
 
@@ -95,11 +105,14 @@ def jacobian(call: CallSite, y: Any, x: Any) -> Computed:
     return reshaped(emit, stacked(emit, [column(place) for place in range(count)], axis), shape)
 
 
-def _derived(call: CallSite, y: Computed, x: Computed, rule: Callable[[Derivatives], Value], like: Computed, *held: Value) -> Computed:
+def _derived(
+    call: CallSite, y: Computed, x: Computed, rule: Callable[[Derivatives], Value], like: Computed, *held: Value
+) -> Computed:
     """Apply a rule that holds some values constant, with a warning where its result means little."""
     found = _derivatives(call, y, *held)
     if found.leads_around(y.value, x.value):
-        raise call.fault("E0702", f"{_text(call, 'y')} depends on {_text(call, 'x')} by what is computed outside of this `scan`, too", "x",
+        raise call.fault("E0702",
+            f"{_text(call, 'y')} depends on {_text(call, 'x')} by what is computed outside of this `scan`, too", "x",
                          hint="Take the derivative after the scan, or by a name of the step.")  # fmt: skip
     way = found.between(y.value, x.value)
     if not way.nodes and found.root(found.term(x.value)) != found.term(y.value):
@@ -107,7 +120,10 @@ def _derived(call: CallSite, y: Computed, x: Computed, rule: Callable[[Derivativ
         _warn(call, "W0103", f"{_text(call, 'y')} {why} {_text(call, 'x')}, so this derivative is zero")
         return Computed(call.emit.builder.full(0.0, like.value))
     if _has_rows(y) and _has_rows(x) and way.mixes_rows:
-        message = f"rows of {_text(call, 'y')} depend on other rows of {_text(call, 'x')}, and their derivatives are added up here"
+        message = (
+            f"rows of {_text(call, 'y')} depend on other rows of {_text(call, 'x')}, and their derivatives are added "
+            "up here"
+        )
         _warn(call, "W0104", message)
     try:
         return Computed(rule(found))
@@ -126,11 +142,14 @@ def _derivatives(call: CallSite, y: Computed, *held: Value) -> Derivatives:
 def _function(call: CallSite, y: Any) -> Computed:
     """What is differentiated: a real tensor."""
     if not isinstance(y, Computed):
-        raise call.fault("E0702", f"`{call.name}` differentiates what is computed from data or parameters, not {describe(y)}", "y")
+        raise call.fault(
+            "E0702", f"`{call.name}` differentiates what is computed from data or parameters, not {describe(y)}", "y"
+        )
     if y.dtype is DType.BOOL:  # a number, 0 or 1
         return call.emit.as_real(y)
     if not y.dtype.is_float:
-        raise call.fault("E0703", f"{_text(call, 'y')} is {describe(y)}, which has no derivative", "y", call.label("y", y),
+        raise call.fault("E0703", f"{_text(call, 'y')} is {describe(y)}, which has no derivative", "y",
+            call.label("y", y),
                          "Only real numbers have one.")  # fmt: skip
     return y
 
@@ -142,9 +161,15 @@ def _variable(call: CallSite, x: Any) -> Computed:
         hint = "Give it a name on a line of its own, and compute the first argument from that name."
         raise call.fault("E0702", f"a derivative is taken by a name, and {_text(call, 'x')} is none", "x", hint=hint)
     if not isinstance(x, Computed):
-        raise call.fault("E0702", f"a derivative is taken by what is computed, and `{written.name}` is {describe(x)}", "x", call.label("x", x))
+        raise call.fault(
+            "E0702",
+            f"a derivative is taken by what is computed, and `{written.name}` is {describe(x)}",
+            "x",
+            call.label("x", x),
+        )
     if not x.dtype.is_float:
-        raise call.fault("E0703", f"`{written.name}` is {describe(x)}: there is no derivative by it", "x", call.label("x", x),
+        raise call.fault("E0703", f"`{written.name}` is {describe(x)}: there is no derivative by it", "x",
+            call.label("x", x),
                          "Only real numbers can change a little.")  # fmt: skip
     return x
 

@@ -1,8 +1,8 @@
 """`einsum`: sums of products of tensors whose axes are named by letters, in NumPy's notation.
 
 The letters are index variables, and what they mean is what index notation means: `einsum('ij,jk->ik', A, B)` is
-`C[i, k] = sum[j] A[i, j] * B[j, k]`. Of several tensors two at a time are multiplied, first those whose product has the fewest
-elements, and what no other tensor has is summed at once.
+`C[i, k] = sum[j] A[i, j] * B[j, k]`. Of several tensors two at a time are multiplied, first those whose product has
+the fewest elements, and what no other tensor has is summed at once.
 """
 
 from __future__ import annotations
@@ -36,25 +36,40 @@ class Axis:
 
 @builtin("einsum")
 def einsum(call: CallSite, *operands: Any) -> Computed:
-    """The sum of the product of tensors over all axes that the result does not have. `...` are axes without a letter, which broadcast;
-    without `->` the result has those, then the letters that stand once, in alphabetical order; a letter twice is a diagonal."""
+    """The sum of the product of tensors over all axes that the result does not have. `...` are axes without a
+    letter, which broadcast; without `->` the result has those, then the letters that stand once, in alphabetical
+    order; a letter twice is a diagonal.
+    """
     if not operands or not isinstance(operands[0], str):
         given = describe(operands[0]) if operands else "nothing"
-        raise call.fault("E0401", f"`einsum` begins with its subscripts, not with {given}", "0", hint="For example `einsum('ij,jk->ik', A, B)`.")
+        raise call.fault(
+            "E0401",
+            f"`einsum` begins with its subscripts, not with {given}",
+            "0",
+            hint="For example `einsum('ij,jk->ik', A, B)`.",
+        )
     tensors = [call.emit.as_real(call.tensor(str(k), operand)) for k, operand in enumerate(operands[1:], 1)]
     subscripts = Subscripts(call, operands[0], [x.rank for x in tensors])
     sizes = _sizes(call, subscripts.operands, tensors)
     names = [*subscripts.result, *(name for name in sizes if name not in subscripts.result)]
-    variables = {name: Variable(name, call.span, place, name in subscripts.result, sizes[name]) for place, name in enumerate(names)}
+    variables = {
+        name: Variable(name, call.span, place, name in subscripts.result, sizes[name])
+        for place, name in enumerate(names)
+    }
     outer, call.emit.indexed = call.emit.indexed, set()
     try:
-        return _summed(Elements(call.emit, list(variables.values())), [[variables[name] for name in part] for part in subscripts.operands], tensors)
+        return _summed(
+            Elements(call.emit, list(variables.values())),
+            [[variables[name] for name in part] for part in subscripts.operands],
+            tensors,
+        )
     finally:
         call.emit.indexed = outer
 
 
 class Subscripts:
-    """What `'...ij,jk->...ik'` says of tensors with so many axes: a name for each axis, of the operands and of the result.
+    """What `'...ij,jk->...ik'` says of tensors with so many axes: a name for each axis, of the operands and of the
+    result.
 
     The axes that `...` stands for are named by their places from the right, and broadcast as NumPy has it.
     """
@@ -71,11 +86,17 @@ class Subscripts:
         for term in terms:
             self.axes.append(self.read(term, start))
             start += len(term) + 1
-        self.operands = [self.named(axes, rank, str(k)) for k, (axes, rank) in enumerate(zip(self.axes, ranks, strict=True), 1)]
-        self.rest = sorted({name for part in self.operands for name in part if name.startswith(REST)}, key=lambda name: -int(name[3:]))
+        self.operands = [
+            self.named(axes, rank, str(k)) for k, (axes, rank) in enumerate(zip(self.axes, ranks, strict=True), 1)
+        ]
+        self.rest = sorted(
+            {name for part in self.operands for name in part if name.startswith(REST)}, key=lambda name: -int(name[3:])
+        )
         self.result = self.chosen(self.read(right, len(left) + 2)) if arrow else self.implied()
 
-    def fault(self, message: str, axes: Sequence[Axis] = (), labels: Sequence[Label] = (), hint: str | None = None) -> Fault:
+    def fault(
+        self, message: str, axes: Sequence[Axis] = (), labels: Sequence[Label] = (), hint: str | None = None
+    ) -> Fault:
         """A fault of the text, or of some axes in it where the text is written in the call itself."""
         syntax = self.call.written["0"]
         span = syntax.span
@@ -109,15 +130,28 @@ class Subscripts:
             tensor = self.call.written[parameter]
             side = Label(f"`{self.call.frame.module.source.slice(tensor.span)}`", f"has {has}", tensor.span, "given")
             hint = f"`{written}...` leaves the others as they are." if letters < rank else None
-            raise self.fault(f"`{written}` names {letters} {'axis' if letters == 1 else 'axes'}, and the tensor has {has}", axes, [side], hint)
-        return [name for axis in axes for name in ([f"{REST}{k}" for k in range(rank - letters, 0, -1)] if axis.name == REST else [axis.name])]
+            raise self.fault(
+                f"`{written}` names {letters} {'axis' if letters == 1 else 'axes'}, and the tensor has {has}",
+                axes,
+                [side],
+                hint,
+            )
+        return [
+            name
+            for axis in axes
+            for name in ([f"{REST}{k}" for k in range(rank - letters, 0, -1)] if axis.name == REST else [axis.name])
+        ]
 
     def chosen(self, axes: Sequence[Axis]) -> list[str]:
         """The result's axes as they stand after `->`."""
         known = {axis.name for part in self.axes for axis in part}
         for place, axis in enumerate(axes):
             if any(other.name == axis.name for other in axes[:place]):
-                raise self.fault(f"`{axis.name}` stands twice in the result", [axis], hint="A matrix with a vector on its diagonal is `diag(x)`.")
+                raise self.fault(
+                    f"`{axis.name}` stands twice in the result",
+                    [axis],
+                    hint="A matrix with a vector on its diagonal is `diag(x)`.",
+                )
             if axis.name not in known and axis.name != REST:
                 raise self.fault(f"no tensor has an axis `{axis.name}`", [axis])
         if self.rest and not any(axis.name == REST for axis in axes):
@@ -142,7 +176,8 @@ def _sizes(call: CallSite, operands: Sequence[Sequence[str]], tensors: Sequence[
             if known != size and (owner[name] == place or 1 not in (known, size)):
                 shown = REST if name.startswith(REST) else name
                 texts = {k: call.frame.module.source.slice(call.written[str(k)].span) for k in (owner[name], place)}
-                labels = [Label(f"`{texts[k]}`", f"has {_places(dim)} where `{shown}` stands", call.written[str(k)].span, "given")
+                labels = [Label(f"`{texts[k]}`", f"has {_places(dim)} where `{shown}` stands",
+                    call.written[str(k)].span, "given")
                           for k, dim in ((owner[name], known), (place, size))]  # fmt: skip
                 raise call.fault("E1003", f"`{shown}` would run over axes of different sizes", "0", labels)
             if name not in sizes or known == 1:
@@ -162,7 +197,9 @@ def _summed(elements: Elements, named: Sequence[Sequence[Variable]], tensors: Se
         factors.append(elements.spread(diagonal, [variable for variable in walked if isinstance(variable, Variable)]))
     factors = [_without_own(elements, factor, [*factors[:k], *factors[k + 1 :]]) for k, factor in enumerate(factors)]
     while len(factors) > 1:
-        first, second = min(combinations(range(len(factors)), 2), key=lambda pair: _count(factors[pair[0]], factors[pair[1]]))
+        first, second = min(
+            combinations(range(len(factors)), 2), key=lambda pair: _count(factors[pair[0]], factors[pair[1]])
+        )
         others = [factor for k, factor in enumerate(factors) if k not in (first, second)]
         product = elements.emit.pointwise("mul", factors[first], factors[second])
         factors = [*others, _without_own(elements, product, others)]
@@ -183,4 +220,6 @@ def _has(x: Computed, place: int) -> bool:
 def _count(x: Computed, y: Computed) -> int:
     """The elements of the product of two factors."""
     shapes = [factor.shape for factor in (x, y) if factor.rank]
-    return math.prod(max(dim if isinstance(dim, int) else dim.at(ROWS) for dim in dims) for dims in zip(*shapes, strict=True))
+    return math.prod(
+        max(dim if isinstance(dim, int) else dim.at(ROWS) for dim in dims) for dims in zip(*shapes, strict=True)
+    )

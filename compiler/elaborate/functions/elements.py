@@ -1,7 +1,8 @@
 """Tensors over index variables: one axis for each variable, of size 1 where a value does not depend on it.
 
-Broadcasting then means what index notation means. Here tensors are brought into that shape (diagonals, gathers, transposes), reduced
-over variables and brought out of it again. For lines of index notation and for `einsum`; knows nothing of syntax.
+Broadcasting then means what index notation means. Here tensors are brought into that shape (diagonals, gathers,
+transposes), reduced over variables and brought out of it again. For lines of index notation and for `einsum`; knows
+nothing of syntax.
 """
 
 from __future__ import annotations
@@ -63,7 +64,15 @@ class Elements:
         """Two axes of one variable are the diagonal between them."""
         emit = self.emit
         while True:
-            pair = next(((p, q) for q, name in enumerate(axes) for p in range(q) if isinstance(name, Variable) and axes[p] is name), None)
+            pair = next(
+                (
+                    (p, q)
+                    for q, name in enumerate(axes)
+                    for p in range(q)
+                    if isinstance(name, Variable) and axes[p] is name
+                ),
+                None,
+            )
             if pair is None:
                 return x, axes
             p, q = pair
@@ -73,7 +82,10 @@ class Elements:
                 own = emit.pointwise("eq", *places)
                 x = x if x.dtype is DType.I32 else emit.as_real(x)
                 none = emit.broadcast(emit.computed(0, x.dtype), x.shape)
-                x = Computed(emit.reduce("sum", Computed(emit.emit("select", own.value, x.value, none.value)), (q,)).value, x.bound)
+                x = Computed(
+                    emit.reduce("sum", Computed(emit.emit("select", own.value, x.value, none.value)), (q,)).value,
+                    x.bound,
+                )
                 axes = [name for k, name in enumerate(axes) if k != q]
                 continue
             order = (*(k for k in range(x.rank) if k not in pair), p, q)
@@ -84,7 +96,9 @@ class Elements:
             axes = [axes[k] for k in order[:-1]]
 
     def gathered(self, x: Computed, axes: Sequence[Variable | Computed]) -> Computed:
-        """Elements at computed places: gathered where the index shares no variable with the other axes, else picked row by row."""
+        """Elements at computed places: gathered where the index shares no variable with the other axes, else picked
+        row by row.
+        """
         emit = self.emit
         others = [name for name in axes if isinstance(name, Variable)]
         indices = [(x.shape[k], name) for k, name in enumerate(axes) if isinstance(name, Computed)]
@@ -101,7 +115,11 @@ class Elements:
                 merged = emit.pointwise("add", emit.pointwise("mul", index, extent), other)
                 index = Computed(merged.value, (index.bound or 1) * extent)
             total *= extent
-        x = Computed(emit.emit("reshape", x.value, shape=(*x.shape[: len(kept)], total)), x.bound) if len(indices) > 1 else x
+        x = (
+            Computed(emit.emit("reshape", x.value, shape=(*x.shape[: len(kept)], total)), x.bound)
+            if len(indices) > 1
+            else x
+        )
         owned = [variable for variable in self.variables if index.rank and index.shape[variable.place] != 1]
         narrow = emit.broadcast(index, tuple(index.shape)) if not index.rank else self.narrowed(index, owned)
         if not set(owned) & set(others):
@@ -120,7 +138,11 @@ class Elements:
 
     def stretched(self, x: Computed, shape: tuple[Dim, ...], axes: tuple[int, ...]) -> Value:
         """A tensor over more axes than its own."""
-        return x.value if shape == x.shape else self.emit.once("broadcast", x.value, name=f"{x.value.name}.b", shape=shape, axes=axes)
+        return (
+            x.value
+            if shape == x.shape
+            else self.emit.once("broadcast", x.value, name=f"{x.value.name}.b", shape=shape, axes=axes)
+        )
 
     def narrowed(self, x: Computed, axes: Sequence[Variable]) -> Computed:
         """A value of the line's shape with the axes of these variables alone."""
@@ -133,7 +155,9 @@ class Elements:
     def over(self, operator: str, x: Computed, axes: Sequence[int]) -> Computed:
         """A reduction over axes, which stay with size 1."""
         kept = tuple(k for k in range(x.rank) if k not in axes)
-        made = self.opened(self.emit.reduce(operator, x, axes), tuple(dim if k in kept else 1 for k, dim in enumerate(x.shape)), kept)
+        made = self.opened(
+            self.emit.reduce(operator, x, axes), tuple(dim if k in kept else 1 for k, dim in enumerate(x.shape)), kept
+        )
         self.emit.indexed.add(made.value)
         return made
 
@@ -166,7 +190,9 @@ class Elements:
         if walked and operator == "prod":
             for place in sorted(walked, reverse=True):
                 if isinstance(x.shape[place], Rows):
-                    raise Mismatch("E0214", "a product over the rows of `batch` is not supported", "Sum the logarithms.")
+                    raise Mismatch(
+                        "E0214", "a product over the rows of `batch` is not supported", "Sum the logarithms."
+                    )
                 x = self.over("prod", x, (place,))
         elif walked:
             x = self.over(operator, x, walked)
@@ -174,13 +200,20 @@ class Elements:
             if operator == "sum":
                 x = emit.computed(emit.binary("*", x, emit.size((size,))))
             elif operator == "prod":
-                x = emit.computed(emit.power(x, size if isinstance(size, int) else Computed(emit.once("count", shape=(size,), dtype=emit.real))))
+                x = emit.computed(
+                    emit.power(
+                        x,
+                        size if isinstance(size, int) else Computed(emit.once("count", shape=(size,), dtype=emit.real)),
+                    )
+                )
         return x
 
     def finished(self, value: Any) -> Computed:
         """The value over all variables on the left, without the axes of the others."""
         made = self.emit.computed(value, DType.I32 if type(value) is int else None)
-        shape = tuple(size for variable in self.variables if variable.left for size in (variable.size,) if size is not None)
+        shape = tuple(
+            size for variable in self.variables if variable.left for size in (variable.size,) if size is not None
+        )
         whole = self.emit.broadcast(made, (*shape, *(1,) * (len(self.variables) - len(shape))))
         if whole.shape == shape:
             return whole

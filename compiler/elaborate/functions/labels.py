@@ -15,8 +15,9 @@ _VIEWS = ("reshape", "transpose", "broadcast")
 
 @builtin("labels")
 def labels(call: CallSite, target: Any, classes: Any, ignore_index: Any = None) -> Any:
-    """Labels as places among so many classes, and for each 1 if it counts and 0 if it is `ignore_index`. Any other label beyond the
-    classes is refused where data enter; of one that is computed, the loss is not finite."""
+    """Labels as places among so many classes, and for each 1 if it counts and 0 if it is `ignore_index`. Any other
+    label beyond the classes is refused where data enter; of one that is computed, the loss is not finite.
+    """
     index = integers(call, "target", target)
     if ignore_index is None:
         return index, 1
@@ -27,8 +28,12 @@ def labels(call: CallSite, target: Any, classes: Any, ignore_index: Any = None) 
         emit.root.labelled.append(Labelled(source, count, ignored, whole, call.evaluator.shown(call.frame, call.span)))
     inside = emit.logical("logical_and", emit.binary("<=", 0, index), emit.binary("<", index, count))
     assert isinstance(inside, Computed)
-    safe = emit.emit("select", inside.value, index.value, emit.broadcast(emit.computed(0, index.dtype), index.shape).value)
-    one, zero, beyond = (emit.broadcast(Computed(emit.constant(number)), index.shape).value for number in (1.0, 0.0, float("inf")))
+    safe = emit.emit(
+        "select", inside.value, index.value, emit.broadcast(emit.computed(0, index.dtype), index.shape).value
+    )
+    one, zero, beyond = (
+        emit.broadcast(Computed(emit.constant(number)), index.shape).value for number in (1.0, 0.0, float("inf"))
+    )
     counted = emit.emit("select", inside.value, one, beyond)
     left_out = emit.binary("==", index, ignored)
     assert isinstance(left_out, Computed)
@@ -45,4 +50,8 @@ def _source(emit: Emitter, value: Value) -> tuple[Value | None, bool]:
             return None, False
         whole = whole and node.op != "slice"
         (value,) = node.operands
-    return (value, whole) if any(port.value == value and port.role == "data" for port in emit.builder.graph().inputs) else (None, False)
+    return (
+        (value, whole)
+        if any(port.value == value and port.role == "data" for port in emit.builder.graph().inputs)
+        else (None, False)
+    )

@@ -1,7 +1,8 @@
-"""Functions that take parts of tensors and put tensors together: slices and indices, concat, stack, split, pad, flip, cumsum.
+"""Functions that take parts of tensors and put tensors together: slices and indices, concat, stack, split, pad,
+flip, cumsum.
 
-All places are known when compiling, but for an int tensor as an index, which gathers. The rows of the batch stay together:
-what would part them is refused here.
+All places are known when compiling, but for an int tensor as an index, which gathers. The rows of the batch stay
+together: what would part them is refused here.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def without(emit: Emitter, x: Computed, axes: Sequence[int]) -> Computed:
 
 def together(doing: str, hint: str | None = None) -> Mismatch:
     """The fault of taking the batch apart."""
-    return Mismatch("E0214", f"the rows of `batch` stay together: {doing}", hint or "Along the axis after it: `axis = 1`.")
+    return Mismatch(
+        "E0214", f"the rows of `batch` stay together: {doing}", hint or "Along the axis after it: `axis = 1`."
+    )
 
 
 def sliced(part: slice, extent: Dim, written: str) -> tuple[int, Dim, int]:
@@ -60,7 +63,9 @@ def sliced(part: slice, extent: Dim, written: str) -> tuple[int, Dim, int]:
     return (places[0], len(places), places.step)
 
 
-def indexed(emit: Emitter, x: Computed, items: Sequence[slice | int | Computed | tuple[int, ...] | None], written: Sequence[str]) -> Computed:
+def indexed(
+    emit: Emitter, x: Computed, items: Sequence[slice | int | Computed | tuple[int, ...] | None], written: Sequence[str]
+) -> Computed:
     """`x[items]` as NumPy has it; None stands for `...`. Raises Mismatch."""
     if sum(item is None for item in items) > 1:
         raise Mismatch("E0212", "`...` can stand only once in an index")
@@ -88,7 +93,10 @@ def indexed(emit: Emitter, x: Computed, items: Sequence[slice | int | Computed |
             gathered = axis, item
             parts.append((0, extent, 1))
         elif isinstance(extent, Rows):
-            raise together(f"`{text}` would take {'some' if isinstance(item, tuple) else 'one'} of them", f"Axis 0 is `batch`; of axis 1 take `[:, {text}]`.")
+            raise together(
+                f"`{text}` would take {'some' if isinstance(item, tuple) else 'one'} of them",
+                f"Axis 0 is `batch`; of axis 1 take `[:, {text}]`.",
+            )
         elif isinstance(item, tuple):
             lists.append((axis - len(dropped), tuple(inside(place, extent) for place in item)))
             parts.append((0, extent, 1))
@@ -97,7 +105,11 @@ def indexed(emit: Emitter, x: Computed, items: Sequence[slice | int | Computed |
             parts.append((inside(item, extent), 1, 1))
     parts += [(0, dim, 1) for dim in x.shape[len(parts) :]]
     if lists and (len(lists) > 1 or gathered is not None):
-        raise Mismatch("E0906", "two lists of places in one index are not supported in this version", "Take one after the other: `x[:, [0, 2]][:, :, [1, 3]]`.")
+        raise Mismatch(
+            "E0906",
+            "two lists of places in one index are not supported in this version",
+            "Take one after the other: `x[:, [0, 2]][:, :, [1, 3]]`.",
+        )
     if gathered is None:
         taken = without(emit, parted(emit, x, parts), dropped)
         return chosen(emit, taken, *lists[0]) if lists else taken
@@ -122,7 +134,11 @@ def chosen(emit: Emitter, x: Computed, axis: int, places: Sequence[int]) -> Comp
         else:
             runs.append([place])
     slices = [parted(emit, x, along(x, axis, (run[0], len(run), run[1] - run[0] if run[1:] else 1))) for run in runs]
-    return Computed(emit.emit("concat", *(one.value for one in slices), axis=axis), x.bound) if len(slices) > 1 else slices[0]
+    return (
+        Computed(emit.emit("concat", *(one.value for one in slices), axis=axis), x.bound)
+        if len(slices) > 1
+        else slices[0]
+    )
 
 
 def gathered_along(emit: Emitter, x: Computed, axis: int, index: Computed) -> Computed:
@@ -173,8 +189,13 @@ def concat(call: CallSite, *tensors: Any, axis: Any = -1) -> Computed:
     first = parts[0]
     place = call.axis("axis", axis, first, "0")
     for part in parts[1:]:
-        if part.rank != first.rank or any(a != b for k, (a, b) in enumerate(zip(part.shape, first.shape, strict=True)) if k != place):
-            message = f"`concat` along axis {place} needs equal sizes on all other axes: {shape_text(first.shape)} and {shape_text(part.shape)}"
+        if part.rank != first.rank or any(
+            a != b for k, (a, b) in enumerate(zip(part.shape, first.shape, strict=True)) if k != place
+        ):
+            message = (
+                f"`concat` along axis {place} needs equal sizes on all other axes: {shape_text(first.shape)} and "
+                f"{shape_text(part.shape)}"
+            )
             raise call.fault("E0213", message, None, _labels(call, parts), _other_axis(first, part))
     if isinstance(first.shape[place], Rows):
         raise together("`concat` along axis 0 would add to them")
@@ -197,7 +218,8 @@ def stack(call: CallSite, *tensors: Any, axis: Any = -1) -> Computed:
     first = parts[0]
     for part in parts[1:]:
         if part.shape != first.shape:
-            raise call.fault("E0213", f"`stack` needs tensors of one shape: {shape_text(first.shape)} and {shape_text(part.shape)}",
+            raise call.fault("E0213",
+                f"`stack` needs tensors of one shape: {shape_text(first.shape)} and {shape_text(part.shape)}",
                              None, _labels(call, parts))  # fmt: skip
     place = call.whole("axis", axis)
     if not -first.rank - 1 <= place <= first.rank:
@@ -215,7 +237,9 @@ def stacked(emit: Emitter, parts: Sequence[Computed], axis: int) -> Computed:
 
 @builtin("split")
 def split(call: CallSite, x: Any, sections: Any, axis: Any = -1) -> tuple[Computed, ...]:
-    """Parts of a tensor along an axis, the last one unless told otherwise: so many equal ones, or cut before the places listed."""
+    """Parts of a tensor along an axis, the last one unless told otherwise: so many equal ones, or cut before the
+    places listed.
+    """
     tensor = call.tensor("x", x)
     place = call.axis("axis", axis, tensor)
     extent = tensor.shape[place]
@@ -224,13 +248,21 @@ def split(call: CallSite, x: Any, sections: Any, axis: Any = -1) -> tuple[Comput
     if isinstance(sections, tuple):
         cuts = [0, *(call.whole("sections", cut) for cut in sections), extent]
         if any(a >= b for a, b in pairwise(cuts)):
-            raise call.fault("E0213", f"the cuts of `split` must rise and lie inside the axis of {extent}", "sections", call.label("x", tensor))
+            raise call.fault(
+                "E0213",
+                f"the cuts of `split` must rise and lie inside the axis of {extent}",
+                "sections",
+                call.label("x", tensor),
+            )
     else:
         count = call.whole("sections", sections)
         if count < 1 or extent % count:
             fitting = [str(n) for n in range(2, extent + 1) if extent % n == 0][:6]
-            raise call.fault("E0213", f"an axis of {extent} has no {count} equal parts", "sections", call.label("x", tensor),
-                             f"It can have {', '.join(fitting)}; unequal ones are cut at places, as in `split(x, [{max(1, extent // 2)}])`." if extent > 1 else None)  # fmt: skip
+            raise call.fault("E0213", f"an axis of {extent} has no {count} equal parts", "sections",
+                call.label("x", tensor),
+                             (f"It can have {', '.join(fitting)}; unequal ones are "
+                                 "cut at places, as in `split(x, "
+                                 f"[{max(1, extent // 2)}])`.") if extent > 1 else None)  # fmt: skip
         cuts = [k * (extent // count) for k in range(count + 1)]
     return tuple(parted(call.emit, tensor, along(tensor, place, (a, b - a, 1))) for a, b in pairwise(cuts))
 
@@ -254,13 +286,17 @@ def rows_stay(call: CallSite, x: Computed, axes: Sequence[int], doing: str) -> N
     """Refuse what would touch the batch's axis. Raises Mismatch."""
     if any(isinstance(x.shape[axis], Rows) for axis in axes):
         if "axis" not in call.written and x.rank > 1:
-            raise Mismatch("E0214", f"the rows of `batch` stay together: {doing}", f"Name an axis: `{call.name}(x, axis = 1)`.")
+            raise Mismatch(
+                "E0214", f"the rows of `batch` stay together: {doing}", f"Name an axis: `{call.name}(x, axis = 1)`."
+            )
         raise together(doing)
 
 
 @builtin("pad")
 def pad(call: CallSite, x: Any, pad_width: Any, constant_values: Any = 0) -> Computed:
-    """A tensor with so many elements before and after it on each axis: a number, a pair, or a list of pairs, one for each axis."""
+    """A tensor with so many elements before and after it on each axis: a number, a pair, or a list of pairs, one for
+    each axis.
+    """
     tensor = call.tensor("x", x)
     widths = _widths(call, pad_width, tensor)
     fill = call.number("constant_values", constant_values)
@@ -269,7 +305,8 @@ def pad(call: CallSite, x: Any, pad_width: Any, constant_values: Any = 0) -> Com
     for axis, (before, after) in enumerate(widths):
         if (before or after) and isinstance(tensor.shape[axis], Rows):
             raise Mismatch("E0214", "the rows of `batch` stay together: `pad` would add to them",
-                           f"Give a pair for each axis: `pad(x, [{', '.join(['[0, 0]'] + ['[1, 1]'] * (tensor.rank - 1))}])`.")  # fmt: skip
+                           ("Give a pair for each axis: `pad(x, "
+                               f"[{', '.join(['[0, 0]'] + ['[1, 1]'] * (tensor.rank - 1))}])`."))  # fmt: skip
     return padded(call.emit, tensor, widths, fill)
 
 
@@ -294,14 +331,19 @@ def _alike(emit: Emitter, x: Computed, fill: Any) -> list[Any]:
 
 def _inside(emit: Emitter, x: Computed, widths: Sequence[tuple[int, int]]) -> Computed:
     """Where a padded tensor holds the old one."""
-    shape = tuple(dim + before + after if isinstance(dim, int) else dim for dim, (before, after) in zip(x.shape, widths, strict=True))
+    shape = tuple(
+        dim + before + after if isinstance(dim, int) else dim
+        for dim, (before, after) in zip(x.shape, widths, strict=True)
+    )
     found: Any = None
     for axis, (before, after) in enumerate(widths):
         if before or after:
             place = Computed(emit.emit("iota", axis=axis, shape=shape, dtype=DType.I32))
             dim = x.shape[axis]
             assert isinstance(dim, int)
-            borders = [emit.binary("<=", before, place)] * (before > 0) + [emit.binary("<", place, before + dim)] * (after > 0)
+            borders = [emit.binary("<=", before, place)] * (before > 0) + [emit.binary("<", place, before + dim)] * (
+                after > 0
+            )
             for here in borders:
                 found = here if found is None else emit.logical("logical_and", found, here)
     result: Computed = found
@@ -310,9 +352,18 @@ def _inside(emit: Emitter, x: Computed, widths: Sequence[tuple[int, int]]) -> Co
 
 def _widths(call: CallSite, value: Any, x: Computed) -> list[tuple[int, int]]:
     """How many elements go before and after each axis."""
-    pairs = value if isinstance(value, tuple) and value and all(isinstance(item, tuple) for item in value) else (value,) * x.rank
+    pairs = (
+        value
+        if isinstance(value, tuple) and value and all(isinstance(item, tuple) for item in value)
+        else (value,) * x.rank
+    )
     if len(pairs) != x.rank:
-        raise call.fault("E0213", f"`pad_width` needs a pair for each of the {x.rank} axes, not {len(pairs)}", "pad_width", call.label("x", x))
+        raise call.fault(
+            "E0213",
+            f"`pad_width` needs a pair for each of the {x.rank} axes, not {len(pairs)}",
+            "pad_width",
+            call.label("x", x),
+        )
     widths: list[tuple[int, int]] = []
     for pair in pairs:
         both = pair if isinstance(pair, tuple) else (pair, pair)
@@ -320,7 +371,12 @@ def _widths(call: CallSite, value: Any, x: Computed) -> list[tuple[int, int]]:
             raise call.fault("E0213", "`pad_width` is a number, a pair, or a list of pairs", "pad_width")
         before, after = (call.whole("pad_width", one) for one in both)
         if before < 0 or after < 0:
-            raise call.fault("E0213", "`pad_width` takes nothing away: it is at least 0", "pad_width", hint="Take a part with a slice: `x[:, 1:]`.")
+            raise call.fault(
+                "E0213",
+                "`pad_width` takes nothing away: it is at least 0",
+                "pad_width",
+                hint="Take a part with a slice: `x[:, 1:]`.",
+            )
         widths.append((before, after))
     return widths
 

@@ -53,18 +53,34 @@ def take_along_axis(call: CallSite, x: Any, indices: Any, axis: Any = -1) -> Com
     """The elements at computed places along an axis; the other axes of both tensors go together."""
     tensor = number(call, x)
     if not isinstance(indices, Computed) or indices.dtype is not DType.I32:
-        raise call.fault("E0401", f"an index is made of ints, not {describe(indices)}", "indices", call.label("indices", indices))
+        raise call.fault(
+            "E0401", f"an index is made of ints, not {describe(indices)}", "indices", call.label("indices", indices)
+        )
     place = call.axis("axis", axis, tensor)
     rows_stay(call, tensor, (place,), "`take_along_axis` along axis 0 would take some of them")
     labels = [*call.label("x", tensor), *call.label("indices", indices)]
     if indices.rank != tensor.rank or any(
         a != b for k, (a, b) in enumerate(zip(indices.shape, tensor.shape, strict=True)) if k != place
     ):
-        message = f"`take_along_axis` needs equal sizes but for axis {place}: {shape_text(tensor.shape)} and {shape_text(indices.shape)}"
+        message = (
+            f"`take_along_axis` needs equal sizes but for axis {place}: {shape_text(tensor.shape)} and "
+            f"{shape_text(indices.shape)}"
+        )
         raise call.fault("E0213", message, None, labels)
     size = tensor.shape[place]
     if indices.bound in (None, UNBOUNDED):
-        raise call.fault("E0402", "an integer that indexes needs a bound", "indices", labels, f"Declare it with one: `int[batch, k] < {size}`.")
+        raise call.fault(
+            "E0402",
+            "an integer that indexes needs a bound",
+            "indices",
+            labels,
+            f"Declare it with one: `int[batch, k] < {size}`.",
+        )
     if isinstance(size, int) and isinstance(indices.bound, int) and indices.bound > size:
-        raise call.fault("E0403", f"the index can be as large as {indices.bound - 1}, but the axis has {size} places", "indices", labels)
+        raise call.fault(
+            "E0403",
+            f"the index can be as large as {indices.bound - 1}, but the axis has {size} places",
+            "indices",
+            labels,
+        )
     return Computed(call.emit.emit("take_along", tensor.value, indices.value, axis=place), tensor.bound)

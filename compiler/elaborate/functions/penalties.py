@@ -18,7 +18,13 @@ def _enter(name: str, op: str, what: str) -> None:
         found = [parameter for label, parameter in made.items() if fnmatchcase(label, names)]
         if not found:
             near = nearest(names, made)
-            hint = f"Did you mean '{near}'?" if near else f"So far there are {', '.join(made)}." if made else "None has been made so far."
+            hint = (
+                f"Did you mean '{near}'?"
+                if near
+                else f"So far there are {', '.join(made)}."
+                if made
+                else "None has been made so far."
+            )
             raise call.fault("E0602", f"'{names}' matches no parameter", "names", hint=hint)
         emit = call.emit
         total: Any = None

@@ -130,7 +130,9 @@ def polygamma(call: CallSite, n: Any, x: Any) -> Any:
     """The derivative of order n + 1 of the gamma function's logarithm; digamma is the one of n = 0."""
     order = call.whole("n", n)
     if not 0 <= order <= _HIGHEST_ORDER:
-        raise call.fault("E0404", f"the order of `polygamma` is a whole number from 0 to {_HIGHEST_ORDER}, not {order}", "n")
+        raise call.fault(
+            "E0404", f"the order of `polygamma` is a whole number from 0 to {_HIGHEST_ORDER}, not {order}", "n"
+        )
     return Computed(call.emit.emit("polygamma", call.emit.as_real(call.tensor("x", x)).value, order=order))
 
 
@@ -201,7 +203,9 @@ def clip(call: CallSite, x: Any, min: Any = None, max: Any = None) -> Any:
 
 
 def _kept(call: CallSite, value: Any, bound: Any, extremum: str, beyond: str, fold: Callable[..., Any]) -> Any:
-    """The bound where the value is beyond it or the bound is NaN, else the value. Integers have no slope, and keep their bound."""
+    """The bound where the value is beyond it or the bound is NaN, else the value. Integers have no slope, and keep
+    their bound.
+    """
     emit, fixed = call.emit, isinstance(bound, (int, float))
     if fixed and isinstance(value, (int, float)):
         return fold(value, bound)
@@ -218,8 +222,9 @@ builtins_max, builtins_min = max, min
 
 @builtin("nan_to_num")
 def nan_to_num(call: CallSite, x: Any, nan: Any = 0, posinf: Any = None, neginf: Any = None) -> Any:
-    """`x` with other numbers for NaN and the infinities: those become the largest and the smallest finite number of the element type
-    unless told otherwise."""
+    """`x` with other numbers for NaN and the infinities: those become the largest and the smallest finite number of
+    the element type unless told otherwise.
+    """
     value = call.emit.as_real(call.tensor("x", x))
     largest = float(np.finfo(call.emit.real.numpy).max)
     places = ((math.inf, largest if posinf is None else posinf), (-math.inf, -largest if neginf is None else neginf))

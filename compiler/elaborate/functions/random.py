@@ -1,4 +1,6 @@
-"""Random draws, all made from one primitive: uniform numbers that depend on seed, step, place in the program and element."""
+"""Random draws, all made from one primitive: uniform numbers that depend on seed, step, place in the program and
+element.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def normal(call: CallSite, loc: Any = 0, scale: Any = 1, size: Any = None) -> An
     angle = _uniform(call, shape, 1)
     # 1 - u is in (0, 1], so its logarithm is finite.
     squared = emit.binary("*", emit.pointwise("log", emit.binary("-", 1, radius)), -2.0)
-    drawn: Any = emit.pointwise("mul", emit.pointwise("sqrt", squared), emit.pointwise("cos", emit.binary("*", angle, 2 * math.pi)))
+    drawn: Any = emit.pointwise(
+        "mul", emit.pointwise("sqrt", squared), emit.pointwise("cos", emit.binary("*", angle, 2 * math.pi))
+    )
     drawn = drawn if scale == 1 else emit.binary("*", drawn, scale)
     return drawn if loc == 0 else emit.binary("+", drawn, loc)
 
@@ -57,8 +61,9 @@ def bernoulli(call: CallSite, p: Any = 0.5, size: Any = None) -> Any:
 
 @builtin("random.categorical")
 def categorical(call: CallSite, logits: Any) -> Any:
-    """Places along the last axis, each with the probability that softmax gives it: of the largest of the scores with noise added
-    (Gumbel 1954)."""
+    """Places along the last axis, each with the probability that softmax gives it: of the largest of the scores with
+    noise added (Gumbel 1954).
+    """
     emit = call.emit
     scores = emit.as_real(call.tensor("logits", logits))
     waits = emit.pointwise("neg", emit.pointwise("log", emit.binary("-", 1, _uniform(call, scores.shape))))

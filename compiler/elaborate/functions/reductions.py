@@ -32,7 +32,11 @@ def prod(call: CallSite, x: Any, axis: Any = None, keepdims: Any = False) -> Any
     tensor = number(call, x)
     axes = call.axes("axis", axis, tensor)
     if any(isinstance(tensor.shape[k], Rows) for k in axes):
-        hint = f"Name other axes: `prod(x, axis = {tensor.rank - 1})`." if tensor.rank > 1 else "Sum the logarithms: `exp(sum(log(x)))`."
+        hint = (
+            f"Name other axes: `prod(x, axis = {tensor.rank - 1})`."
+            if tensor.rank > 1
+            else "Sum the logarithms: `exp(sum(log(x)))`."
+        )
         raise Mismatch("E0214", "a product over the rows of `batch` is not supported", hint)
     result = tensor
     for k in sorted(axes, reverse=True):
@@ -85,7 +89,11 @@ def std(call: CallSite, x: Any, axis: Any = None, ddof: Any = 0, keepdims: Any =
     count, less = emit.size(dims), call.whole("ddof", ddof)
     if less:
         several(call, count, less, "x", tensor)
-        count = count - less if isinstance(count, int) else emit.pointwise("maximum", emit.binary("-", count, less), 1, dtype=emit.real)
+        count = (
+            count - less
+            if isinstance(count, int)
+            else emit.pointwise("maximum", emit.binary("-", count, less), 1, dtype=emit.real)
+        )
     root = math.sqrt(count) if isinstance(count, int) else emit.pointwise("sqrt", count)
     return emit.binary("/", length, root)
 
@@ -95,7 +103,11 @@ def euclidean_norm(call: CallSite, x: Any, axis: Any = None, keepdims: Any = Fal
     """The root of the sum of squares, where no square overflows or vanishes; its slope at the origin is 0."""
     tensor = call.tensor("x", x)
     axes, kept = call.axes("axis", axis, tensor), call.flag("keepdims", keepdims)
-    return call.emit.reduce("norm", tensor, axes, kept) if axes else call.emit.pointwise("abs", tensor, dtype=call.emit.real)
+    return (
+        call.emit.reduce("norm", tensor, axes, kept)
+        if axes
+        else call.emit.pointwise("abs", tensor, dtype=call.emit.real)
+    )
 
 
 @builtin("moments")
@@ -115,7 +127,9 @@ def moments(call: CallSite, x: Any, over: Any = None) -> Any:
 
 @builtin("unbiased")
 def unbiased(call: CallSite, v: Any) -> Any:
-    """A variance that divides by n - 1 instead of n (by 1 in a batch of one row); n is how many numbers it was taken of."""
+    """A variance that divides by n - 1 instead of n (by 1 in a batch of one row); n is how many numbers it was taken
+    of.
+    """
     dims = call.emit.averaged.get(v.value) if isinstance(v, Computed) else None
     if dims is None:
         raise call.fault("E0401", "`unbiased` needs a variance as `moments` or `var` gives it", "v", call.label("v", v))
@@ -131,18 +145,26 @@ def several(call: CallSite, count: Any, less: int, parameter: str, value: Comput
     """A fault where a variance would be divided by zero whatever the data."""
     if isinstance(count, int) and count <= less:
         values = "one value has" if count == 1 else f"{count} values have"
-        raise call.fault("E0213", f"{values} no variance that is divided by {count} - {less}", parameter, call.label(parameter, value),
+        raise call.fault("E0213", f"{values} no variance that is divided by {count} - {less}", parameter,
+            call.label(parameter, value),
                          "Take it over an axis of more values, or without this correction.")  # fmt: skip
 
 
 @builtin("total")
 def total(call: CallSite, a: Any, b: Any) -> Computed:
-    """`a / b`, two sums over the batch; over several batches the sum of all `a` by that of all `b`. Where `b` is 0, so is `a`."""
+    """`a / b`, two sums over the batch; over several batches the sum of all `a` by that of all `b`. Where `b` is 0,
+    so is `a`.
+    """
     emit = call.emit
     above, below = (emit.as_real(call.number(name, value)) for name, value in (("a", a), ("b", b)))
     for name, value in (("a", above), ("b", below)):
         if value.rank:
-            raise call.fault("E0211", f"`total` divides one number by another; this is {describe(value)}", name, call.label(name, value))
+            raise call.fault(
+                "E0211",
+                f"`total` divides one number by another; this is {describe(value)}",
+                name,
+                call.label(name, value),
+            )
     return quotient_of_totals(emit, above, below)
 
 
@@ -177,7 +199,8 @@ def number(call: CallSite, x: Any) -> Computed:
 def argmin(call: CallSite, x: Any, axis: Any = -1) -> Any:
     """The place of the smallest element along an axis, the first of equal ones."""
     tensor = number(call, x)
-    turned = call.emit.pointwise("neg", tensor) if tensor.dtype.is_float else call.emit.pointwise("sub", -1, tensor)  # no int overflows
+    # no int overflows
+    turned = call.emit.pointwise("neg", tensor) if tensor.dtype.is_float else call.emit.pointwise("sub", -1, tensor)
     return place(call, turned, axis)
 
 

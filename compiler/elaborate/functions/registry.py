@@ -1,4 +1,6 @@
-"""The table of built-in functions and what each is given: its call's place and its arguments, checked in NumPy's manner."""
+"""The table of built-in functions and what each is given: its call's place and its arguments, checked in NumPy's
+manner.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def builtin(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             defaults = dict(function.__kwdefaults__ or {})
             parameters = tuple(defaults)
         BUILTINS[name] = Builtin(name, function, tuple(parameter.rstrip("_") for parameter in parameters),
-                                 {parameter.rstrip("_"): value for parameter, value in defaults.items()}, variadic)  # fmt: skip
+                                 {parameter.rstrip("_"): value for parameter, value in defaults.items()},
+                                 variadic)  # fmt: skip
         return function
 
     return enter
@@ -60,7 +63,9 @@ class CallSite:
         """The emitter of the graph under construction."""
         return self.evaluator.emitter
 
-    def fault(self, code: str, message: str, at: str | None = None, labels: Iterable[Label] = (), hint: str | None = None) -> Fault:
+    def fault(
+        self, code: str, message: str, at: str | None = None, labels: Iterable[Label] = (), hint: str | None = None
+    ) -> Fault:
         """A fault at one argument, or at the call."""
         syntax = self.written.get(at) if at else None
         return self.evaluator.fault(self.frame, code, message, syntax.span if syntax else self.span, labels, hint)
@@ -93,15 +98,22 @@ class CallSite:
         try:
             return self.emit.vector(value)
         except Mismatch as mismatch:
-            raise self.fault(mismatch.code, f"`{self.name}` needs a tensor: {mismatch}", parameter, hint=mismatch.hint) from None
+            raise self.fault(
+                mismatch.code, f"`{self.name}` needs a tensor: {mismatch}", parameter, hint=mismatch.hint
+            ) from None
 
     def whole(self, parameter: str, value: Any) -> int:
         """An argument that must be a whole number known when compiling."""
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if type(value) is not int:
-            hint = f"The {self.name} of two tensors is `{OF_TWO[self.name]}`." if parameter == "axis" and self.name in OF_TWO else None
-            raise self.fault("E0404", f"`{parameter}` of `{self.name}` must be a whole number known when compiling, not {describe(value)}",
+            hint = (
+                f"The {self.name} of two tensors is `{OF_TWO[self.name]}`."
+                if parameter == "axis" and self.name in OF_TWO
+                else None
+            )
+            raise self.fault("E0404",
+                f"`{parameter}` of `{self.name}` must be a whole number known when compiling, not {describe(value)}",
                              parameter, hint=hint)  # fmt: skip
         return value
 
@@ -111,14 +123,24 @@ class CallSite:
         if syntax is None or parameter in self.named or self.frame.override is not None or isinstance(value, AllBut):
             return
         text = self.frame.module.source.slice(syntax.span)
-        self.evaluator.report(Diagnostic(
-            "W0109", f"`{text}` is the axis along which `{self.name}` is taken", self.span,
-            hint=f"The {self.name} of two values is `{of_two}(..., {text})`; an axis that is meant is written `axis = {text}`."))
+        self.evaluator.report(
+            Diagnostic(
+                "W0109",
+                f"`{text}` is the axis along which `{self.name}` is taken",
+                self.span,
+                hint=(
+                    f"The {self.name} of two values is `{of_two}(..., {text})`; an axis that is meant is written "
+                    f"`axis = {text}`."
+                ),
+            )
+        )
 
     def flag(self, parameter: str, value: Any) -> bool:
         """An argument that must be true or false."""
         if not isinstance(value, bool):
-            raise self.fault("E0404", f"`{parameter}` of `{self.name}` is true or false, not {describe(value)}", parameter)
+            raise self.fault(
+                "E0404", f"`{parameter}` of `{self.name}` is true or false, not {describe(value)}", parameter
+            )
         return value
 
     def axis(self, parameter: str, value: Any, x: Computed, of: str = "x") -> int:
@@ -130,7 +152,8 @@ class CallSite:
             what = f"a tensor of {axes}" if x.rank else "a single number"
             if self.name in OF_TWO and parameter in self.written and parameter not in self.named:
                 last = f"The {self.name} of two values is `{OF_TWO[self.name]}`."
-            raise self.fault("E0206", f"there is no axis {axis} in {what}", parameter if parameter in self.written else of,
+            raise self.fault("E0206", f"there is no axis {axis} in {what}",
+                parameter if parameter in self.written else of,
                              self.label(of, x), last)  # fmt: skip
         return axis % x.rank
 

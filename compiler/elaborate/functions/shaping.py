@@ -50,11 +50,18 @@ def reshape(call: CallSite, x: Any, shape: Any) -> Any:
     if holes:
         rest = _quotient(total, dims_product(known))
         if rest is None:
-            raise call.fault("E0207", f"no size in the place of `_` makes {shape_text(tensor.shape)} fit", "shape", call.label("x", tensor))
+            raise call.fault(
+                "E0207",
+                f"no size in the place of `_` makes {shape_text(tensor.shape)} fit",
+                "shape",
+                call.label("x", tensor),
+            )
         known = (*known[: holes[0]], rest, *known[holes[0] :])
     if dims_product(known) != total:
-        raise call.fault("E0207", f"{shape_text(tensor.shape)} has {total} elements, {shape_text(known)} has {dims_product(known)}",
-                         "shape", call.label("x", tensor), "`_` stands for the size that follows from the others.")  # fmt: skip
+        raise call.fault("E0207",
+            f"{shape_text(tensor.shape)} has {total} elements, {shape_text(known)} has {dims_product(known)}",
+                         "shape", call.label("x", tensor),
+                         "`_` stands for the size that follows from the others.")  # fmt: skip
     if known == tensor.shape:
         return tensor
     return Computed(call.emit.emit("reshape", tensor.value, shape=known), tensor.bound)
@@ -77,7 +84,9 @@ def transpose(call: CallSite, x: Any, axes: Any = None) -> Any:
     order = tuple(reversed(range(tensor.rank))) if axes is None else axes if isinstance(axes, tuple) else (axes,)
     perm = tuple(call.axis("axes", axis, tensor) for axis in order)
     if sorted(perm) != list(range(tensor.rank)):
-        raise call.fault("E0206", f"`axes` must name each of the {tensor.rank} axes once", "axes", call.label("x", tensor))
+        raise call.fault(
+            "E0206", f"`axes` must name each of the {tensor.rank} axes once", "axes", call.label("x", tensor)
+        )
     if perm == tuple(range(tensor.rank)):
         return tensor
     return Computed(call.emit.emit("transpose", tensor.value, perm=perm), tensor.bound)
@@ -91,26 +100,41 @@ def expand_dims(call: CallSite, x: Any, axis: Any) -> Any:
     if not -tensor.rank - 1 <= place <= tensor.rank:
         raise call.fault("E0206", f"an axis cannot be put in at {place}", "axis", call.label("x", tensor))
     place %= tensor.rank + 1
-    return Computed(call.emit.emit("reshape", tensor.value, shape=(*tensor.shape[:place], 1, *tensor.shape[place:])), tensor.bound)
+    return Computed(
+        call.emit.emit("reshape", tensor.value, shape=(*tensor.shape[:place], 1, *tensor.shape[place:])), tensor.bound
+    )
 
 
 @builtin("squeeze")
 def squeeze(call: CallSite, x: Any, axis: Any = None) -> Any:
     """The tensor without axes of size 1: all of them, or those named."""
     tensor = call.tensor("x", x)
-    axes = call.axes("axis", axis, tensor) if axis is not None else tuple(k for k, dim in enumerate(tensor.shape) if dim == 1)
+    axes = (
+        call.axes("axis", axis, tensor)
+        if axis is not None
+        else tuple(k for k, dim in enumerate(tensor.shape) if dim == 1)
+    )
     for place in axes:
         if tensor.shape[place] != 1:
-            raise call.fault("E0206", f"axis {place} has the size {tensor.shape[place]}, not 1", "axis", call.label("x", tensor))
+            raise call.fault(
+                "E0206", f"axis {place} has the size {tensor.shape[place]}, not 1", "axis", call.label("x", tensor)
+            )
     kept = tuple(dim for place, dim in enumerate(tensor.shape) if place not in axes)
-    return tensor if kept == tensor.shape else Computed(call.emit.emit("reshape", tensor.value, shape=kept), tensor.bound)
+    return (
+        tensor if kept == tensor.shape else Computed(call.emit.emit("reshape", tensor.value, shape=kept), tensor.bound)
+    )
 
 
 def _filled(call: CallSite, value: Any, shape: Any) -> Computed:
     sizes = () if shape == () else shape_of(call, "shape", shape)
     filling = value if isinstance(value, Computed) and value.dtype is DType.I32 else call.emit.as_real(value)
     if filling.rank and call.emit.meet([filling.shape, sizes]) != sizes:
-        raise call.fault("E0201", f"{shape_text(filling.shape)} does not fill the shape {shape_text(sizes)}", "fill_value", call.label("fill_value", filling))
+        raise call.fault(
+            "E0201",
+            f"{shape_text(filling.shape)} does not fill the shape {shape_text(sizes)}",
+            "fill_value",
+            call.label("fill_value", filling),
+        )
     return call.emit.broadcast(filling, sizes)
 
 
@@ -137,7 +161,9 @@ def arange(call: CallSite, stop: Any) -> Computed:
     """The integers 0, 1, ..., stop - 1."""
     written = call.written.get("stop")
     size = call.evaluator.dim(call.frame, written.span if written else call.span, stop)
-    return Computed(call.emit.emit("iota", axis=0, shape=(size,), dtype=DType.I32), None if isinstance(size, Rows) else size)
+    return Computed(
+        call.emit.emit("iota", axis=0, shape=(size,), dtype=DType.I32), None if isinstance(size, Rows) else size
+    )
 
 
 @builtin("one_hot")
@@ -150,7 +176,9 @@ def one_hot(call: CallSite, y: Any, n: Any) -> Computed:
     size = call.evaluator.dim(call.frame, call.span, count)
     sizes = (*index.shape, size)
     places = emit.emit("iota", axis=len(sizes) - 1, shape=sizes, dtype=DType.I32)
-    spread = emit.emit("broadcast", index.value, name=f"{index.value.name}.b", shape=sizes, axes=tuple(range(index.rank)))
+    spread = emit.emit(
+        "broadcast", index.value, name=f"{index.value.name}.b", shape=sizes, axes=tuple(range(index.rank))
+    )
     return Computed(emit.emit("cast", emit.emit("eq", places, spread), dtype=emit.real))
 
 
@@ -178,8 +206,13 @@ def pick(call: CallSite, x: Any, index: Any) -> Computed:
         wanted = shape_text(scores.shape[:-1])
         hint = f"The labels need the shape {wanted}: one for each row of scores." if scores.rank else None
         if places.shape == scores.shape[:1]:
-            hint = f"{hint[:-1]}; or scores for each row of the batch, from an input made flat: `reshape(x, [batch, _])`." if hint else None
-        raise call.fault("E0210", f"labels of shape {shape_text(places.shape)} do not fit scores of shape {shape_text(scores.shape)}",
+            hint = (
+                f"{hint[:-1]}; or scores for each row of the batch, from an input made flat: `reshape(x, [batch, _])`."
+                if hint
+                else None
+            )
+        raise call.fault("E0210",
+            f"labels of shape {shape_text(places.shape)} do not fit scores of shape {shape_text(scores.shape)}",
                          None, labels, hint)  # fmt: skip
     _bounded(call, "index", places, scores.shape[-1], "the last axis")
     return Computed(call.emit.emit("pick", scores.value, places.value), scores.bound)
@@ -203,7 +236,11 @@ def indexes(index: Computed, rows: Dim) -> None:
     if isinstance(rows, Rows):
         raise Mismatch("E0214", "the rows of `batch` stay together: an index would take some of them")
     if index.bound is None or index.bound == UNBOUNDED:
-        raise Mismatch("E0402", "an integer that indexes needs a bound", f"Declare it with one, as in `input tokens: int[batch] < {rows}`.")
+        raise Mismatch(
+            "E0402",
+            "an integer that indexes needs a bound",
+            f"Declare it with one, as in `input tokens: int[batch] < {rows}`.",
+        )
     if index.bound > rows:
         raise Mismatch("E0403", f"the index can be as large as {index.bound - 1}, but the axis has {rows} places")
 
@@ -213,7 +250,13 @@ def integers(call: CallSite, parameter: str, value: Any) -> Computed:
         value = call.emit.vector(value)
     if not isinstance(value, Computed) or value.dtype is not DType.I32:
         hint = "Declare it as `int[batch] < n`." if isinstance(value, Computed) else None
-        raise call.fault("E0401", f"class labels and indices are ints, not {describe(value)}", parameter, call.label(parameter, value), hint)
+        raise call.fault(
+            "E0401",
+            f"class labels and indices are ints, not {describe(value)}",
+            parameter,
+            call.label(parameter, value),
+            hint,
+        )
     return value
 
 
@@ -222,7 +265,14 @@ def _bounded(call: CallSite, parameter: str, index: Computed, size: Dim, axis: s
     if isinstance(size, Rows) and call.emit.counts(index.value, size):
         return
     if index.bound is None or index.bound == UNBOUNDED:
-        raise call.fault("E0402", "an integer that indexes needs a bound", parameter, labels, f"Declare it with one: `int[batch] < {size}`.")
+        raise call.fault(
+            "E0402",
+            "an integer that indexes needs a bound",
+            parameter,
+            labels,
+            f"Declare it with one: `int[batch] < {size}`.",
+        )
     if isinstance(size, int) and index.bound > size:
-        raise call.fault("E0403", f"the labels go up to {index.bound - 1}, but {axis} has the size {size}", parameter, labels,
+        raise call.fault("E0403", f"the labels go up to {index.bound - 1}, but {axis} has the size {size}", parameter,
+            labels,
                          f"Make that size {index.bound}, or the bound of the labels {size}.")  # fmt: skip

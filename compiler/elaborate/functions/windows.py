@@ -1,4 +1,6 @@
-"""Sliding windows over the last axes of a tensor and what adds them up again: what convolution and pooling are written with."""
+"""Sliding windows over the last axes of a tensor and what adds them up again: what convolution and pooling are
+written with.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def _numbers(call: CallSite, parameter: str, value: Any, count: int, least: int 
 
 
 def _axes(call: CallSite, x: Computed, size: Any) -> tuple[int, int]:
-    """The first of the axes that windows slide over, and how many there are: as many as `size` lists, or all after the first two."""
+    """The first of the axes that windows slide over, and how many there are: as many as `size` lists, or all after
+    the first two.
+    """
     count = len(size) if isinstance(size, tuple) else x.rank - 2
     if not 1 <= count <= x.rank:
         hint = "Windows of one number slide over all axes after the first two; list a size for each of the last axes."
@@ -37,15 +41,20 @@ def _axes(call: CallSite, x: Computed, size: Any) -> tuple[int, int]:
     return first, count
 
 
-def _paddings(call: CallSite, padding: Any, extents: Sequence[int], reaches: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
-    """How many places go before and after each axis: 'valid' (none), 'same' (as many windows as the stride allows places), a
-    number, or a list with a number or a pair for each axis."""
+def _paddings(
+    call: CallSite, padding: Any, extents: Sequence[int], reaches: Sequence[int], strides: Sequence[int]
+) -> list[tuple[int, int]]:
+    """How many places go before and after each axis: 'valid' (none), 'same' (as many windows as the stride allows
+    places), a number, or a list with a number or a pair for each axis.
+    """
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
             raise call.fault("E0213", f"`padding` is 'same', 'valid', a number or a list, not '{padding}'", "padding")
         if padding == "valid":
             return [(0, 0)] * len(extents)
-        short = [max((-(-n // s) - 1) * s + reach - n, 0) for n, reach, s in zip(extents, reaches, strides, strict=True)]
+        short = [
+            max((-(-n // s) - 1) * s + reach - n, 0) for n, reach, s in zip(extents, reaches, strides, strict=True)
+        ]
         return [(total // 2, total - total // 2) for total in short]
     pairs = padding if isinstance(padding, tuple) else (padding,) * len(extents)
     if len(pairs) != len(extents):
@@ -62,11 +71,16 @@ def windows_meet(call: CallSite, x: Any, size: Any, stride: Any = 1, dilation: A
     """Whether each window holds an element of `x`: none lies in the padding alone."""
     tensor = call.tensor("x", x)
     first, count = _axes(call, tensor, size)
-    kernels, strides, dilations = (_numbers(call, name, value, count) for name, value in (("size", size), ("stride", stride), ("dilation", dilation)))
+    kernels, strides, dilations = (
+        _numbers(call, name, value, count)
+        for name, value in (("size", size), ("stride", stride), ("dilation", dilation))
+    )
     reaches = [reach(1, kernel, 1, d) for kernel, d in zip(kernels, dilations, strict=True)]
     extents = [dim for dim in tensor.shape[first:] if isinstance(dim, int)]
     widths = _paddings(call, padding, extents, reaches, strides)
-    for extent, kernel, step, apart, needed, (before, after) in zip(extents, kernels, strides, dilations, reaches, widths, strict=True):
+    for extent, kernel, step, apart, needed, (before, after) in zip(
+        extents, kernels, strides, dilations, reaches, widths, strict=True
+    ):
         stop, inner = extent + after - needed + 1, max(0, extent - needed + 1)  # those that start in between lie inside
         beyond = inner + (-before - inner) % step
         for start in (*range(-before, min(0, stop), step), *range(beyond, stop, step)):
@@ -76,9 +90,12 @@ def windows_meet(call: CallSite, x: Any, size: Any, stride: Any = 1, dilation: A
 
 
 @builtin("windows")
-def windows(call: CallSite, x: Any, size: Any, stride: Any = 1, dilation: Any = 1, padding: Any = 0, constant_values: Any = 0) -> Computed:
-    """Every window of a tensor's last axes: `[.., n] -> [.., size, places]`, for several axes all sizes first. A number stands for
-    all axes after the first two. What padding adds holds `constant_values`."""
+def windows(
+    call: CallSite, x: Any, size: Any, stride: Any = 1, dilation: Any = 1, padding: Any = 0, constant_values: Any = 0
+) -> Computed:
+    """Every window of a tensor's last axes: `[.., n] -> [.., size, places]`, for several axes all sizes first. A
+    number stands for all axes after the first two. What padding adds holds `constant_values`.
+    """
     tensor = call.tensor("x", x)
     first, count = _axes(call, tensor, size)
     kernels = _numbers(call, "size", size, count)
@@ -93,9 +110,18 @@ def windows(call: CallSite, x: Any, size: Any, stride: Any = 1, dilation: Any = 
         assert isinstance(extent, int)
         if extent < needed:
             hint = "Pad the axis: `padding = 'same'`." if widths[k] == (0, 0) else None
-            raise call.fault("E0213", f"a window that reaches over {needed} places does not fit into an axis of {extent}", "size",
+            raise call.fault("E0213",
+                f"a window that reaches over {needed} places does not fit into an axis of {extent}", "size",
                              call.label("x", tensor), hint)  # fmt: skip
-        value = call.emit.emit("windows", value, axis=first + 2 * k, size=(extent - needed) // step + 1, kernel=kernel, step=step, dilation=apart)
+        value = call.emit.emit(
+            "windows",
+            value,
+            axis=first + 2 * k,
+            size=(extent - needed) // step + 1,
+            kernel=kernel,
+            step=step,
+            dilation=apart,
+        )
     if count > 1:
         order = (*range(first), *range(first + 1, value.type.rank, 2), *range(first, value.type.rank, 2))
         value = call.emit.emit("transpose", value, perm=order)
@@ -106,8 +132,9 @@ def windows(call: CallSite, x: Any, size: Any, stride: Any = 1, dilation: Any = 
 
 @builtin("overlap_add")
 def overlap_add(call: CallSite, x: Any, dims: Any, stride: Any = 1, dilation: Any = 1, padding: Any = 0) -> Computed:
-    """The sum of windows at the places they would have been taken from: `[.., size, places] -> [.., n]`, the adjoint of `windows`
-    with the same stride, dilation and padding over axes of the sizes `dims`."""
+    """The sum of windows at the places they would have been taken from: `[.., size, places] -> [.., n]`, the adjoint
+    of `windows` with the same stride, dilation and padding over axes of the sizes `dims`.
+    """
     tensor = call.emit.as_real(call.tensor("x", x))
     sizes = dims if isinstance(dims, tuple) else (dims,)
     count = len(sizes)
@@ -115,7 +142,10 @@ def overlap_add(call: CallSite, x: Any, dims: Any, stride: Any = 1, dilation: An
     if count < 1 or first < 0 or any(isinstance(dim, Rows) for dim in tensor.shape[first:]):
         raise call.fault("E0213", f"{describe(tensor)} holds no windows of {count} axes", "x", call.label("x", tensor))
     extents = _numbers(call, "dims", sizes, count)
-    kernels, places = ([dim for dim in part if isinstance(dim, int)] for part in (tensor.shape[first : first + count], tensor.shape[first + count :]))
+    kernels, places = (
+        [dim for dim in part if isinstance(dim, int)]
+        for part in (tensor.shape[first : first + count], tensor.shape[first + count :])
+    )
     strides, dilations = _numbers(call, "stride", stride, count), _numbers(call, "dilation", dilation, count)
     reaches = [reach(1, kernel, 1, d) for kernel, d in zip(kernels, dilations, strict=True)]
     widths = _paddings(call, padding, extents, reaches, strides)
@@ -127,7 +157,8 @@ def overlap_add(call: CallSite, x: Any, dims: Any, stride: Any = 1, dilation: An
         needed = reach(places[k], kernels[k], strides[k], dilations[k])
         whole = extents[k] + sum(widths[k])
         if not needed <= whole < needed + strides[k]:
-            raise call.fault("E0213", f"{places[k]} windows that span {needed} places are not those of an axis of {extents[k]}", "dims",
+            raise call.fault("E0213",
+                f"{places[k]} windows that span {needed} places are not those of an axis of {extents[k]}", "dims",
                              call.label("x", tensor))  # fmt: skip
         value = call.emit.emit("overlap_add", value, axis=first + k, size=whole, step=strides[k], dilation=dilations[k])
     made = Computed(value)
