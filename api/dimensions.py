@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tapeless.compiler import ast, parser
-from tapeless.compiler.diagnostics import Source
+from tapeless.compiler.language import ast, parser
+from tapeless.compiler.messages.diagnostics import Source
 from tapeless.runtime.errors import DataError
 
 

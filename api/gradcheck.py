@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tapeless.compiler import ast, parser
+from tapeless.compiler.language import ast, parser
 from tapeless.model import Model
 from tapeless.runtime.errors import UserError
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 
 from tapeless.cache import stage_folders
-from tapeless.codegen.image import Image
-from tapeless.codegen.schedule import EVERY_ROW
+from tapeless.codegen.program.assemble import Image
+from tapeless.codegen.program.schedule import EVERY_ROW
 from tapeless.formulas import Formulas
 from tapeless.ir import text as ir_text
 from tapeless.ir.graph import Graph, Node, Span, Value
@@ -121,7 +121,7 @@ class Inspection:
 
     def _loops(self, entry: str) -> str:
         """The loops of the entry's kernels, in the order of its tasks, each once, below the lines they compute."""
-        from tapeless.codegen import loops_text
+        from tapeless.codegen.loops import text as loops_text
 
         scheduled = self._lowered(entry).schedules[entry]
         texts: dict[str, str] = {}

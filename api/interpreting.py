@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tapeless.codegen.schedule import EVERY_ROW, ORDER
+from tapeless.codegen.program.schedule import EVERY_ROW, ORDER
 from tapeless.ir.graph import Graph, Value
 from tapeless.ir.interpreter import InterpreterError, run
 from tapeless.ir.text import TextError, read_all

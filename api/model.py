@@ -22,7 +22,7 @@ from tapeless.runtime.program import GROUPS, Group, Program
 from tapeless.runtime.turns import BUILDING
 
 if TYPE_CHECKING:
-    from tapeless.compiler.files import Files, Reach
+    from tapeless.compiler.language.files import Files, Reach
     from tapeless.inspector import Inspection
     from tapeless.pipeline import Pipeline
 
@@ -190,8 +190,8 @@ class Model:
         for.
         """
         if self._files is None:
-            from tapeless.compiler.diagnostics import Source
-            from tapeless.compiler.files import files
+            from tapeless.compiler.language.files import files
+            from tapeless.compiler.messages.diagnostics import Source
 
             self._files = files(Source(self.file, self.text), self.imports)
         return self._files

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
-from tapeless.codegen.image import Image, compile_image
-from tapeless.compiler import entries, fusion, parser, passes, unparse
+from tapeless.codegen.program.assemble import Image, compile_image
+from tapeless.compiler import entries, passes
 from tapeless.compiler import model as front
-from tapeless.compiler.causality import LooksAhead
-from tapeless.compiler.diagnostics import ProgramErrors, render
-from tapeless.compiler.differentiate import DifferentiationError, diagnostic
-from tapeless.compiler.files import Files
+from tapeless.compiler.language import parser, unparse
+from tapeless.compiler.language.files import Files
+from tapeless.compiler.messages.diagnostics import ProgramErrors, render
 from tapeless.compiler.model import Model
+from tapeless.compiler.passes import fusion
+from tapeless.compiler.passes.differentiate import DifferentiationError, diagnostic
+from tapeless.compiler.stepping.causality import LooksAhead
 from tapeless.ir.graph import Graph
 from tapeless.ir.target import TARGETS, Target, named
 from tapeless.ir.types import DType

@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from tapeless.codegen import llvm, native
-from tapeless.codegen.llvm import function_text
-from tapeless.codegen.lower import lower_kernel
-from tapeless.compiler.layout import packed_operands
+from tapeless.codegen.kernels.lower import lower_kernel
+from tapeless.codegen.llvm import functions as llvm
+from tapeless.codegen.llvm import native
+from tapeless.codegen.llvm.functions import function_text
+from tapeless.compiler.passes.layout import packed_operands
 from tapeless.ir.graph import Builder, Graph, Node, Value
 from tapeless.ir.target import Target, host
 from tapeless.ir.types import DType, Tensor

@@ -22,9 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from tapeless.codegen import llvm, native, vectormath
-from tapeless.codegen.builder import Builder, index_constant
-from tapeless.codegen.loops import ROWS, Buffer, Function
+from tapeless.codegen import vectormath
+from tapeless.codegen.llvm import functions as llvm
+from tapeless.codegen.llvm import native
+from tapeless.codegen.loops.builder import Builder, index_constant
+from tapeless.codegen.loops.language import ROWS, Buffer, Function
 from tapeless.ir.target import host
 
 Array = np.ndarray[Any, np.dtype[Any]]

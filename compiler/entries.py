@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tapeless.compiler.differentiate import differentiate
+from tapeless.compiler.passes.differentiate import differentiate
 from tapeless.compiler.passes.rewriter import FREE, Rewriter, rewritten_inside, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
-from tapeless.compiler.passes.scans import merge_scans, products_outside
-from tapeless.compiler.stepping import stepped
+from tapeless.compiler.passes.scan_rules import merge_scans, products_outside
+from tapeless.compiler.stepping.step_graph import stepped
 from tapeless.ir.graph import OUTPUT_ROLES, STATE_ROLES, Builder, Graph, Node, Port, Value
 from tapeless.ir.types import DType, Rows, Tensor
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tapeless.compiler.diagnostics import Source
-from tapeless.compiler.format import formatted
-from tapeless.compiler.lexer import lex
+from tapeless.compiler.language.format import formatted
+from tapeless.compiler.language.lexer import lex
+from tapeless.compiler.messages.diagnostics import Source
 from tapeless.ir.graph import Graph, Value
 from tapeless.ir.text import attribute_text
 

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Diagnostic, ProgramErrors, Source
 from tapeless.compiler.elaborate.labelled import allowed
 from tapeless.compiler.elaborate.modules import Module, read_module
 from tapeless.compiler.elaborate.program import Program
 from tapeless.compiler.elaborate.resolve import resolve
 from tapeless.compiler.elaborate.statements import Given
-from tapeless.compiler.elaborate.training import Plan, Training
+from tapeless.compiler.elaborate.train_section import Plan, Training
 from tapeless.compiler.elaborate.values import TooLarge
-from tapeless.compiler.files import Files, Reach, files
 from tapeless.compiler.identity import identity
-from tapeless.compiler.suggest import nearest
+from tapeless.compiler.language import ast
+from tapeless.compiler.language.files import Files, Reach, files
+from tapeless.compiler.messages.diagnostics import Diagnostic, ProgramErrors, Source
+from tapeless.compiler.messages.near_names import nearest
 from tapeless.ir.graph import Graph, Span
 from tapeless.ir.types import DType, Tensor
 

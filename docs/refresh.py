@@ -16,7 +16,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from tapeless.cli import commands
+from tapeless.commands.main import commands
 
 DOCS = Path(__file__).parent
 MODEL = "examples/digits/digits.tl"

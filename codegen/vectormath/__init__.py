@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tapeless.codegen.builder import Builder
-from tapeless.codegen.loops import Operand, Value
+from tapeless.codegen.loops.builder import Builder
+from tapeless.codegen.loops.language import Operand, Value
 from tapeless.codegen.vectormath.decimal import exp10, log10
 from tapeless.codegen.vectormath.division import floor_divide, remainder
 from tapeless.codegen.vectormath.error import erf, erfc

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tapeless.codegen.builder import Builder
-from tapeless.codegen.loops import Operand, Value
+from tapeless.codegen.loops.builder import Builder
+from tapeless.codegen.loops.language import Operand, Value
 from tapeless.codegen.vectormath.exact import product_error
 from tapeless.codegen.vectormath.exponential import exp, keep_max, keep_min, log_edges, log_tail, number, split
 

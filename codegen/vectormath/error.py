@@ -10,8 +10,8 @@ erfc(x) is exp(-x**2) times one of 1 / (3 + |x|), which makes the half line an i
 
 from __future__ import annotations
 
-from tapeless.codegen.builder import Builder
-from tapeless.codegen.loops import Operand, Value
+from tapeless.codegen.loops.builder import Builder
+from tapeless.codegen.loops.language import Operand, Value
 from tapeless.codegen.vectormath.coefficients import POLYNOMIALS
 from tapeless.codegen.vectormath.exact import left_over, product_error
 from tapeless.codegen.vectormath.exponential import exp, horner, keep_min, number, parts, polynomial, with_sign

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tapeless.codegen.builder import Builder
-from tapeless.codegen.loops import Operand, Value
+from tapeless.codegen.loops.builder import Builder
+from tapeless.codegen.loops.language import Operand, Value
 from tapeless.codegen.vectormath.exponential import number
 
 __all__ = ["left_over", "product_error", "two_sum"]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from tapeless.codegen.builder import Builder
-from tapeless.codegen.loops import Instruction, Operand, Value
+from tapeless.codegen.loops.builder import Builder
+from tapeless.codegen.loops.language import Instruction, Operand, Value
 from tapeless.codegen.vectormath.exact import left_over, product_error, two_sum
 from tapeless.codegen.vectormath.exponential import horner, log, number, polynomial, with_sign
 from tapeless.codegen.vectormath.trigonometric import sin

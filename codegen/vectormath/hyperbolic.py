@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tapeless.codegen.builder import Builder
-from tapeless.codegen.loops import Operand, Value
+from tapeless.codegen.loops.builder import Builder
+from tapeless.codegen.loops.language import Operand, Value
 from tapeless.codegen.vectormath.exponential import half_exp, number, unsigned_expm1, with_sign
 
 __all__ = ["cosh", "sinh"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from tapeless.codegen.builder import Builder
-from tapeless.codegen.loops import Operand, Value
+from tapeless.codegen.loops.builder import Builder
+from tapeless.codegen.loops.language import Operand, Value
 from tapeless.codegen.vectormath.exponential import keep_max, keep_min, number, polynomial, with_sign
 
 __all__ = ["acos", "asin", "atan", "atan2"]

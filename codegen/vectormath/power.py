@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import math
 
-from tapeless.codegen.builder import Builder
-from tapeless.codegen.loops import Constant, Instruction, Operand, Value
+from tapeless.codegen.loops.builder import Builder
+from tapeless.codegen.loops.language import Constant, Instruction, Operand, Value
 from tapeless.codegen.vectormath.exact import left_over, product_error, two_sum
 from tapeless.codegen.vectormath.exponential import (
     INTEGER,

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 
-from tapeless.codegen.builder import Builder, index_constant
-from tapeless.codegen.loops import Constant, Operand, Value
+from tapeless.codegen.loops.builder import Builder, index_constant
+from tapeless.codegen.loops.language import Constant, Operand, Value
 from tapeless.codegen.vectormath.error import scaled_erfc64
 from tapeless.codegen.vectormath.exact import left_over
 from tapeless.codegen.vectormath.exponential import (

@@ -11,8 +11,8 @@ from __future__ import annotations
 import itertools
 import math
 
-from tapeless.codegen.builder import Builder
-from tapeless.codegen.loops import Constant, Instruction, Operand, Value
+from tapeless.codegen.loops.builder import Builder
+from tapeless.codegen.loops.language import Constant, Instruction, Operand, Value
 from tapeless.codegen.vectormath.exponential import number, polynomial
 
 __all__ = ["cos", "sin", "tan"]

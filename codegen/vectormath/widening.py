@@ -9,8 +9,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from tapeless.codegen.builder import Builder
-from tapeless.codegen.loops import Operand, Value
+from tapeless.codegen.loops.builder import Builder
+from tapeless.codegen.loops.language import Operand, Value
 
 __all__ = ["in_double"]
 

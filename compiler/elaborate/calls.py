@@ -7,15 +7,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions, scores
+from tapeless.compiler.elaborate.declared_derivatives import with_derivative
 from tapeless.compiler.elaborate.emission import dims_product
 from tapeless.compiler.elaborate.evaluator import Evaluator
 from tapeless.compiler.elaborate.functions import CallSite
 from tapeless.compiler.elaborate.modules import fitting, standard
 from tapeless.compiler.elaborate.scope import Frame, join
-from tapeless.compiler.elaborate.stated import with_derivative
 from tapeless.compiler.elaborate.values import (
     POISON,
     Binding,
@@ -29,8 +27,10 @@ from tapeless.compiler.elaborate.values import (
     describe,
     shape_text,
 )
-from tapeless.compiler.statements import made_by
-from tapeless.compiler.suggest import meant, meant_argument
+from tapeless.compiler.language import ast
+from tapeless.compiler.language.statement_parser import made_by
+from tapeless.compiler.messages.diagnostics import Diagnostic, Label
+from tapeless.compiler.messages.near_names import meant, meant_argument
 from tapeless.ir.graph import Span
 from tapeless.ir.types import Dim, Rows
 

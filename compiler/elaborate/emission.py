@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapeless.compiler.elaborate.bounds import bound_after, bound_of, power_bound
-from tapeless.compiler.elaborate.record import Record
-from tapeless.compiler.elaborate.single import SingleRow
+from tapeless.compiler.elaborate.emitted import Record
+from tapeless.compiler.elaborate.single_row import SingleRow
 from tapeless.compiler.elaborate.values import Computed, TooLarge, describe, shape_text
 from tapeless.ir.graph import Builder, Graph, Node, Port, Span, Value
 from tapeless.ir.types import Dim, DType, Rows, Tensor

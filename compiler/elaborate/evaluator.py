@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.emission import FOLDED, Emitter, Mismatch, fold_list
 from tapeless.compiler.elaborate.indexing import Line
@@ -28,8 +26,10 @@ from tapeless.compiler.elaborate.values import (
     is_numbers,
     shape_text,
 )
-from tapeless.compiler.foreign import FOREIGN
-from tapeless.compiler.suggest import hint_for
+from tapeless.compiler.language import ast
+from tapeless.compiler.messages.diagnostics import Diagnostic, Label
+from tapeless.compiler.messages.near_names import hint_for
+from tapeless.compiler.messages.newcomers_words import FOREIGN
 from tapeless.ir.graph import Span
 from tapeless.ir.types import Dim, DType, IRTypeError, Rows
 

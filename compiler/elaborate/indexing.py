@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Label
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.functions.elements import Elements
 from tapeless.compiler.elaborate.functions.movement import along, parted, without
 from tapeless.compiler.elaborate.ranges import OutOfRange, Use, Variable, infer
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Computed, Fault, describe
+from tapeless.compiler.language import ast
+from tapeless.compiler.messages.diagnostics import Label
 from tapeless.ir.types import Dim, DType, Rows
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Diagnostic, Label, Source
 from tapeless.compiler.elaborate.values import Defined
-from tapeless.compiler.files import MOST_BYTES, Files
-from tapeless.compiler.parser import parse
-from tapeless.compiler.suggest import nearest
+from tapeless.compiler.language import ast
+from tapeless.compiler.language.files import MOST_BYTES, Files
+from tapeless.compiler.language.parser import parse
+from tapeless.compiler.messages.diagnostics import Diagnostic, Label, Source
+from tapeless.compiler.messages.near_names import nearest
 from tapeless.ir.graph import Span
 
 STANDARD = Path(__file__).parent.parent / "std"

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Label
 from tapeless.compiler.elaborate.calls import Calls
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch, Operand
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.functions import CallSite
-from tapeless.compiler.elaborate.loops import BodyEmitter
+from tapeless.compiler.elaborate.scan_graphs import BodyEmitter
 from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.values import Binding, Builtin, Computed, Defined, TooLarge, describe
+from tapeless.compiler.language import ast
+from tapeless.compiler.messages.diagnostics import Label
 from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import DType, Tensor
 

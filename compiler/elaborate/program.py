@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate.averages import decomposed, is_average, meeting
 from tapeless.compiler.elaborate.emission import Emitter, Labelled
 from tapeless.compiler.elaborate.evaluator import CONSTANTS
 from tapeless.compiler.elaborate.influence import felt
 from tapeless.compiler.elaborate.labelled import beyond, indexing
 from tapeless.compiler.elaborate.modules import Module
-from tapeless.compiler.elaborate.order import by_place
 from tapeless.compiler.elaborate.parameters import COUNTERS, TURN, Stored
+from tapeless.compiler.elaborate.row_order import by_place
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.statements import Statements
 from tapeless.compiler.elaborate.values import POISON, Binding, Computed, Fault, Poisoned
-from tapeless.compiler.statements import made_by
-from tapeless.compiler.suggest import nearest
+from tapeless.compiler.language import ast
+from tapeless.compiler.language.statement_parser import made_by
+from tapeless.compiler.messages.diagnostics import Diagnostic, Label
+from tapeless.compiler.messages.near_names import nearest
 from tapeless.ir.graph import Graph, Span, Value
 from tapeless.ir.types import DType
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Label
-from tapeless.compiler.elaborate.loops import BodyEmitter
 from tapeless.compiler.elaborate.parameters import Walk
+from tapeless.compiler.elaborate.scan_graphs import BodyEmitter
 from tapeless.compiler.elaborate.scans import Scans
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Binding, Computed, Poisoned, describe
-from tapeless.compiler.statements import made_by
+from tapeless.compiler.language import ast
+from tapeless.compiler.language.statement_parser import made_by
+from tapeless.compiler.messages.diagnostics import Label
 from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import DType
 

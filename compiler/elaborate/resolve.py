@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.modules import Module, fitting, standard_names
-from tapeless.compiler.parser import NAMES
-from tapeless.compiler.statements import made_by
-from tapeless.compiler.suggest import hint_for
+from tapeless.compiler.language import ast
+from tapeless.compiler.language.parser import NAMES
+from tapeless.compiler.language.statement_parser import made_by
+from tapeless.compiler.messages.diagnostics import Diagnostic, Label
+from tapeless.compiler.messages.near_names import hint_for
 from tapeless.ir.graph import Span
 
 # in one body: each hint compares a name with all others, and whoever has that many faults wants the first ones

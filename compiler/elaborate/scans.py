@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Label
-from tapeless.compiler.elaborate.loops import BodyEmitter
 from tapeless.compiler.elaborate.parameters import Parameters, Walk
+from tapeless.compiler.elaborate.scan_graphs import BodyEmitter
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Binding, Computed, Poison, Poisoned, describe, shape_text
-from tapeless.compiler.statements import made_by
+from tapeless.compiler.language import ast
+from tapeless.compiler.language.statement_parser import made_by
+from tapeless.compiler.messages.diagnostics import Label
 from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import Dim, DType, Rows
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tapeless.compiler import ast
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.values import Binding, Computed
+from tapeless.compiler.language import ast
 from tapeless.ir.graph import Value
 
 # Functions whose results are no scores, by name: a user's copy of one counts like that of the standard library.

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.averages import of_data
 from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
@@ -30,7 +28,9 @@ from tapeless.compiler.elaborate.values import (
     describe,
     shape_text,
 )
-from tapeless.compiler.statements import made_by
+from tapeless.compiler.language import ast
+from tapeless.compiler.language.statement_parser import made_by
+from tapeless.compiler.messages.diagnostics import Diagnostic, Label
 from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import DType, Rows, Tensor
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Diagnostic
+from tapeless.compiler.language import ast
+from tapeless.compiler.messages.diagnostics import Diagnostic
 from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import Dim, DType, Rows
 

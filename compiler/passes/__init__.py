@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tapeless.compiler.fusion import fuse
 from tapeless.compiler.passes.decompose import DECOMPOSE
+from tapeless.compiler.passes.fusion import fuse
 from tapeless.compiler.passes.rewriter import rewrite
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.ir.graph import Graph

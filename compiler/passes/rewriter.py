@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tapeless.compiler.passes.scans import slim
+from tapeless.compiler.passes.scan_rules import slim
 from tapeless.ir.graph import Builder, Graph, Node, Span, Value
 from tapeless.ir.interpreter import evaluate
 from tapeless.ir.types import DType

@@ -26,7 +26,7 @@ def test_all_files_are_written(built):
 
 
 def test_the_object_needs_nothing_from_outside(built):
-    from tapeless.codegen.native import undefined_symbols
+    from tapeless.codegen.llvm.native import undefined_symbols
 
     assert undefined_symbols(built[".o"].read_bytes()) == []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tapeless import cli
+from tapeless.commands.main import main
 
 DIGITS = Path(__file__).parent.parent.parent / "examples" / "digits"
 
@@ -19,7 +19,7 @@ def tapeless(capfd):
 
     def call(*arguments):
         with pytest.raises(SystemExit) as ended:
-            cli.main([str(argument) for argument in arguments])
+            main([str(argument) for argument in arguments])
         captured = capfd.readouterr()
         return ended.value.code, captured.out, captured.err
 
@@ -60,7 +60,7 @@ def test_wrong_command_lines(tapeless, tmp_path, monkeypatch, arguments, message
 
 
 def test_a_reader_that_stops_reading_is_no_fault():
-    script = f"{sys.executable} -m tapeless.cli --help | head -1; exit ${{PIPESTATUS[0]}}"
+    script = f"{sys.executable} -m tapeless.commands.main --help | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and not done.stderr
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
 import tapeless
-from tapeless.cli import commands
+from tapeless.commands.main import commands
 
 MODEL = """
 model Two:

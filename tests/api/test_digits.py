@@ -138,7 +138,7 @@ data = numpy.load({str(model.file).replace("digits.tl", "digits.npz")!r})
 program = tapeless.load({model.file!r}).compile(seed=1, cache={str(cache_folder)!r})
 program.fit(data["image"], data["label"], epochs=1)
 # The language's lexer finds what the model imports; no more of the compiler is needed.
-heavy = {{"sympy", "networkx", "click", "rich", "tapeless.compiler.parser", "tapeless.compiler.model"}}
+heavy = {{"sympy", "networkx", "click", "rich", "tapeless.compiler.language.parser", "tapeless.compiler.model"}}
 heavy |= {{"tapeless.codegen", "tapeless.ir.ops"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """

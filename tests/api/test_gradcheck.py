@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tapeless.cli import commands
+from tapeless.commands.main import commands
 
 RIGHT = """
 fn leaky(x) = maximum(x, 0.01 * x)

@@ -171,7 +171,7 @@ def test_the_command_line_says_so_in_one_line(tmp_path):
     (tmp_path / "d.csv").write_text("x\n1\n2\n")
     (tmp_path / "tapeless").mkdir()
     (tmp_path / "tapeless").chmod(0o777)
-    code = "from tapeless.cli import main; main(['grad', 'm.tl', '--data', 'd.csv'])"
+    code = "from tapeless.commands.main import main; main(['grad', 'm.tl', '--data', 'd.csv'])"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

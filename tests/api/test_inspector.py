@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import tapeless
-from tapeless.cli import STAGES, commands
+from tapeless.commands.main import STAGES, commands
 from tapeless.inspector import GRAPH_STAGES, operation_text
 from tapeless.interpreting import run_file
 from tapeless.ir import text as ir_text

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tapeless
-from tapeless.compiler.diagnostics import ProgramErrors
+from tapeless.compiler.messages.diagnostics import ProgramErrors
 from tapeless.compiler.model import load
 from tapeless.runtime.errors import DataError
 

@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from tapeless.cli import commands
+from tapeless.commands.main import commands
 from tapeless.runtime.errors import UserError
 
 UNTIDY = "model M:\n  input x:[batch,8]\n  output y=x  # the same\n"

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import tapeless
-from tapeless.cli import commands
+from tapeless.commands.main import commands
 
 TEXT = """
 model Line:
@@ -139,7 +139,7 @@ def test_fmt_keeps_the_mode(here):
 )
 def test_streams_that_are_closed_break_off_or_are_full(here, redirections, code):
     """The work is done all the same, and no file takes a closed stream's number."""
-    tapeless_ = f"'{sys.executable}' -m tapeless.cli train line.tl --data d.npz --out v.safetensors"
+    tapeless_ = f"'{sys.executable}' -m tapeless.commands.main train line.tl --data d.npz --out v.safetensors"
     script = f"{{ {tapeless_}; echo $? >code; }} {redirections}"
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr + done.stdout and "Exception ignored" not in done.stderr
@@ -150,7 +150,7 @@ def test_streams_that_are_closed_break_off_or_are_full(here, redirections, code)
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
 def test_an_error_without_a_stream_to_tell_it_on(here):
     done = subprocess.run(
-        ["sh", "-c", f"'{sys.executable}' -m tapeless.cli check none.tl 2>&-"],
+        ["sh", "-c", f"'{sys.executable}' -m tapeless.commands.main check none.tl 2>&-"],
         capture_output=True,
         text=True,
         check=False,

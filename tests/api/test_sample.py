@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tapeless
-from tapeless import cli
+from tapeless.commands.main import main
 from tapeless.runtime import sampling
 from tapeless.runtime.errors import DataError, UserError
 
@@ -53,7 +53,7 @@ def cached(monkeypatch: pytest.MonkeyPatch, cache_folder: Path) -> None:
 
 def called(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[object, str, str]:
     with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
+        main([str(argument) for argument in arguments])
     captured = capfd.readouterr()
     return ended.value.code, captured.out, captured.err
 

@@ -21,6 +21,7 @@ from tapeless.runtime.writing import write_atomically
 DIGITS = Path(__file__).parent.parent.parent / "examples" / "digits"
 ROOT = os.geteuid() == 0 if hasattr(os, "geteuid") else False
 KILLS = 200
+TAPELESS = (sys.executable, "-m", "tapeless.commands.main")
 LINE = ("digits.tl", "hidden=16", "--data", "digits.npz")
 
 
@@ -35,7 +36,11 @@ def here(tmp_path, monkeypatch, cache_folder, digits):
 
 def tapeless(*arguments, **how):
     done = subprocess.run(
-        [sys.executable, "-m", "tapeless.cli", *map(str, arguments)], capture_output=True, text=True, check=False, **how
+        [*TAPELESS, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **how,
     )
     assert "Traceback" not in done.stderr + done.stdout, done.stderr
     return done
@@ -66,7 +71,7 @@ def test_outputs_that_can_not_be_written(here):
     refused("build", "digits.tl", "--out", "/proc/x", message="can't be written")
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "tapeless.cli", "predict", *line],
+            [*TAPELESS, "predict", *line],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -166,7 +171,17 @@ def test_files_of_arrays_by_name(here, digits):
 def test_ctrl_c_saves_and_training_goes_on(here):
     whole = tapeless("train", *LINE, "--epochs", 4, "--patience", 0, "--out", "whole.safetensors")
     assert whole.returncode == 0
-    arguments = [sys.executable, "-m", "tapeless.cli", "train", *LINE, "--patience", "0", "--out", "w.safetensors"]
+    arguments = [
+        sys.executable,
+        "-m",
+        "tapeless.commands.main",
+        "train",
+        *LINE,
+        "--patience",
+        "0",
+        "--out",
+        "w.safetensors",
+    ]
     process = subprocess.Popen(
         [*arguments, "--epochs", "1000000"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -188,7 +203,7 @@ def test_progress_is_shown_on_a_terminal_and_nowhere_else(here):
     assert quiet.stderr == ""
     main, other = pty.openpty()
     subprocess.run(
-        [sys.executable, "-m", "tapeless.cli", "train", *LINE, "--epochs", "2"],
+        [*TAPELESS, "train", *LINE, "--epochs", "2"],
         stderr=other, stdout=subprocess.PIPE, check=True, env={**os.environ, "TERM": "xterm", "COLUMNS": "160"},
     )  # fmt: skip
     os.close(other)

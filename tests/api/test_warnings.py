@@ -48,7 +48,7 @@ def test_the_cache_tells_without_the_compiler(tmp_path: Path) -> None:
     script = (
         "import sys, tapeless, warnings\n"
         f"tapeless.load({MODEL!r}).compile(cache={str(tmp_path)!r}).parameters\n"
-        "print('tapeless.compiler.parser' in sys.modules)\n"
+        "print('tapeless.compiler.language.parser' in sys.modules)\n"
     )
     runs = [
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True) for _ in range(2)
@@ -69,7 +69,7 @@ def test_the_command_line_tells(command: str, tmp_path: Path) -> None:
         "check": [],
     }
     done = subprocess.run(
-        [sys.executable, "-m", "tapeless.cli", command, str(model), *rest[command]],
+        [sys.executable, "-m", "tapeless.commands.main", command, str(model), *rest[command]],
         capture_output=True,
         text=True,
         check=False,

@@ -62,7 +62,7 @@ def test_outputs_without_rows_and_no_rows() -> None:
 def test_the_command_line(tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "tapeless.cli", *arguments], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "tapeless.commands.main", *arguments], capture_output=True, text=True, check=False
         )
 
     model, weights = tmp_path / "alone.tl", str(tmp_path / "w.safetensors")

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from tapeless.codegen import llvm, native
-from tapeless.codegen.loops import Function
-from tapeless.codegen.lower import lower_kernel
+from tapeless.codegen.kernels.lower import lower_kernel
+from tapeless.codegen.llvm import functions as llvm
+from tapeless.codegen.llvm import native
+from tapeless.codegen.loops.language import Function
 from tapeless.ir.graph import Builder, Graph, Node, Port, Value
 from tapeless.ir.interpreter import run as reference_run
 from tapeless.ir.target import TARGETS, Target, host

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tapeless.codegen import llvm, native
-from tapeless.codegen.loops_interpreter import run as interpret
-from tapeless.codegen.lower import lower_kernel
+from tapeless.codegen.kernels.lower import lower_kernel
+from tapeless.codegen.llvm import functions as llvm
+from tapeless.codegen.llvm import native
+from tapeless.codegen.loops.interpreter import run as interpret
 from tapeless.ir.graph import Builder, Node
 from tapeless.ir.target import TARGETS
 from tapeless.ir.types import DType, Rows

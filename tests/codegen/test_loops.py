@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tapeless.codegen import llvm, llvm_arithmetic, loops_interpreter, native
-from tapeless.codegen.loops import OPERATIONS
-from tapeless.codegen.loops_text import LoopSyntaxError, format_function, parse_function
-from tapeless.codegen.lower import lower_kernel
+from tapeless.codegen.kernels.lower import lower_kernel
+from tapeless.codegen.llvm import arithmetic as llvm_arithmetic
+from tapeless.codegen.llvm import functions as llvm
+from tapeless.codegen.llvm import native
+from tapeless.codegen.loops import interpreter as loops_interpreter
+from tapeless.codegen.loops.language import OPERATIONS
+from tapeless.codegen.loops.text import LoopSyntaxError, format_function, parse_function
 from tapeless.ir.graph import Builder
 from tapeless.ir.target import TARGETS
 from tapeless.ir.types import DType, Rows, Tensor

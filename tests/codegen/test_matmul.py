@@ -7,8 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from tapeless.codegen import llvm, native
-from tapeless.codegen.lower import lower_kernel
+from tapeless.codegen.kernels.lower import lower_kernel
+from tapeless.codegen.llvm import functions as llvm
+from tapeless.codegen.llvm import native
 from tapeless.ir.graph import Builder
 from tapeless.ir.types import DType, Rows, Tensor
 
@@ -179,7 +180,7 @@ def test_blocks_of_rows(flip, chain, monkeypatch, vectors):
     """A left operand beyond the cache is taken in blocks of rows, packed, or a long chain in steps: the same bits as
     all at once.
     """
-    from tapeless.codegen import matmul
+    from tapeless.codegen.kernels import matmul
 
     for m, n, k in ((37, 70, 9), (64, 33, 20), (BATCH, 100, 16), (200, 300, BATCH)):
 

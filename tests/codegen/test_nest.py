@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tapeless.codegen.domain import LoweringError
-from tapeless.codegen.lower import lower_kernel
+from tapeless.codegen.kernels.lower import lower_kernel
+from tapeless.codegen.nests.terms import LoweringError
 from tapeless.ir.graph import Builder
 from tapeless.ir.types import DType, Rows, Tensor
 

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from tapeless.codegen.matmul import LARGE_OPERAND, LONG_CHAIN, PACKED_ROWS, PARTIAL_ROWS
+from tapeless.codegen.kernels.matmul import LARGE_OPERAND, LONG_CHAIN, PACKED_ROWS, PARTIAL_ROWS
 from tapeless.ir.graph import Builder, Node
 from tapeless.ir.types import DType, Rows, Tensor
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tapeless.codegen import loops_interpreter
-from tapeless.codegen.loops_text import format_function, parse_function
-from tapeless.codegen.lower import lower_kernel
+from tapeless.codegen.kernels.lower import lower_kernel
+from tapeless.codegen.loops import interpreter as loops_interpreter
+from tapeless.codegen.loops.text import format_function, parse_function
 from tapeless.compiler.passes import fuse, simplify
 from tapeless.ir.graph import Builder, Graph, Node, Value
 from tapeless.ir.target import TARGETS, Target

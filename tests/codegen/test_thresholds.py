@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tapeless.codegen import lower
-from tapeless.codegen.builder import index_constant
-from tapeless.codegen.loops import Operand
-from tapeless.codegen.matmul import CHAIN_BLOCK, LARGE_OPERAND, LONG_CHAIN, PACKED_ROWS, PARTIAL_ROWS, Product
+from tapeless.codegen.kernels import lower
+from tapeless.codegen.kernels.matmul import CHAIN_BLOCK, LARGE_OPERAND, LONG_CHAIN, PACKED_ROWS, PARTIAL_ROWS, Product
+from tapeless.codegen.loops.builder import index_constant
+from tapeless.codegen.loops.language import Operand
 from tapeless.ir.target import Target
 from tapeless.ir.types import DType, Rows
 

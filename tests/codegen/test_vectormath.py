@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tapeless.codegen import vectormath
-from tapeless.codegen.builder import Builder, index_constant
-from tapeless.codegen.loops import ROWS, Buffer, Function
+from tapeless.codegen.loops.builder import Builder, index_constant
+from tapeless.codegen.loops.language import ROWS, Buffer, Function
 from tapeless.codegen.vectormath import derive
 from tapeless.codegen.vectormath.coefficients import POLYNOMIALS
 from tapeless.ir.ops.gamma import polygamma

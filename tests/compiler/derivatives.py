@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tapeless.compiler.differentiate import differentiate
 from tapeless.compiler.model import load
+from tapeless.compiler.passes.differentiate import differentiate
 from tapeless.compiler.passes.rewriter import Rewriter, rewrite, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.ir.graph import Builder, Graph, Value

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tapeless.compiler.codes import TITLES
-from tapeless.compiler.diagnostics import ProgramErrors
+from tapeless.compiler.messages.codes import TITLES
+from tapeless.compiler.messages.diagnostics import ProgramErrors
 from tapeless.compiler.model import load
 
 from .golden import cases, parts, update

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tapeless.compiler import entries
-from tapeless.compiler.elaborate import derivatives
+from tapeless.compiler.elaborate import differentiation
 from tapeless.compiler.model import Model, load
 from tapeless.ir.graph import Builder
 
@@ -57,13 +57,13 @@ def test_what_a_step_and_a_gradient_give() -> None:
 def test_a_jacobian_is_differentiated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """For all of its rows; again in evaluation only if other ranges of values are known there."""
     calls = 0
-    plain = derivatives.differentiate
+    plain = differentiation.differentiate
 
     def counted(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
         return plain(*arguments)
 
-    monkeypatch.setattr(derivatives, "differentiate", counted)
+    monkeypatch.setattr(differentiation, "differentiate", counted)
     load(TEXT.format(output="output w = jacobian(z, h)"))
     assert calls <= 2

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tapeless.compiler import entries, explain
-from tapeless.compiler.causality import LooksAhead
-from tapeless.compiler.codes import TITLES
-from tapeless.compiler.diagnostics import Diagnostic, ProgramErrors
-from tapeless.compiler.format import formatted
+from tapeless.compiler import entries
+from tapeless.compiler.language.format import formatted
+from tapeless.compiler.messages import explain
+from tapeless.compiler.messages.codes import TITLES
+from tapeless.compiler.messages.diagnostics import Diagnostic, ProgramErrors
 from tapeless.compiler.model import load
+from tapeless.compiler.stepping.causality import LooksAhead
 
 
 def test_every_code_has_a_page_and_every_page_a_code() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tapeless.compiler.diagnostics import ProgramErrors, Source
-from tapeless.compiler.format import formatted
-from tapeless.compiler.parser import parse
-from tapeless.compiler.unparse import unparse
+from tapeless.compiler.language.format import formatted
+from tapeless.compiler.language.parser import parse
+from tapeless.compiler.language.unparse import unparse
+from tapeless.compiler.messages.diagnostics import ProgramErrors, Source
 
 ROOT = Path(__file__).parents[2]
 FOUND = sorted(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tapeless.compiler.elaborate.training import NAMES
-from tapeless.compiler.lexer import KEYWORDS
-from tapeless.compiler.statements import SOFT
+from tapeless.compiler.elaborate.train_section import NAMES
+from tapeless.compiler.language.lexer import KEYWORDS
+from tapeless.compiler.language.statement_parser import SOFT
 
 ROOT = Path(__file__).parents[2]
 GRAMMAR = json.loads((ROOT / "editors/tapeless.tmLanguage.json").read_text(encoding="utf-8"))

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tapeless.compiler.diagnostics import LONGEST, MOST, ProgramErrors
 from tapeless.compiler.elaborate import emission
+from tapeless.compiler.messages.diagnostics import LONGEST, MOST, ProgramErrors
 from tapeless.compiler.model import load
 
 HEAD = "model M:\n    input x: [batch, 4]\n"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tapeless.compiler.diagnostics import ProgramErrors, Source
-from tapeless.compiler.files import MOST_FILES, Reach, files, imports
+from tapeless.compiler.language.files import MOST_FILES, Reach, files, imports
+from tapeless.compiler.messages.diagnostics import ProgramErrors, Source
 from tapeless.compiler.model import load
 
 MAIN = """

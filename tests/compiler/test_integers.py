@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tapeless
-from tapeless.compiler.diagnostics import ProgramErrors
+from tapeless.compiler.messages.diagnostics import ProgramErrors
 from tapeless.ir.interpreter import run
 
 from .programs import model

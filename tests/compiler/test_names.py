@@ -6,9 +6,9 @@ import unicodedata
 
 import pytest
 
-from tapeless.compiler.diagnostics import ProgramErrors, Source
-from tapeless.compiler.format import formatted
-from tapeless.compiler.lexer import lex
+from tapeless.compiler.language.format import formatted
+from tapeless.compiler.language.lexer import lex
+from tapeless.compiler.messages.diagnostics import ProgramErrors, Source
 from tapeless.compiler.model import load
 from tapeless.ir import text
 

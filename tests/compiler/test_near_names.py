@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tapeless.compiler.diagnostics import ProgramErrors
+from tapeless.compiler.messages.diagnostics import ProgramErrors
 from tapeless.compiler.model import load
 
 MODEL = "model M:\n    input x: [batch, 3]\n    y = {}\n    loss mean(Dense(y, 1))\n\ntrain M:\n    optimizer {}\n"

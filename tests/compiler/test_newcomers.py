@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tapeless.compiler.diagnostics import ProgramErrors
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.modules import standard_names
-from tapeless.compiler.foreign import PHRASES
+from tapeless.compiler.messages.diagnostics import ProgramErrors
+from tapeless.compiler.messages.near_names import hint_for
+from tapeless.compiler.messages.newcomers_words import PHRASES
 from tapeless.compiler.model import load
-from tapeless.compiler.suggest import hint_for
 
 MODEL = """model M:
     input  x: [batch, 8]

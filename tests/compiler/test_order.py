@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from tapeless.compiler.diagnostics import ProgramErrors
+from tapeless.compiler.messages.diagnostics import ProgramErrors
 
 from .programs import model
 

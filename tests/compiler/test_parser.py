@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import ProgramErrors, Source
-from tapeless.compiler.lexer import lex
+from tapeless.compiler.language import ast
+from tapeless.compiler.language.lexer import lex
+from tapeless.compiler.language.parser import parse
+from tapeless.compiler.language.unparse import unparse
+from tapeless.compiler.messages.diagnostics import ProgramErrors, Source
+from tapeless.compiler.messages.near_names import nearest
 from tapeless.compiler.model import load
-from tapeless.compiler.parser import parse
-from tapeless.compiler.suggest import nearest
-from tapeless.compiler.unparse import unparse
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = sorted([*ROOT.glob("examples/*/*.tl"), *ROOT.glob("compiler/std/*.tl")])

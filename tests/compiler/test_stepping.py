@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from tapeless.compiler import entries, passes
-from tapeless.compiler.causality import LooksAhead
 from tapeless.compiler.model import load
-from tapeless.compiler.parts import Part, marks, plain, regroup, shape_at
-from tapeless.compiler.stepping import places
+from tapeless.compiler.stepping.axis_parts import Part, marks, plain, regroup, shape_at
+from tapeless.compiler.stepping.causality import LooksAhead
+from tapeless.compiler.stepping.step_graph import places
 from tapeless.ir.graph import Graph, Port
 from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType, Rows

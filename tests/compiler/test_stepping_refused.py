@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tapeless.compiler import entries
-from tapeless.compiler.causality import LooksAhead
-from tapeless.compiler.diagnostics import ProgramErrors
+from tapeless.compiler.messages.diagnostics import ProgramErrors
 from tapeless.compiler.model import load
+from tapeless.compiler.stepping.causality import LooksAhead
 
 from .golden import cases, parts, update
 

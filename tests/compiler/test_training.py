@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tapeless.compiler.diagnostics import ProgramErrors
+from tapeless.compiler.messages.diagnostics import ProgramErrors
 from tapeless.compiler.model import Model
 
 from .programs import Arrays, model, ran, started

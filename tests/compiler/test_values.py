@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tapeless.compiler.diagnostics import ProgramErrors
+from tapeless.compiler.messages.diagnostics import ProgramErrors
 from tapeless.ir.types import Rows
 
 from .programs import evaluated, model, ran, started, value

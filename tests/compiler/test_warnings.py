@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tapeless.compiler.diagnostics import ProgramErrors
+from tapeless.compiler.messages.diagnostics import ProgramErrors
 from tapeless.compiler.model import load
 
 MODEL = """

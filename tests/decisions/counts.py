@@ -12,9 +12,9 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tapeless.codegen import schedule
-from tapeless.codegen.image import Image, compile_image
-from tapeless.codegen.loops import Compute, For, Gather, If, Instruction, Load
+from tapeless.codegen.loops.language import Compute, For, Gather, If, Instruction, Load
+from tapeless.codegen.program import schedule
+from tapeless.codegen.program.assemble import Image, compile_image
 from tapeless.compiler import entries
 from tapeless.compiler.model import load
 from tapeless.compiler.passes import fuse, simplify

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from tapeless.codegen import matmul, schedule
+from tapeless.codegen.kernels import matmul
+from tapeless.codegen.program import schedule
 
 from ..sweep import sweep
 from .counts import KEPT, MODELS, counts, image_of
 
-fusion = importlib.import_module("tapeless.compiler.fusion")
+fusion = importlib.import_module("tapeless.compiler.passes.fusion")
 NAMED = json.loads(KEPT.read_text("utf-8"))
 
 

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tapeless.compiler.diagnostics import ProgramErrors
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.modules import standard_names
-from tapeless.compiler.format import formatted
+from tapeless.compiler.language.format import formatted
+from tapeless.compiler.messages.diagnostics import ProgramErrors
 from tapeless.compiler.model import load
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import inspect
 import numpy as np
 import pytest
 
-from tapeless.compiler.differentiate import differentiate
+from tapeless.compiler.passes.differentiate import differentiate
 from tapeless.ir.graph import Builder, Graph
 from tapeless.ir.interpreter import run
 from tapeless.ir.ops import OPERATIONS, JointDerivative, NoDerivative, Sample

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tapeless.codegen.image import compile_image
+from tapeless.codegen.program.assemble import compile_image
 from tapeless.compiler.passes import PASSES, fuse, simplify
 from tapeless.ir import text
 from tapeless.ir.graph import STATE_ROLES, Graph

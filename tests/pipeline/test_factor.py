@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tapeless
-from tapeless.compiler.diagnostics import ProgramErrors
+from tapeless.compiler.messages.diagnostics import ProgramErrors
 from tapeless.compiler.model import load
 
 RNG = np.random.default_rng(0)

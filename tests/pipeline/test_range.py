@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tapeless
-from tapeless.compiler.diagnostics import ProgramErrors
+from tapeless.compiler.messages.diagnostics import ProgramErrors
 from tapeless.compiler.model import load
 
 FAR = {"float32": (1e25, 1e-25, 1.5e38, 1e-37), "float64": (1e200, 1e-200, 8e307, 1e-306)}

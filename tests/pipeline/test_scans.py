@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tapeless.compiler import entries
-from tapeless.compiler.differentiate import differentiate
-from tapeless.compiler.passes.scans import merge_scans
+from tapeless.compiler.passes.differentiate import differentiate
+from tapeless.compiler.passes.scan_rules import merge_scans
 from tapeless.ir import text
 from tapeless.ir.graph import Builder, Graph
 from tapeless.ir.interpreter import run

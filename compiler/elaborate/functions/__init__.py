@@ -1,18 +1,18 @@
 """The functions that the language itself cannot express; all others are written in it, in `std`."""
 
 from tapeless.compiler.elaborate.functions import (
-    attention,
     derivatives,
+    dot_product_attention,
     einsum,
     factors,
     labels,
     movement,
-    ordering,
     penalties,
     pointwise,
     random,
     reductions,
     shaping,
+    sorting,
     windows,
 )
 from tapeless.compiler.elaborate.functions.movement import indexed
@@ -22,19 +22,19 @@ from tapeless.compiler.elaborate.functions.registry import BUILTINS, CallSite
 __all__ = [
     "BUILTINS",
     "CallSite",
-    "attention",
     "derivatives",
+    "dot_product_attention",
     "einsum",
     "factors",
     "indexed",
     "labels",
     "movement",
-    "ordering",
     "penalties",
     "pointwise",
     "quotient_of_totals",
     "random",
     "reductions",
     "shaping",
+    "sorting",
     "windows",
 ]

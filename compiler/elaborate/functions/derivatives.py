@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Diagnostic, Label
-from tapeless.compiler.differentiate import DifferentiationError
 from tapeless.compiler.elaborate.emission import Mismatch, dims_product
 from tapeless.compiler.elaborate.functions.movement import stacked
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.functions.shaping import reshaped, unit
 from tapeless.compiler.elaborate.values import Computed, describe
+from tapeless.compiler.language import ast
+from tapeless.compiler.messages.diagnostics import Diagnostic, Label
+from tapeless.compiler.passes.differentiate import DifferentiationError
 from tapeless.ir.graph import Value
 from tapeless.ir.types import Dim, DType, Rows
 
 if TYPE_CHECKING:
-    from tapeless.compiler.elaborate.derivatives import Derivatives
+    from tapeless.compiler.elaborate.differentiation import Derivatives
 
 PASSES = 64  # of one `jacobian`: each is code of its own
 
@@ -134,7 +134,7 @@ def _derived(
 
 def _derivatives(call: CallSite, y: Computed, *held: Value) -> Derivatives:
     """Imported here: the passes come along, and networkx with them, which a model without derivatives never needs."""
-    from tapeless.compiler.elaborate.derivatives import Derivatives
+    from tapeless.compiler.elaborate.differentiation import Derivatives
 
     return Derivatives.of(y.value, call.emit, held)
 

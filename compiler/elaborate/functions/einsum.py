@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Label
 from tapeless.compiler.elaborate.functions.elements import Elements
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.ranges import Variable
 from tapeless.compiler.elaborate.values import Computed, Fault, describe
+from tapeless.compiler.language import ast
+from tapeless.compiler.messages.diagnostics import Label
 from tapeless.ir.graph import Span
 from tapeless.ir.types import Dim
 

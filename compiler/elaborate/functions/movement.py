@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Label
 from tapeless.compiler.elaborate.bounds import bound_of
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.functions.shaping import gather
 from tapeless.compiler.elaborate.values import Computed, describe, shape_text
+from tapeless.compiler.language import ast
+from tapeless.compiler.messages.diagnostics import Label
 from tapeless.ir.types import Dim, DType, Rows
 
 Item = ast.Expression | ast.Slice | ast.Ellipsis

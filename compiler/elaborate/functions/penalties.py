@@ -7,7 +7,7 @@ from typing import Any
 
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import Computed
-from tapeless.compiler.suggest import nearest
+from tapeless.compiler.messages.near_names import nearest
 
 
 def _enter(name: str, op: str, what: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import AllBut, Computed, describe
-from tapeless.compiler.foreign import OF_TWO
+from tapeless.compiler.messages.newcomers_words import OF_TWO
 from tapeless.ir.types import DType, Rows
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from inspect import CO_VARARGS
 from typing import TYPE_CHECKING, Any
 
-from tapeless.compiler import ast
-from tapeless.compiler.diagnostics import Diagnostic, Label
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import AllBut, Builtin, Computed, Fault, describe
-from tapeless.compiler.foreign import OF_TWO
+from tapeless.compiler.language import ast
+from tapeless.compiler.messages.diagnostics import Diagnostic, Label
+from tapeless.compiler.messages.newcomers_words import OF_TWO
 from tapeless.ir.graph import Span
 from tapeless.ir.types import Rows
 

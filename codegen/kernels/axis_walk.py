@@ -1,0 +1,99 @@
+"""Lines of a tensor along one axis, for kernels that walk an axis in order.
+
+A tensor is seen as outer x axis x inner: elements of a line are `step` apart, neighbouring inner places are adjacent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tapeless.codegen.loops.builder import Builder, index_constant
+from tapeless.codegen.loops.language import Buffer, Operand
+from tapeless.codegen.nests.evaluate import Evaluator
+from tapeless.codegen.nests.groups import buffers_of, part_range, parts_for
+from tapeless.codegen.nests.terms import Domain, LoweringError, Size, dense, size_of
+from tapeless.ir.graph import Node, Value
+from tapeless.ir.target import Target
+from tapeless.ir.types import Dim
+
+__all__ = ["Lines", "Single", "each_line"]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Where the lines of one buffer lie: line (outer, inner) begins at outer * pitch + inner."""
+
+    buffer: str
+    kind: str
+    extent: Operand
+    step: Operand
+    pitch: Operand
+
+
+class Single:
+    """A kernel of one operation: its buffers, and their strides as operands of the loop IR."""
+
+    def __init__(self, node: Node, target: Target, capacity: int, ops: Sequence[str]) -> None:
+        region = node.regions[0]
+        if len(region.nodes) != 1 or region.nodes[0].op not in ops:
+            raise LoweringError(f"kernel {node.attrs['name']}: one {' or '.join(ops)} and nothing else")
+        (self.inner,) = region.nodes
+        self.b = Builder(target)
+        self.target, self.capacity = target, capacity
+        self.buffers = buffers_of(node)
+        self.sizes = Evaluator(self.b, self.buffers, Domain([], {}, {}, {}), None, 1)
+        self._leading = node.attrs["leading"]
+        self._places = {port.value: place for place, port in enumerate(region.inputs)}
+        self._places[self.inner.result] = len(region.inputs)
+
+    def buffer(self, value: Value) -> Buffer:
+        return self.buffers[self._places[value]]
+
+    def strides(self, value: Value) -> list[Operand]:
+        return [self.sizes.size(s) for s in dense(value.type.shape, self._leading[self._places[value]])]
+
+    def lines(self, value: Value, axis: int) -> Lines:
+        strides, shape = self.strides(value), value.type.shape
+        buffer = self.buffer(value)
+        pitch = strides[axis - 1] if axis else index_constant(0)
+        return Lines(buffer.name, buffer.kind, self.sizes.size(size_of(shape[axis])), strides[axis], pitch)
+
+    def outer(self, value: Value, axis: int) -> Size:
+        return product(value.type.shape[:axis])
+
+    def inside(self, value: Value, axis: int) -> Size:
+        return product(value.type.shape[axis + 1 :])
+
+
+def product(dims: Sequence[Dim]) -> Size:
+    total = Size(1)
+    for dim in dims:
+        total = total * size_of(dim)
+    return total
+
+
+def each_line(
+    kernel: Single, outer: Size, inner: Size, lanes: int, microseconds: float,
+    body: Callable[[Operand, Operand, Operand | None], None],
+) -> int:  # fmt: skip
+    """Loops over outer and inner places, `lanes` inner ones at a time under a mask where they are not all there; cut
+    into the returned count of parts along whichever has more to share."""
+    b = kernel.b
+    rows, columns = outer.at(kernel.capacity), -(-inner.at(kernel.capacity) // lanes)
+    by_rows = rows >= columns
+    parts = max(1, min(parts_for(microseconds), max(rows, columns)))
+    zero: Operand = index_constant(0)
+    ranges = {True: (zero, kernel.sizes.size(outer)), False: (zero, kernel.sizes.size(inner))}
+    ranges[by_rows] = part_range(b, ranges[by_rows][1], parts, 1 if by_rows else lanes)
+    over_rows = b.open_loop(*ranges[True], 1)
+    over_columns = b.open_loop(*ranges[False], lanes)
+    with b.inside(over_columns.block):
+        mask = None
+        if lanes > 1 and not (inner.known and inner.coefficient % lanes == 0):
+            mask = b.first(b.arithmetic("sub", ranges[False][1], over_columns.variable), lanes)
+        body(over_rows.variable, over_columns.variable, mask)
+    with b.inside(over_rows.block):
+        b.close_loop(over_columns)
+    b.close_loop(over_rows)
+    return parts

@@ -1,0 +1,1 @@
+"""The loop language to LLVM IR, and that to machine code."""

@@ -1,0 +1,117 @@
+"""Before a nest is written: which outputs share loops, what the work costs, and how many parts it is cut into.
+
+The count of parts is fixed at compile time from the cost alone, never from the count of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tapeless.codegen.loops.builder import Builder, index_constant
+from tapeless.codegen.loops.language import PART, Buffer, Operand
+from tapeless.codegen.nests.terms import Axis, Domain, Store, Term, closure
+from tapeless.ir.graph import Node
+from tapeless.ir.target import Target
+
+__all__ = ["Group", "buffers_of", "groups", "instruction_count", "microseconds", "part_range", "parts_for"]
+
+INSTRUCTIONS_PER_MICROSECOND = 8000
+"""Of vector instructions, at some 3 GHz and 2.5 to 3 a cycle: what the count of parts is reckoned with."""
+BYTES_PER_MICROSECOND = 60_000
+"""Read and written, out of the second-level cache."""
+PART_MICROSECONDS = 10
+MOST_PARTS = 16
+
+
+def buffers_of(node: Node) -> tuple[Buffer, ...]:
+    """A buffer for each operand and result, named by place so that equal kernels are equal text."""
+    region = node.regions[0]
+    operands = tuple(Buffer(f"a{k}", port.value.type.dtype.value, "operand") for k, port in enumerate(region.inputs))
+    results = tuple(Buffer(f"r{k}", port.value.type.dtype.value, "result") for k, port in enumerate(region.outputs))
+    return operands + results
+
+
+def parts_for(microseconds: float) -> int:
+    return max(1, min(MOST_PARTS, int(microseconds / PART_MICROSECONDS)))
+
+
+def part_range(b: Builder, extent: Operand, parts: int, grain: int) -> tuple[Operand, Operand]:
+    """The share of 0..extent that `part` does: whole grains, but for the last."""
+    if parts == 1:
+        return index_constant(0), extent
+    each = b.arithmetic(
+        "div", b.arithmetic("add", extent, index_constant(parts * grain - 1)), index_constant(parts * grain)
+    )
+    each = b.arithmetic("mul", each, index_constant(grain))
+    start = b.arithmetic("min", b.arithmetic("mul", PART, each), extent)
+    return start, b.arithmetic("min", b.arithmetic("add", start, each), extent)
+
+
+@dataclass
+class Group:
+    """Outputs that share the loops over the parallel axes."""
+
+    parallel: tuple[Axis, ...]
+    stores: list[Store]
+    terms: list[Term]
+
+
+def groups(domain: Domain) -> list[Group]:
+    """Outputs by their parallel axes: those that their terms depend on and nothing reduces."""
+    found: dict[frozenset[Axis], Group] = {}
+    plain: list[Store] = []
+    for store in domain.stores:
+        terms = closure((store.term,))
+        reduced = frozenset(axis for term in terms for axis in term.reduced)
+        if reduced:
+            parallel = frozenset(store.strides) - reduced
+            _group(found, parallel, store)
+        else:
+            plain.append(store)
+    for store in plain:
+        axes = frozenset(store.strides)
+        shared = [
+            parallel
+            for parallel, group in found.items()
+            if parallel == axes
+            or any(
+                axes - parallel == term.reduced and parallel < axes
+                for other in group.stores
+                for term in closure((other.term,))
+            )
+        ]
+        _group(found, shared[0] if shared else axes, store)
+    for group in found.values():
+        group.terms = closure(store.term for store in group.stores)
+    return list(found.values())
+
+
+def _group(groups: dict[frozenset[Axis], Group], parallel: frozenset[Axis], store: Store) -> None:
+    if parallel not in groups:
+        groups[parallel] = Group(tuple(axis for axis in store.strides if axis in parallel), [], [])
+    groups[parallel].stores.append(store)
+
+
+def instruction_count(terms: Sequence[Term]) -> int:
+    return sum(term.instructions for term in terms if term.op not in ("constant", "count"))
+
+
+def microseconds(group: Group, domain: Domain, target: Target, capacity: int) -> float:
+    total, moved = 0.0, 0
+    for term in group.terms:
+        elements = 1
+        for axis in term.axes | term.reduced:
+            elements *= domain.extents[axis].at(capacity)
+        if "strides" in term.attrs:
+            moved += elements * (8 if term.kind == "f64" else 4)
+        cost = term.instructions
+        if term.op == "random_uniform" and term.kind == "f32":
+            cost //= 4  # four vectors share a block's words
+        total += cost * elements / target.lanes(8 if term.kind == "f64" else 4)
+    for store in group.stores:
+        elements = 1
+        for axis in store.strides:
+            elements *= domain.extents[axis].at(capacity)
+        moved += elements * (8 if store.term.kind == "f64" else 4)
+    return max(total / INSTRUCTIONS_PER_MICROSECOND, moved / BYTES_PER_MICROSECOND)

@@ -1,0 +1,243 @@
+"""From the fused graphs of a program's entries to an image: one object file, and a manifest that says how to use it.
+
+All entries of an image share one LLVM module and their kernels: two kernels of equal structure are one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from typing import Any, Protocol
+
+from tapeless.codegen.kernels.lower import lower_kernel
+from tapeless.codegen.llvm import native
+from tapeless.codegen.llvm.functions import function_text, module_text
+from tapeless.codegen.loops.language import Function
+from tapeless.codegen.program.driver import barrier, driver
+from tapeless.codegen.program.memory import Layout, layout
+from tapeless.codegen.program.schedule import Scheduled, schedule
+from tapeless.ir.graph import Graph, Node, Span
+from tapeless.ir.linkage import ascii_name
+from tapeless.ir.stacking import turn_names
+from tapeless.ir.target import Target
+from tapeless.ir.types import DType, Rows, Tensor
+
+FORMAT = 1
+
+
+class Slot(Protocol):
+    """A tensor of the program's state, as the compiler names it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> Tensor: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def frozen(self) -> bool: ...
+    @property
+    def turns(self) -> Sequence[range]: ...
+
+
+class Data(Protocol):
+    """An input or target; integers that index have a bound."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> Tensor: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def bound(self) -> int | None: ...
+    @property
+    def ignored(self) -> Sequence[int]: ...
+
+
+class Program(Protocol):
+    """What an image tells of the program it was made from."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> DType: ...
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
+    @property
+    def slots(self) -> Sequence[Slot]: ...
+    @property
+    def data(self) -> Sequence[Data]: ...
+    @property
+    def settings(self) -> Any: ...
+    @property
+    def statistics(self) -> Span | None: ...
+
+
+@dataclass(frozen=True)
+class Image:
+    """Machine code for some entries of a program, with everything it was made from, for inspection.
+
+    `code` is made when it is first asked for.
+    """
+
+    manifest: Mapping[str, Any]
+    llvm: str
+    target: Target
+    schedules: Mapping[str, Scheduled]
+    functions: Mapping[str, Function]
+
+    @cached_property
+    def code(self) -> bytes:
+        """The object file."""
+        return native.compile_object(self.llvm, self.target)
+
+    @property
+    def assembly(self) -> str:
+        return native.assembly(self.llvm, self.target)
+
+
+def compile_image(program: Program, entries: Mapping[str, Graph], target: Target, capacity: int) -> Image:
+    """Compile fused entry graphs for a target, with batches of at most `capacity` rows."""
+    state = layout([(slot.name, slot.type) for slot in program.slots])
+    trained = [slot for slot in program.slots if slot.role == "param" and not slot.frozen]
+    gradients = layout([(slot.name, slot.type) for slot in trained])
+    kernels = _Kernels(target, capacity)
+    data = {tensor.name: tensor for tensor in program.data}
+    schedules, drivers, described = {}, [], {}
+    for name, graph in entries.items():
+        scheduled = schedule(graph, kernels.lower, state, gradients, capacity)
+        schedules[name] = scheduled
+        types = {port.label: port.value.type for port in graph.inputs if port.role == "data"}
+        inputs = [data[label] for label in data if label in types]
+        outputs = [port for port in graph.outputs if port.role == "output"]
+        carries = [port for port in graph.inputs if port.role == "carry"]
+        symbol = f"tl_{ascii_name(program.name.lower())}_{name}"  # `digits_...` is the C header's plain functions
+        keys = [port.key for port in carries]
+        made = driver(
+            symbol,
+            scheduled,
+            [*(d.name for d in inputs), *keys],
+            [*(port.key for port in outputs), *keys],
+            capacity,
+            target.pointer_bytes,
+        )
+        drivers.append(made.text)
+        described[name] = {
+            "symbol": symbol,
+            "workspace": scheduled.workspace,
+            "parallel": made.parallel,
+            "data": [
+                {**_tensor(d.name, types[d.name]), "role": d.role, "bound": d.bound, "ignored": list(d.ignored)}
+                for d in inputs
+            ],
+            "outputs": [_tensor(port.label, port.value.type) for port in outputs],
+            "places": next((int(port.label.partition("~")[2]) for port in carries if "~" in port.label), None),
+            "carries": [_tensor(port.label.partition("~")[0], port.value.type) for port in carries],
+            "results": [
+                {"name": port.label.partition("~")[0], "role": port.role, "line": _line(port.span), **_part(port.label)}
+                for port in graph.outputs
+                if port.role in ("loss", "metric", "part")
+            ],
+        }
+    bodies = [function_text(function, target) for function in kernels.functions.values()]
+    manifest = {
+        "format": FORMAT,
+        "model": program.name,
+        "dtype": program.dtype.value,
+        "capacity": capacity,
+        "target": {key: getattr(target, key) for key in ("name", "triple", "cpu", "features")},
+        "state": _block(state, program.slots),
+        "gradients": _block(gradients, trained),
+        "data": [
+            {**_tensor(d.name, d.type), "role": d.role, "bound": d.bound, "ignored": list(d.ignored)}
+            for d in program.data
+        ],
+        "entries": described,
+        "settings": asdict(program.settings),
+        "statistics": _line(program.statistics),
+        "program": program.identity,
+    }
+    return Image(
+        manifest,
+        module_text([*bodies, barrier(target.pointer_bytes), *drivers], target),
+        target,
+        schedules,
+        dict(kernels.named),
+    )
+
+
+class _Kernels:
+    """The functions of an image: one for each structure of kernel."""
+
+    def __init__(self, target: Target, capacity: int) -> None:
+        self._target, self._capacity = target, capacity
+        self.functions: dict[object, Function] = {}
+        self.named: dict[str, Function] = {}
+
+    def lower(self, node: Node) -> Function:
+        key = structure(node)
+        if key not in self.functions:
+            function = lower_kernel(node, self._target, self._capacity)
+            base = name = ascii_name(f"{node.attrs['family']}.{node.attrs['name']}")
+            while name in self.named:
+                name = f"{base}.{len(self.named)}"
+            function = replace(function, name=name)
+            self.functions[key] = self.named[function.name] = function
+        return self.functions[key]
+
+
+def structure(node: Node) -> object:
+    """What two kernel nodes share if and only if they compute the same from operands of the same types and layout."""
+    (region,) = node.regions
+    number = {port.value: k for k, port in enumerate(region.inputs)}
+    steps = []
+    for inner in region.nodes:
+        operands = tuple(number[value] for value in inner.operands)
+        for value in inner.results:
+            number[value] = len(number)
+        types = tuple(value.type for value in inner.results)
+        steps.append((inner.op, operands, types, tuple(sorted(inner.attrs.items()))))
+    inputs = tuple(port.value.type for port in region.inputs)
+    outputs = tuple(number[port.value] for port in region.outputs)
+    return (node.attrs["family"], node.attrs["leading"], inputs, tuple(steps), outputs)
+
+
+def _tensor(name: str, type: Tensor) -> dict[str, Any]:
+    shape = [str(dim) if isinstance(dim, Rows) else dim for dim in type.shape]
+    return {"name": name, "dtype": type.dtype.value, "shape": shape}
+
+
+def _block(block: Layout, slots: Sequence[Slot]) -> dict[str, Any]:
+    """A block's tensors, by name and place. Those that turns of one loop have stand together, turn by turn, as they
+    would if each turn were written out.
+    """
+    described = []
+    for turns, group in groupby(slots, key=lambda slot: tuple(slot.turns)):
+        parts = [_turns(slot, block.offsets[slot.name]) for slot in group]
+        described += (
+            [tensor for turn in zip(*parts, strict=True) for tensor in turn] if turns else [part for (part,) in parts]
+        )
+    return {"bytes": block.bytes, "slots": described}
+
+
+def _turns(slot: Slot, offset: int) -> list[dict[str, Any]]:
+    """The tensors that a slot holds, one behind the other."""
+    type = slot.type.with_shape(slot.type.shape[len(slot.turns) :])
+    names = turn_names(slot.name, slot.turns)
+    return [
+        {**_tensor(name, type), "offset": offset + k * type.bytes(0), "role": slot.role} for k, name in enumerate(names)
+    ]
+
+
+def _part(label: str) -> dict[str, Any]:
+    """Which part of a loss or metric a port holds, from `f1~0.numerator` or `f1~rest`."""
+    _, _, part = label.partition("~")
+    term, _, half = part.rpartition(".")
+    return {"part": half, "term": int(term or 0)} if part else {}
+
+
+def _line(span: Span | None) -> int | None:
+    return span.line if span else None

@@ -1,0 +1,264 @@
+"""Scheduling: kernels become tasks with a phase, a number of parts and places in memory.
+
+A phase holds tasks that need nothing from each other; all threads meet between phases and nowhere else. The parts of a
+task are fixed here, from its cost alone, so results do not depend on how many threads share them out. A task that
+overwrites a slot of the state comes after all readers of its old value, and in a training step after the loss, so that
+a loss that is not finite stops the step before it changes anything. A scan becomes a `loop`, whose body is scheduled by
+itself: its places are told from where the loop's operands and results lie at each step. Fused graph in; graph of
+`task`,
+`loop` and `reshape` nodes out, in order of phases, with the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+
+from tapeless.abi.calls import ARGUMENTS
+from tapeless.codegen.loops.language import Function
+from tapeless.codegen.program.memory import Layout, Lifetime, Place, align, place_workspace
+from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
+from tapeless.ir.ops import OPERATIONS
+from tapeless.ir.types import DType, Rows, Tensor
+
+Lower = Callable[[Node], Function]
+ORDER = "order"  # the port that holds the examples' order; the tasks of phase 0 assemble the batch by it
+EVERY_ROW = (1 << 31) - 1  # the count of examples is known at run time only: the order's entries are trusted
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """An entry's schedule: the graph of tasks, their functions by name, and the size of the workspace."""
+
+    graph: Graph
+    functions: Mapping[str, Function]
+    workspace: int
+    batch: Mapping[str, tuple[str, Place]]  # by data input: the value that its rows are assembled into, and its place
+
+
+def schedule(graph: Graph, lower: Lower, state: Layout, gradients: Layout, capacity: int) -> Scheduled:
+    """Give every kernel of a fused graph its phase, parts and places; `lower` makes a kernel's loops."""
+    assembled, batch = _with_assembly(graph)
+    plan = _Plan(lower, capacity)
+    outside = {port.value: _outside(port, "data", state, gradients) for port in assembled.inputs}
+    outside |= {
+        port.value: _outside(port, "output", state, gradients)
+        for port in assembled.outputs
+        if port.role in ("state", "gradient", "output", "carry")
+    }
+    made, places, workspace = plan.scheduled(assembled, outside)
+    rows = {label: (value.name, places[value]) for label, value in batch.items()}
+    return Scheduled(made, plan.functions, workspace, rows)
+
+
+@dataclass
+class _Plan:
+    """Schedules graphs inside graphs, and collects the functions of their tasks."""
+
+    lower: Lower
+    capacity: int
+    functions: dict[str, Function] = field(default_factory=dict)
+
+    def scheduled(self, graph: Graph, outside: Mapping[Value, Place]) -> tuple[Graph, dict[Value, Place], int]:
+        """The graph of tasks, the place of every value and the size of the workspace, given the places of ports."""
+        phases = _phases(graph)
+        functions = {node.results[0]: self.lower(node) for node in graph.nodes if node.op == "kernel"}
+        self.functions |= {function.name: function for function in functions.values()}
+        bodies = {node.results[0]: self._body(node.regions[0]) for node in graph.nodes if node.op == "scan"}
+        scratch = {value: _scratch(function) for value, function in functions.items()}
+        for node in graph.nodes:
+            if node.op == "scan":
+                scratch[node.results[0]] = bodies[node.results[0]][1] + sum(_carried_bytes(node, self.capacity))
+        places, working, workspace = _places(graph, phases, scratch, outside, self.capacity)
+        builder = Builder(graph.name)
+        seen = {p.value: builder.input(p.label, p.value.type, p.role, p.span, p.value.name) for p in graph.inputs}
+        for k in sorted(range(len(graph.nodes)), key=lambda k: (phases[k], k)):
+            node = graph.nodes[k]
+            if node.op not in ("kernel", "scan"):
+                builder.copy_nodes([node], seen)
+                continue
+            first = node.results[0]
+            attrs = {
+                **node.attrs,
+                "phase": phases[k],
+                "places": tuple(str(places[value]) for value in (*node.operands, *node.results)),
+                "scratch": str(working.get(first, "")),
+            }
+            regions = node.regions
+            if node.op == "kernel":
+                attrs |= {"parts": functions[first].parts, "function": functions[first].name}
+            else:
+                regions = (bodies[first][0],)
+            op, names = {"kernel": "task", "scan": "loop"}[node.op], [value.name for value in node.results]
+            results = builder.emit_node(op, [seen[v] for v in node.operands], attrs, regions, names, node.span)
+            seen.update(zip(node.results, results, strict=True))
+        for port in graph.outputs:
+            builder.output(port.label, seen[port.value], port.role, port.span)
+        return builder.graph(), places, workspace
+
+    def _body(self, body: Graph) -> tuple[Graph, int]:
+        """A scan's body as tasks, and the size of its workspace: its ports lie where the loop says at each step."""
+        outside = {port.value: Place(f"operand.{k}") for k, port in enumerate(body.inputs)}
+        outside |= {port.value: Place(f"result.{k}") for k, port in enumerate(body.outputs)}
+        made, _, workspace = self.scheduled(body, outside)
+        return made, workspace
+
+
+def _scratch(function: Function) -> int:
+    """The bytes that all parts of a function need for themselves."""
+    return function.parts * sum(buffer.bytes for buffer in function.buffers if buffer.role == "scratch")
+
+
+def _carried_bytes(node: Node, capacity: int) -> list[int]:
+    """The bytes of each carry: steps write by turns into the loop's result and into a second place, behind the body's
+    workspace."""
+    return [align(value.type.bytes(capacity)) for value in node.results[: node.attrs["carries"]]]
+
+
+def assembles(node: Node) -> bool:
+    """Whether a task belongs to the assembly of a batch by an order, and is left out where rows lie in sequence."""
+    return (
+        node.op == "task" and node.attrs["family"] == "gather" and any(v.name == f"{ORDER}.rows" for v in node.operands)
+    )
+
+
+def _with_assembly(graph: Graph) -> tuple[Graph, dict[str, Value]]:
+    """The graph behind kernels that gather each data input's rows by the order; those that have rows."""
+    data = [port for port in graph.inputs if port.role == "data" and port.value.type.shape[:1] == (Rows(),)]
+    if not data:
+        return graph, {}
+    builder = Builder(graph.name)
+    order = builder.input(ORDER, Tensor(DType.I32, (Rows(),)), "argument", name=f"{ORDER}.rows")
+    seen, batch = {}, {}
+    for port in graph.inputs:
+        type = port.value.type
+        if port not in data:
+            seen[port.value] = builder.input(port.label, type, port.role, port.span, port.value.name)
+            continue
+        table = builder.input(
+            port.label, Tensor(type.dtype, (EVERY_ROW, *type.shape[1:])), "data", port.span, f"{port.value.name}.all"
+        )
+        region = Builder("body")
+        inside = region.input(table.name, table.type, "operand"), region.input(order.name, order.type, "operand")
+        region.output(port.value.name, region.emit("gather", *inside, name=port.value.name), "result")
+        attrs = {"family": "gather", "name": port.value.name, "leading": (0, 0, 0)}
+        (rows,) = builder.emit_node("kernel", (table, order), attrs, (region.graph(),), (port.value.name,), port.span)
+        seen[port.value] = batch[port.label] = rows
+    builder.copy_nodes(graph.nodes, seen)
+    for port in graph.outputs:
+        builder.output(port.label, seen[port.value], port.role, port.span)
+    return builder.graph(), batch
+
+
+def _phases(graph: Graph) -> list[int]:
+    """The phase of each node: one more than the latest of those it must follow."""
+    place = {value: k for k, node in enumerate(graph.nodes) for value in node.results}
+    before: list[set[int]] = [{place[value] for value in node.operands if value in place} for node in graph.nodes]
+    slots = {port.label: port.value for port in graph.inputs if port.role in STATE_ROLES}
+    losses = [place[port.value] for port in graph.outputs if port.role == "loss"]
+    readers: dict[Value, list[int]] = {}
+    for k, node in enumerate(graph.nodes):
+        for value in _aliases(graph, node):
+            readers.setdefault(value, []).append(k)
+    for port in graph.outputs:
+        if port.role != "state":
+            continue
+        writer = place[port.value]
+        before[writer].update(loss for loss in losses if loss != writer)
+        if port.label in slots:
+            before[writer].update(k for k in readers.get(slots[port.label], ()) if k != writer)
+    phases = [0] * len(graph.nodes)
+    for k in TopologicalSorter(dict(enumerate(before))).static_order():
+        step = 0 if graph.nodes[k].op == "reshape" else 1
+        phases[k] = max((phases[other] + step for other in before[k]), default=0)
+    return phases
+
+
+def _aliases(graph: Graph, node: Node) -> list[Value]:
+    """The operands of a node, and what they are views of."""
+    found = []
+    for value in node.operands:
+        found.append(value)
+        while value in graph.producers and graph.producers[value].op == "reshape":
+            value = graph.producers[value].operands[0]
+            found.append(value)
+    return found
+
+
+def _places(
+    graph: Graph, phases: Sequence[int], scratch: Mapping[Value, int], outside: Mapping[Value, Place], capacity: int
+) -> tuple[dict[Value, Place], dict[Value, Place], int]:
+    """The place of every value, that of the memory which a node needs for itself (by its first result), and the size of
+    the workspace."""
+    places = dict(outside)
+    last = max(phases, default=0) + 1
+    root: dict[Value, Value] = {}
+    first: dict[Value, int] = {}
+    final: dict[Value, int] = {}
+    for k in sorted(range(len(graph.nodes)), key=lambda k: (phases[k], k)):
+        node = graph.nodes[k]
+        for value in node.operands:
+            source = root.get(value, value)
+            final[source] = max(final.get(source, 0), phases[k])
+        for value in node.results:
+            if node.op == "reshape":
+                root[value] = root.get(node.operands[0], node.operands[0])
+            else:
+                first[value] = phases[k]
+                final.setdefault(value, phases[k])
+    for port in graph.outputs:
+        final[root.get(port.value, port.value)] = last
+    leading = {
+        value: ld
+        for node in graph.nodes
+        if node.op == "kernel"
+        for value, ld in zip(node.results, node.attrs["leading"][len(node.operands) :], strict=True)
+    }
+    lifetimes = [
+        Lifetime((value, "value"), _bytes(value.type, leading.get(value, 0), capacity), start, final[value])
+        for value, start in first.items()
+        if value not in places
+    ]
+    lifetimes += [
+        Lifetime((value, "scratch"), size, first[value], first[value]) for value, size in scratch.items() if size
+    ]
+    offsets, size = place_workspace(lifetimes)
+    working: dict[Value, Place] = {}
+    for (value, kind), offset in offsets.items():
+        (places if kind == "value" else working)[value] = Place("workspace", offset)
+    for value, source in root.items():
+        places[value] = places[source]
+    return places, working, size
+
+
+def _bytes(type: Tensor, leading: int, capacity: int) -> int:
+    """The memory of a tensor whose rows are `leading` elements apart, if that is not 0."""
+    return type.at(capacity)[0] * leading * type.dtype.bytes if leading else type.bytes(capacity)
+
+
+def _outside(port: Port, side: str, state: Layout, gradients: Layout) -> Place:
+    """The place of a port; `side` is `data` or `output`, where a carry lies with what comes in or goes out."""
+    if port.role in STATE_ROLES:
+        return Place("state", state.offsets[port.label])
+    if port.role == "gradient":
+        return Place("gradients", gradients.offsets[port.label])
+    if port.role == "argument":
+        return Place(ORDER) if port.label == ORDER else Place("arguments", ARGUMENTS[port.label])
+    return Place(f"{side if port.role == 'carry' else port.role}.{port.key}")
+
+
+def cost(node: Node, capacity: int) -> int:
+    """An estimate of a task's or loop's time in nanoseconds, for sharing parts out: 30 flops or 20 bytes in each,
+    and the call.
+    """
+    if node.op == "loop":
+        step = sum(cost(task, capacity) for task in node.regions[0].nodes if task.op != "reshape")
+        return step * int(node.attrs["length"])
+    flops = 0
+    for inner in node.regions[0].nodes:
+        operands, results = [v.type for v in inner.operands], [v.type for v in inner.results]
+        if all(type.count(capacity) < EVERY_ROW for type in operands):
+            flops += OPERATIONS[inner.op].cost(operands, results, inner.attrs, capacity).flops
+    moved = sum(value.type.bytes(capacity) for value in node.results)
+    return 20 + flops // 30 + moved // 20

@@ -1,0 +1,1 @@
+"""The language: text to tokens to syntax tree, and back."""

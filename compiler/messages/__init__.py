@@ -1,0 +1,1 @@
+"""What is told to those who write programs: diagnostics, their codes and pages, words from elsewhere."""
