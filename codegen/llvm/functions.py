@@ -264,9 +264,8 @@ class Writer:
 
     def loop(self, loop: For) -> None:
         before, body, after = self.label, self.new_label(), self.new_label()
-        certain = (
-            isinstance(loop.start, Constant) and isinstance(loop.stop, Constant) and loop.start.value < loop.stop.value
-        )  # type: ignore[operator]
+        start, stop = loop.start, loop.stop
+        certain = isinstance(start, Constant) and isinstance(stop, Constant) and start.value < stop.value  # type: ignore[operator]
         if certain:
             self.lines.append(f"  br label %{body}")
         else:

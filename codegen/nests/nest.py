@@ -563,14 +563,11 @@ class _Nest:
         if not self.streams or reductions or len(stores) != 1 or axes != {self.vector_axis} or self.single:
             return False
         (store,) = stores
+        assert self.vector_axis is not None
         kept = {place.buffer for place in self.kept.values()}
         draws = any(term.op == "random_uniform" for term in self.group.terms)
-        return (
-            store.strides[self.vector_axis] == Size(1)
-            and store.term.kind[0] == "f"
-            and store.buffer not in kept
-            and not draws
-        )  # type: ignore[index]
+        dense = store.strides[self.vector_axis] == Size(1)
+        return dense and store.term.kind[0] == "f" and store.buffer not in kept and not draws
 
     def stream(self, store: Store, body: Body) -> None:
         """The sweep in three: up to where the result's memory is aligned, whole vectors, and the rest."""
