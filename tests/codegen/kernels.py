@@ -12,6 +12,7 @@ import numpy as np
 from tapeless.codegen.kernels.lower import lower_kernel
 from tapeless.codegen.llvm import functions as llvm
 from tapeless.codegen.llvm import native
+from tapeless.codegen.loops.interpreter import run as interpret
 from tapeless.codegen.loops.language import Function
 from tapeless.ir.graph import Builder, Graph, Node, Port, Value
 from tapeless.ir.interpreter import run as reference_run
@@ -152,6 +153,19 @@ def run_compiled(
     return made
 
 
+def interpreted(function: Function, node: Node, arrays: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
+    """The loops' own interpreter instead of machine code."""
+    region = node.regions[0]
+    made = {
+        port.key: np.full(port.value.type.at(rows), 99, port.value.type.dtype.numpy).reshape(-1)
+        for port in region.outputs
+    }
+    for part in range(function.parts):
+        operands = (np.ascontiguousarray(arrays[port.key]).reshape(-1) for port in region.inputs)
+        interpret(function, [*operands, *made.values()], rows, part)
+    return {port.key: made[port.key].reshape(port.value.type.at(rows)) for port in region.outputs}
+
+
 def expected(node: Node, arrays: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
     return reference_run(node.regions[0], dict(arrays), rows=rows, precision=DType.F64)
 
@@ -199,6 +213,7 @@ __all__ = [
     "arrays_for",
     "check",
     "expected",
+    "interpreted",
     "kernel",
     "node_of",
     "padded",
