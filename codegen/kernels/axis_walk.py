@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Operand
-from tapeless.codegen.nests.evaluate import Evaluator
+from tapeless.codegen.nests.analysis import LoweringError
 from tapeless.codegen.nests.groups import buffers_of, part_range, parts_for
-from tapeless.codegen.nests.terms import Domain, LoweringError, Size, dense, size_of
+from tapeless.codegen.nests.open_loops import OpenLoops
+from tapeless.codegen.nests.sizes import Size, dense, product, size_of
 from tapeless.ir.graph import Node, Value
 from tapeless.ir.target import Target
-from tapeless.ir.types import Dim
 
 __all__ = ["Lines", "Single", "each_line"]
 
@@ -42,7 +42,7 @@ class Single:
         self.b = Builder(target)
         self.target, self.capacity = target, capacity
         self.buffers = buffers_of(node)
-        self.sizes = Evaluator(self.b, self.buffers, Domain([], {}, {}, {}), None, 1)
+        self.sizes = OpenLoops(self.b)
         self._leading = node.attrs["leading"]
         self._places = {port.value: place for place, port in enumerate(region.inputs)}
         self._places[self.inner.result] = len(region.inputs)
@@ -64,13 +64,6 @@ class Single:
 
     def inside(self, value: Value, axis: int) -> Size:
         return product(value.type.shape[axis + 1 :])
-
-
-def product(dims: Sequence[Dim]) -> Size:
-    total = Size(1)
-    for dim in dims:
-        total = total * size_of(dim)
-    return total
 
 
 def each_line(

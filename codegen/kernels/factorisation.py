@@ -11,7 +11,7 @@ from tapeless.codegen.loops.builder import index_constant
 from tapeless.codegen.loops.language import Constant, Function, Operand, vector
 from tapeless.codegen.nests.accumulators import accumulator_of
 from tapeless.codegen.nests.groups import part_range, parts_for
-from tapeless.codegen.nests.terms import size_of
+from tapeless.codegen.nests.sizes import size_of
 from tapeless.ir.graph import Node, Value
 from tapeless.ir.target import Target
 

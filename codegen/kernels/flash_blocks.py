@@ -11,12 +11,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tapeless.codegen.kernels.axis_walk import Single, product
+from tapeless.codegen.kernels.axis_walk import Single
 from tapeless.codegen.loops.builder import index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Function, Operand, vector
 from tapeless.codegen.nests.accumulators import accumulator_of
 from tapeless.codegen.nests.groups import part_range, parts_for
 from tapeless.codegen.nests.pointwise import maximum
+from tapeless.codegen.nests.sizes import product
 from tapeless.codegen.vectormath import FUNCTIONS
 from tapeless.ir.graph import Node
 from tapeless.ir.ops.attention import heads_sharing

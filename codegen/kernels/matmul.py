@@ -19,9 +19,12 @@ from typing import Any
 
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Function, Operand, vector
-from tapeless.codegen.nests.evaluate import Chunk, Evaluator, Scope
-from tapeless.codegen.nests.groups import buffers_of, part_range, parts_for
-from tapeless.codegen.nests.terms import Axis, Domain, LoweringError, Size, Term, analyse, closure, dense, size_of
+from tapeless.codegen.nests.analysis import LoweringError, analyse
+from tapeless.codegen.nests.evaluate import Evaluator
+from tapeless.codegen.nests.groups import buffers_of, instruction_count, part_range, parts_for
+from tapeless.codegen.nests.open_loops import Chunk, OpenLoops, Scope
+from tapeless.codegen.nests.sizes import Axis, Size, dense, size_of
+from tapeless.codegen.nests.terms import Domain, Uniform, closure
 from tapeless.ir.graph import Graph, Node, Value
 from tapeless.ir.target import Target
 
@@ -156,7 +159,7 @@ class Product:
         self.lanes = 1 if self.leaf.type.shape[self.column_axis] == 1 else target.lanes(self.leaf.type.dtype.bytes)
         self.terms = closure(store.term for store in self.domain.stores)
         # 64 elements of a row share the words of one random block, if the tile holds them all.
-        draws = any(term.op == "random_uniform" for term in self.terms) and self.lanes == 16
+        draws = any(isinstance(term, Uniform) for term in self.terms) and self.lanes == 16
         together = 64 // self.lanes if draws and self.n.known and n and n % 64 == 0 else 0
         self.tile = self.chosen_tile(m, n, together)
         self.width = self.tile.vectors * self.lanes
@@ -195,7 +198,7 @@ class Product:
 
     @property
     def epilogue_cost(self) -> int:
-        return sum(term.instructions for term in self.terms if term.op not in ("leaf", "constant", "count"))
+        return instruction_count(self.terms)
 
     def choose_parts(self, parts: int, row_tiles: int, column_tiles: int) -> tuple[bool, int]:
         """Along columns or along rows, whichever gives more even shares; a share is whole tiles."""
@@ -210,7 +213,7 @@ class Product:
 
     def function(self) -> Function:
         b = self.builder
-        self.sizes = Evaluator(b, self.buffers, self.domain, None, 1)
+        self.sizes = OpenLoops(b)
         self.m_extent, self.n_extent, self.k_extent = (self.sizes.size(size) for size in (self.m, self.n, self.k))
         self.lda_step, self.ldb_step = self.sizes.size(self.lda), self.sizes.size(self.ldb)
         if self.lead:
@@ -565,8 +568,8 @@ class Product:
     def evaluator(self) -> Evaluator:
         """Fresh for each tile, so that no loaded value is held in a register through a tile's inner loop."""
         n_axis = self.domain.first_axes[self.leaf][self.column_axis]
-        made = Evaluator(self.builder, self.buffers, self.domain, n_axis, self.lanes)
-        made.scopes[0].indices.update(self.stack)
+        made = Evaluator(self.builder, self.buffers, n_axis, self.lanes)
+        made.open.scopes[0].indices.update(self.stack)
         return made
 
     def chunk(self, j: Operand, masks: tuple[Operand | None, ...]) -> Chunk:
@@ -576,9 +579,10 @@ class Product:
     def stores_at(self, e: Evaluator, row: Operand, block: list[Any], leaf: Sequence[Operand]) -> None:
         m_axis = self.domain.first_axes[self.leaf][self.row_axis]
         scope = Scope(block, {} if m_axis is None else {m_axis: row})
-        with e.within([*e.scopes, scope]):
-            term: Term = self.domain.leaves[self.leaf]
-            e.scopes[e.depth(term.axes)].memo[term] = tuple(leaf)
+        with e.open.within(scope):
+            term = self.domain.leaf
+            assert term is not None
+            e.open.memo(term)[term] = tuple(leaf)
             for store in self.domain.stores:
                 e.get(store.term)
             for store in self.domain.stores:
@@ -588,7 +592,7 @@ class Product:
         self, tile: list[tuple[Operand, ...]], i: Operand, j: Operand, masks: tuple[Operand | None, ...]
     ) -> None:
         b, e = self.builder, self.evaluator()
-        with e.within([*e.scopes, Scope(b.block, {}, self.chunk(j, masks))]):
+        with e.open.within(Scope(b.block, {}, self.chunk(j, masks))):
             for row, values in enumerate(tile):
                 self.stores_at(e, b.arithmetic("add", i, index_constant(row)), b.block, values)
 
@@ -611,7 +615,7 @@ class Product:
         if left is not None:
             stop = b.arithmetic("min", left, stop)
         loop = b.open_loop(index_constant(0), stop, 1)
-        with e.within([*e.scopes, Scope(b.block, {}, self.chunk(j, masks))]), b.inside(loop.block):
+        with e.open.within(Scope(b.block, {}, self.chunk(j, masks))), b.inside(loop.block):
             base = b.arithmetic("mul", loop.variable, index_constant(width))
             base = b.arithmetic("add", base, index_constant(self.partial_elements))
             values = tuple(

@@ -9,10 +9,10 @@ from __future__ import annotations
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Function, Instruction, Operand
 from tapeless.codegen.loops.register_transpose import transposed
-from tapeless.codegen.nests.evaluate import Evaluator
 from tapeless.codegen.nests.groups import buffers_of, part_range, parts_for
 from tapeless.codegen.nests.nest import lower_nest
-from tapeless.codegen.nests.terms import Domain, dense, size_of
+from tapeless.codegen.nests.open_loops import OpenLoops
+from tapeless.codegen.nests.sizes import dense, size_of
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
 
@@ -49,10 +49,10 @@ class _Transpose:
         tiles = -(-sizes[0].at(capacity) // lanes) * -(-sizes[1].at(capacity) // lanes)
         columns = -(-sizes[1].at(capacity) // lanes)
         self.parts = max(1, min(parts_for(tiles / TILES_PER_MICROSECOND), columns))
-        e = Evaluator(self.b, self.buffers, Domain([], {}, {}, {}), None, 1)
-        self.rows, self.columns = (e.size(size) for size in sizes)
-        self.ld_source = e.size(dense(source.shape, leading[0])[0])
-        self.ld_result = e.size(dense(result.shape, leading[1])[0])
+        loops = OpenLoops(self.b)
+        self.rows, self.columns = (loops.size(size) for size in sizes)
+        self.ld_source = loops.size(dense(source.shape, leading[0])[0])
+        self.ld_result = loops.size(dense(result.shape, leading[1])[0])
         self.exact = all(size.known and size.coefficient % lanes == 0 for size in sizes)
 
     def function(self) -> Function:

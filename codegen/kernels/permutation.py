@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Constant, Function, vector
-from tapeless.codegen.nests.evaluate import Evaluator
+from tapeless.codegen.nests.analysis import LoweringError
 from tapeless.codegen.nests.groups import buffers_of
+from tapeless.codegen.nests.open_loops import OpenLoops
 from tapeless.codegen.nests.philox import philox
-from tapeless.codegen.nests.terms import Domain, LoweringError, size_of
+from tapeless.codegen.nests.sizes import size_of
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
 
@@ -31,7 +32,7 @@ def lower_permutation(node: Node, target: Target, capacity: int) -> Function:
     order = buffers[-1].name
     b = Builder(target)
     u32 = vector("u32", 1)
-    count = Evaluator(b, buffers, Domain([], {}, {}, {}), None, 1).size(size_of(shuffle.result.type.shape[0]))
+    count = OpenLoops(b).size(size_of(shuffle.result.type.shape[0]))
     key = (b.load(seed, "u32", index_constant(0)), b.load(seed, "u32", index_constant(1)))
     turn = b.convert(b.load(epoch, "i32", index_constant(0)), "u32")
 

@@ -8,21 +8,14 @@ from __future__ import annotations
 
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Constant, Function, Operand, vector
-from tapeless.codegen.nests.evaluate import Evaluator
+from tapeless.codegen.nests.analysis import LoweringError
 from tapeless.codegen.nests.groups import buffers_of, part_range, parts_for
-from tapeless.codegen.nests.terms import Domain, LoweringError, Size, dense, size_of
+from tapeless.codegen.nests.open_loops import OpenLoops
+from tapeless.codegen.nests.sizes import Size, dense, product, size_of
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
-from tapeless.ir.types import Dim
 
 __all__ = ["lower_scatter"]
-
-
-def _product(dims: tuple[Dim, ...]) -> Size:
-    total = Size(1)
-    for dim in dims:
-        total = total * size_of(dim)
-    return total
 
 
 def lower_scatter(node: Node, target: Target, capacity: int) -> Function:
@@ -35,14 +28,14 @@ def lower_scatter(node: Node, target: Target, capacity: int) -> Function:
     b = Builder(target)
     buffers = buffers_of(node)
     places = {port.value: place for place, port in enumerate(region.inputs)}
-    columns, count = _product(result.type.shape[1:]), _product(index.type.shape)
+    columns, count = product(result.type.shape[1:]), product(index.type.shape)
     lanes = target.lanes(result.type.dtype.bytes) if columns != Size(1) else 1
     kind = result.type.dtype.value
-    e = Evaluator(b, buffers, Domain([], {}, {}, {}), None, 1)
+    loops = OpenLoops(b)
     update_leading, result_leading = leading[places[updates]], leading[-1]
-    from_step = e.size(Size(update_leading) if update_leading and updates.type.rank == 2 else columns)
-    to_step = e.size(dense(result.type.shape, result_leading)[0])
-    rows, total, width = e.size(size_of(result.type.shape[0])), e.size(count), e.size(columns)
+    from_step = loops.size(Size(update_leading) if update_leading and updates.type.rank == 2 else columns)
+    to_step = loops.size(dense(result.type.shape, result_leading)[0])
+    rows, total, width = loops.size(size_of(result.type.shape[0])), loops.size(count), loops.size(columns)
     vectors = -(-columns.at(capacity) // lanes)
     parts = min(
         parts_for(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import PART, Buffer, Operand
-from tapeless.codegen.nests.terms import Axis, Domain, Store, Term, closure
+from tapeless.codegen.nests.sizes import Axis
+from tapeless.codegen.nests.terms import Count, Domain, Leaf, Number, Store, Term, Uniform, Walk, closure
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
 
@@ -94,7 +95,8 @@ def _group(groups: dict[frozenset[Axis], Group], parallel: frozenset[Axis], stor
 
 
 def instruction_count(terms: Sequence[Term]) -> int:
-    return sum(term.instructions for term in terms if term.op not in ("constant", "count"))
+    """What a vector of each takes; numbers and what comes from elsewhere take nothing."""
+    return sum(term.instructions for term in terms if not isinstance(term, Number | Count | Leaf))
 
 
 def microseconds(group: Group, domain: Domain, target: Target, capacity: int) -> float:
@@ -103,10 +105,10 @@ def microseconds(group: Group, domain: Domain, target: Target, capacity: int) ->
         elements = 1
         for axis in term.axes | term.reduced:
             elements *= domain.extents[axis].at(capacity)
-        if "strides" in term.attrs:
+        if isinstance(term, Walk):
             moved += elements * (8 if term.kind == "f64" else 4)
         cost = term.instructions
-        if term.op == "random_uniform" and term.kind == "f32":
+        if isinstance(term, Uniform) and term.kind == "f32":
             cost //= 4  # four vectors share a block's words
         total += cost * elements / target.lanes(8 if term.kind == "f64" else 4)
     for store in group.stores:

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import PART, Buffer, Constant, Function, Instruction, Operand, Type, vector
 from tapeless.codegen.nests.accumulators import Accumulator, accumulator_of
+from tapeless.codegen.nests.analysis import analyse
 from tapeless.codegen.nests.collapse import collapse
-from tapeless.codegen.nests.evaluate import Chunk, Evaluator, Scope
+from tapeless.codegen.nests.evaluate import Evaluator
 from tapeless.codegen.nests.groups import (
     Group,
     buffers_of,
@@ -27,9 +28,23 @@ from tapeless.codegen.nests.groups import (
     part_range,
     parts_for,
 )
+from tapeless.codegen.nests.open_loops import Chunk, Scope
 from tapeless.codegen.nests.row_cache import kept, load_of, sweep_terms
 from tapeless.codegen.nests.short_rows import ShortRows, short_axis, turning_cost
-from tapeless.codegen.nests.terms import Axis, Domain, Size, Store, Term, analyse
+from tapeless.codegen.nests.sizes import Axis, Size
+from tapeless.codegen.nests.terms import (
+    Count,
+    Domain,
+    IndexedLoad,
+    Load,
+    MaskedLoad,
+    Number,
+    Reduction,
+    Store,
+    Term,
+    Uniform,
+    Walk,
+)
 from tapeless.ir.graph import Node
 from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.target import Target
@@ -50,8 +65,7 @@ MOST_TEXT = 320
 
 
 def lower_nest(node: Node, target: Target, capacity: int) -> Function:
-    domain = analyse(node.regions[0], node.attrs["leading"])
-    collapse(domain)
+    domain = collapse(analyse(node.regions[0], node.attrs["leading"]))
     builder = Builder(target)
     buffers = buffers_of(node)
     shared = groups(domain)
@@ -99,8 +113,7 @@ class _Nest:
             self.lanes = 1
         short = None if self.vector_axis is None else short_axis(group, domain, self.vector_axis, self.lanes)
         self.vectors = 1 if short is not None else self.choose_vectors()
-        self.e = Evaluator(builder, buffers, domain, self.vector_axis, self.lanes)
-        self.e.reduce = self.reduce
+        self.e = Evaluator(builder, buffers, self.vector_axis, self.lanes, self.reduce)
         if self.vector_axis is not None and short is not None:
             self.e.short_rows = ShortRows(self.e, domain, self.vector_axis, short, self.lanes)
         self.kept = {} if self.single else kept(group, self.dense)
@@ -141,12 +154,12 @@ class _Nest:
         total = 0.0
         for term in self.group.terms:
             turns = times(term.axes | term.reduced)
-            if "strides" in term.attrs and axis in term.axes:
-                unit = term.attrs["strides"].get(axis) == Size(1)
+            if isinstance(term, Walk) and axis in term.axes:
+                unit = term.strides.get(axis) == Size(1)
                 total += turns * (
-                    term.instructions if unit else 4 * term.instructions if term.op == "random_uniform" else gather
+                    term.instructions if unit else 4 * term.instructions if isinstance(term, Uniform) else gather
                 )
-            elif term.op not in ("constant", "count"):
+            elif not isinstance(term, Number | Count):
                 total += turns * term.instructions
             if axis in term.reduced:
                 total += times(term.axes) * ACROSS
@@ -168,9 +181,7 @@ class _Nest:
             ),
             default=0,
         )
-        draws = any(
-            term.op == "random_uniform" and term.kind == "f32" and axis in term.axes for term in self.group.terms
-        )
+        draws = any(isinstance(term, Uniform) and term.kind == "f32" and axis in term.axes for term in self.group.terms)
         if (
             draws
             and 4 <= self.lanes <= 16
@@ -208,7 +219,9 @@ class _Nest:
         axis = self.vector_axis
         assert axis is not None
         walked = {
-            (term.attrs["buffer"], term.kind) for term in self.group.terms if axis in term.attrs.get("strides", ())
+            (term.buffer, term.kind)
+            for term in self.group.terms
+            if isinstance(term, Load | MaskedLoad | IndexedLoad) and axis in term.strides
         }
         walked |= {(store.buffer, store.term.kind) for store in self.group.stores if axis in store.strides}
         return self.domain.extents[axis].at(self.capacity) * sum(8 if kind == "f64" else 4 for _, kind in walked)
@@ -224,7 +237,7 @@ class _Nest:
     @property
     def whole_chunk(self) -> bool:
         """Whether the open scopes bind the vector axis to one chunk that covers it."""
-        return self.single and any(scope.chunk is not None for scope in self.e.scopes)
+        return self.single and self.e.open.in_chunk
 
     # Loops
 
@@ -254,7 +267,7 @@ class _Nest:
         else:
             alone: list[object] = []
             scope = Scope(alone)  # type: ignore[arg-type]
-            with self.e.within([self.e.scopes[0], scope]):
+            with self.e.open.within(scope):
                 self.innermost(())
             self.b.conditional(self.b.compare("eq", PART, 0), alone)  # type: ignore[arg-type]
 
@@ -265,7 +278,7 @@ class _Nest:
         if not axes:
             return body(carried)
         axis, rest = axes[0], axes[1:]
-        extent = self.e.size(self.domain.extents[axis])
+        extent = self.e.open.size(self.domain.extents[axis])
         vector_axis = axis == self.vector_axis
         start: Operand = index_constant(0)
         stop = extent
@@ -279,7 +292,7 @@ class _Nest:
 
         def turns(start: Operand, stop: Operand, carried: tuple[Operand, ...]) -> tuple[Operand, ...]:
             loop = self.b.open_loop(start, stop, 1, carried)
-            with self.e.within([*self.e.scopes, Scope(loop.block, {axis: loop.variable})]):
+            with self.e.open.within(Scope(loop.block, {axis: loop.variable})):
                 yields = self.loops(rest, loop.parameters, body)
             return self.b.close_loop(loop, yields)
 
@@ -293,7 +306,7 @@ class _Nest:
         b = self.b
 
         def first(block: list[Instruction], row: Operand) -> tuple[Operand, ...]:
-            with self.e.within([*self.e.scopes, Scope(block, {axis: row})]):
+            with self.e.open.within(Scope(block, {axis: row})):
                 return tuple(self.e.get(term)[0] for term in self.ahead)
 
         if isinstance(start, Constant) and isinstance(stop, Constant) and start.value < stop.value:  # type: ignore[operator]
@@ -314,7 +327,7 @@ class _Nest:
 
         known = {term: (value,) for term, value in zip(self.ahead, loop.parameters, strict=True)}
         self.begin_next = begin_next
-        with self.e.within([*self.e.scopes, Scope(loop.block, {axis: loop.variable}, None, known)]):
+        with self.e.open.within(Scope(loop.block, {axis: loop.variable}, None, known)):
             self.innermost(())
         b.close_loop(loop, yields)
 
@@ -335,7 +348,7 @@ class _Nest:
             return turns(start, stop, carried)
         b, span = self.b, step * BLOCK**level
         loop = b.open_loop(start, stop, span, carried)
-        with self.e.within([*self.e.scopes, Scope(loop.block)]):
+        with self.e.open.within(Scope(loop.block)):
             end = b.arithmetic("min", b.arithmetic("add", loop.variable, index_constant(span)), stop)
             fresh = tuple(
                 Constant(0.0, known.type) if adds else known
@@ -369,7 +382,7 @@ class _Nest:
                 for k in range(vectors)
             )
             chunk = Chunk(index_constant(whole), masks, aligned=True, left=index_constant(left))
-            with self.e.within([*self.e.scopes, Scope(self.b.block, {}, chunk)]):
+            with self.e.open.within(Scope(self.b.block, {}, chunk)):
                 return body(carried)
         if self.lanes == 1 and self.vectors == 1:
             return self.chunk_loop(start, stop, (None,), carried, body)
@@ -418,7 +431,7 @@ class _Nest:
             assert isinstance(masks, tuple)
             made = masks
         chunk = Chunk(loop.variable, made, aligned=True, left=left)
-        with self.e.within([*self.e.scopes, Scope(loop.block, {}, chunk)]):
+        with self.e.open.within(Scope(loop.block, {}, chunk)):
             yields = body(carried if not carried else loop.parameters)
         return self.b.close_loop(loop, yields)
 
@@ -454,7 +467,7 @@ class _Nest:
             self.b.first(index_constant(extent - k * self.lanes), self.lanes) if extent < (k + 1) * self.lanes else None
             for k in range(vectors)
         )
-        with self.e.within([*self.e.scopes, Scope(self.b.block, {}, Chunk(index_constant(0), masks, aligned=True))]):
+        with self.e.open.within(Scope(self.b.block, {}, Chunk(index_constant(0), masks, aligned=True))):
             self.finish(waiting)
         return carried
 
@@ -465,8 +478,8 @@ class _Nest:
             self.begin_next()
         while self.unwritten:
             store = self.unwritten[0]
-            axes = self.free(frozenset(store.strides))
-            same = [other for other in self.unwritten if self.free(frozenset(other.strides)) == axes]
+            axes = self.e.open.free(frozenset(store.strides))
+            same = [other for other in self.unwritten if self.e.open.free(frozenset(other.strides)) == axes]
             self.unwritten = [other for other in self.unwritten if other not in same]
             self.sweep(axes, [], same)
         here = [store for store in self.group.stores if store not in self.pending]
@@ -475,23 +488,18 @@ class _Nest:
         for store in here:
             self.e.write(store)
 
-    def free(self, axes: frozenset[Axis]) -> frozenset[Axis]:
-        """Those of the axes that no open loop binds."""
-        bound = {axis for scope in self.e.scopes for axis in scope.indices}
-        if any(scope.chunk is not None for scope in self.e.scopes):
-            bound.add(self.vector_axis)  # type: ignore[arg-type]
-        return axes - bound
-
-    def reduce(self, wanted: Term) -> None:
+    def reduce(self, wanted: Reduction) -> None:
         """Computes a reduction, and with it all others that can share its loop; also the stores that keep its axes,
         if no later stage walks them again."""
-        place = len(self.e.scopes) - 1
-        memo = self.e.scopes[place].memo
+        memo = self.e.open.scopes[-1].memo
         operand_stage = wanted.operands[0].stage
         alike = [
             term
             for term in self.group.terms
-            if term.reduced == wanted.reduced and term.axes == wanted.axes and term not in memo
+            if isinstance(term, Reduction)
+            and term.reduced == wanted.reduced
+            and term.axes == wanted.axes
+            and term not in memo
         ]
         shared = [term for term in alike if term.operands[0].stage <= operand_stage]
         # A loop of its own for each axis, even where an outer one is open over the same: the inner one hides it.
@@ -516,7 +524,7 @@ class _Nest:
         self.sweep(axes, shared, stores + keeping)
         self.e.kept |= {store.term: load_of(store) for store in keeping}
 
-    def sweep(self, axes: frozenset[Axis], reductions: list[Term], stores: list[Store]) -> None:
+    def sweep(self, axes: frozenset[Axis], reductions: list[Reduction], stores: list[Store]) -> None:
         """One loop over `axes` that feeds the accumulators and writes the stores; then the accumulators' results."""
         accumulators = [self.accumulator(term) for term in reductions]
         initial = tuple(value for accumulator in accumulators for value in accumulator.initial())
@@ -545,9 +553,9 @@ class _Nest:
             final = self.loops(self.ordered(axes), initial, body)
         self.adds = outer
         written = {store.buffer for store in stores}
-        self.e.kept = {term: load for term, load in self.e.kept.items() if load.attrs["buffer"] not in written}
+        self.e.kept = {term: load for term, load in self.e.kept.items() if load.buffer not in written}
         position = 0
-        memo = self.e.scopes[-1].memo
+        memo = self.e.open.scopes[-1].memo
         for term, accumulator in zip(reductions, accumulators, strict=True):
             own = final[position : position + accumulator.width]
             position += accumulator.width
@@ -556,7 +564,7 @@ class _Nest:
             else:
                 memo[term] = accumulator.each(own)
 
-    def past_caches(self, axes: frozenset[Axis], reductions: list[Term], stores: list[Store]) -> bool:
+    def past_caches(self, axes: frozenset[Axis], reductions: list[Reduction], stores: list[Store]) -> bool:
         """Whether the sweep only writes a result that is not looked at again, of a kernel that moves more than the
         caches hold: a store would first read what it overwrites.
         """
@@ -565,7 +573,7 @@ class _Nest:
         (store,) = stores
         assert self.vector_axis is not None
         kept = {place.buffer for place in self.kept.values()}
-        draws = any(term.op == "random_uniform" for term in self.group.terms)
+        draws = any(isinstance(term, Uniform) for term in self.group.terms)
         dense = store.strides[self.vector_axis] == Size(1)
         return dense and store.term.kind[0] == "f" and store.buffer not in kept and not draws
 
@@ -574,31 +582,30 @@ class _Nest:
         axis, lanes, width = self.vector_axis, self.lanes, self.lanes
         assert axis is not None
         vectors, self.vectors = self.vectors, 1
-        extent = self.e.size(self.domain.extents[axis])
+        extent = self.e.open.size(self.domain.extents[axis])
         element = 8 if store.term.kind == "f64" else 4
-        first, _ = self.e.address({other: stride for other, stride in store.strides.items() if other != axis})
+        first = self.e.open.address({other: stride for other, stride in store.strides.items() if other != axis})
         head = self.b.arithmetic("min", self.b.gap(self.e.buffers[store.buffer].name, first, lanes * element), extent)
-        with self.e.within(
-            [*self.e.scopes, Scope(self.b.block, {}, Chunk(index_constant(0), (self.b.first(head, lanes),)))]
-        ):
+        with self.e.open.within(Scope(self.b.block, {}, Chunk(index_constant(0), (self.b.first(head, lanes),)))):
             body(())
         count = self.b.arithmetic("div", self.b.arithmetic("sub", extent, head), index_constant(width))
         middle = self.b.arithmetic("add", head, self.b.arithmetic("mul", count, index_constant(width)))
-        self.e.streaming = True
+        assert self.e.vectors is not None
+        self.e.vectors.streaming = True
         self.chunk_turns(head, middle, (None,) * self.vectors, (), body)
-        self.e.streaming = False
+        self.e.vectors.streaming = False
         self.chunk_turns(middle, extent, "tail", (), body)
         self.vectors = vectors
 
-    def accumulator(self, term: Term) -> Accumulator:
+    def accumulator(self, term: Reduction) -> Accumulator:
         operand = term.operands[0]
-        spread = self.vector_axis is not None and (self.vector_axis in term.reduced or self.e.varies(operand))
+        spread = self.vector_axis is not None and (self.vector_axis in term.reduced or self.e.open.varies(operand))
         lanes = self.lanes if spread else 1
         vectors = 1
         if spread and self.vector_axis in term.reduced:
-            vectors = self.e.chunk.vectors if self.whole_chunk else self.widest()
+            vectors = self.e.open.chunk.vectors if self.whole_chunk else self.widest()
         elif spread:
-            vectors = self.e.chunk.vectors
+            vectors = self.e.open.chunk.vectors
         type: Type = vector(operand.kind, lanes)
         return accumulator_of(self.b, term.op, type, vectors)
 
@@ -609,22 +616,21 @@ class _Nest:
             return max(1, min(self.vectors, -(-extent.coefficient // self.lanes)))
         return self.vectors
 
-    def feed(self, term: Term, accumulator: Accumulator, carried: tuple[Operand, ...]) -> list[Operand]:
+    def feed(self, term: Reduction, accumulator: Accumulator, carried: tuple[Operand, ...]) -> list[Operand]:
         operand = term.operands[0]
-        if accumulator.type.lanes == 1 and not (self.vector_axis in term.reduced or self.e.varies(operand)):
+        if accumulator.type.lanes == 1 and not (self.vector_axis in term.reduced or self.e.open.varies(operand)):
             return list(accumulator.feed(carried, self.e.get(operand), (None,), self.places(term, False)))
         values = self.e.spread(operand)
-        masks = self.e.chunk.masks if self.vector_axis in term.reduced else (None,) * len(values)
+        masks = self.e.open.chunk.masks if self.vector_axis in term.reduced else (None,) * len(values)
         return list(accumulator.feed(carried, values, masks, self.places(term, True)))
 
-    def places(self, term: Term, spread: bool) -> tuple[Operand, ...]:
+    def places(self, term: Reduction, spread: bool) -> tuple[Operand, ...]:
         """For an argmax: the index along its axis, for each vector."""
         if term.op != "argmax":
             return ()
-        axis = term.attrs["axis"]
-        if axis == self.vector_axis:
-            return self.e.positions(self.e.chunk.base, "i32")
-        index = self.b.convert(self.e.index(axis), "i32")
+        if term.axis == self.vector_axis:
+            return self.e.open.positions("i32")
+        index = self.b.convert(self.e.open.index(term.axis), "i32")
         if not spread:
             return (index,)
-        return (self.b.splat(index, self.lanes),) * self.e.chunk.vectors
+        return (self.b.splat(index, self.lanes),) * self.e.open.chunk.vectors

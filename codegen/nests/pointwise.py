@@ -6,8 +6,7 @@ POINTWISE is the table; an operation is lowered by the entry of its name and by 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from tapeless.codegen.loops.builder import Builder
 from tapeless.codegen.loops.language import Constant, Operand
@@ -117,9 +116,10 @@ POINTWISE: dict[str, Rule] = {
 }
 
 
-def lower_pointwise(b: Builder, op: str, operands: Sequence[Operand], kind: str, attrs: Mapping[str, Any]) -> Operand:
+def lower_pointwise(b: Builder, op: str, operands: Sequence[Operand], kind: str, order: int | None) -> Operand:
+    """`order` is that of a family of functions."""
     if op in FAMILIES:
-        return FAMILIES[op](b, operands[0], order=attrs["order"])
+        return FAMILIES[op](b, operands[0], order=order)
     folded = _fold(op, operands, kind)
     return folded if folded is not None else POINTWISE[op](b, operands, kind)
 

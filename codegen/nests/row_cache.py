@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tapeless.codegen.nests.groups import Group
-from tapeless.codegen.nests.terms import REDUCTIONS, Axis, Store, Term, closure
+from tapeless.codegen.nests.sizes import Axis
+from tapeless.codegen.nests.terms import Load, Reduction, Store, Term, closure
 
 __all__ = ["kept", "load_of", "sweep_terms"]
 
@@ -51,9 +52,9 @@ def kept(group: Group, dense: Callable[[Store], bool]) -> dict[Term, Store]:
     return places
 
 
-def load_of(store: Store) -> Term:
+def load_of(store: Store) -> Load:
     """What was stored, as a term."""
-    return Term("load", (), store.term.axes, store.term.kind, {"buffer": store.buffer, "strides": store.strides})
+    return Load(store.term.kind, store.strides, store.buffer, ())
 
 
 def sweep_terms(value: Term) -> list[Term]:
@@ -64,7 +65,7 @@ def sweep_terms(value: Term) -> list[Term]:
         term = pending.pop()
         if term not in found:
             found[term] = None
-            pending += [] if term.op in REDUCTIONS else term.operands
+            pending += () if isinstance(term, Reduction) else term.operands
     return list(found)
 
 

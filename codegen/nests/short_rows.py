@@ -15,7 +15,8 @@ from tapeless.codegen.loops.language import Buffer, Constant, Operand, vector
 from tapeless.codegen.loops.register_transpose import transposed
 from tapeless.codegen.nests.evaluate import Evaluator
 from tapeless.codegen.nests.groups import Group
-from tapeless.codegen.nests.terms import Axis, Domain, Size, Store, Strides, Term
+from tapeless.codegen.nests.sizes import Axis, Size, Strides
+from tapeless.codegen.nests.terms import Domain, Load, Store
 
 __all__ = ["ShortRows", "short_axis", "turning_cost"]
 
@@ -29,7 +30,7 @@ def short_axis(group: Group, domain: Domain, rows: Axis, lanes: int) -> Axis | N
         return None
     (columns,) = swept
     extent = domain.extents[columns]
-    walks = [(term.attrs["strides"], term.kind) for term in group.terms if term.op == "load"]
+    walks = [(term.strides, term.kind) for term in group.terms if isinstance(term, Load)]
     walks += [(store.strides, store.term.kind) for store in group.stores]
     crossing = [(strides, kind) for strides, kind in walks if rows in strides and columns in strides]
     dense = all(
@@ -65,16 +66,16 @@ class ShortRows:
         size = len(self.blocks) * self.count * self.lanes * vector(self.kind, 1).bytes
         return Buffer("scratch", self.kind, "scratch", -(-size // 64) * 64)
 
-    def load(self, term: Term) -> tuple[Operand, ...]:
+    def load(self, term: Load) -> tuple[Operand, ...]:
         """The column that the open loop stands at; brings the block first, in the scope of its rows."""
-        key = self.key(term.attrs["buffer"], term.attrs["strides"], term.attrs.get("offset", ()))
+        key = self.key(term.buffer, term.strides, term.offset)
         self.kind = term.kind
         if key not in self.blocks:
             self.blocks[key] = len(self.blocks)
-        memo = self.e.scopes[self.depth(term.attrs["strides"])].memo
+        memo = self.e.open.scopes[self.depth(term.strides)].memo
         if ("block", key) not in memo:
             memo["block", key] = True
-            with self.e.at(self.depth(term.attrs["strides"])):
+            with self.e.open.at(self.depth(term.strides)):
                 self.bring(term, self.blocks[key])
         return (self.b.load("scratch", term.kind, self.place(key), self.lanes),)
 
@@ -83,13 +84,13 @@ class ShortRows:
         self.kind = store.term.kind
         self.blocks.setdefault(key, len(self.blocks))
         # The block holds what was stored: nothing is to be brought.
-        self.e.scopes[self.depth(store.strides)].memo["block", key] = True
+        self.e.open.scopes[self.depth(store.strides)].memo["block", key] = True
         (value,) = self.e.spread(store.term)
         self.b.store("scratch", self.place(key), value)
 
-    def bring(self, term: Term, block: int) -> None:
-        base, step = self.first(term.attrs["strides"], term.attrs.get("offset", ()))
-        buffer = self.e.buffers[term.attrs["buffer"]].name
+    def bring(self, term: Load, block: int) -> None:
+        base, step = self.first(term.strides, term.offset)
+        buffer = self.e.buffers[term.buffer].name
         rows: list[Operand] = [
             self.b.load(buffer, term.kind, self.row(base, step, k), self.lanes, self.mask(k)) for k in range(self.lanes)
         ]
@@ -118,26 +119,24 @@ class ShortRows:
         return buffer, tuple(sorted(strides.items(), key=lambda item: item[0])), tuple(offset)
 
     def depth(self, strides: Strides) -> int:
-        return self.e.depth([axis for axis in strides if axis != self.columns])
+        return self.e.open.depth([axis for axis in strides if axis != self.columns])
 
     def place(self, key: tuple[object, ...]) -> Operand:
         block = index_constant(self.blocks[key] * self.count * self.lanes)
-        column = self.b.arithmetic("mul", self.e.index(self.columns), index_constant(self.lanes))
+        column = self.b.arithmetic("mul", self.e.open.index(self.columns), index_constant(self.lanes))
         return self.b.arithmetic("add", column, block)
 
     def first(self, strides: Strides, offset: Iterable[Size]) -> tuple[Operand, Operand]:
         """The index of the first row's first element, and the distance between rows."""
-        base, _ = self.e.address({axis: stride for axis, stride in strides.items() if axis != self.columns})
-        for size in offset:
-            base = self.b.arithmetic("add", base, self.e.size(size))
-        return base, self.e.size(strides[self.rows])
+        rows = {axis: stride for axis, stride in strides.items() if axis != self.columns}
+        return self.e.open.address(rows, offset), self.e.open.size(strides[self.rows])
 
     def row(self, base: Operand, step: Operand, k: int) -> Operand:
         return self.b.arithmetic("add", base, self.b.arithmetic("mul", step, index_constant(k)))
 
     def mask(self, k: int) -> Operand | None:
         """Which lanes of row k there are: none beyond the last row."""
-        left = self.e.chunk.left
+        left = self.e.open.chunk.left
         if left is None:
             return None if self.count == self.lanes else self.b.first(index_constant(self.count), self.lanes)
         if isinstance(left, Constant):

@@ -1,123 +1,249 @@
-"""From a kernel's region to terms over loop axes.
+"""Terms: what one element of a result is made of, as a union of kinds.
 
-A region is a small graph of whole tensors; a loop nest computes elements. This module finds the loop axes (two tensor
-axes are one loop axis where the region forces their indices to be equal), and writes what each output needs as terms:
-an operation with operands, and the axes that its element depends on. Transposes, reshapes, broadcasts and unit axes
-vanish into the axes and strides of loads and stores. Adjacent axes that every access walks through without a gap
-become one. Nothing here knows vectors, targets or instructions.
+Two terms are one only if they are the same object: what is shared is computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import assert_never
 
-from tapeless.ir.correspondence import Along, At, By, correspondence, labels_of, of_units, reduced
-from tapeless.ir.graph import Graph, Node, Value
+from tapeless.codegen.nests.sizes import Axis, Size, Strides
+from tapeless.ir.graph import Value
 from tapeless.ir.ops import OPERATIONS
-from tapeless.ir.types import Dim, DType, Rows
+from tapeless.ir.types import DType
 
-__all__ = ["REDUCTIONS", "Access", "Axis", "Domain", "LoweringError", "Size", "Store", "Term", "analyse", "closure"]
-
-
-class LoweringError(Exception):
-    """The kernel asks for what no kernel family can do; fusion should not have made it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """coefficient * rows ** power"""
-
-    coefficient: int
-    power: int = 0
-
-    def __mul__(self, other: Size) -> Size:
-        return Size(self.coefficient * other.coefficient, self.power + other.power)
-
-    def at(self, rows: int) -> int:
-        return self.coefficient * int(rows**self.power)
-
-    @property
-    def known(self) -> bool:
-        return self.power == 0
-
-
-ONE = Size(1)
-Axis = int
-Strides = dict[Axis, Size]
-REDUCTIONS = ("sum", "prod", "max", "min", "argmax")
-
-
-def size_of(dim: Dim) -> Size:
-    return Size(dim.multiple, 1) if isinstance(dim, Rows) else Size(dim)
+__all__ = [
+    "Apply",
+    "Count",
+    "Domain",
+    "IndexedLoad",
+    "Iota",
+    "Leaf",
+    "Load",
+    "MaskedLoad",
+    "Number",
+    "Reduction",
+    "Store",
+    "Term",
+    "Uniform",
+    "Walk",
+    "closure",
+    "kind_of",
+    "strides_without",
+    "without",
+]
 
 
 def kind_of(dtype: DType) -> str:
     return "i1" if dtype is DType.BOOL else dtype.value
 
 
-@dataclass(eq=False)
-class Term:
-    """One element-wise step. `axes` are those its element depends on; a reduction's `reduced` are those it sums out.
+NONE: frozenset[Axis] = frozenset()
 
-    op: a pointwise operation, a reduction, or load (attrs buffer, strides), load_if (the operand says whether the
-    element exists), load_at (also size, stride: the operand is a computed index), constant, iota, count,
-    random_uniform (strides of its element number), leaf.
+
+@dataclass(frozen=True, eq=False)
+class _Term:
+    """What all kinds have: the `kind` of number, the loop `axes` that an element depends on, and the `stage`, how many
+    sweeps of reductions come before it.
     """
 
-    op: str
-    operands: tuple[Term, ...]
-    axes: frozenset[Axis]
     kind: str
-    attrs: dict[str, Any] = field(default_factory=dict)
-    reduced: frozenset[Axis] = frozenset()
-    stage: int = 0
+    axes: frozenset[Axis] = field(init=False)
+    stage: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axes", self._bound())
+        object.__setattr__(self, "stage", self._sweeps())
+
+    def _bound(self) -> frozenset[Axis]:
+        return frozenset(axis for operand in self.operands for axis in operand.axes)
+
+    def _sweeps(self) -> int:
+        return max((operand.stage for operand in self.operands), default=0)
+
+    @property
+    def operands(self) -> tuple[Term, ...]:
+        return ()
+
+    @property
+    def reduced(self) -> frozenset[Axis]:
+        """The axes that it sums out."""
+        return NONE
 
     @property
     def instructions(self) -> int:
         """For one vector: for choosing parts and unrolling, not for timing."""
-        known = OPERATIONS.get(self.op)
-        return known.instructions if known else 1
+        return 1
 
 
-@dataclass(frozen=True)
-class Access:
-    """How elements lie in a buffer; `offset` is a sum of sizes, where the first one lies."""
+@dataclass(frozen=True, eq=False)
+class _Walk(_Term):
+    """An element whose place follows from where the loops stand."""
+
+    strides: Strides
+
+    def _bound(self) -> frozenset[Axis]:
+        return frozenset(self.strides) | super()._bound()
+
+
+@dataclass(frozen=True, eq=False)
+class _Access(_Walk):
+    """An element of a buffer; the offset, a sum of sizes, is where the first one lies."""
 
     buffer: int
-    strides: tuple[Size, ...]
-    offset: tuple[Size, ...] = ()
+    offset: tuple[Size, ...]
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
+class Number(_Term):
+    """The same everywhere."""
+
+    value: float | int | bool
+
+
+@dataclass(frozen=True, eq=False)
+class Count(_Term):
+    """How many elements a tensor has."""
+
+    size: Size
+
+
+@dataclass(frozen=True, eq=False)
+class Leaf(_Term):
+    """What is computed elsewhere, at the places along some axes: a product's element."""
+
+    along: frozenset[Axis]
+
+    def _bound(self) -> frozenset[Axis]:
+        return self.along
+
+
+@dataclass(frozen=True, eq=False)
+class Iota(_Term):
+    """Where a loop stands; 0 along an axis of size 1."""
+
+    axis: Axis | None
+
+    def _bound(self) -> frozenset[Axis]:
+        return NONE if self.axis is None else frozenset((self.axis,))
+
+
+@dataclass(frozen=True, eq=False)
+class Uniform(_Walk):
+    """The random number of an element, from the seed's buffer; a counter is a buffer, or none and the number."""
+
+    site: int
+    seed: int
+    counters: tuple[tuple[int | None, int], ...]
+
+    @property
+    def instructions(self) -> int:
+        return OPERATIONS["random_uniform"].instructions
+
+
+@dataclass(frozen=True, eq=False)
+class Load(_Access):
+    """An element of a buffer."""
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedLoad(_Access):
+    """An element of a buffer if the operand says that there is one."""
+
+    there: Term
+
+    @property
+    def operands(self) -> tuple[Term, ...]:
+        return (self.there,)
+
+
+@dataclass(frozen=True, eq=False)
+class IndexedLoad(_Access):
+    """An element of a buffer at a computed index, held within `size`, along an axis of elements `along` apart."""
+
+    index: Term
+    along: Size
+    size: Size
+
+    @property
+    def operands(self) -> tuple[Term, ...]:
+        return (self.index,)
+
+
+@dataclass(frozen=True, eq=False)
+class Apply(_Term):
+    """A pointwise operation; `order` is that of a family of functions."""
+
+    op: str
+    to: tuple[Term, ...]
+    order: int | None = None
+
+    @property
+    def operands(self) -> tuple[Term, ...]:
+        return self.to
+
+    @property
+    def instructions(self) -> int:
+        return OPERATIONS[self.op].instructions
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction(_Term):
+    """The operand's elements along the axes `over`, as one."""
+
+    op: str
+    operand: Term
+    over: frozenset[Axis]
+
+    def _bound(self) -> frozenset[Axis]:
+        return self.operand.axes - self.over
+
+    def _sweeps(self) -> int:
+        return self.operand.stage + 1
+
+    @property
+    def operands(self) -> tuple[Term, ...]:
+        return (self.operand,)
+
+    @property
+    def reduced(self) -> frozenset[Axis]:
+        return self.over
+
+    @property
+    def axis(self) -> Axis:
+        """The only axis that it is over: an argmax has no more."""
+        (axis,) = self.over
+        return axis
+
+    @property
+    def instructions(self) -> int:
+        return OPERATIONS[self.op].instructions
+
+
+Term = Number | Count | Leaf | Iota | Uniform | Load | MaskedLoad | IndexedLoad | Apply | Reduction
+Walk = Uniform | Load | MaskedLoad | IndexedLoad
+"""The kinds that have strides."""
+
+
+@dataclass(frozen=True, eq=False)
 class Store:
     buffer: int
     term: Term
     strides: Strides
 
 
-@dataclass
+@dataclass(frozen=True)
 class Domain:
-    """What a nest computes: stores of terms, and the extent of each loop axis."""
+    """What a nest computes: stores of terms, and the extent of each loop axis. Of a leaf and of what is stored it is
+    known which axes theirs are.
+    """
 
-    stores: list[Store]
-    extents: dict[Axis, Size]
-    leaves: dict[Value, Term]
-    first_axes: dict[Value, tuple[Axis | None, ...]]
-
-
-def dense(shape: Sequence[Dim], leading: int = 0) -> tuple[Size, ...]:
-    """Row-major strides; a matrix's rows may be `leading` elements apart."""
-    strides: list[Size] = []
-    step = ONE
-    for dim in reversed(shape):
-        strides.append(step)
-        step = step * size_of(dim)
-    strides.reverse()
-    if leading and len(shape) == 2:
-        strides[0] = Size(leading)
-    return tuple(strides)
+    stores: tuple[Store, ...]
+    extents: Mapping[Axis, Size]
+    leaf: Leaf | None = None
+    first_axes: Mapping[Value, tuple[Axis | None, ...]] = field(default_factory=dict)
 
 
 def closure(terms: Iterable[Term]) -> list[Term]:
@@ -136,399 +262,26 @@ def closure(terms: Iterable[Term]) -> list[Term]:
     return order
 
 
-class _Classes:
-    """Union-find over the axes of values."""
-
-    def __init__(self) -> None:
-        self.parent: dict[tuple[Value, int], tuple[Value, int]] = {}
-
-    def find(self, item: tuple[Value, int]) -> tuple[Value, int]:
-        root = item
-        while (above := self.parent.get(root, root)) != root:
-            root = above
-        while item != root:
-            self.parent[item], item = root, self.parent.get(item, item)
-        return root
-
-    def join(self, a: tuple[Value, int], b: tuple[Value, int]) -> None:
-        ra, rb = self.find(a), self.find(b)
-        if ra != rb:
-            self.parent[rb] = ra
-
-
-def analyse(region: Graph, leading: Sequence[int], *, leaf: Value | None = None) -> Domain:
-    """The terms of a region. `leaf` is a value made elsewhere (a product's element), whose node is not looked at."""
-    return _Analysis(region, leading, leaf).domain()
+def without(term: Term, gone: frozenset[Axis], made: Mapping[Term, Term]) -> Term:
+    """The term without some axes; its operands are those `made` already."""
+    match term:
+        case Number() | Count() | Iota():
+            return term
+        case Leaf():
+            return replace(term, along=term.along - gone)
+        case Uniform() | Load():
+            return replace(term, strides=strides_without(term.strides, gone))
+        case MaskedLoad():
+            return replace(term, strides=strides_without(term.strides, gone), there=made[term.there])
+        case IndexedLoad():
+            return replace(term, strides=strides_without(term.strides, gone), index=made[term.index])
+        case Apply():
+            return replace(term, to=tuple(made[operand] for operand in term.to))
+        case Reduction():
+            return replace(term, operand=made[term.operand], over=term.over - gone)
+        case _:
+            assert_never(term)
 
 
-class _Analysis:
-    def __init__(self, region: Graph, leading: Sequence[int], leaf: Value | None) -> None:
-        self.region = region
-        self.leading = tuple(leading)
-        self.leaf = leaf
-        self.classes = _Classes()
-        self.names: dict[tuple[tuple[Value, int], int], Axis] = {}
-        self.extents: dict[Axis, Size] = {}
-        self.loads: dict[tuple[Any, ...], Term] = {}
-        self.views = self.find_views()
-
-    # Inputs seen through transposes and reshapes, as strides
-
-    def find_views(self) -> dict[Value, Access]:
-        views: dict[Value, Access] = {}
-        for place, port in enumerate(self.region.inputs):
-            views[port.value] = Access(place, dense(port.value.type.shape, self.leading[place]))
-        for node in self.region.nodes:
-            if (
-                OPERATIONS[node.op].family in ("shape", "movement")
-                and len(node.operands) == 1
-                and node.operands[0] in views
-            ):
-                made = self.view_through(node, views[node.operands[0]])
-                if made is not None:
-                    views[node.result] = made
-        return views
-
-    def view_through(self, node: Node, view: Access) -> Access | None:
-        if node.op != "reshape":
-            return _moved(node, view)
-        shape = node.operands[0].type.shape
-        mapped = of_units(shape, node.result.type.shape)
-        if mapped is not None:
-            return Access(
-                view.buffer, tuple(ONE if axis is None else view.strides[axis] for axis in mapped), view.offset
-            )
-        if all(
-            stride == wanted or dim == 1 for stride, wanted, dim in zip(view.strides, dense(shape), shape, strict=True)
-        ):
-            return Access(view.buffer, dense(node.result.type.shape), view.offset)
-        return None
-
-    # Which axes are one
-
-    def unify(self) -> None:
-        for node in self.region.nodes:
-            if node.result == self.leaf or node.result in self.views:
-                continue
-            for operand, axes in _walked(node):
-                for axis, other in enumerate(axes):
-                    if other is not None:
-                        self.classes.join((node.result, other), (operand, axis))
-
-    def axis(self, value: Value, place: int, taken: Iterable[Axis | None] = ()) -> Axis | None:
-        """The loop axis of a value's axis, other than those `taken` (a value met along two paths); None for size 1."""
-        dim = value.type.shape[place]
-        if dim == 1:
-            return None
-        root = self.classes.find((value, place))
-        turn = 0
-        taken = set(taken)
-        while (name := self.names.setdefault((root, turn), len(self.names))) in taken:
-            turn += 1
-        self.extents[name] = size_of(dim)
-        return name
-
-    def own_axes(self, value: Value) -> tuple[Axis | None, ...]:
-        axes: list[Axis | None] = []
-        for place in range(value.type.rank):
-            axes.append(self.axis(value, place, axes))
-        return tuple(axes)
-
-    # Demands, from outputs to inputs; then terms, from inputs to outputs
-
-    def domain(self) -> Domain:
-        self.unify()
-        outputs = []
-        demands: dict[Value, dict[tuple[Axis | None, ...], None]] = {}
-        first = len(self.region.inputs)
-        for place, port in enumerate(self.region.outputs):
-            value, strides = self.output_view(port.value, self.leading[first + place])
-            axes = self.own_axes(value)
-            demands.setdefault(value, {})[axes] = None
-            outputs.append((first + place, value, axes, strides))
-        for node in reversed(self.region.nodes):
-            if node.result == self.leaf or node.result in self.views:
-                continue
-            for axes in list(demands.get(node.result, {})):
-                for operand, wanted in self.demanded(node, axes):
-                    demands.setdefault(operand, {})[wanted] = None
-        terms: dict[tuple[Value, tuple[Axis | None, ...]], Term] = {}
-        for port in self.region.inputs:
-            self.make(port.value, None, demands, terms)
-        for node in self.region.nodes:
-            self.make(node.result, node, demands, terms)
-        stores = [
-            Store(
-                buffer,
-                terms[value, axes],
-                {axis: stride for axis, stride in zip(axes, strides, strict=True) if axis is not None},
-            )
-            for buffer, value, axes, strides in outputs
-        ]
-        domain = Domain(stores, self.extents, {}, {value: axes for _, value, axes, _ in outputs})
-        if self.leaf is not None:
-            domain.leaves[self.leaf] = next(
-                (term for (value, _), term in terms.items() if value == self.leaf),
-                Term("leaf", (), frozenset(), kind_of(self.leaf.type.dtype)),
-            )
-            domain.first_axes[self.leaf] = self.own_axes(self.leaf)
-        return domain
-
-    def output_view(self, value: Value, leading: int) -> tuple[Value, tuple[Size, ...]]:
-        """An output that is a reshape stores its operand, with the operand's strides."""
-        strides = dense(value.type.shape, leading)
-        producers = self.region.producers
-        while value in producers and value not in self.views and producers[value].op == "reshape":
-            node = producers[value]
-            operand = node.operands[0]
-            if of_units(operand.type.shape, value.type.shape) is not None or leading:
-                break
-            value, strides = operand, dense(operand.type.shape)
-        return value, strides
-
-    def demanded(self, node: Node, axes: tuple[Axis | None, ...]) -> list[tuple[Value, tuple[Axis | None, ...]]]:
-        """The operands of a node that are computed values, with the axes they are wanted at."""
-        wanted: list[tuple[Value, tuple[Axis | None, ...]]] = []
-        walked = _walked(node)
-        if node.op == "reshape" and not walked:
-            raise LoweringError(f"{node.result} reshapes {node.operands[0]}, which is computed in the same kernel")
-        for operand, places in walked:
-            made: list[Axis | None] = [None if place is None else axes[place] for place in places]
-            if OPERATIONS[node.op].family == "reduction":
-                taken = [axis for axis in axes if axis is not None]
-                for place in reduced(node):
-                    made[place] = self.axis(operand, place, taken)
-                    taken += [axis for axis in (made[place],) if axis is not None]
-            wanted.append((operand, tuple(made)))
-        return wanted
-
-    def make(
-        self,
-        value: Value,
-        node: Node | None,
-        demands: Mapping[Value, Mapping[tuple[Axis | None, ...], None]],
-        terms: dict[tuple[Value, tuple[Axis | None, ...]], Term],
-    ) -> None:
-        for axes in demands.get(value, ()):
-            terms[value, axes] = self.term(value, node, axes, terms)
-
-    def term(
-        self,
-        value: Value,
-        node: Node | None,
-        axes: tuple[Axis | None, ...],
-        terms: dict[tuple[Value, tuple[Axis | None, ...]], Term],
-    ) -> Term:
-        kind = kind_of(value.type.dtype)
-        bound = frozenset(axis for axis in axes if axis is not None)
-        if value == self.leaf:
-            return Term("leaf", (), bound, kind)
-        if value in self.views:
-            view = self.views[value]
-            strides = _strides(axes, view.strides)
-            key = (view.buffer, view.offset, tuple(sorted(strides.items(), key=lambda item: item[0])))
-            if key not in self.loads:
-                self.loads[key] = Term(
-                    "load", (), bound, kind, {"buffer": view.buffer, "strides": strides, "offset": view.offset}
-                )
-            return self.loads[key]
-        assert node is not None
-        operands = tuple(terms[operand, wanted] for operand, wanted in self.demanded(node, axes))
-        stage = max((operand.stage for operand in operands), default=0)
-        made = Term(node.op, operands, bound, kind, stage=stage)
-        family, read = OPERATIONS[node.op].family, (correspondence(node) or ((),))[0] if node.operands else ()
-        if family == "reduction":
-            return self.reduction(node, axes, operands[0], kind)
-        for along, one in enumerate(read):
-            if isinstance(one, By):
-                return self.indexed(node, axes, made, read, along)
-            if isinstance(one, At) and one.bounded:
-                return self.placed(node, axes, kind, read, along, one)
-        if family == "shape" and operands:
-            return operands[0]
-        if node.op == "constant":
-            made.axes = frozenset()
-            made.attrs = {"value": node.attrs["value"]}
-        elif node.op == "iota":
-            axis = axes[node.attrs["axis"]]
-            made.axes = frozenset() if axis is None else frozenset((axis,))
-            made.attrs = {"axis": axis}
-        elif node.op == "count":
-            total = ONE
-            for dim in node.attrs["shape"]:
-                total = total * size_of(dim)
-            made.attrs = {"size": total}
-        elif node.op == "random_uniform":
-            seed, *counters = node.operands
-            made.attrs = {
-                "site": node.attrs["site"],
-                "seed": self.views[seed].buffer,
-                "counters": tuple(self.counter(value) for value in counters),
-                "strides": _strides(axes, dense(value.type.shape)),
-            }
-        else:
-            made.attrs = {"order": node.attrs["order"]} if "order" in node.attrs else {}
-            # What was broadcast does not vary along the new axes, nor does what is made of it alone.
-            made.axes = frozenset(axis for operand in operands for axis in operand.axes)
-        return made
-
-    def counter(self, value: Value) -> tuple[int | None, int]:
-        """The buffer that holds a counter; or, in `init`, which draws at step 0, none and the number."""
-        if value in self.views:
-            return self.views[value].buffer, 0
-        return None, self.region.producers[value].attrs["value"]
-
-    def indexed(self, node: Node, axes: tuple[Axis | None, ...], made: Term, read: Sequence[Along], along: int) -> Term:
-        """The table's element at the index that the only computed operand is."""
-        table = node.operands[0]
-        if table not in self.views:
-            raise LoweringError(f"`{node.op}` takes {table}, which its own kernel makes")
-        view = self.views[table]
-        strides = _beside(axes, view, read, along)
-        made.op = "load_at"
-        made.axes = frozenset(strides) | made.operands[0].axes
-        made.attrs = {"buffer": view.buffer, "strides": strides, "along": view.strides[along],
-            "size": size_of(table.type.shape[along]),
-                      "offset": view.offset}  # fmt: skip
-        return made
-
-    def placed(
-        self, node: Node, axes: tuple[Axis | None, ...], kind: str, read: Sequence[Along], along: int, place_of: At
-    ) -> Term:
-        """The operand's element at the place along one axis where there is one, else 0. No load is wild: one that
-        steps evenly is masked, any other is clamped.
-        """
-        (operand,) = node.operands
-        if operand not in self.views:
-            raise LoweringError(f"`{node.op}` takes {operand}, which its own kernel makes")
-        view, size = self.views[operand], size_of(operand.type.shape[along])
-        zero = Term("constant", (), frozenset(), kind, {"value": 0.0 if kind[0] == "f" else 0})
-        if size == Size(0):
-            return zero
-        step, first = place_of.every, place_of.first
-        even = abs(step) == 1
-        moved = _sum_of(place_of, axes)
-        place = moved if step == 1 else _apply("div", moved, _number(step))
-        there = _apply(
-            "logical_and",
-            _apply("le", _number(0), place, made="i1"),
-            _apply("lt", place, _number(size.coefficient), made="i1"),
-            made="i1",
-        )
-        stride, others = view.strides[along], _beside(axes, view, read, along)
-        moving = {
-            axis: stride * Size(count * step) for move, count in place_of.moves if (axis := axes[move]) is not None
-        }
-        if even and all(others.get(axis, move).power == move.power for axis, move in moving.items()):
-            strides = others | {
-                axis: Size(move.coefficient + others.get(axis, Size(0)).coefficient, move.power)
-                for axis, move in moving.items()
-            }
-            offset = (*view.offset, stride * Size(first * step)) if first else view.offset
-            attrs = {"buffer": view.buffer, "strides": strides, "offset": offset}
-            taken = Term("load_if", (there,), frozenset(strides) | there.axes, kind, attrs)
-        else:
-            if not even:
-                there = _apply(
-                    "logical_and", there, _apply("eq", _apply("mul", place, _number(step)), moved, made="i1"), made="i1"
-                )
-            attrs = {"buffer": view.buffer, "strides": others, "along": stride, "size": size, "offset": view.offset}
-            taken = Term("load_at", (place,), frozenset(others) | place.axes, kind, attrs)
-        return Term("select", (there, taken, zero), taken.axes, kind)
-
-    def reduction(self, node: Node, axes: tuple[Axis | None, ...], operand: Term, kind: str) -> Term:
-        ((_, wanted),), dropped = self.demanded(node, axes), reduced(node)
-        gone = frozenset(axis for axis in (wanted[place] for place in dropped) if axis is not None)
-        kept = operand.axes - gone
-
-        def over(op: str, value: Term) -> Term:
-            attrs = {"axis": next(iter(gone))} if op == "argmax" else {}
-            return Term(op, (value,), kept, kind, attrs, gone, value.stage + 1)
-
-        def apply(op: str, *operands: Term) -> Term:
-            bound = frozenset(axis for value in operands for axis in value.axes)
-            made_kind = "i1" if op in ("eq", "lt") else operands[-1].kind
-            return Term(op, operands, bound, made_kind, stage=max(value.stage for value in operands))
-
-        if not gone:
-            return Term("constant", (), frozenset(), kind, {"value": 0}) if node.op == "argmax" else operand
-        if node.op != "logsumexp":
-            return over(node.op, operand)
-        # log(sum(exp(x - m))) + m with m the maximum, or 0 where that is not finite
-        top = over("max", operand)
-        zero, infinity = (Term("constant", (), frozenset(), kind, {"value": value}) for value in (0.0, float("inf")))
-        finite = apply("lt", apply("abs", top), infinity)
-        shift = Term("select", (finite, top, zero), top.axes, kind, stage=top.stage)
-        total = over("sum", apply("exp", apply("sub", operand, shift)))
-        return apply("add", apply("log", total), shift)
-
-
-def _number(value: int) -> Term:
-    return Term("constant", (), frozenset(), "i32", {"value": value})
-
-
-def _index(axis: Axis | None) -> Term:
-    """Where a loop stands."""
-    return Term("iota", (), frozenset() if axis is None else frozenset((axis,)), "i32", {"axis": axis})
-
-
-def _apply(op: str, *operands: Term, made: str = "i32") -> Term:
-    return Term(op, operands, frozenset(axis for value in operands for axis in value.axes), made)
-
-
-def _strides(axes: Sequence[Axis | None], strides: Sequence[Size]) -> Strides:
-    return {axis: stride for axis, stride in zip(axes, strides, strict=True) if axis is not None}
-
-
-def _beside(axes: Sequence[Axis | None], view: Access, read: Sequence[Along], along: int) -> Strides:
-    """The strides of an operand's axes that are axes of the result, all but one."""
-    return {axis: stride for k, (one, stride) in enumerate(zip(read, view.strides, strict=True))
-            if k != along and isinstance(one,
-                At) and one.axis is not None and (axis := axes[one.axis]) is not None}  # fmt: skip
-
-
-def _sum_of(place: At, axes: Sequence[Axis | None]) -> Term:
-    """A place before it is divided, from where the loops stand."""
-    total: Term | None = None
-    for move, step in place.moves:
-        index = _index(axes[move])
-        index = index if abs(step) == 1 else _apply("mul", index, _number(abs(step)))
-        total = index if total is None else _apply("add" if step > 0 else "sub", total, index)
-    assert total is not None
-    return total if not place.first else _apply("sub", total, _number(-place.first))
-
-
-def _moved(node: Node, view: Access) -> Access | None:
-    """What is read of memory at places that move evenly with those of the result; None if that is not so, some are
-    read again and again, or along a diagonal.
-    """
-    found = correspondence(node)
-    strides: list[Size | None] = [None] * node.result.type.rank
-    offset = view.offset
-    for one, stride in zip(found[0] if found else (), view.strides, strict=False):
-        if not isinstance(one, At) or one.bounded or one.every != 1:
-            return None
-        for axis, step in one.moves:
-            if strides[axis] is not None:
-                return None
-            strides[axis] = stride * Size(step)
-        if one.first:
-            offset = (*offset, stride * Size(one.first))
-    known = tuple(stride for stride in strides if stride is not None)
-    return Access(view.buffer, known, offset) if found and len(known) == len(strides) else None
-
-
-def _walked(node: Node) -> list[tuple[Value, tuple[int | None, ...]]]:
-    """The operands that are read along the loops alone, with the axis of the result that each of their axes is
-    (None: reduced, or of size 1).
-    """
-    found = correspondence(node)
-    if found is None:
-        return []
-    return [
-        (value, tuple(label if label is not None and label >= 0 else None for label in own))
-        for value, read, own in zip(node.operands, found, labels_of(node, found), strict=True)
-        if all(
-            label is not None or (isinstance(one, At) and not one.moves) for one, label in zip(read, own, strict=True)
-        )
-    ]
+def strides_without(strides: Strides, gone: frozenset[Axis]) -> Strides:
+    return {axis: stride for axis, stride in strides.items() if axis not in gone}

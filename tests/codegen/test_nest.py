@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tapeless.codegen.kernels.lower import lower_kernel
-from tapeless.codegen.nests.terms import LoweringError
+from tapeless.codegen.nests.analysis import LoweringError
 from tapeless.ir.graph import Builder
 from tapeless.ir.types import DType, Rows, Tensor
 
