@@ -7,6 +7,7 @@ entries are made from them by the passes of `compiler.passes`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tapeless.compiler.passes.differentiate import differentiate
@@ -62,7 +63,7 @@ def _backward(model: Model, roles: Collection[str]) -> tuple[Graph, int]:
     adjoints = differentiate(builder, source, seen, source.output("loss").value, [port.value for port in trained])
     asked = builder.asked - before
     for port in source.outputs:
-        builder.output(port.label, seen[port.value], port.role, port.span)
+        builder.output_like(port, seen[port.value])
     for port in trained:
         builder.output(port.label, adjoints[port.value], "gradient", port.span)
     return renamed(without_dead_code(merge_scans(builder.graph())), _adjoint_names(adjoints)), asked
@@ -159,7 +160,7 @@ def renamed(graph: Graph, names: Mapping[Value, str]) -> Graph:
         return tuple(fresh.get(value, value) for value in values)
 
     nodes = tuple(Node(n.op, now(n.operands), now(n.results), n.attrs, n.regions, n.span) for n in graph.nodes)
-    outputs = tuple(Port(port.label, fresh.get(port.value, port.value), port.role, port.span) for port in graph.outputs)
+    outputs = tuple(replace(port, value=fresh.get(port.value, port.value)) for port in graph.outputs)
     return Graph(graph.name, graph.inputs, nodes, outputs)
 
 
@@ -175,15 +176,12 @@ def _stable(graph: Graph, dtype: DType) -> Graph:
     nodes = tuple(rewritten_inside((*first, *rest), RULES))
     seen = _copy(builder, Graph(graph.name, graph.inputs, nodes, graph.outputs))
     for port in graph.outputs:
-        builder.output(port.label, seen[port.value], port.role, port.span)
+        builder.output_like(port, seen[port.value])
     return without_dead_code(products_outside(without_dead_code(builder.graph())))
 
 
 def _copy(builder: Builder, graph: Graph) -> dict[Value, Value]:
-    seen = {
-        port.value: builder.input(port.label, port.value.type, port.role, port.span, port.value.name)
-        for port in graph.inputs
-    }
+    seen = {port.value: builder.input_like(port) for port in graph.inputs}
     builder.copy_nodes(graph.nodes, seen)
     return seen
 
@@ -208,11 +206,11 @@ def _joined(name: str, model: Model, first: Graph, second: Graph) -> Graph:
         elif port.role in STATE_ROLES and port.label in inputs:
             bindings[port.key] = inputs[port.label]
         else:
-            bindings[port.key] = builder.input(port.label, port.value.type, port.role, port.span, port.value.name)
+            bindings[port.key] = builder.input_like(port)
     updated = builder.splice(second, bindings)
     for port in first.outputs:
         if port.role in ("state", *SUMMED_ROLES):
-            builder.output(port.label, seen[port.value], port.role, port.span)
+            builder.output_like(port, seen[port.value])
     for port in second.outputs:
-        builder.output(port.label, updated[port.key], port.role, port.span)
+        builder.output_like(port, updated[port.key])
     return builder.graph()

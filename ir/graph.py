@@ -79,25 +79,43 @@ STATE_ROLES = ("param", "state", "optimizer", "hyper", "counter")
 
 
 @dataclass(frozen=True)
+class Part:
+    """What a port is of a loss or metric that is no mean over rows: a sum of quotients and a rest.
+
+    The `numerator` and `denominator` of each `term` are summed over all batches before they are divided; the `rest` is
+    a mean, which is added to the quotients.
+    """
+
+    kind: str  # numerator, denominator or rest
+    term: int = 0
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "rest" else f"{self.kind}.{self.term}"
+
+
+@dataclass(frozen=True)
 class Port:
     """Where a value enters or leaves a graph.
 
     `label` is the name outside (a state slot, a data input, an output); `role` says what kind of thing it is: one of
-    INPUT_ROLES or OUTPUT_ROLES. An output with the role `state` stores into the slot `label`. A `part` belongs to a
-    loss or metric that is no mean over rows: `f1~0.numerator` and `f1~0.denominator` are each summed over all
-    batches before they are divided, and `f1~rest` is a mean that is added to such quotients.
+    INPUT_ROLES or OUTPUT_ROLES. An output with the role `state` stores into the slot `label`. A `part` belongs to the
+    loss or metric `label`. The carry that counts the places of a sequence says how many there are, if not any number.
     """
 
     label: str
     value: Value
     role: str
     span: Span | None = None
+    part: Part | None = None
+    places: int | None = None
 
     @property
     def key(self) -> str:
         """The label, unique among a graph's inputs or outputs: a parameter's gradient is `grad(h.W)`, a carry
-        `carry(h)`.
+        `carry(h)`, a part `f1.numerator.0`.
         """
+        if self.part is not None:
+            return f"{self.label}.{self.part}"
         return f"{_KEYED[self.role]}({self.label})" if self.role in _KEYED else self.label
 
 
@@ -236,8 +254,26 @@ class Builder:
         self._inputs.append(Port(label, value, role, span))
         return value
 
-    def output(self, label: str, value: Value, role: str, span: Span | None = None) -> None:
-        self._outputs.append(Port(label, value, role, span))
+    def output(
+        self,
+        label: str,
+        value: Value,
+        role: str,
+        span: Span | None = None,
+        part: Part | None = None,
+        places: int | None = None,
+    ) -> None:
+        self._outputs.append(Port(label, value, role, span, part, places))
+
+    def input_like(self, port: Port, type: Tensor | None = None) -> Value:
+        """An input as a port of another graph, its value named alike."""
+        value = Value(self.unique(port.value.name), type or port.value.type)
+        self._inputs.append(replace(port, value=value))
+        return value
+
+    def output_like(self, port: Port, value: Value) -> None:
+        """An output as a port of another graph, of a value of this one."""
+        self._outputs.append(replace(port, value=value))
 
     def emit_node(
         self,
@@ -331,6 +367,7 @@ __all__ = [
     "Graph",
     "IRTypeError",
     "Node",
+    "Part",
     "Port",
     "Span",
     "Value",

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tapeless.ir.graph import Graph, Node, Port, Span, Value
+from tapeless.ir.graph import Graph, Node, Part, Port, Span, Value
 from tapeless.ir.types import DType, Rows, Tensor
 
 
@@ -40,19 +40,32 @@ def _lines(graph: Graph, indent: str) -> Iterator[str]:
 
 
 def input_text(port: Port) -> str:
-    return f"input {port.role} {port.label}: {port.value} : {port.value.type}{_span_text(port.span)}"
+    return f"input {port.role} {port.label}: {port.value} : {port.value.type}{_port_facts(port)}{_span_text(port.span)}"
 
 
 def output_text(port: Port) -> str:
-    return f"output {port.role} {port.label}: {port.value}{_span_text(port.span)}"
+    return f"output {port.role} {port.label}: {port.value}{_port_facts(port)}{_span_text(port.span)}"
+
+
+def _port_facts(port: Port) -> str:
+    facts: dict[str, Any] = {}
+    if port.part is not None:
+        facts |= {"part": port.part.kind, "term": port.part.term}
+    if port.places is not None:
+        facts["places"] = port.places
+    return _braced(facts)
+
+
+def _braced(attrs: Mapping[str, Any]) -> str:
+    inner = ", ".join(f"{key}={attribute_text(value)}" for key, value in attrs.items())
+    return f" {{{inner}}}" if inner else ""
 
 
 def node_lines(node: Node, indent: str = "", spans: bool = True) -> Iterator[str]:
     """The lines of one node, its regions indented below it."""
     results = ", ".join(f"{value} : {value.type}" for value in node.results)
     operands = ", ".join(map(str, node.operands))
-    attrs = ", ".join(f"{key}={attribute_text(value)}" for key, value in node.attrs.items())
-    tail = (f" {{{attrs}}}" if attrs else "") + (" [" if node.regions else "")
+    tail = _braced(node.attrs) + (" [" if node.regions else "")
     span = _span_text(node.span) if spans else ""
     yield f"{indent}{results} = {node.op}({operands}){tail}" + ("" if node.regions else span)
     if node.regions:
@@ -80,10 +93,10 @@ _TOKEN = re.compile(
     r"""\s*(?:
       (?P<comment>\#.*)
     | (?P<span>![^\n#]+:\d+:\d+-\d+:\d+)
-    | (?P<value>%[\w.'~\u0080-\U0010ffff-]+)
+    | (?P<value>%[\w.'\u0080-\U0010ffff-]+)
     | (?P<string>"(?:[^"\\]|\\.)*")
     | (?P<number>-?(?:inf|nan)\b|-?\d+\.?\d*(?:[eE][+-]?\d+)?)
-    | (?P<word>[A-Za-z_\u0080-\U0010ffff][\w.'~$\u0080-\U0010ffff-]*)
+    | (?P<word>[A-Za-z_\u0080-\U0010ffff][\w.'$\u0080-\U0010ffff-]*)
     | (?P<mark>[{}\[\]():=,*])
     )""",
     re.VERBOSE,
@@ -173,14 +186,23 @@ class _Reader:
         role, label = self.take("word"), self.take("word")
         self.take("mark", ":")
         value = self.definition(known)
-        return Port(label, value, role, self.span())
+        return self.port(label, value, role)
 
     def output(self, known: Mapping[str, Value]) -> Port:
         self.take("word", "output")
         role, label = self.take("word"), self.take("word")
         self.take("mark", ":")
         value = self.use(known)
-        return Port(label, value, role, self.span())
+        return self.port(label, value, role)
+
+    def port(self, label: str, value: Value, role: str) -> Port:
+        start = self.at
+        facts = self.attributes()
+        if facts.keys() - {"part", "term", "places"}:
+            self.at = start
+            raise self.fail("a port's part, term or places")
+        part = Part(facts["part"], facts.get("term", 0)) if "part" in facts else None
+        return Port(label, value, role, self.span(), part, facts.get("places"))
 
     def node(self, known: dict[str, Value]) -> Node:
         made: dict[str, Value] = {}
@@ -194,6 +216,15 @@ class _Reader:
         while not self.accept(")"):
             operands.append(self.use(known))
             self.accept(",")
+        attrs = self.attributes()
+        regions = []
+        if self.accept("["):
+            while not self.accept("]"):
+                regions.append(self.graph())
+        known.update(made)
+        return Node(op, tuple(operands), tuple(results), attrs, tuple(regions), self.span())
+
+    def attributes(self) -> dict[str, Any]:
         attrs: dict[str, Any] = {}
         if self.accept("{"):
             while not self.accept("}"):
@@ -201,12 +232,7 @@ class _Reader:
                 self.take("mark", "=")
                 attrs[key] = self.attribute()
                 self.accept(",")
-        regions = []
-        if self.accept("["):
-            while not self.accept("]"):
-                regions.append(self.graph())
-        known.update(made)
-        return Node(op, tuple(operands), tuple(results), attrs, tuple(regions), self.span())
+        return attrs
 
     def definition(self, known: dict[str, Value]) -> Value:
         name = self.take("value")[1:]

@@ -38,6 +38,7 @@ FAMILIES: dict[str, Callable[[Node, Target, int], Function]] = {
     "nest": lower_nest,
     "matmul": lower_matmul,
     "pack": lower_pack,
+    "assembly": lower_nest,
     "gather": lower_nest,
     "scatter": lower_scatter,
     "permutation": lower_permutation,

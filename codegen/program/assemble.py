@@ -18,7 +18,7 @@ from tapeless.codegen.loops.language import Function
 from tapeless.codegen.program.driver import barrier, driver
 from tapeless.codegen.program.memory import Layout, layout
 from tapeless.codegen.program.schedule import Scheduled, schedule
-from tapeless.ir.graph import Graph, Node, Span
+from tapeless.ir.graph import Graph, Node, Part, Span
 from tapeless.ir.linkage import ascii_name
 from tapeless.ir.stacking import turn_names
 from tapeless.ir.target import Target
@@ -134,10 +134,10 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
                 for d in inputs
             ],
             "outputs": [_tensor(port.label, port.value.type) for port in outputs],
-            "places": next((int(port.label.partition("~")[2]) for port in carries if "~" in port.label), None),
-            "carries": [_tensor(port.label.partition("~")[0], port.value.type) for port in carries],
+            "places": next((port.places for port in carries if port.places), None),
+            "carries": [_tensor(port.label, port.value.type) for port in carries],
             "results": [
-                {"name": port.label.partition("~")[0], "role": port.role, "line": _line(port.span), **_part(port.label)}
+                {"name": port.label, "role": port.role, "line": _line(port.span), **_part(port.part)}
                 for port in graph.outputs
                 if port.role in ("loss", "metric", "part")
             ],
@@ -232,11 +232,9 @@ def _turns(slot: Slot, offset: int) -> list[dict[str, Any]]:
     ]
 
 
-def _part(label: str) -> dict[str, Any]:
-    """Which part of a loss or metric a port holds, from `f1~0.numerator` or `f1~rest`."""
-    _, _, part = label.partition("~")
-    term, _, half = part.rpartition(".")
-    return {"part": half, "term": int(term or 0)} if part else {}
+def _part(part: Part | None) -> dict[str, Any]:
+    """How the manifest says which part of a loss or metric a port holds."""
+    return {"part": part.kind, "term": part.term} if part else {}
 
 
 def _line(span: Span | None) -> int | None:

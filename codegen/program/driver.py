@@ -447,7 +447,7 @@ class _Writer:
             yield from lines
             yield f"  %sum{k}.at = getelementptr double, ptr %sums, i64 {k}"
             yield f"  %sum{k}.old = load double, ptr %sum{k}.at"
-            if port.label.endswith(("~rest", port.label.partition("~")[0])):
+            if port.part is None or port.part.kind == "rest":
                 yield f"  %sum{k}.term = fmul double {value}, %weight"
                 value = f"%sum{k}.term"
             yield f"  %sum{k}.new = fadd double %sum{k}.old, {value}"

@@ -24,6 +24,7 @@ from tapeless.ir.types import DType, Rows, Tensor
 
 Lower = Callable[[Node], Function]
 ORDER = "order"  # the port that holds the examples' order; the tasks of phase 0 assemble the batch by it
+ASSEMBLY = "assembly"  # the family of kernels that do so
 EVERY_ROW = (1 << 31) - 1  # the count of examples is known at run time only: the order's entries are trusted
 
 
@@ -72,7 +73,7 @@ class _Plan:
                 scratch[node.results[0]] = bodies[node.results[0]][1] + sum(_carried_bytes(node, self.capacity))
         places, working, workspace = _places(graph, phases, scratch, outside, self.capacity)
         builder = Builder(graph.name)
-        seen = {p.value: builder.input(p.label, p.value.type, p.role, p.span, p.value.name) for p in graph.inputs}
+        seen = {p.value: builder.input_like(p) for p in graph.inputs}
         for k in sorted(range(len(graph.nodes)), key=lambda k: (phases[k], k)):
             node = graph.nodes[k]
             if node.op not in ("kernel", "scan"):
@@ -94,7 +95,7 @@ class _Plan:
             results = builder.emit_node(op, [seen[v] for v in node.operands], attrs, regions, names, node.span)
             seen.update(zip(node.results, results, strict=True))
         for port in graph.outputs:
-            builder.output(port.label, seen[port.value], port.role, port.span)
+            builder.output_like(port, seen[port.value])
         return builder.graph(), places, workspace
 
     def _body(self, body: Graph) -> tuple[Graph, int]:
@@ -118,9 +119,7 @@ def _carried_bytes(node: Node, capacity: int) -> list[int]:
 
 def assembles(node: Node) -> bool:
     """Whether a task belongs to the assembly of a batch by an order, and is left out where rows lie in sequence."""
-    return (
-        node.op == "task" and node.attrs["family"] == "gather" and any(v.name == f"{ORDER}.rows" for v in node.operands)
-    )
+    return node.op == "task" and node.attrs["family"] == ASSEMBLY
 
 
 def _with_assembly(graph: Graph) -> tuple[Graph, dict[str, Value]]:
@@ -134,7 +133,7 @@ def _with_assembly(graph: Graph) -> tuple[Graph, dict[str, Value]]:
     for port in graph.inputs:
         type = port.value.type
         if port not in data:
-            seen[port.value] = builder.input(port.label, type, port.role, port.span, port.value.name)
+            seen[port.value] = builder.input_like(port, type)
             continue
         table = builder.input(
             port.label, Tensor(type.dtype, (EVERY_ROW, *type.shape[1:])), "data", port.span, f"{port.value.name}.all"
@@ -142,12 +141,12 @@ def _with_assembly(graph: Graph) -> tuple[Graph, dict[str, Value]]:
         region = Builder("body")
         inside = region.input(table.name, table.type, "operand"), region.input(order.name, order.type, "operand")
         region.output(port.value.name, region.emit("gather", *inside, name=port.value.name), "result")
-        attrs = {"family": "gather", "name": port.value.name, "leading": (0, 0, 0)}
+        attrs = {"family": ASSEMBLY, "name": port.value.name, "leading": (0, 0, 0)}
         (rows,) = builder.emit_node("kernel", (table, order), attrs, (region.graph(),), (port.value.name,), port.span)
         seen[port.value] = batch[port.label] = rows
     builder.copy_nodes(graph.nodes, seen)
     for port in graph.outputs:
-        builder.output(port.label, seen[port.value], port.role, port.span)
+        builder.output_like(port, seen[port.value])
     return builder.graph(), batch
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tapeless.compiler.elaborate.bounds import bound_after, bound_of, power_bound
 from tapeless.compiler.elaborate.emitted import Record
 from tapeless.compiler.elaborate.single_row import SingleRow
 from tapeless.compiler.elaborate.values import Computed, TooLarge, describe, shape_text
-from tapeless.ir.graph import Builder, Graph, Node, Port, Span, Value
+from tapeless.ir.graph import Builder, Graph, Node, Part, Span, Value
 from tapeless.ir.types import Dim, DType, Rows, Tensor
 
 Operand = Computed | int | float | bool | Rows | tuple[Any, ...]
@@ -230,9 +230,7 @@ class Emitter:
             renamed[value] = fresh
             return fresh
 
-        inputs = tuple(
-            Port(port.label, rename(port.value, port.value.name), port.role, port.span) for port in raw.inputs
-        )
+        inputs = tuple(replace(port, value=rename(port.value, port.value.name)) for port in raw.inputs)
         nodes = []
         for node in raw.nodes:
             if not any(value in needed for value in node.results):
@@ -240,7 +238,7 @@ class Emitter:
             operands = tuple(renamed[value] for value in node.operands)
             results = tuple(rename(value, self.claims.get(value) or self._plain(value, node)) for value in node.results)
             nodes.append(Node(node.op, operands, results, node.attrs, node.regions, node.span))
-        outputs = tuple(Port(port.label, renamed[port.value], port.role, port.span) for port in raw.outputs)
+        outputs = tuple(replace(port, value=renamed[port.value]) for port in raw.outputs)
         return Graph(raw.name, inputs, tuple(nodes), outputs)
 
     def _plain(self, value: Value, node: Node) -> str:
@@ -548,9 +546,9 @@ class Emitter:
         """An input port."""
         return self.builder.input(label, type, role, span)
 
-    def output(self, label: str, value: Value, role: str, span: Span | None) -> None:
+    def output(self, label: str, value: Value, role: str, span: Span | None, part: Part | None = None) -> None:
         """An output port."""
-        self.builder.output(label, value, role, span)
+        self.builder.output(label, value, role, span, part)
 
 
 def dims_product(dims: Sequence[Dim]) -> Dim:

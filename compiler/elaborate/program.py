@@ -19,7 +19,7 @@ from tapeless.compiler.language import ast
 from tapeless.compiler.language.statement_parser import made_by
 from tapeless.compiler.messages.diagnostics import Diagnostic, Label
 from tapeless.compiler.messages.near_names import nearest
-from tapeless.ir.graph import Graph, Span, Value
+from tapeless.ir.graph import Graph, Part, Span, Value
 from tapeless.ir.types import DType
 
 
@@ -148,12 +148,12 @@ class Program(Statements):
             result.name or "loss": result.span for result in self.losses
         }
         named = any(result.name for result in self.losses)
-        divided = {port.label.partition("~")[0] for port in graph.outputs if port.role == "part"}
+        divided = {port.label for port in graph.outputs if port.role == "part"}
         for port in graph.outputs:
-            name, _, part = port.label.partition("~")
-            if port.role not in ("loss", "metric", "part") or (name == "loss" and named) or part.endswith("ator"):
+            name, summed = port.label, port.part is not None and port.part.kind != "rest"
+            if port.role not in ("loss", "metric", "part") or (name == "loss" and named) or summed:
                 continue
-            if (name in divided and not part) or is_average(graph, port.value):
+            if (name in divided and port.role != "part") or is_average(graph, port.value):
                 continue
             message = (
                 f"`{name}` is not a mean over the batch, so over several batches it is only the mean of their values"
@@ -244,10 +244,10 @@ class Program(Statements):
             return
         quotients, rest = found
         for k, (above, below) in enumerate(quotients):
-            emitter.output(f"{name}~{k}.numerator", above.value, "part", span)
-            emitter.output(f"{name}~{k}.denominator", below.value, "part", span)
+            emitter.output(name, above.value, "part", span, Part("numerator", k))
+            emitter.output(name, below.value, "part", span, Part("denominator", k))
         if rest is not None:
-            emitter.output(f"{name}~rest", rest.value, "part", span)
+            emitter.output(name, rest.value, "part", span, Part("rest"))
 
     def bind_arguments(self, frame: Frame) -> None:
         """The model's own arguments: from whoever compiles, else the defaults."""

@@ -155,10 +155,10 @@ def _copied(graph: Graph, keys: Set[str]) -> Graph:
     for port in graph.outputs:
         values[port] = seen[port.value]
         if port.key in keys:
-            name = f"{port.label}.new".replace("~", ".")
+            name = f"{port.label}.new"
             values[port] = builder.emit("cast", values[port], name=name, span=port.span, dtype=port.value.type.dtype)
     for port, value in values.items():
-        builder.output(port.label, value, port.role, port.span)
+        builder.output_like(port, value)
     return builder.graph()
 
 
@@ -241,15 +241,12 @@ def is_view(node: Node, graph: Graph) -> bool:
 
 
 def inputs_of(builder: Builder, graph: Graph) -> dict[Value, Value]:
-    return {
-        port.value: builder.input(port.label, port.value.type, port.role, port.span, port.value.name)
-        for port in graph.inputs
-    }
+    return {port.value: builder.input_like(port) for port in graph.inputs}
 
 
 def with_outputs(builder: Builder, graph: Graph, seen: dict[Value, Value]) -> Graph:
     for port in graph.outputs:
-        builder.output(port.label, seen[port.value], port.role, port.span)
+        builder.output_like(port, seen[port.value])
     return builder.graph()
 
 

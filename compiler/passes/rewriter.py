@@ -162,13 +162,10 @@ class Rewriter(Builder):
 def rewrite(graph: Graph, rules: Sequence[Rule]) -> Graph:
     """The graph rebuilt through a rewriter with these rules, without what no output needs."""
     rewriter = Rewriter(graph.name, _dtype(graph), rules)
-    seen = {
-        port.value: rewriter.input(port.label, port.value.type, port.role, port.span, port.value.name)
-        for port in graph.inputs
-    }
+    seen = {port.value: rewriter.input_like(port) for port in graph.inputs}
     rewriter.copy_nodes(rewritten_inside(graph.nodes, rules), seen)
     for port in graph.outputs:
-        rewriter.output(port.label, seen[port.value], port.role, port.span)
+        rewriter.output_like(port, seen[port.value])
     return without_dead_code(rewriter.graph())
 
 

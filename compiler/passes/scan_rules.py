@@ -146,7 +146,7 @@ def _moved(graph: Graph, rebuild: Rebuild) -> Graph:
     if not any(node.op == "scan" for node in graph.nodes):
         return graph
     builder = Builder(graph.name)
-    seen = {p.value: builder.input(p.label, p.value.type, p.role, p.span, p.value.name) for p in graph.inputs}
+    seen = {p.value: builder.input_like(p) for p in graph.inputs}
     for node in graph.nodes:
         if node.op != "scan":
             builder.copy_nodes([node], seen)
@@ -164,7 +164,7 @@ def _moved(graph: Graph, rebuild: Rebuild) -> Graph:
         )
         builder.span = None
     for port in graph.outputs:
-        builder.output(port.label, seen[port.value], port.role, port.span)
+        builder.output_like(port, seen[port.value])
     return builder.graph()
 
 

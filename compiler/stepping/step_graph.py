@@ -53,8 +53,8 @@ def stepped(graph: Graph, dtype: DType) -> Graph:
 
 def places(graph: Graph) -> int | None:
     """How many places a step graph goes to: as many as the sequence has that it was made for, or any number (None)."""
-    (port,) = (port for port in graph.inputs if port.role == "carry" and port.label.startswith(POSITION))
-    return int(port.label.partition("~")[2] or 0) or None
+    (port,) = (port for port in graph.inputs if port.role == "carry" and port.label == POSITION)
+    return port.places
 
 
 class _Root(Stepper):
@@ -69,7 +69,7 @@ class _Root(Stepper):
         for port in graph.inputs:
             shape = port.value.type.shape
             type = port.value.type.with_shape((shape[0], *shape[2:])) if port in walked else port.value.type
-            self.inputs[port.value] = builder.input(port.label, type, port.role, port.span, port.value.name)
+            self.inputs[port.value] = builder.input_like(port, type)
         self.count = builder.input(POSITION, Tensor(DType.I32), "carry")
         self.bounded = False
         self.left: list[tuple[str, Value]] = []
@@ -95,20 +95,19 @@ class _Root(Stepper):
                 if not (is_whole(axis) and axis[0].mark is not None)
             ]
             builder.span = port.span
-            builder.output(port.label, self.reshaped(value, shape), port.role, port.span)
+            builder.output_like(port, self.reshaped(value, shape))
         builder.span = None
         limit, one = (
             builder.constant(number, DType.I32) for number in (self.length - 1 if self.bounded else LATEST, 1)
         )
         following = builder.emit("add", builder.emit("minimum", self.position, limit), one, name=f"{POSITION}.next")
-        label = f"{POSITION}~{self.length}" if self.bounded else POSITION
-        builder.output(label, following, "carry")
+        places = self.length if self.bounded else None
+        builder.output(POSITION, following, "carry", places=places)
         for name, value in self.left:
             builder.output(name, value, "carry")
         made = builder.graph()
-        return replace(
-            made, inputs=tuple(replace(port, label=label) if port.value == self.count else port for port in made.inputs)
-        )
+        inputs = (replace(port, places=places) if port.value == self.count else port for port in made.inputs)
+        return replace(made, inputs=tuple(inputs))
 
     def view_of(self, port: Port) -> Axes:
         """An output at this place: of two axes of places the first is the one, and the other holds those before it."""

@@ -527,4 +527,4 @@ def test_the_name_of_a_metric_stands_for_its_value() -> None:
     x = np.arange(1.0, 7.0).reshape(2, 3)
     found = evaluated(text, x=x, rows=2)
     np.testing.assert_allclose(found["f"], 2 * (x * x).sum() / x.sum() + x.mean(), rtol=1e-6)
-    assert {"f~0.numerator", "f~0.denominator"} <= found.keys()
+    assert {"f.numerator.0", "f.denominator.0"} <= found.keys()

@@ -59,3 +59,24 @@ def test_broken_regions_are_refused(before: str, after: str, message: str) -> No
     with pytest.raises((VerificationError, text.TextError)) as caught:
         verify(text.read(DECAY.replace(before, after)))
     assert message in str(caught.value)
+
+
+PARTS = """\
+graph sums {
+  input carry position: %position : i32[] {places=64}
+  input data x: %x : f64[batch]
+  %above : f64[] = sum(%x) {axes=(0,)}
+  %next : i32[] = add(%position, %position)
+  output part f1: %above {part="numerator", term=1} !m.tl:4:5-4:20
+  output part f1: %above {part="rest", term=0}
+  output carry position: %next {places=64}
+}
+"""
+
+
+def test_what_ports_know_round_trips() -> None:
+    graph = text.read(PARTS)
+    assert text.write(graph) == PARTS
+    assert [port.key for port in graph.outputs] == ["f1.numerator.1", "f1.rest", "carry(position)"]
+    with pytest.raises(text.TextError, match="line 3: expected a port's part, term or places"):
+        text.read(PARTS.replace("%x : f64[batch]", "%x : f64[batch] {rows=3}"))
