@@ -6,18 +6,17 @@ comes from the cache never does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from tapeless.codegen.program.assemble import Image, compile_image
-from tapeless.compiler import entries, passes
+from tapeless.compiler import entries
 from tapeless.compiler import model as front
 from tapeless.compiler.language import parser, unparse
 from tapeless.compiler.language.files import Files
 from tapeless.compiler.messages.diagnostics import ProgramErrors, render
-from tapeless.compiler.model import Model
-from tapeless.compiler.passes import fusion
 from tapeless.compiler.passes.differentiate import DifferentiationError, diagnostic
+from tapeless.compiler.passes.pipelines import LOWERING, SIMPLIFICATION, After, run
 from tapeless.compiler.stepping.causality import LooksAhead
 from tapeless.ir.graph import Graph
 from tapeless.ir.target import TARGETS, Target, named
@@ -37,17 +36,17 @@ class Pipeline:
     """One model in one precision on its way through the stages."""
 
     def __init__(self, files: Files, model: str | None, sizes: Mapping[str, int | float], dtype: DType,
-                 freeze: Sequence[str] = ()) -> None:  # fmt: skip
-        self._files, self._name = files, model
+                 freeze: Sequence[str] = (), after: After | None = None) -> None:  # fmt: skip
+        self._files, self._name, self._after = files, model, after
         self._sizes, self._dtype, self._freeze = dict(sizes), dtype, tuple(freeze)
         self._entries: dict[str, Graph] = {}
         self._simplified: dict[str, Graph] = {}
         self._fused: dict[str, Graph] = {}
         self._lowered: dict[tuple[str, int | None, str | None], Image] = {}
 
-    def fresh(self) -> Pipeline:
-        """The same model with no stage made yet."""
-        return Pipeline(self._files, self._name, self._sizes, self._dtype, self._freeze)
+    def fresh(self, after: After | None = None) -> Pipeline:
+        """The same model with no stage made yet; `after` is told of each pass."""
+        return Pipeline(self._files, self._name, self._sizes, self._dtype, self._freeze, after)
 
     def syntax(self) -> str:
         """The syntax tree as text. Raises SourceError."""
@@ -103,12 +102,12 @@ class Pipeline:
             self._entries[name] = self._made(entries.ENTRIES[name])
         return self._entries[name]
 
-    def _made(self, make: Callable[[Model], Graph]) -> Graph:
+    def _made(self, make: entries.Entry) -> Graph:
         """A graph made from the model. Raises SourceError where a step on the way to the loss has no derivative, or
         a place of a sequence needs later ones.
         """
         try:
-            return make(self.model)
+            return make(self.model, self._after)
         except (DifferentiationError, LooksAhead) as error:
             found = diagnostic(error) if isinstance(error, DifferentiationError) else error.diagnostic()
             errors = ProgramErrors([found], {source.file: source for source in self.model.sources})
@@ -121,12 +120,12 @@ class Pipeline:
 
     def simplified(self, name: str) -> Graph:
         if name not in self._simplified:
-            self._simplified[name] = passes.simplify(self.entry(name))
+            self._simplified[name] = run(SIMPLIFICATION, self.entry(name), self._after)
         return self._simplified[name]
 
     def fused(self, name: str) -> Graph:
         if name not in self._fused:
-            self._fused[name] = fusion.fuse(self.simplified(name))
+            self._fused[name] = run(LOWERING, self.simplified(name), self._after)
         return self._fused[name]
 
     def lowered(self, name: str, capacity: int | None, target: str | None = None) -> Image:

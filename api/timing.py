@@ -17,8 +17,9 @@ MEASURED_SECONDS = 0.3
 
 def stage_times(pipeline: Pipeline, entry: str, batch: int | None) -> str:
     """A table: every stage for one entry, made anew, then one run of the entry on rows of zeros, on one thread."""
-    fresh = pipeline.fresh()
+    passes: list[tuple[str, float]] = []
     made: list[Image] = []
+    fresh = pipeline.fresh(lambda step, _: passes.append((step.name, time.perf_counter())))
 
     def load() -> None:
         image = fresh.image(tuple({"init": None, entry: None}), target_named(None), batch)
@@ -31,7 +32,15 @@ def stage_times(pipeline: Pipeline, entry: str, batch: int | None) -> str:
         ("fused", lambda: fresh.fused(entry)),
         ("machine code, loaded", load),
     )
-    lines = [f"{name:<24} {_seconds(stage) * 1e3:10.1f} ms" for name, stage in stages]
+    lines = []
+    for name, stage in stages:
+        passes.clear()
+        last = begin = time.perf_counter()
+        stage()
+        lines.append(f"{name:<24} {(time.perf_counter() - begin) * 1e3:10.1f} ms")
+        for within, end in passes:
+            lines.append(f"  {within:<22} {(end - last) * 1e3:10.1f} ms")
+            last = end
     lines.append(f"{'one run, ' + str(made[0].manifest.capacity) + ' rows':<24} {_run(made[0], entry) * 1e6:10.2f} us")
     return "\n".join(lines) + "\n"
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.matmul import repeated
-from tapeless.compiler.passes import fuse, simplify
+from tapeless.compiler.passes.pipelines import lowered, simplified
 from tapeless.ir.graph import Builder, Graph, Value
 from tapeless.ir.target import host
 from tapeless.ir.types import DType, Tensor
@@ -110,7 +110,7 @@ class Program:
     """A graph's kernels over arrays of their own."""
 
     def __init__(self, graph: Graph) -> None:
-        fused = fuse(simplify(graph))
+        fused = lowered(simplified(graph))
         nodes = [node for node in fused.nodes if node.op == "kernel"]
         rng = np.random.default_rng(0)
         self.arrays: dict[Value, Array] = {}

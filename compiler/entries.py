@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tapeless.compiler.passes.differentiate import differentiate
-from tapeless.compiler.passes.rewriter import FREE, Rewriter, rewritten_inside, without_dead_code
-from tapeless.compiler.passes.rules import ALGEBRA, RULES
-from tapeless.compiler.passes.scan_rules import merge_scans, products_outside
+from tapeless.compiler.passes.pipelines import AFTER_DIFFERENTIATION, BEFORE_DIFFERENTIATION, After, run
+from tapeless.compiler.passes.rewriter import FREE, Rewriter, without_dead_code
+from tapeless.compiler.passes.rules import ALGEBRA
 from tapeless.compiler.stepping.step_graph import stepped
 from tapeless.ir.graph import OUTPUT_ROLES, STATE_ROLES, Builder, Graph, Node, Port, Value
 from tapeless.ir.types import DType, Rows, Tensor
@@ -30,12 +30,12 @@ def forward(model: Model, training: bool = True) -> Graph:
     return model.forward[training]
 
 
-def backward(model: Model) -> Graph:
+def backward(model: Model, after: After | None = None) -> Graph:
     """The training forward graph in stable form, then the gradient of the loss by each trainable parameter.
 
     Raises DifferentiationError where the loss depends on a parameter through an operation without a derivative.
     """
-    return _backward(model, OUTPUT_ROLES)[0]
+    return _backward(model, OUTPUT_ROLES, after)[0]
 
 
 def backward_operations(model: Model) -> tuple[int, int]:
@@ -47,14 +47,14 @@ def backward_operations(model: Model) -> tuple[int, int]:
     return asked, sum(node.op not in FREE and forward.isdisjoint(node.results) for node in graph.nodes)
 
 
-def _backward(model: Model, roles: Collection[str]) -> tuple[Graph, int]:
+def _backward(model: Model, roles: Collection[str], after: After | None = None) -> tuple[Graph, int]:
     """The graph beside forward outputs of some roles, and the number of operations that the sweep asked for. What no
     such output and no gradient needs, as the Jacobian that a model gives out, is left out before any work is done on
     it.
     """
     whole = model.forward[True]
     needed = whole.with_outputs([port for port in whole.outputs if port.role in roles])
-    source = _stable(without_dead_code(needed), model.dtype)
+    source = run(BEFORE_DIFFERENTIATION, without_dead_code(needed), after)
     builder = Rewriter("backward", model.dtype, ALGEBRA)
     seen = _copy(builder, source)
     frozen = {slot.name for slot in model.slots if slot.frozen}
@@ -66,45 +66,45 @@ def _backward(model: Model, roles: Collection[str]) -> tuple[Graph, int]:
         builder.output_like(port, seen[port.value])
     for port in trained:
         builder.output(port.label, adjoints[port.value], "gradient", port.span)
-    return renamed(without_dead_code(merge_scans(builder.graph())), _adjoint_names(adjoints)), asked
+    return renamed(run(AFTER_DIFFERENTIATION, builder.graph(), after), _adjoint_names(adjoints)), asked
 
 
-def train_step(model: Model) -> Graph:
+def train_step(model: Model, after: After | None = None) -> Graph:
     """Forward pass, backward pass and the optimizer's update, in one graph; the counter of steps goes up by one."""
-    return _joined("train_step", model, _backward(model, ("state", *SUMMED_ROLES))[0], model.update)
+    return _joined("train_step", model, _backward(model, ("state", *SUMMED_ROLES), after)[0], model.update)
 
 
-def gradients(model: Model) -> Graph:
+def gradients(model: Model, after: After | None = None) -> Graph:
     """The gradient of the training loss by each trainable parameter, and the loss, for the step that comes next."""
-    return _pruned("gradients", _backward(model, RESULT_ROLES)[0], lambda port: True)
+    return _pruned("gradients", _backward(model, RESULT_ROLES, after)[0], lambda port: True)
 
 
-def apply(model: Model) -> Graph:
+def apply(model: Model, after: After | None = None) -> Graph:
     """The optimizer's update from a block of gradients."""
     return _pruned("apply", model.update, lambda port: True)
 
 
-def predict(model: Model) -> Graph:
+def predict(model: Model, after: After | None = None) -> Graph:
     """The outputs in evaluation mode."""
     return _pruned("predict", model.forward[False], lambda port: port.role == "output")
 
 
-def step(model: Model) -> Graph:
+def step(model: Model, after: After | None = None) -> Graph:
     """The outputs in evaluation mode, at one place of a sequence. Raises LooksAhead where they need later places."""
     return _pruned("step", stepped(predict(model), model.dtype), lambda port: True)
 
 
-def evaluate(model: Model) -> Graph:
+def evaluate(model: Model, after: After | None = None) -> Graph:
     """Loss and metrics in evaluation mode."""
     return _pruned("evaluate", model.forward[False], lambda port: port.role in SUMMED_ROLES)
 
 
-def init(model: Model) -> Graph:
+def init(model: Model, after: After | None = None) -> Graph:
     """Starting values of every slot of the state, from the seed."""
     return _pruned("init", model.init, lambda port: True)
 
 
-def permutation(model: Model) -> Graph:
+def permutation(model: Model, after: After | None = None) -> Graph:
     """The order in which an epoch walks the examples; `batch` is the count of examples here."""
     builder = Builder("permutation", model.dtype)
     seed = builder.input("seed", Tensor(DType.U32, (2,)), "counter")
@@ -113,7 +113,13 @@ def permutation(model: Model) -> Graph:
     return builder.graph()
 
 
-ENTRIES: Mapping[str, Callable[[Model], Graph]] = {
+class Entry(Protocol):
+    """Makes the graph of an entry; `after` is told of each pass on the way."""
+
+    def __call__(self, model: Model, after: After | None = None) -> Graph: ...
+
+
+ENTRIES: Mapping[str, Entry] = {
     "init": init,
     "permutation": permutation,
     "predict": predict,
@@ -162,22 +168,6 @@ def renamed(graph: Graph, names: Mapping[Value, str]) -> Graph:
     nodes = tuple(Node(n.op, now(n.operands), now(n.results), n.attrs, n.regions, n.span) for n in graph.nodes)
     outputs = tuple(replace(port, value=fresh.get(port.value, port.value)) for port in graph.outputs)
     return Graph(graph.name, graph.inputs, nodes, outputs)
-
-
-def _stable(graph: Graph, dtype: DType) -> Graph:
-    """The graph in stable form, so that what is differentiated cannot overflow where its value does not.
-
-    What the loss needs comes first, so that a value shared with an output keeps the loss's span and name.
-    """
-    builder = Rewriter(graph.name, dtype, RULES)
-    needed = graph.ancestors([graph.output("loss").value])
-    first = tuple(node for node in graph.nodes if not needed.isdisjoint(node.results))
-    rest = tuple(node for node in graph.nodes if needed.isdisjoint(node.results))
-    nodes = tuple(rewritten_inside((*first, *rest), RULES))
-    seen = _copy(builder, Graph(graph.name, graph.inputs, nodes, graph.outputs))
-    for port in graph.outputs:
-        builder.output_like(port, seen[port.value])
-    return without_dead_code(products_outside(without_dead_code(builder.graph())))
 
 
 def _copy(builder: Builder, graph: Graph) -> dict[Value, Value]:

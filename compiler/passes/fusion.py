@@ -26,13 +26,11 @@ from tapeless.compiler.passes.layout import (
     DISPLACED,
     inputs_of,
     is_free,
-    lay_out,
     leading,
     overwritten,
     read_slots,
     with_outputs,
 )
-from tapeless.compiler.passes.scan_rules import invariants_outside
 from tapeless.ir.axes import LoopAxes, loop_axes_agree
 from tapeless.ir.correspondence import reduced
 from tapeless.ir.graph import Builder, Graph, Node, Value
@@ -47,13 +45,7 @@ FEW = 4  # unless no more groups than these wait for the producer
 
 
 def fuse(graph: Graph) -> Graph:
-    """The graph, laid out for kernels, as kernels. The bodies of scans too; what their steps share comes before
-    them.
-    """
-    return _fused(lay_out(invariants_outside(graph, lay_out)))
-
-
-def _fused(graph: Graph) -> Graph:
+    """A graph that is laid out for kernels as kernels; the bodies of scans too."""
     return _Fusion(graph).run()
 
 
@@ -333,7 +325,7 @@ class _Fusion:
         for group in self._sorted(self._distinct()):
             if group.family == "scan":
                 node = self.graph.nodes[group.places[0]]
-                bodies = tuple(_fused(body) for body in node.regions)
+                bodies = tuple(fuse(body) for body in node.regions)
                 builder.copy_nodes([replace(node, regions=bodies)], seen)
             elif group.family == "view":
                 builder.copy_nodes(self._with_free([self.graph.nodes[group.places[0]]]), seen)

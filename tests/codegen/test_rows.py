@@ -13,7 +13,7 @@ import pytest
 from tapeless.codegen.kernels.lower import lower_kernel
 from tapeless.codegen.loops import interpreter as loops_interpreter
 from tapeless.codegen.loops.text import format_function, parse_function
-from tapeless.compiler.passes import fuse, simplify
+from tapeless.compiler.passes.pipelines import lowered, simplified
 from tapeless.ir.graph import Builder, Graph, Node, Value
 from tapeless.ir.target import TARGETS, Target
 from tapeless.ir.types import DType, Rows, Tensor
@@ -93,7 +93,7 @@ def region(build: Build, n: int, dtype: DType) -> Graph:
     """As the compiler makes it: a softmax is its exponentials over their sum."""
     b = Builder("rows", dtype)
     build(b, n, dtype)
-    return simplify(b.graph())
+    return simplified(b.graph())
 
 
 def node(build: Build, n: int, dtype: DType) -> Node:
@@ -209,6 +209,6 @@ def test_extremes(dtype: DType) -> None:
 
 def test_the_compiler_makes_one_kernel_of_each() -> None:
     for build in (softmax, cross_entropy, layer_norm, dear):
-        assert [made.op for made in fuse(region(build, 65, DType.F32)).nodes if made.op == "kernel"] == ["kernel"], (
+        assert [made.op for made in lowered(region(build, 65, DType.F32)).nodes if made.op == "kernel"] == ["kernel"], (
             build
         )

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tapeless.compiler import entries, passes
+from tapeless.compiler import entries
 from tapeless.compiler.model import load
+from tapeless.compiler.passes.pipelines import simplified
 from tapeless.compiler.stepping.axis_parts import Part, marks, plain, regroup, shape_at
 from tapeless.compiler.stepping.causality import LooksAhead
 from tapeless.compiler.stepping.step_graph import places
@@ -307,7 +308,7 @@ def check(source: str, rows: int) -> None:
     values = random_inputs(whole, {given.name: given.bound for given in loaded.data}, rows)
     expected = run(whole, values, rows=rows)
     step = entries.step(loaded)
-    simple = passes.simplify(step)
+    simple = simplified(step)
     for graph in (step, simple):
         verify(graph)
         last = {}
@@ -354,7 +355,7 @@ def test_the_step_is_small() -> None:
     """What does not depend on the sequence is computed at the place alone: no table of positions, no mask of all
     pairs.
     """
-    step = passes.simplify(entries.step(load(MODELS["rotary"])))
+    step = simplified(entries.step(load(MODELS["rotary"])))
     assert all(value.type.count(1) <= 4 * 4 * LENGTH for node in step.nodes for value in node.results)
 
 

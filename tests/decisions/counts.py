@@ -17,7 +17,7 @@ from tapeless.codegen.program import schedule
 from tapeless.codegen.program.assemble import Image, compile_image
 from tapeless.compiler import entries
 from tapeless.compiler.model import load
-from tapeless.compiler.passes import fuse, simplify
+from tapeless.compiler.passes.pipelines import lowered, simplified
 from tapeless.ir.target import TARGETS
 from tapeless.ir.types import DType
 
@@ -36,7 +36,9 @@ ROWS = 64  # in which bytes are counted
 def image_of(path: Path) -> Image:
     """The training step of a file's first model."""
     model = load(path.read_text("utf-8"), str(path), dtype=DType.F32, model=name_of(path))
-    return compile_image(model, {"train_step": fuse(simplify(entries.train_step(model)))}, TARGET, model.settings.batch)
+    return compile_image(
+        model, {"train_step": lowered(simplified(entries.train_step(model)))}, TARGET, model.settings.batch
+    )
 
 
 def counts(image: Image) -> dict[str, int | str]:

@@ -6,7 +6,7 @@ import pytest
 
 from tapeless.compiler import entries
 from tapeless.compiler.model import load
-from tapeless.compiler.passes import simplify
+from tapeless.compiler.passes.pipelines import simplified
 from tapeless.ir.graph import Graph
 
 HEAD = """
@@ -41,6 +41,6 @@ def products(graph: Graph) -> int:
 @pytest.mark.parametrize("line", LINES)
 def test_products(line: str) -> None:
     model = load(HEAD + f"    {line}\n    loss mean(y ** 2)\n", "model.tl")
-    forward, both = simplify(model.forward[True]), simplify(entries.gradients(model))
+    forward, both = simplified(model.forward[True]), simplified(entries.gradients(model))
     assert (products(forward), products(both)) == LINES[line]
     assert all(len(value.type.shape) <= 6 for node in forward.nodes for value in node.results if products(forward))

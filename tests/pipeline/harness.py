@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from tapeless.codegen.program.assemble import compile_image
-from tapeless.compiler.passes import PASSES, fuse, simplify
+from tapeless.compiler.passes.pipelines import LOWERING, SIMPLIFICATION, Pass, lowered, simplified
+from tapeless.compiler.passes.pipelines import run as run_passes
 from tapeless.ir import text
 from tapeless.ir.graph import STATE_ROLES, Graph
 from tapeless.ir.interpreter import run
@@ -77,14 +78,16 @@ def check_passes(
     """Run a graph before and after every pass: the same values, well formed, and the same graph when read back from its
     text. Returns the values before."""
     before = run(graph, inputs, rows=rows)
-    for step in PASSES:
-        graph = step.apply(graph)
+
+    def hold(step: Pass, graph: Graph) -> None:
         verify(graph)
         assert text.read(text.write(graph)) == graph
         after = run(graph, inputs, rows=rows)
         assert after.keys() == before.keys()
         for key, value in before.items():
             np.testing.assert_allclose(after[key], value, **tolerance, err_msg=f"{step.name}: {key}")
+
+    run_passes((*SIMPLIFICATION, *LOWERING), graph, hold)
     return before
 
 
@@ -102,7 +105,7 @@ def run_native(
 
     Losses and metrics come as means over rows, gradients and state from their blocks.
     """
-    made = compile_image(program, {"entry": fuse(simplify(graph))}, target or host(), capacity)
+    made = compile_image(program, {"entry": lowered(simplified(graph))}, target or host(), capacity)
     image = Image.from_object(made.manifest, made.code)
     state, slots = block(image.manifest.state)
     gradients, grads = block(image.manifest.gradients)

@@ -17,7 +17,7 @@ import pytest
 import tapeless
 from tapeless.compiler import entries
 from tapeless.compiler.model import load
-from tapeless.compiler.passes import simplify
+from tapeless.compiler.passes.pipelines import simplified
 from tapeless.ir.graph import Graph, Port
 from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType
@@ -265,12 +265,12 @@ def test_lines(line: str) -> None:
     y = next(value for node in forward.nodes for value in node.results if value.name == "y")
     shown = Graph("shown", forward.inputs, forward.nodes, (Port("y", y, "output"),))
     wanted = expected(line, known)
-    for graph in (shown, simplify(shown)):
+    for graph in (shown, simplified(shown)):
         made = run(graph, {port.key: known[port.key] for port in forward.inputs}, rows=3)["y"]
         assert made.shape == wanted.shape
         np.testing.assert_allclose(made, wanted, rtol=1e-10, atol=1e-12)
 
-    found = run(simplify(gradients), {port.key: known[port.key] for port in gradients.inputs}, rows=3)
+    found = run(simplified(gradients), {port.key: known[port.key] for port in gradients.inputs}, rows=3)
     keys = {port.label: port.key for port in gradients.outputs if port.role == "gradient"}
     rng = np.random.default_rng(0)
     direction = {label: rng.normal(size=known[label].shape) for label in keys}

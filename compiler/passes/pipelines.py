@@ -1,0 +1,86 @@
+"""The pipelines: which passes a graph goes through, in order. All of them are here, and `run` is what runs them.
+
+A pass is a function Graph -> Graph that keeps the values of every output; the verifier holds before and after each.
+The forward graph of a model goes through BEFORE_DIFFERENTIATION, what the sweep back from the loss has made through
+AFTER_DIFFERENTIATION; every entry then through SIMPLIFICATION and LOWERING.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tapeless.compiler.passes.decompose import DECOMPOSE
+from tapeless.compiler.passes.fusion import fuse
+from tapeless.compiler.passes.layout import lay_out
+from tapeless.compiler.passes.rewriter import rewrite, without_dead_code
+from tapeless.compiler.passes.rules import ALGEBRA, RULES
+from tapeless.compiler.passes.scan_rules import invariants_outside, merge_scans, products_outside
+from tapeless.ir.graph import Graph
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A named rewrite of whole graphs."""
+
+    name: str
+    apply: Callable[[Graph], Graph]
+
+
+After = Callable[[Pass, Graph], None]
+"""What is told of each pass, with the graph that it has made."""
+
+
+def run(passes: Sequence[Pass], graph: Graph, after: After | None = None) -> Graph:
+    """The graph behind the passes; `after` is called behind each."""
+    for step in passes:
+        graph = step.apply(graph)
+        if after is not None:
+            after(step, graph)
+    return graph
+
+
+def simplified(graph: Graph) -> Graph:
+    """The graph of an entry behind SIMPLIFICATION."""
+    return run(SIMPLIFICATION, graph)
+
+
+def lowered(graph: Graph) -> Graph:
+    """The kernels of a simplified graph."""
+    return run(LOWERING, graph)
+
+
+def loss_first(graph: Graph) -> Graph:
+    """What the loss needs before all else, so that a value shared with an output keeps the loss's span and name."""
+    needed = graph.ancestors([graph.output("loss").value])
+    nodes = sorted(graph.nodes, key=lambda node: needed.isdisjoint(node.results))
+    return Graph(graph.name, graph.inputs, tuple(nodes), graph.outputs)
+
+
+# What is differentiated is in stable form, so that it cannot overflow where its value does not.
+BEFORE_DIFFERENTIATION = (
+    Pass("loss_first", loss_first),
+    Pass("stable", lambda graph: rewrite(graph, RULES)),
+    Pass("products_outside", products_outside),
+    Pass("used", without_dead_code),
+)
+AFTER_DIFFERENTIATION = (
+    Pass("merge_scans", merge_scans),
+    Pass("used_back", without_dead_code),
+)
+SIMPLIFICATION = (
+    # Stable forms, algebra, constants, common subexpressions, dead code: what a reader calls simplified.
+    Pass("simplify", lambda graph: rewrite(graph, RULES)),
+    # Operations that kernels are not made of become those that they are.
+    Pass("decompose", lambda graph: rewrite(graph, (*DECOMPOSE, *ALGEBRA))),
+    # Decomposition leaves numbers next to numbers: once more.
+    Pass("tidy", lambda graph: rewrite(graph, ALGEBRA)),
+)
+LOWERING = (
+    # What is the same in every step of a scan is computed once, before it.
+    Pass("invariants_outside", lambda graph: invariants_outside(graph, lay_out)),
+    # Operands and outputs lie where kernels want them.
+    Pass("lay_out", lay_out),
+    # Groups of nodes become kernels.
+    Pass("fuse", fuse),
+)

@@ -1,0 +1,33 @@
+"""The pipelines: each pass of an entry is told of, in order, and what it makes is well formed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tapeless.compiler import entries
+from tapeless.compiler.model import load
+from tapeless.compiler.passes.pipelines import (
+    AFTER_DIFFERENTIATION,
+    BEFORE_DIFFERENTIATION,
+    LOWERING,
+    SIMPLIFICATION,
+    Pass,
+    run,
+)
+from tapeless.ir.graph import Graph
+from tapeless.ir.verifier import verify
+
+LSTM = Path(__file__).parents[2] / "examples" / "lstm" / "lstm.tl"
+
+
+def test_every_pass_of_an_entry_is_told_of() -> None:
+    seen: list[Pass] = []
+
+    def after(step: Pass, graph: Graph) -> None:
+        verify(graph)
+        seen.append(step)
+
+    graph = entries.train_step(load(LSTM.read_text("utf-8")), after)
+    run((*SIMPLIFICATION, *LOWERING), graph, after)
+    assert seen == [*BEFORE_DIFFERENTIATION, *AFTER_DIFFERENTIATION, *SIMPLIFICATION, *LOWERING]
+    assert len({step.name for step in seen}) == len(seen)
