@@ -49,49 +49,44 @@ def part_range(b: Builder, extent: Operand, parts: int, grain: int) -> tuple[Ope
     return start, b.arithmetic("min", b.arithmetic("add", start, each), extent)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Group:
-    """Outputs that share the loops over the parallel axes."""
+    """Outputs that share the loops over the parallel axes; the terms are theirs, operands first."""
 
     parallel: tuple[Axis, ...]
-    stores: list[Store]
-    terms: list[Term]
+    stores: tuple[Store, ...]
+    terms: tuple[Term, ...]
 
 
 def groups(domain: Domain) -> list[Group]:
     """Outputs by their parallel axes: those that their terms depend on and nothing reduces."""
-    found: dict[frozenset[Axis], Group] = {}
+    found: dict[frozenset[Axis], list[Store]] = {}
     plain: list[Store] = []
     for store in domain.stores:
-        terms = closure((store.term,))
-        reduced = frozenset(axis for term in terms for axis in term.reduced)
+        reduced = frozenset(axis for term in closure((store.term,)) for axis in term.reduced)
         if reduced:
-            parallel = frozenset(store.strides) - reduced
-            _group(found, parallel, store)
+            found.setdefault(frozenset(store.strides) - reduced, []).append(store)
         else:
             plain.append(store)
     for store in plain:
         axes = frozenset(store.strides)
         shared = [
             parallel
-            for parallel, group in found.items()
+            for parallel, others in found.items()
             if parallel == axes
             or any(
                 axes - parallel == term.reduced and parallel < axes
-                for other in group.stores
+                for other in others
                 for term in closure((other.term,))
             )
         ]
-        _group(found, shared[0] if shared else axes, store)
-    for group in found.values():
-        group.terms = closure(store.term for store in group.stores)
-    return list(found.values())
+        found.setdefault(shared[0] if shared else axes, []).append(store)
+    return [_group(parallel, stores) for parallel, stores in found.items()]
 
 
-def _group(groups: dict[frozenset[Axis], Group], parallel: frozenset[Axis], store: Store) -> None:
-    if parallel not in groups:
-        groups[parallel] = Group(tuple(axis for axis in store.strides if axis in parallel), [], [])
-    groups[parallel].stores.append(store)
+def _group(parallel: frozenset[Axis], stores: Sequence[Store]) -> Group:
+    axes = tuple(axis for axis in stores[0].strides if axis in parallel)
+    return Group(axes, tuple(stores), tuple(closure(store.term for store in stores)))
 
 
 def instruction_count(terms: Sequence[Term]) -> int:

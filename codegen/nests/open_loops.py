@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tapeless.codegen.loops.builder import Builder, index_constant
-from tapeless.codegen.loops.language import ROWS, Constant, Instruction, Operand, vector
+from tapeless.codegen.loops.language import PART, ROWS, Constant, Instruction, Operand, vector
 from tapeless.codegen.nests.sizes import Axis, Size, Strides
 from tapeless.codegen.nests.terms import Term
 
@@ -77,6 +77,17 @@ class OpenLoops:
                 yield
         finally:
             self.scopes = before
+
+    @contextmanager
+    def in_part_zero(self, parts: int) -> Iterator[None]:
+        """What only part 0 of several does."""
+        if parts == 1:
+            yield
+            return
+        alone: list[Instruction] = []
+        with self.within(Scope(alone)):
+            yield
+        self.b.conditional(self.b.compare("eq", PART, 0), alone)
 
     def at(self, depth: int) -> AbstractContextManager[None]:
         """Writing into the scope at `depth`, seeing only what it sees."""

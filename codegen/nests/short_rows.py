@@ -7,55 +7,29 @@ registers and laid in scratch, where each column is a vector. Results are laid t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from tapeless.codegen.loops.builder import index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Operand, vector
 from tapeless.codegen.loops.register_transpose import transposed
 from tapeless.codegen.nests.evaluate import Evaluator
-from tapeless.codegen.nests.groups import Group
+from tapeless.codegen.nests.plan import VectorPlan
 from tapeless.codegen.nests.sizes import Axis, Size, Strides
-from tapeless.codegen.nests.terms import Domain, Load, Store
+from tapeless.codegen.nests.terms import Load, Store
 
-__all__ = ["ShortRows", "short_axis", "turning_cost"]
-
-
-def short_axis(group: Group, domain: Domain, rows: Axis, lanes: int) -> Axis | None:
-    """The axis along the rows if all sweeps are over it, it is shorter than a vector, and each access walks it
-    densely.
-    """
-    swept = {axis for term in group.terms for axis in term.reduced}
-    if rows not in group.parallel or len(swept) != 1 or lanes < 4:
-        return None
-    (columns,) = swept
-    extent = domain.extents[columns]
-    walks = [(term.strides, term.kind) for term in group.terms if isinstance(term, Load)]
-    walks += [(store.strides, store.term.kind) for store in group.stores]
-    crossing = [(strides, kind) for strides, kind in walks if rows in strides and columns in strides]
-    dense = all(
-        strides[columns] == Size(1) and strides[rows].known and strides[rows].coefficient >= extent.coefficient
-        for strides, _ in crossing
-    )
-    alike = {kind for _, kind in crossing} in ({"f32"}, {"f64"})
-    return columns if extent.known and 2 <= extent.coefficient <= lanes and dense and alike else None
-
-
-def turning_cost(columns: int, lanes: int) -> float:
-    """Instructions for a vector that comes or goes this way."""
-    return (lanes * math.log2(lanes) + lanes) / columns + 1
+__all__ = ["ShortRows"]
 
 
 class ShortRows:
     """The blocks of one nest. Scratch holds a block for each operand and result: `columns` vectors."""
 
-    def __init__(self, e: Evaluator, domain: Domain, rows: Axis, columns: Axis, lanes: int) -> None:
+    def __init__(self, e: Evaluator, plan: VectorPlan, columns: Axis) -> None:
         self.e = e
         self.b = e.b
-        self.rows = rows
+        self.rows = plan.vector_axis
         self.columns = columns
-        self.count = domain.extents[columns].coefficient
-        self.lanes = lanes
+        self.count = plan.extents[columns].coefficient
+        self.lanes = plan.lanes
         self.kind = "f32"
         self.blocks: dict[tuple[object, ...], int] = {}
 

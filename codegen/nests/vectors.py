@@ -18,7 +18,10 @@ class Vectors:
     def __init__(self, builder: Builder, buffers: Sequence[Buffer], loops: OpenLoops, axis: Axis, lanes: int) -> None:
         self.b, self.buffers, self.open = builder, buffers, loops
         self.axis, self.lanes = axis, lanes
-        self.streaming = False  # whether results go past the caches now
+        self.streaming = False  # whether results go past the caches now, where no lane is masked
+
+    def past_caches(self, streaming: bool) -> None:
+        self.streaming = streaming
 
     def load(self, term: Load) -> Values:
         return self.read(term, self.open.address(term.strides, term.offset))
