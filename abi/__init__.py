@@ -1,1 +1,1 @@
-"""How native code is called, stated once: the code generator, the runtime and the C header read it here."""
+"""How native code is called, and what the types of its numbers are, stated once for all that use it."""

@@ -187,6 +187,6 @@ def _made_up(data: tuple[Data, ...], rng: np.random.Generator) -> dict[str, Arra
     for one in data:
         shape = one.type.at(ROWS)
         found[one.name] = rng.normal(size=shape) if one.type.dtype.is_float else rng.integers(0, one.bound or 2, shape)
-        if one.type.dtype.value == "bool":
+        if one.type.dtype.record.is_boolean:
             found[one.name] = found[one.name].astype(bool)
     return found

@@ -11,10 +11,9 @@ import re
 from collections.abc import Sequence
 
 from tapeless.abi.calls import CONTEXT, LINE, Field, barrier_bytes, pointer_count
+from tapeless.abi.dtypes import by_numpy
 from tapeless.ir.linkage import ascii_name
 from tapeless.runtime.manifest import Entry, Manifest, TensorSpec
-
-C_TYPES = {"float32": "float", "float64": "double", "int32": "int32_t", "uint32": "uint32_t", "bool": "uint8_t"}
 
 
 def identifier(name: str) -> str:
@@ -155,9 +154,8 @@ typedef struct {name}_call {{
 
 def _tensors(manifest: Manifest, name: str) -> str:
     gradients = {slot.name: slot.offset for slot in manifest.gradients.slots}
-    short = {"float32": "f32", "float64": "f64", "int32": "i32", "uint32": "u32", "bool": "bool"}
     rows = [
-        f'    {{"{slot.name}", "{slot.role}", "{short[slot.dtype.name]}", {slot.size}, {slot.offset}, '
+        f'    {{"{slot.name}", "{slot.role}", "{by_numpy(slot.dtype.name)}", {slot.size}, {slot.offset}, '
         f"{gradients.get(slot.name, -1)}}}, /* [{', '.join(map(str, slot.shape))}] */"
         for slot in manifest.state.slots
     ]
@@ -388,7 +386,7 @@ def _row_count(spec: TensorSpec) -> int:
 
 
 def _c_type(spec: TensorSpec) -> str:
-    return C_TYPES[spec.dtype.name]
+    return by_numpy(spec.dtype.name).record.c
 
 
 _SIZES = ("BATCH", "STATE_BYTES", "GRADIENT_BYTES", "WORKSPACE_BYTES", "RESULTS", "TENSORS", "POINTERS", "PLACES", "H")

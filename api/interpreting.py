@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tapeless.abi.dtypes import PRECISIONS
 from tapeless.codegen.program.schedule import EVERY_ROW, ORDER
 from tapeless.ir.graph import Graph, Value
 from tapeless.ir.interpreter import InterpreterError, run
 from tapeless.ir.text import TextError, read_all
-from tapeless.ir.types import DType, IRTypeError, Rows
+from tapeless.ir.types import IRTypeError, Rows
 from tapeless.ir.verifier import VerificationError, verify
 from tapeless.runtime.errors import UserError
 
 Array = npt.NDArray[Any]
-PRECISIONS = {"float32": DType.F32, "float64": DType.F64}
 
 
 def run_file(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tapeless import cache as disk
+from tapeless.abi.dtypes import PRECISIONS, DType
 from tapeless.runtime import arguments, pickles
 from tapeless.runtime.errors import ModelWarning, UserError
 from tapeless.runtime.image import Image, pack
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from tapeless.pipeline import Pipeline
 
 MOST_BYTES = 1_000_000  # of a text
-DTYPES = {"float32": "f32", "float64": "f64"}
 
 
 def load(
@@ -169,7 +169,7 @@ class Model:
                 stored: object = json.loads(store.get(key) or b"")
                 if isinstance(stored, list) and all(isinstance(text, str) for text in stored):
                     return stored
-            found = self.pipeline(next(name for name, short in DTYPES.items() if short == dtype)).warnings()
+            found = self.pipeline(DType(dtype).numpy).warnings()
             store.put(key, json.dumps(found).encode())
             return found
         return ()
@@ -178,7 +178,6 @@ class Model:
         """The stages of the compilation in one precision, made once."""
         short = _dtype(dtype)
         if short not in self._pipelines:
-            from tapeless.ir.types import DType
             from tapeless.pipeline import Pipeline
 
             self._pipelines[short] = Pipeline(self.files, self.name, self.sizes, DType(short), self.freeze)
@@ -238,7 +237,7 @@ class _Compiled:
         return None
 
     def _long(self) -> str:
-        return next(name for name, short in DTYPES.items() if short == self._dtype)
+        return DType(self._dtype).numpy
 
     def _image(self, group: Group, capacity: int | None) -> Image:
         key = disk.key(**self._model.identity, dtype=self._dtype, entries=GROUPS[group], capacity=capacity)
@@ -255,6 +254,6 @@ class _Compiled:
 
 
 def _dtype(name: str) -> str:
-    if name not in DTYPES:
-        raise UserError(f"a program computes in {' or '.join(DTYPES)}, not in {name!r}")
-    return DTYPES[name]
+    if name not in PRECISIONS:
+        raise UserError(f"a program computes in {' or '.join(PRECISIONS)}, not in {name!r}")
+    return str(PRECISIONS[name])

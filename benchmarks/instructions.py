@@ -18,6 +18,8 @@ from typing import Any
 
 from workloads import WORKLOADS, named
 
+from tapeless.abi.dtypes import DType
+
 EXAMPLES = ("examples/cnn", "examples/lstm", "examples/gpt")
 TARGET = "x86-64-v3"
 BUILD = "import sys, tapeless; tapeless.load(sys.argv[1]).build(sys.argv[2], target=sys.argv[3])"
@@ -41,7 +43,6 @@ int main(void) {{
 """
 ARRAY = "static {type} x{place}[{size}LL];"
 FILL = "    for (int64_t k = 0; k < {size}LL; k++) word = word * 1664525u + 1013904223u, x{place}[k] = {value};"
-TYPES = {"f32": "float", "f64": "double", "i32": "int32_t"}
 
 
 def source(name: str) -> str:
@@ -63,7 +64,7 @@ def driver(manifest: dict[str, Any], name: str, batch: int) -> str:
             if data.get("bound")
             else "(int32_t)(word >> 8) / 8388608.0 - 1"
         )
-        arrays.append(ARRAY.format(type=TYPES[data["dtype"]], place=place, size=size))
+        arrays.append(ARRAY.format(type=DType(data["dtype"]).record.c, place=place, size=size))
         fills.append(FILL.format(place=place, size=size, value=value))
     given = ", ".join(f"x{place}" for place in range(len(arrays)))
     return MAIN.format(name=name, NAME=name.upper(), arrays="\n".join(arrays), fills="\n".join(fills), data=given)

@@ -313,7 +313,7 @@ class Builder:
     def constant(self, value: float | int | bool, dtype: DType | None = None, shape: Shape = ()) -> Value:
         """A constant; equal ones are one node."""
         dtype = dtype or self.dtype
-        number = float(value) if dtype.is_float else bool(value) if dtype is DType.BOOL else int(value)
+        number = dtype.record.number(value)
         key = (repr(number), dtype, shape)
         if key not in self._constants:
             name = f"c{number:g}" if dtype.is_float else f"c{number}"

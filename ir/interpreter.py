@@ -37,7 +37,7 @@ def values(
     graph: Graph, inputs: Mapping[str, Any], *, rows: int | None = None, precision: DType | None = None
 ) -> dict[Value, Array]:
     """As `run`, but all values of the graph on the way."""
-    dtypes = _computed_dtypes(precision)
+    dtypes = computed_dtypes(precision)
     missing = [port.key for port in graph.inputs if port.key not in inputs]
     if missing:
         raise InterpreterError(f"{graph.name} needs the inputs {', '.join(missing)}")
@@ -75,8 +75,9 @@ def _known(
     return known
 
 
-def _computed_dtypes(precision: DType | None) -> dict[DType, np.dtype[Any]]:
-    return {dtype: precision.numpy if precision and dtype.is_float else dtype.numpy for dtype in DType}
+def computed_dtypes(precision: DType | None = None) -> dict[DType, np.dtype[Any]]:
+    """What NumPy computes each element type in; with a precision, all real numbers in that."""
+    return {dtype: np.dtype((precision if precision and dtype.is_float else dtype).computed.numpy) for dtype in DType}
 
 
 def _infer_rows(graph: Graph, arrays: Sequence[Array]) -> int:

@@ -4,7 +4,6 @@ the product that differentiation multiplies an adjoint and a slope with, which d
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,10 +13,6 @@ from tapeless.ir.types import DType
 
 if TYPE_CHECKING:
     from tapeless.ir.graph import Builder, Graph, Node, Value
-
-# The largest number of each real type, and the smallest that has all its digits.
-_LARGEST = {DType.F32: 3.4028234663852886e38, DType.F64: sys.float_info.max}
-_SMALLEST = {DType.F32: 1.1754943508222875e-38, DType.F64: sys.float_info.min}
 
 
 class Ranges:
@@ -106,10 +101,10 @@ def _held(range: Range, dtype: DType) -> Range:
     """A range in numbers of that type: what is too large is infinite, what is too small is zero, and an integer is
     neither infinite nor NaN.
     """
-    if not dtype.is_float:
+    if not dtype.record.is_real:
         return replace(range, infinite=False, nan=False)
     low, high, infinite = range.low, range.high, range.infinite
-    largest, smallest = _LARGEST[dtype], _SMALLEST[dtype]
+    largest, smallest = dtype.record.largest, dtype.record.smallest_normal
     if high != INFINITY and high > largest:
         high, infinite = INFINITY, True
     if low != -INFINITY and low < -largest:

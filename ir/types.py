@@ -1,4 +1,4 @@
-"""The types of the graph IR: element types, dimensions and tensors.
+"""The types of the graph IR: dimensions and tensors; element types are told by `tapeless.abi.dtypes`.
 
 A dimension is an integer, or a multiple of `batch`: the count of rows, known at run time only. Nothing here knows
 operations, graphs or machines.
@@ -6,58 +6,16 @@ operations, graphs or machines.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
+from tapeless.abi.dtypes import DType
+
+__all__ = ["DType", "Dim", "IRTypeError", "Rows", "Shape", "Tensor", "extent", "product", "shape_text"]
 
 
 class IRTypeError(Exception):
     """A type rule was broken: the message says which operand has which type and what was needed."""
-
-
-class DType(enum.Enum):
-    """Element types, named as they are printed. Integers are 32 bits; booleans take one byte."""
-
-    F32 = "f32"
-    F64 = "f64"
-    I32 = "i32"
-    U32 = "u32"
-    BOOL = "bool"
-
-    @property
-    def numpy(self) -> np.dtype[Any]:
-        return _NUMPY[self]
-
-    @property
-    def bytes(self) -> int:
-        return self.numpy.itemsize
-
-    @property
-    def is_float(self) -> bool:
-        return self in (DType.F32, DType.F64)
-
-    @property
-    def is_number(self) -> bool:
-        return self is not DType.BOOL
-
-    @property
-    def is_integer(self) -> bool:
-        return self in (DType.I32, DType.U32)
-
-    def __str__(self) -> str:
-        return self.value
-
-
-_NUMPY: dict[DType, np.dtype[Any]] = {
-    DType.F32: np.dtype(np.float32),
-    DType.F64: np.dtype(np.float64),
-    DType.I32: np.dtype(np.int32),
-    DType.U32: np.dtype(np.uint32),
-    DType.BOOL: np.dtype(np.bool_),
-}
 
 
 @dataclass(frozen=True)

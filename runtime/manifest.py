@@ -13,14 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from tapeless.abi.dtypes import DType
+
 FORMAT = 1
-DTYPES: dict[str, np.dtype[Any]] = {
-    "f32": np.dtype(np.float32),
-    "f64": np.dtype(np.float64),
-    "i32": np.dtype(np.int32),
-    "u32": np.dtype(np.uint32),
-    "bool": np.dtype(np.bool_),
-}
+DTYPES: dict[str, np.dtype[Any]] = {dtype.value: np.dtype(dtype.numpy) for dtype in DType}
 
 
 def multiple_of_rows(dim: int | str) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from tapeless.abi.dtypes import PRECISIONS
 from tapeless.commands import language, outputs, running, sampling
 from tapeless.commands.options import data_options, load_model, model_arguments, read_arrays, warnings_told
 from tapeless.runtime.errors import INTERRUPTED, UserError, printable
@@ -111,7 +112,7 @@ def check(
 @click.option("--dot", is_flag=True, help="A drawing for Graphviz, for the stages that are graphs.")
 @click.option("--plain", is_flag=True, help="Without source lines: a text that `tapeless run` reads.")
 @click.option("--batch", type=click.IntRange(1))
-@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@click.option("--dtype", type=click.Choice(list(PRECISIONS)), default=next(iter(PRECISIONS)), show_default=True)
 @click.option("--target", metavar="NAME", help="The machine, as for build; this one if not given.")
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path))
 def inspect(
@@ -140,7 +141,7 @@ def inspect(
 @click.argument("file", metavar="FILE.ir", type=click.Path(path_type=Path))
 @data_options(True)
 @click.option("--graph", metavar="NAME", help="Which graph, where the file has several.")
-@click.option("--precision", type=click.Choice(["float32", "float64"]), help="Compute real numbers in this type.")
+@click.option("--precision", type=click.Choice(list(PRECISIONS)), help="Compute real numbers in this type.")
 @click.option("--rows", type=click.IntRange(0), help="Use so many of the data's rows.")
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="An .npz file for the results.")
 def run(
@@ -170,7 +171,7 @@ def run(
 @model_arguments
 @click.option("--target", metavar="NAME", help="The machine to build for. This one, if not given.")
 @click.option("--batch", type=click.IntRange(1), help="The most rows of one step.")
-@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@click.option("--dtype", type=click.Choice(list(PRECISIONS)), default=next(iter(PRECISIONS)), show_default=True)
 @click.option("--out", metavar="FOLDER", default="dist", show_default=True, type=click.Path(path_type=Path))
 def build(
     file: Path, sizes: tuple[str, ...], model: str | None, target: str | None, batch: int | None, dtype: str,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tapeless.abi.dtypes import PRECISIONS
 from tapeless.runtime.errors import ModelWarning, UserError
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def _remembered(context: click.Context, option: click.Parameter, value: str) -> 
 
 
 def compilation_options(function: Command) -> Command:
-    function = click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)(
-        function
-    )
+    function = click.option(
+        "--dtype", type=click.Choice(list(PRECISIONS)), default=next(iter(PRECISIONS)), show_default=True
+    )(function)
     function = click.option(
         "--threads", type=click.IntRange(1), help="Native threads. The results do not depend on it."
     )(function)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tapeless.codegen.llvm.types import LLVM_KIND, mangle, spell
+from tapeless.abi.dtypes import ScalarType
+from tapeless.codegen.llvm.types import mangle, spell, spell_as
 from tapeless.codegen.loops.language import Constant, Operand, Type
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ Rule = Callable[["Writer", str, Type, tuple[Operand, ...]], None]
 
 def _binary(float_opcode: str | None, signed: str | None, unsigned: str | None = None) -> Rule:
     def rule(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
-        kind = operands[0].type.kind
-        opcode = float_opcode if kind[0] == "f" else (unsigned or signed) if kind == "u32" else signed
+        element = operands[0].type.record
+        opcode = float_opcode if element.is_real else (unsigned or signed) if element.is_unsigned else signed
         assert opcode is not None
         writer.plain(result, opcode, type, operands)
 
@@ -28,7 +29,7 @@ def _binary(float_opcode: str | None, signed: str | None, unsigned: str | None =
 
 def _intrinsic(name: str, unsigned: str | None = None) -> Rule:
     def rule(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
-        writer.call(result, type, unsigned if unsigned and type.kind == "u32" else name, operands)
+        writer.call(result, type, unsigned if unsigned and type.record.is_unsigned else name, operands)
 
     return rule
 
@@ -39,7 +40,7 @@ def _comparison(float_predicate: str, signed: str, unsigned: str) -> Rule:
         opcode = (
             f"fcmp {float_predicate}"
             if operand_type.is_float
-            else f"icmp {unsigned if operand_type.kind in ('u32', 'i1') else signed}"
+            else f"icmp {unsigned if operand_type.record.is_unsigned else signed}"
         )
         writer.plain(result, opcode, operand_type, operands)
 
@@ -68,14 +69,14 @@ def _absolute(writer: Writer, result: str, type: Type, operands: tuple[Operand, 
     if type.is_float:
         writer.call(result, type, "fabs", operands)
     else:
-        mangled = mangle(LLVM_KIND[type.kind], type.lanes)
+        mangled = mangle(type.record, type.lanes)
         writer.lines.append(
             f"  {result} = call {spell(type)} @llvm.abs.{mangled}({writer.typed(operands[0])}, i1 false)"
         )
 
 
 def _mulhi(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
-    wide = "i64" if type.lanes == 1 else f"<{type.lanes} x i64>"
+    wide = spell_as("i64", type.lanes)
     by = "32" if type.lanes == 1 else "splat (i64 32)"
     a, b, product, upper = (writer.temporary() for _ in range(4))
     writer.lines += [
@@ -87,22 +88,19 @@ def _mulhi(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...
     ]
 
 
-_MANTISSA = {"f32": (23, 127, "i32"), "f64": (52, 1023, "i64")}
-
-
 def _scale(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
     a, b = operands
     if writer.target.avx512 and type.lanes * type.bytes == 64:
-        suffix = "ps" if type.kind == "f32" else "pd"
-        mask = "i16 -1" if type.kind == "f32" else "i8 -1"
+        suffix = {4: "ps", 8: "pd"}[type.bytes]
         writer.lines.append(
             f"  {result} = call {spell(type)} @llvm.x86.avx512.mask.scalef.{suffix}.512({writer.typed(a)}, "
-            f"{writer.typed(b)}, {spell(type)} zeroinitializer, {mask}, i32 4)"
+            f"{writer.typed(b)}, {spell(type)} zeroinitializer, i{type.lanes} -1, i32 4)"
         )
         return
     # 2**b as two factors, each a normal number, made from its exponent bits: halves of b stay in range.
-    bits, bias, kind = _MANTISSA[type.kind]
-    integer = kind if type.lanes == 1 else f"<{type.lanes} x {kind}>"
+    element = type.record
+    kind = element.bits
+    integer = spell_as(kind, type.lanes)
 
     def splat(number: int) -> str:
         return str(number) if type.lanes == 1 else f"splat ({kind} {number})"
@@ -117,8 +115,8 @@ def _scale(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...
     rest = line(f"sub {integer} {whole}, {half}")
     value = writer.operand(a)
     for exponent, last in ((half, False), (rest, True)):
-        biased = line(f"add {integer} {exponent}, {splat(bias)}")
-        shifted = line(f"shl {integer} {biased}, {splat(bits)}")
+        biased = line(f"add {integer} {exponent}, {splat(element.bias)}")
+        shifted = line(f"shl {integer} {biased}, {splat(element.mantissa)}")
         factor = line(f"bitcast {integer} {shifted} to {spell(type)}")
         if last:
             writer.lines.append(f"  {result} = fmul {spell(type)} {value}, {factor}")
@@ -130,39 +128,36 @@ def _select(writer: Writer, result: str, type: Type, operands: tuple[Operand, ..
     writer.lines.append(f"  {result} = select " + ", ".join(writer.typed(operand) for operand in operands))
 
 
-_CASTS = {
-    ("f32", "f64"): "fpext",
-    ("f64", "f32"): "fptrunc",
-    ("i32", "i64"): "sext",
-    ("u32", "i64"): "zext",
-    ("i64", "i32"): "trunc",
-    ("i64", "u32"): "trunc",
-}
+def _cast(source: ScalarType, to: ScalarType) -> str:
+    """The instruction that converts a number, neither type being boolean."""
+    if source.is_real and to.is_real:
+        return "fpext" if source.bytes < to.bytes else "fptrunc"
+    if source.is_real:
+        return "fptoui" if to.is_unsigned else "fptosi"
+    if to.is_real:
+        return "uitofp" if source.is_unsigned else "sitofp"
+    if source.bytes < to.bytes:
+        return "zext" if source.is_unsigned else "sext"
+    return "trunc" if source.bytes > to.bytes else "bitcast"
 
 
 def _convert(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
     source = operands[0].type
     # a choice is one instruction where lanes have masks, a conversion three
-    if source.kind == "i1" and type.is_float:
+    if source.record.is_boolean and type.is_float:
         one, zero = (writer.operand(Constant(value, type)) for value in (1.0, 0.0))
         writer.lines.append(
             f"  {result} = select {writer.typed(operands[0])}, {spell(type)} {one}, {spell(type)} {zero}"
         )
         return
-    if source.kind == "i1":
+    if source.record.is_boolean:
         opcode = "zext"
-    elif type.kind == "i1":
+    elif type.record.is_boolean:
         test = "fcmp une" if source.is_float else "icmp ne"
         writer.plain(result, test, source, (operands[0], Constant(0, source)))
         return
-    elif {source.kind, type.kind} == {"i32", "u32"}:
-        opcode = "bitcast"
-    elif (source.kind, type.kind) in _CASTS:
-        opcode = _CASTS[source.kind, type.kind]
-    elif source.is_float:
-        opcode = "fptoui" if type.kind == "u32" else "fptosi"
     else:
-        opcode = "uitofp" if source.kind == "u32" else "sitofp"
+        opcode = _cast(source.record, type.record)
     writer.lines.append(f"  {result} = {opcode} {writer.typed(operands[0])} to {spell(type)}")
 
 

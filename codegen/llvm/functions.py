@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tapeless.abi.dtypes import ScalarType
 from tapeless.codegen.llvm.arithmetic import COMPUTE
-from tapeless.codegen.llvm.types import LLVM_KIND, mangle, number, spell
+from tapeless.codegen.llvm.storage import CONVERSIONS
+from tapeless.codegen.llvm.types import mangle, number, spell, spell_as
 from tapeless.codegen.loops.language import (
     PART,
     Compute,
@@ -31,14 +33,11 @@ from tapeless.codegen.loops.language import (
     Store,
     Stream,
     Type,
-    vector,
+    Value,
 )
 from tapeless.ir.target import Target
 
 __all__ = ["function_text", "module_text"]
-
-_MEMORY_KIND = {"f32": "float", "f64": "double", "i32": "i32", "u32": "i32", "bool": "i8"}
-_ALIGN = {"f32": 4, "f64": 8, "i32": 4, "u32": 4, "bool": 1}
 
 
 def module_text(bodies: list[str], target: Target) -> str:
@@ -96,14 +95,13 @@ class Writer:
         type, value = operand.type, operand.value
         if isinstance(value, tuple):
             if type.lanes == 1:
-                return number(value[0], type.kind)
-            kind = LLVM_KIND[type.kind]
-            return "<" + ", ".join(f"{kind} {number(lane, type.kind)}" for lane in value) + ">"
+                return number(value[0], type.record)
+            return "<" + ", ".join(f"{type.record.llvm} {number(lane, type.record)}" for lane in value) + ">"
         if type.lanes == 1:
-            return number(value, type.kind)
+            return number(value, type.record)
         if value == 0 and str(value) != "-0.0":
             return "zeroinitializer"
-        return f"splat ({LLVM_KIND[type.kind]} {number(value, type.kind)})"
+        return f"splat ({type.record.llvm} {number(value, type.record)})"
 
     def typed(self, operand: Operand) -> str:
         return f"{spell(operand.type)} {self.operand(operand)}"
@@ -120,7 +118,7 @@ class Writer:
 
     def call(self, result: str, type: Type, intrinsic: str, operands: tuple[Operand, ...]) -> None:
         arguments = ", ".join(self.typed(operand) for operand in operands)
-        mangled = mangle(LLVM_KIND[type.kind], type.lanes)
+        mangled = mangle(type.record, type.lanes)
         self.lines.append(f"  {result} = call {spell(type)} @llvm.{intrinsic}.{mangled}({arguments})")
 
     def plain(self, result: str, opcode: str, type: Type, operands: tuple[Operand, ...]) -> None:
@@ -144,110 +142,100 @@ class Writer:
         if isinstance(index, Constant) and index.value == 0:
             return base
         pointer = self.temporary()
-        kind = _MEMORY_KIND[declared.dtype]
+        kind = declared.record.llvm
         self.lines.append(
             f"  {pointer} = getelementptr {'' if masked else 'inbounds '}{kind}, ptr {base}, i64 {self.operand(index)}"
         )
         return pointer
 
-    def in_memory(self, buffer: str, lanes: int) -> tuple[str, int, bool]:
-        declared = self.function.index[buffer]
-        kind = _MEMORY_KIND[declared.dtype]
-        return (kind if lanes == 1 else f"<{lanes} x {kind}>"), _ALIGN[declared.dtype], declared.dtype == "bool"
+    def in_memory(self, buffer: str, lanes: int) -> tuple[ScalarType, str]:
+        """An element of a buffer, and how LLVM writes so many."""
+        element = self.function.index[buffer].record
+        return element, spell_as(element.llvm, lanes)
 
-    def loaded(self, result: str, is_bool: bool, lanes: int, expression: str) -> None:
-        if not is_bool:
-            self.lines.append(f"  {result} = {expression}")
+    def loaded(self, result: Value, element: ScalarType, expression: str) -> None:
+        if element.computed == element.name:
+            self.lines.append(f"  %{result.name} = {expression}")
             return
-        bytes_ = self.temporary()
-        wide = "i8" if lanes == 1 else f"<{lanes} x i8>"
-        zero = "0" if lanes == 1 else "zeroinitializer"
-        self.lines.append(f"  {bytes_} = {expression}")
-        self.lines.append(f"  {result} = icmp ne {wide} {bytes_}, {zero}")
+        stored = self.temporary()
+        self.lines.append(f"  {stored} = {expression}")
+        CONVERSIONS[element.name].bring(self, f"%{result.name}", stored, result.type.lanes)
 
     def load(self, instruction: Load) -> None:
         result = instruction.result
         lanes = result.type.lanes
-        kind, align, is_bool = self.in_memory(instruction.buffer, lanes)
+        element, kind = self.in_memory(instruction.buffer, lanes)
         pointer = self.address(instruction.buffer, instruction.index, instruction.mask is not None)
-        name = "%" + result.name
         if instruction.mask is None:
-            self.loaded(name, is_bool, lanes, f"load {kind}, ptr {pointer}, align {align}")
+            self.loaded(result, element, f"load {kind}, ptr {pointer}, align {element.bytes}")
         else:
-            mangled = mangle(kind.split()[-1].rstrip(">"), lanes)
             self.loaded(
-                name,
-                is_bool,
-                lanes,
-                f"call {kind} @llvm.masked.load.{mangled}.p0(ptr align {align} {pointer}, "
+                result,
+                element,
+                f"call {kind} @llvm.masked.load.{mangle(element, lanes)}.p0(ptr align {element.bytes} {pointer}, "
                 f"{self.typed(instruction.mask)}, {kind} zeroinitializer)",
             )
 
-    def stored(self, buffer: str, value: Operand) -> tuple[str, str, int]:
-        kind, align, is_bool = self.in_memory(buffer, value.type.lanes)
-        if not is_bool:
-            return kind, self.operand(value), align
-        name = self.temporary()
-        self.lines.append(f"  {name} = zext {self.typed(value)} to {kind}")
-        return kind, name, align
+    def stored(self, buffer: str, value: Operand) -> tuple[ScalarType, str]:
+        """An element of a buffer, and the value as it is stored there, with its type."""
+        element, kind = self.in_memory(buffer, value.type.lanes)
+        converted = element.computed != element.name
+        text = CONVERSIONS[element.name].put(self, value) if converted else self.operand(value)
+        return element, f"{kind} {text}"
 
     def store(self, instruction: Store) -> None:
-        lanes = instruction.value.type.lanes
-        kind, value, align = self.stored(instruction.buffer, instruction.value)
+        element, value = self.stored(instruction.buffer, instruction.value)
         pointer = self.address(instruction.buffer, instruction.index)
         if instruction.mask is None:
-            self.lines.append(f"  store {kind} {value}, ptr {pointer}, align {align}")
+            self.lines.append(f"  store {value}, ptr {pointer}, align {element.bytes}")
         else:
-            mangled = mangle(kind.split()[-1].rstrip(">"), lanes)
+            mangled = mangle(element, instruction.value.type.lanes)
             self.lines.append(
-                f"  call void @llvm.masked.store.{mangled}.p0({kind} {value}, "
-                f"ptr align {align} {pointer}, {self.typed(instruction.mask)})"
+                f"  call void @llvm.masked.store.{mangled}.p0({value}, "
+                f"ptr align {element.bytes} {pointer}, {self.typed(instruction.mask)})"
             )
 
     def pointers(self, buffer: str, index: Operand, offsets: Operand) -> str:
         base = self.address(buffer, index)
         pointers = self.temporary()
-        kind = _MEMORY_KIND[self.function.index[buffer].dtype]
+        kind = self.function.index[buffer].record.llvm
         self.lines.append(f"  {pointers} = getelementptr {kind}, ptr {base}, {self.typed(offsets)}")
         return pointers
 
     def gather(self, instruction: Gather) -> None:
         result, lanes = instruction.result, instruction.result.type.lanes
-        kind, align, is_bool = self.in_memory(instruction.buffer, lanes)
+        element, kind = self.in_memory(instruction.buffer, lanes)
         pointers = self.pointers(instruction.buffer, instruction.index, instruction.offsets)
         mask = instruction.mask if instruction.mask is not None else Constant(True, result.type.mask)
-        mangled = mangle(kind.split()[-1].rstrip(">"), lanes)
+        mangled = mangle(element, lanes)
         self.loaded(
-            "%" + result.name,
-            is_bool,
-            lanes,
-            f"call {kind} @llvm.masked.gather.{mangled}.v{lanes}p0(<{lanes} x ptr> align {align} {pointers}, "
+            result,
+            element,
+            f"call {kind} @llvm.masked.gather.{mangled}.v{lanes}p0(<{lanes} x ptr> align {element.bytes} {pointers}, "
             f"{self.typed(mask)}, {kind} zeroinitializer)",
         )
 
     def scatter(self, instruction: Scatter) -> None:
         lanes = instruction.value.type.lanes
-        kind, value, align = self.stored(instruction.buffer, instruction.value)
+        element, value = self.stored(instruction.buffer, instruction.value)
         pointers = self.pointers(instruction.buffer, instruction.index, instruction.offsets)
         mask = instruction.mask if instruction.mask is not None else Constant(True, instruction.value.type.mask)
-        mangled = mangle(kind.split()[-1].rstrip(">"), lanes)
+        mangled = mangle(element, lanes)
         self.lines.append(
-            f"  call void @llvm.masked.scatter.{mangled}.v{lanes}p0({kind} {value}, "
-            f"<{lanes} x ptr> align {align} {pointers}, {self.typed(mask)})"
+            f"  call void @llvm.masked.scatter.{mangled}.v{lanes}p0({value}, "
+            f"<{lanes} x ptr> align {element.bytes} {pointers}, {self.typed(mask)})"
         )
 
     def stream(self, instruction: Stream) -> None:
-        type = instruction.value.type
-        kind, value, _ = self.stored(instruction.buffer, instruction.value)
+        element, value = self.stored(instruction.buffer, instruction.value)
+        bytes_ = element.bytes * instruction.value.type.lanes
         pointer = self.address(instruction.buffer, instruction.index)
-        self.lines.append(
-            f"  store {kind} {value}, ptr {pointer}, align {type.bytes * type.lanes}, !nontemporal !{{i32 1}}"
-        )
+        self.lines.append(f"  store {value}, ptr {pointer}, align {bytes_}, !nontemporal !{{i32 1}}")
         self.streams = True
 
     def gap(self, instruction: Gap) -> None:
         pointer = self.address(instruction.buffer, instruction.index)
-        size = vector(self.function.index[instruction.buffer].kind, 1).bytes
+        size = self.function.index[instruction.buffer].record.bytes
         place, back, rest = (self.temporary() for _ in range(3))
         self.lines += [
             f"  {place} = ptrtoint ptr {pointer} to i64",

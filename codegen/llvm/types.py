@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import struct
 
+from tapeless.abi.dtypes import ScalarType
 from tapeless.codegen.loops.language import Type
 
-__all__ = ["LLVM_KIND", "mangle", "number", "spell"]
-
-LLVM_KIND = {"f32": "float", "f64": "double", "i32": "i32", "u32": "i32", "i64": "i64", "i1": "i1"}
-_MANGLED = {"float": "f32", "double": "f64"}
+__all__ = ["mangle", "number", "spell", "spell_as"]
 
 _spelled: dict[Type, str] = {}
 
@@ -18,23 +16,29 @@ def spell(type: Type) -> str:
     """A type as LLVM writes it."""
     text = _spelled.get(type)
     if text is None:
-        kind = LLVM_KIND[type.kind]
-        text = kind if type.lanes == 1 else f"<{type.lanes} x {kind}>"
-        _spelled[type] = text
+        text = _spelled[type] = spell_as(type.record.llvm, type.lanes)
     return text
 
 
-def mangle(kind: str, lanes: int) -> str:
-    short = _MANGLED.get(kind, kind)
-    return short if lanes == 1 else f"v{lanes}{short}"
+def spell_as(element: str, lanes: int) -> str:
+    """So many of what LLVM writes as `element`."""
+    return element if lanes == 1 else f"<{lanes} x {element}>"
 
 
-def number(value: float | int | bool, kind: str) -> str:
-    if kind == "f32":
-        rounded = struct.unpack("f", struct.pack("f", value))[0]
+def mangle(element: ScalarType, lanes: int) -> str:
+    """As the name of an intrinsic has it."""
+    return element.mangled if lanes == 1 else f"v{lanes}{element.mangled}"
+
+
+def number(value: float | int | bool, element: ScalarType) -> str:
+    """A real number in the bits of the double that it is."""
+    if element.is_real:
+        code = _PACKED[element.bytes]
+        (rounded,) = struct.unpack(code, struct.pack(code, value))
         return f"0x{struct.unpack('Q', struct.pack('d', rounded))[0]:016X}"
-    if kind == "f64":
-        return f"0x{struct.unpack('Q', struct.pack('d', value))[0]:016X}"
-    if kind == "i1":
+    if element.is_boolean:
         return "true" if value else "false"
     return str(int(value))
+
+
+_PACKED = {4: "f", 8: "d"}

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tapeless.abi.dtypes import INDEX, MASK
 from tapeless.codegen.loops.language import (
     Compute,
     Constant,
@@ -34,7 +35,7 @@ from tapeless.ir.target import Target
 
 __all__ = ["I64", "Builder", "OpenLoop", "index_constant"]
 
-I64 = vector("i64", 1)
+I64 = vector(INDEX, 1)
 
 _FOLD: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,
@@ -157,8 +158,8 @@ class Builder:
         """The mask of the first `count` lanes."""
         if isinstance(count, Constant):
             n = int(count.value)  # type: ignore[arg-type]
-            return Constant(tuple(lane < n for lane in range(lanes)), vector("i1", lanes))
-        return self.compute("first", count, type=vector("i1", lanes))
+            return Constant(tuple(lane < n for lane in range(lanes)), vector(MASK, lanes))
+        return self.compute("first", count, type=vector(MASK, lanes))
 
     # Memory
 

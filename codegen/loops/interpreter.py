@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tapeless.abi.dtypes import TYPES
 from tapeless.codegen.loops.language import (
     Compute,
     Constant,
@@ -35,7 +36,7 @@ __all__ = ["LoopError", "run"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_DTYPE = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "u32": np.uint32, "i64": np.int64, "i1": np.bool_}
+_DTYPE = {name: np.dtype(type.numpy) for name, type in TYPES.items()}
 
 
 class LoopError(Exception):
@@ -48,7 +49,7 @@ def run(function: Function, buffers: Sequence[Array], rows: int, part: int = 0) 
     for buffer in function.buffers:
         if buffer.name not in memory:
             # Scratch holds nothing: all bits set are a NaN, which spoils what reads one that was not written.
-            memory[buffer.name] = np.full(buffer.bytes, 0xFF, np.uint8).view(_DTYPE[buffer.kind])
+            memory[buffer.name] = np.full(buffer.bytes, 0xFF, np.uint8).view(_DTYPE[buffer.dtype])
     values: dict[str, Array] = {"rows": np.array([rows], np.int64), "part": np.array([part], np.int64)}
     with np.errstate(all="ignore"):
         _Machine(memory, values).block(function.body)
@@ -164,7 +165,7 @@ def _remainder(type: Type, a: Array, b: Array) -> Array:
 
 
 def _fma(type: Type, a: Array, b: Array, c: Array) -> Array:
-    wide = np.float64 if type.kind == "f32" else np.longdouble
+    wide = np.float64 if type.bytes < 8 else np.longdouble  # as wide as there is
     made: Array = (a.astype(wide) * b.astype(wide) + c.astype(wide)).astype(a.dtype)
     return made
 

@@ -22,14 +22,17 @@ conditional gives back what the branch taken yields. There is no other state tha
     operand     ::= value | constant (a number for all lanes, or one for each)
     type        ::= f32 | f64 | i32 | u32 | i64 | i1, and a count of lanes: f32x16
 
-An index counts elements from the start of its buffer. Lanes of a mask are i1. Booleans take a byte in memory and
-are i1 in registers. This module must not know LLVM, nor what a tensor is.
+An index counts elements from the start of its buffer. Lanes of a mask are i1. An element can be another type in memory
+than in registers, as `abi.dtypes` tells: booleans take a byte and are i1. This module must not know LLVM, nor what a
+tensor is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
+
+from tapeless.abi.dtypes import INDEX, MASK, TYPES, ScalarType
 
 __all__ = [
     "OPERATIONS",
@@ -68,11 +71,15 @@ class Type:
 
     @property
     def is_float(self) -> bool:
-        return self.kind[0] == "f"
+        return self.record.is_real
 
     @property
     def bytes(self) -> int:
-        return BYTES[self.kind]
+        return self.record.bytes
+
+    @property
+    def record(self) -> ScalarType:
+        return TYPES[self.kind]
 
     @property
     def scalar(self) -> Type:
@@ -80,19 +87,16 @@ class Type:
 
     @property
     def mask(self) -> Type:
-        return vector("i1", self.lanes)
+        return vector(MASK, self.lanes)
 
     def of(self, kind: str) -> Type:
         """The same count of lanes, of another kind."""
         return vector(kind, self.lanes)
 
 
-BYTES = {"f32": 4, "f64": 8, "i32": 4, "u32": 4, "i64": 8, "i1": 1}
-
-
 @cache
 def vector(kind: str, lanes: int) -> Type:
-    if kind not in BYTES:
+    if kind not in TYPES or TYPES[kind].computed != kind:
         raise ValueError(f"there is no kind {kind!r} in the loop IR")
     return Type(kind, lanes)
 
@@ -113,13 +117,13 @@ class Constant:
 
 Operand = Value | Constant
 
-ROWS = Value("rows", vector("i64", 1))
-PART = Value("part", vector("i64", 1))
+ROWS = Value("rows", vector(INDEX, 1))
+PART = Value("part", vector(INDEX, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A parameter of the function: where a tensor lies. `dtype` is the element in memory: f32 f64 i32 u32 bool.
+    """A parameter of the function: where a tensor lies. `dtype` is the element in memory, `kind` that in registers.
 
     Scratch is memory that one part has to itself: `bytes` for each part, at `part * bytes`.
     """
@@ -131,7 +135,11 @@ class Buffer:
 
     @property
     def kind(self) -> str:
-        return "i1" if self.dtype == "bool" else self.dtype
+        return self.record.computed
+
+    @property
+    def record(self) -> ScalarType:
+        return TYPES[self.dtype]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
+from tapeless.abi.dtypes import INDEX
 from tapeless.codegen.loops.language import (
     PART,
     ROWS,
@@ -372,7 +373,7 @@ class _Parser:
                 initial.append(self.operand())
                 self.accept(",")
         self.take("{")
-        counter = self.define(variable, vector("i64", 1))
+        counter = self.define(variable, vector(INDEX, 1))
         parameters = tuple(self.define(name, type) for name, type in carried)
         body = tuple(self.block())
         self.next_line()

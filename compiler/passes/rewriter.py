@@ -15,7 +15,7 @@ import numpy as np
 
 from tapeless.compiler.passes.scan_rules import slim
 from tapeless.ir.graph import Builder, Graph, Node, Span, Value
-from tapeless.ir.interpreter import evaluate
+from tapeless.ir.interpreter import computed_dtypes, evaluate
 from tapeless.ir.types import DType
 
 Apply = Callable[["Rewriter", Node], Value | None]
@@ -155,7 +155,7 @@ class Rewriter(Builder):
         values = [inner.constant(c.attrs["value"], c.attrs["dtype"]) for c in constants if c]
         inner.output("folded", inner.emit_node(node.op, values, node.attrs)[0], "result")
         graph = inner.graph()
-        (result,) = evaluate(graph, [], 0, {dtype: dtype.numpy for dtype in DType})
+        (result,) = evaluate(graph, [], 0, computed_dtypes())
         return self.constant(np.asarray(result).item(), graph.outputs[0].value.type.dtype)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from tapeless.ir.graph import Node
-from tapeless.ir.interpreter import evaluate
+from tapeless.ir.interpreter import computed_dtypes, evaluate
 from tapeless.ir.ops import OPERATIONS, Run
-from tapeless.ir.types import DType, Tensor
+from tapeless.ir.types import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -34,7 +34,7 @@ MODERATE = (*EXPONENTIALS, "tanh", "erf")
 
 def applied(node: Node, operands: Sequence[Array], types: Sequence[Tensor]) -> Array:
     """The first result of an operation on arrays, for one row."""
-    dtypes = {dtype: dtype.numpy for dtype in DType}
+    dtypes = computed_dtypes()
     run = Run(node.attrs, node.regions, types, 1, dtypes, lambda region, arrays: evaluate(region, arrays, 1, dtypes))
     with np.errstate(all="ignore"):
         made = OPERATIONS[node.op].reference(run, operands)

@@ -104,7 +104,7 @@ def _uniform_reference(run: Run, operands: Sequence[Array]) -> Array:
 
 
 def _range_of_uniform(node: Node, operands: Sequence[Range]) -> Range:
-    return Range(0.0, 1.0 - (2.0**-24 if node.attrs["dtype"] is DType.F32 else 2.0**-53))
+    return Range(0.0, 1.0 - node.attrs["dtype"].record.epsilon / 2)
 
 
 declare(

@@ -13,7 +13,7 @@ FOLDERS = {name.removeprefix("tapeless").removeprefix(".") or "api": path for na
 # Each room and what it may import; a folder below a stage that is not named here belongs to its stage.
 MAY_IMPORT = {
     "abi": set(),
-    "ir": set(),
+    "ir": {"abi"},
     "compiler.messages": {"ir"},
     "compiler.language": {"compiler.messages", "ir"},
     "compiler.passes": {"compiler.messages", "ir"},
@@ -22,11 +22,11 @@ MAY_IMPORT = {
     "compiler": {
         "compiler.elaborate", "compiler.language", "compiler.messages", "compiler.passes", "compiler.stepping", "ir"
     },
-    "codegen.loops": {"ir"},
-    "codegen.vectormath": {"codegen.loops"},
-    "codegen.nests": {"codegen.loops", "codegen.vectormath", "ir"},
-    "codegen.kernels": {"codegen.loops", "codegen.nests", "codegen.vectormath", "ir"},
-    "codegen.llvm": {"codegen.loops", "ir"},
+    "codegen.loops": {"abi", "ir"},
+    "codegen.vectormath": {"abi", "codegen.loops"},
+    "codegen.nests": {"abi", "codegen.loops", "codegen.vectormath", "ir"},
+    "codegen.kernels": {"abi", "codegen.loops", "codegen.nests", "codegen.vectormath", "ir"},
+    "codegen.llvm": {"abi", "codegen.loops", "ir"},
     "codegen.program": {"abi", "codegen.kernels", "codegen.llvm", "codegen.loops", "ir"},
     "codegen": set(),
     "runtime": {"abi"},  # it is handed a manifest and machine code, and needs nothing else
@@ -34,7 +34,7 @@ MAY_IMPORT = {
         "abi", "ir", "compiler", "compiler.language", "compiler.messages", "compiler.passes", "compiler.stepping",
         "codegen.loops", "codegen.program", "runtime",
     },
-    "api.commands": {"api", "compiler.language", "compiler.messages", "runtime"},
+    "api.commands": {"abi", "api", "compiler.language", "compiler.messages", "runtime"},
 }  # fmt: skip
 # Third-party packages that only some may import; sympy and networkx never reach the runtime, nor llvmlite the compiler.
 PACKAGES = {

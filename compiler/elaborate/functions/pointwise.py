@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from tapeless.compiler.elaborate.bounds import bound_after
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import Computed
@@ -226,7 +224,7 @@ def nan_to_num(call: CallSite, x: Any, nan: Any = 0, posinf: Any = None, neginf:
     the element type unless told otherwise.
     """
     value = call.emit.as_real(call.tensor("x", x))
-    largest = float(np.finfo(call.emit.real.numpy).max)
+    largest = call.emit.real.record.largest
     places = ((math.inf, largest if posinf is None else posinf), (-math.inf, -largest if neginf is None else neginf))
     for infinity, number in places:
         value = where(call, call.emit.binary("==", value, infinity), number, value)
