@@ -7,12 +7,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tapeless.compiler.elaborate.labelled import allowed
+from tapeless.compiler.elaborate.checks import check_influence, check_sizes
+from tapeless.compiler.elaborate.elaborator import Common
+from tapeless.compiler.elaborate.emission import Labelled
+from tapeless.compiler.elaborate.forward import forward
+from tapeless.compiler.elaborate.ignored_labels import allowed, labels_of
+from tapeless.compiler.elaborate.interface import Given
 from tapeless.compiler.elaborate.modules import Module, read_module
-from tapeless.compiler.elaborate.program import Program
+from tapeless.compiler.elaborate.reporter import Reporter
 from tapeless.compiler.elaborate.resolve import resolve
-from tapeless.compiler.elaborate.statements import Given
-from tapeless.compiler.elaborate.train_section import Plan, Training
+from tapeless.compiler.elaborate.storage import Storage
+from tapeless.compiler.elaborate.train_settings import SettingsReader, TrainPlan
+from tapeless.compiler.elaborate.update import Update
 from tapeless.compiler.elaborate.values import TooLarge
 from tapeless.compiler.identity import identity
 from tapeless.compiler.language import ast
@@ -125,30 +131,37 @@ def _elaborated(files: Files, sizes: dict[str, int | float], dtype: DType, model
     resolve(module, sizes, found.append)
     if definition is None:
         raise ProgramErrors(_ordered(found, source), sources)
-    program = Program(module, definition, sizes, dtype)
-    program.diagnostics = found
-    program.reported = {(fault.code, fault.span) for fault in found}
-    training = program.forward(True)
-    derived = program.emitter.derived
-    evaluation = program.forward(False)
-    program.check_sizes()
-    section = _section(module, definition, program)
-    trainer = Training(program, section)
-    plan = trainer.read()
-    trainer.freeze(freeze)
-    update = trainer.update()
-    if not any(fault.severity == "error" for fault in found):
-        program.check_influence(training)
-    if section is not None and not program.losses and not any(fault.severity == "error" for fault in found):
+    reporter = Reporter(found, {(fault.code, fault.span) for fault in found})
+    common = Common(reporter, Storage(definition.name, dtype), sizes)
+    training = forward(common, module, definition, training=True)
+    evaluation = forward(common, module, definition, training=False)
+    interface, arguments = evaluation.interface, evaluation.arguments
+    check_sizes(reporter, definition, sizes, training.interface.free_sizes | interface.free_sizes)
+    section = _section(module, definition, reporter)
+    reader = SettingsReader(common, module, definition, section, arguments, interface.watched)
+    plan = reader.read()
+    reader.freeze(freeze)
+    update = Update(common, module, definition, plan, reader.span, arguments)
+    updated = update.graph()
+    slots = common.storage.slots
+    if not reporter.failed:
+        check_influence(reporter, training.graph, interface, slots)
+    if section is not None and not interface.losses and not reporter.failed:
         assigned = [
             line.span for line in definition.body if isinstance(line, ast.Assign) and line.targets[0].name == "loss"
         ]
-        program.report(Diagnostic("E0503", f"model `{definition.name}` has a train section but no loss",
-            assigned[0] if assigned else definition.head,
-                                  hint="A loss is declared without `=`: `loss mean((y - t) ** 2)`." if assigned
-                                  else "Say what to make small: `loss mean((y - t) ** 2)`."))  # fmt: skip
-    program.store_counters(definition.head)
-    init = program.start()
+        reporter.report(
+            Diagnostic(
+                "E0503",
+                f"model `{definition.name}` has a train section but no loss",
+                assigned[0] if assigned else definition.head,
+                hint="A loss is declared without `=`: `loss mean((y - t) ** 2)`."
+                if assigned
+                else "Say what to make small: `loss mean((y - t) ** 2)`.",
+            )
+        )
+    common.storage.count(definition.head)
+    init = common.storage.start()
     errors = [fault for fault in found if fault.severity == "error"]
     if errors:
         raise ProgramErrors(_ordered(errors, source), sources)
@@ -156,24 +169,22 @@ def _elaborated(files: Files, sizes: dict[str, int | float], dtype: DType, model
         name=definition.name,
         dtype=dtype,
         source=source,
-        data=tuple(_data(program, given) for given in program.given.values()),
-        slots=tuple(
-            Slot(one.name, one.type, one.role, one.span, one.frozen, one.turns) for one in program.slots.values()
-        ),
-        forward={True: training, False: evaluation},
+        data=tuple(_data(given, common.labelled) for given in interface.given.values()),
+        slots=tuple(Slot(one.name, one.type, one.role, one.span, one.frozen, one.turns) for one in slots.values()),
+        forward={True: training.graph, False: evaluation.graph},
         init=init,
-        update=update,
+        update=updated,
         settings=_settings(plan),
         sources=files.sources,
         warnings=tuple(fault for fault in found if fault.severity == "warning"),
-        statistics=program.statistics,
-        derived=derived,
-        sizes=sizes | {name: value for name, value in program.arguments.items() if type(value) in (int, float)},
+        statistics=training.statistics or evaluation.statistics or update.elaborator.updates.statistics,
+        derived=training.derived,
+        sizes=sizes | {name: value for name, value in arguments.items() if type(value) in (int, float)},
     )
 
 
-def _data(program: Program, given: Given) -> Data:
-    bound, ignored = allowed(program.labels_of(given.name), given.bound)
+def _data(given: Given, labelled: Sequence[Labelled]) -> Data:
+    bound, ignored = allowed(labels_of(labelled, given.name), given.bound)
     return Data(given.name, given.type, given.role, bound, given.span, ignored)
 
 
@@ -224,7 +235,7 @@ def _chosen(module: Module, wanted: str | None, found: list[Diagnostic]) -> ast.
     return module.models[names[0]]
 
 
-def _section(module: Module, definition: ast.Definition, program: Program) -> ast.Train | None:
+def _section(module: Module, definition: ast.Definition, reporter: Reporter) -> ast.Train | None:
     """The train section of a model; sections of no model, or a second one, are faults."""
     chosen = None
     seen: set[str] = set()
@@ -232,7 +243,7 @@ def _section(module: Module, definition: ast.Definition, program: Program) -> as
         if section.model not in module.models:
             if section.model not in module.broken:
                 near = nearest(section.model, module.models)
-                program.report(
+                reporter.report(
                     Diagnostic(
                         "E0504",
                         f"there is no model `{section.model}` to train",
@@ -241,7 +252,7 @@ def _section(module: Module, definition: ast.Definition, program: Program) -> as
                     )
                 )
         elif section.model in seen:
-            program.report(Diagnostic("E0505", f"`{section.model}` has a train section already", section.head))
+            reporter.report(Diagnostic("E0505", f"`{section.model}` has a train section already", section.head))
         elif section.model == definition.name:
             chosen = section
         seen.add(section.model)
@@ -252,5 +263,5 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _settings(plan: Plan) -> Settings:
+def _settings(plan: TrainPlan) -> Settings:
     return Settings(plan.epochs, plan.batch, plan.validation, plan.patience, plan.monitor, plan.rising)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from typing import Any
 
+from tapeless.compiler.elaborate.context import Context
 from tapeless.compiler.elaborate.emission import Emitter
-from tapeless.compiler.elaborate.evaluator import Evaluator
+from tapeless.compiler.elaborate.operands import numeric
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Binding, Computed, describe, shape_text
 from tapeless.compiler.language import ast
@@ -20,7 +21,7 @@ from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.types import Dim, Rows, Tensor
 
 
-def with_derivative(evaluator: Evaluator, frame: Frame, definition: ast.Definition, result: Any) -> Any:
+def with_derivative(context: Context, frame: Frame, definition: ast.Definition, result: Any) -> Any:
     """What a call of the function gives: its body's value, with the stated derivatives by those arguments that are
     computed.
 
@@ -28,33 +29,39 @@ def with_derivative(evaluator: Evaluator, frame: Frame, definition: ast.Definiti
     """
     if len(definition.derivatives) != len(definition.parameters):
         return result  # reported where the function is defined
-    emitter = evaluator.emitter
+    emitter = context.emitter
     given: dict[str, Any] = {parameter.name: frame.names[parameter.name].value for parameter in definition.parameters}
     for parameter in definition.parameters:
         value = given[parameter.name]
         if not isinstance(value, (Computed, int, float, Rows)):
-            raise evaluator.fault(frame, "E0704",
+            raise frame.fault(
+                "E0704",
                 f"a function with a derivative takes numbers, and `{parameter.name}` is {describe(value)}",
-                                  parameter.span)  # fmt: skip
+                parameter.span,
+            )
     computed = {name: value for name, value in given.items() if isinstance(value, Computed)}
     if not isinstance(result, Computed) or not any(value.dtype.is_float for value in computed.values()):
         return result  # nothing that has a derivative
     shape = emitter.meet([value.shape for value in computed.values()])
     if result.shape != shape or not result.dtype.is_float:
-        sides = evaluator.sides(
-            frame, *((ast.Name(one.span, one.name), given[one.name]) for one in definition.parameters)
-        )
+        sides = frame.sides(*((ast.Name(one.span, one.name), given[one.name]) for one in definition.parameters))
         rule = "works element by element" if result.dtype.is_float else "makes real numbers"
-        raise evaluator.fault(frame, "E0704", f"a function with a derivative {rule}, and this is {describe(result)}",
-                              definition.body[0].span, sides)  # fmt: skip
+        raise frame.fault(
+            "E0704",
+            f"a function with a derivative {rule}, and this is {describe(result)}",
+            definition.body[0].span,
+            sides,
+        )
     emitter.record.update()
     mixing = mixed(result.value, {value.value for value in computed.values()}, emitter.record.producer)
     if mixing is not None:
-        raise evaluator.fault(frame, "E0704",
+        raise frame.fault(
+            "E0704",
             f"a function with a derivative works element by element, and `{mixing.op}` in this one does not",
-                              definition.body[0].span)  # fmt: skip
+            definition.body[0].span,
+        )
     operands = [emitter.broadcast(value, shape).value for value in computed.values()]
-    region = _region(evaluator, frame, definition, given, shape)
+    region = _region(context, frame, definition, given, shape)
     return Computed(
         emitter.emit(
             "with_derivative", result.value, *operands, name=f"{emitter.where}.{definition.name}", regions=(region,)
@@ -92,10 +99,10 @@ def _each_by_itself(node: Node) -> bool:
 
 
 def _region(
-    evaluator: Evaluator, frame: Frame, definition: ast.Definition, given: dict[str, Any], shape: tuple[Dim, ...]
+    context: Context, frame: Frame, definition: ast.Definition, given: dict[str, Any], shape: tuple[Dim, ...]
 ) -> Graph:
     """The graph of the derivatives by the real arguments, of the computed arguments and the value."""
-    outer, inner = evaluator.emitter, Emitter(definition.name, evaluator.emitter.real)
+    outer, inner = context.emitter, Emitter(definition.name, context.emitter.real)
     body = Frame("fn", definition.name, frame.module, inner, frame.caller, frame.call_span, frame.override)
     for parameter in definition.parameters:
         value = given[parameter.name]
@@ -106,11 +113,11 @@ def _region(
     body.names["out"] = Binding(
         Computed(inner.input("out", Tensor(outer.real, shape), "operand", None)), "out", definition.head, "made"
     )
-    evaluator.emitter = inner
+    context.emitter = inner
     try:
         for parameter, syntax in zip(definition.parameters, definition.derivatives, strict=True):
             inner.where = f"{definition.name}.derivative"
-            value = evaluator.numeric(body, syntax, evaluator.evaluate(body, syntax), "a derivative")
+            value = numeric(body, syntax, context.evaluate(body, syntax), "a derivative")
             if isinstance(given[parameter.name], Computed) and given[parameter.name].dtype.is_float:
                 slope = inner.as_real(value)
                 if slope.rank > len(shape) or any(
@@ -120,7 +127,7 @@ def _region(
                         f"the derivative by `{parameter.name}` is {describe(value)}, and the value is "
                         f"{shape_text(shape)}"
                     )
-                    raise evaluator.fault(body, "E0704", message, syntax.span)
+                    raise body.fault("E0704", message, syntax.span)
                 graph = inner.builder.graph()
                 mixing = mixed(slope.value, {port.value for port in graph.inputs}, graph.producers.get)
                 if mixing is not None:
@@ -128,8 +135,8 @@ def _region(
                         f"the derivative by `{parameter.name}` is that of each element by itself, and `{mixing.op}` "
                         "meets others"
                     )
-                    raise evaluator.fault(body, "E0704", message, syntax.span)
+                    raise body.fault("E0704", message, syntax.span)
                 inner.output(parameter.name, inner.broadcast(slope, shape).value, "result", None)
     finally:
-        evaluator.emitter = outer
+        context.emitter = outer
     return inner.graph()

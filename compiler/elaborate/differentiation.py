@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tapeless.compiler.elaborate.emission import Emitter
-from tapeless.compiler.elaborate.emitted import BEFORE
+from tapeless.compiler.elaborate.emission_record import BEFORE
 from tapeless.compiler.passes.differentiate import differentiate
 from tapeless.compiler.passes.rewriter import FREE, Rewriter, computation, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA, RULES

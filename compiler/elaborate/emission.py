@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tapeless.compiler.elaborate.bounds import bound_after, bound_of, power_bound
-from tapeless.compiler.elaborate.emitted import Record
+from tapeless.compiler.elaborate.emission_record import EmissionRecord
 from tapeless.compiler.elaborate.single_row import SingleRow
 from tapeless.compiler.elaborate.values import Computed, TooLarge, describe, shape_text
 from tapeless.ir.graph import Builder, Graph, Node, Part, Span, Value
@@ -85,7 +85,7 @@ class Emitter:
         self.averaged: dict[Value, tuple[Dim, ...]] = {}  # of a variance, the sizes of the axes it was taken over
         # of a quotient of sums over the batch, numerator and denominator
         self.totals: dict[Value, tuple[Value, Value]] = {}
-        self.squashed: dict[Value, str] = {}  # results of `softmax` and its kin: see `scores`
+        self.squashed: dict[Value, str] = {}  # results of `softmax` and its kin: see `loss_arguments`
         self.indexed: set[Value] = set()  # the values of a line with index variables: an axis for each variable of it
         self.labelled: list[Labelled] = []
         # what means nothing in a batch of one row: statistics over the rows alone, and what is made of them
@@ -100,7 +100,7 @@ class Emitter:
     def use(self, builder: Builder) -> None:
         """Emit into this builder."""
         self.builder = builder
-        self.record = Record(builder)
+        self.record = EmissionRecord(builder)
 
     def around(self) -> tuple[Emitter, dict[Value, Value]] | None:
         """In a loop's body, the emitter around it, and what the body takes from there: its inputs, and what they

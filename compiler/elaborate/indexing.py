@@ -12,20 +12,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tapeless.compiler.elaborate.context import Context, Rules
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.functions.elements import Elements
 from tapeless.compiler.elaborate.functions.movement import along, parted, without
+from tapeless.compiler.elaborate.names import Names
+from tapeless.compiler.elaborate.operands import tensor_of
 from tapeless.compiler.elaborate.ranges import OutOfRange, Use, Variable, infer
+from tapeless.compiler.elaborate.scan_steps import Steps
 from tapeless.compiler.elaborate.scope import Frame
+from tapeless.compiler.elaborate.sizes import Sizes
 from tapeless.compiler.elaborate.values import Computed, Fault, describe
 from tapeless.compiler.language import ast
 from tapeless.compiler.messages.diagnostics import Label
 from tapeless.ir.types import Dim, DType, Rows
-
-if TYPE_CHECKING:
-    from tapeless.compiler.elaborate.evaluator import Evaluator
 
 
 @dataclass(frozen=True)
@@ -37,34 +39,60 @@ class Affine:
 
 
 @dataclass(frozen=True)
-class Access:
+class IndexedTensor:
     """One element `x[i, 2 * j + u, k[i]]`: the tensor, and for each axis an index that is affine or computed."""
 
     tensor: Computed
     items: tuple[Affine | ast.Expression, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """Evaluates lines with index variables."""
+
+    context: Context
+    names: Names
+    sizes: Sizes
+    steps: Steps
+
+    @property
+    def rules(self) -> Rules:
+        """The kinds of syntax that this part takes."""
+        return {ast.Reduction: self.reduction}
+
+    def value(
+        self, frame: Frame, left: Sequence[ast.Expression | ast.IndexVariable], right: ast.Expression
+    ) -> Computed:
+        """What stands on the right, as a tensor with an axis for each variable on the left. Raises Fault."""
+        return Line(self, frame).value(left, right)
+
+    def reduction(self, frame: Frame, syntax: ast.Reduction) -> Computed:
+        """`sum[k where k <= q] w[n, q, k]`; by itself a line with no index on the left."""
+        return self.value(frame, (), syntax) if frame.line is None else frame.line.reduction(syntax)
+
+
 class Line:
     """One line with index variables, in one frame."""
 
-    def __init__(self, evaluator: Evaluator, frame: Frame) -> None:
-        self.evaluator, self.frame = evaluator, frame
+    def __init__(self, parts: Lines, frame: Frame) -> None:
+        self.context, self.names, self.sizes, self.steps = parts.context, parts.names, parts.sizes, parts.steps
+        self.frame = frame
         self.variables: list[Variable] = []
-        self.elements = Elements(evaluator.emitter, self.variables)
+        self.elements = Elements(parts.context.emitter, self.variables)
         self.scopes: list[dict[str, Variable]] = [{}]
         self.summed: dict[int, dict[str, Variable]] = {}
-        self.accesses: dict[int, Access] = {}
+        self.accesses: dict[int, IndexedTensor] = {}
         self.uses: list[Use] = []
-        self.steps: list[ast.Index] = []  # `x[t]` of a scan around the line
+        self.walked: list[ast.Index] = []  # `x[t]` of a scan around the line
 
     @property
     def emit(self) -> Emitter:
-        return self.evaluator.emitter
+        return self.context.emitter
 
     def fault(
         self, code: str, message: str, syntax: ast.Syntax, labels: Sequence[Label] = (), hint: str | None = None
     ) -> Fault:
-        return self.evaluator.fault(self.frame, code, message, syntax.span, labels, hint)
+        return self.frame.fault(code, message, syntax.span, labels, hint)
 
     def text(self, syntax: ast.Syntax) -> str:
         return self.frame.module.source.slice(syntax.span)
@@ -89,8 +117,8 @@ class Line:
         outer, self.emit.indexed = self.emit.indexed, set()
         self.frame.line = self
         try:
-            made = self.single(right, self.evaluator.evaluate(self.frame, right))
-            result: Computed = self.evaluator.guarded(self.frame, right.span, lambda: self.elements.finished(made))
+            made = self.single(right, self.context.evaluate(self.frame, right))
+            result: Computed = self.context.guarded(self.frame, right.span, lambda: self.elements.finished(made))
             return result
         finally:
             self.frame.line = None
@@ -103,7 +131,7 @@ class Line:
                 "E1006",
                 f"one element is needed here, not {describe(value)}",
                 syntax,
-                [self.evaluator.side(self.frame, syntax, value)],  # type: ignore[arg-type]
+                [self.frame.side(syntax, value)],  # type: ignore[arg-type]
                 (
                     "Give each of its axes an index: "
                     f"`{self.text(syntax)}[{', '.join('ijklmn'[k % 6] for k in range(value.rank))}]`."
@@ -126,7 +154,7 @@ class Line:
             )
         variable = Variable(item.name, item.span, len(self.variables), left)
         if item.size is not None:
-            size = self.evaluator.dim(self.frame, item.size, self.evaluator.evaluate(self.frame, item.size))
+            size = self.sizes.dim(self.frame, item.size, self.context.evaluate(self.frame, item.size))
             variable.size, variable.stated = size, True
         self.variables.append(variable)
         self.scopes[-1][item.name] = variable
@@ -160,9 +188,9 @@ class Line:
             if (
                 isinstance(syntax, ast.Index)
                 and len(syntax.items) == 1
-                and self.evaluator.shift(self.frame, syntax.items[0]) is not None
+                and self.steps.shift(self.frame, syntax.items[0]) is not None
             ):
-                self.steps.append(syntax)
+                self.walked.append(syntax)
             for child in ast.children(syntax):
                 self.collect(child)
 
@@ -172,7 +200,7 @@ class Line:
 
     def unknown(self, syntax: ast.Index) -> bool:
         """Whether an index holds a name that nothing has, perhaps a variable that was forgotten."""
-        known = self.evaluator.known(self.frame)
+        known = self.names.known(self.frame)
         return any(isinstance(item, ast.Name) and item.name not in known for item in syntax.items)
 
     def access(self, syntax: ast.Index) -> None:
@@ -184,10 +212,10 @@ class Line:
                 syntax,
                 hint="Write all indices in one bracket: `x[i, j]`.",
             )
-        value = self.evaluator.tensor_of(self.frame, syntax.value, self.evaluator.evaluate(self.frame, syntax.value))
+        value = tensor_of(self.context, self.frame, syntax.value, self.context.evaluate(self.frame, syntax.value))
         if not isinstance(value, Computed):
             raise self.fault("E0401", f"only tensors have elements, not {describe(value)}", syntax.value)
-        side = [self.evaluator.side(self.frame, syntax.value, value)]
+        side = [self.frame.side(syntax.value, value)]
         for part in syntax.items:
             if isinstance(part, (ast.Slice, ast.Ellipsis)):
                 raise self.fault(
@@ -207,10 +235,15 @@ class Line:
             found = self.affine(item)
             if found is None:
                 if not any(isinstance(part, (ast.Index, ast.Call)) for part in ast.walk(item)) and self.mentions(item):
-                    raise self.fault("E1001",
-                        f"`{self.text(item)}` is not a sum of index variables and whole multiples of them", item,
-                                     hint=("Reshape or gather first: an index such as `k[i]`, of a "
-                                         "bounded int tensor, may be anything."))  # fmt: skip
+                    raise self.fault(
+                        "E1001",
+                        f"`{self.text(item)}` is not a sum of index variables and whole multiples of them",
+                        item,
+                        hint=(
+                            "Reshape or gather first: an index such as `k[i]`, of a "
+                            "bounded int tensor, may be anything."
+                        ),
+                    )
                 self.collect(item)
                 items.append(item)
                 continue
@@ -219,7 +252,7 @@ class Line:
                 self.uses.append(
                     Use(extent, found.first, found.steps, item.span, self.text(item), self.text(syntax.value))
                 )
-        self.accesses[id(syntax)] = Access(value, tuple(items))
+        self.accesses[id(syntax)] = IndexedTensor(value, tuple(items))
 
     def stepped(self, syntax: ast.Index, value: Computed) -> tuple[Computed, Sequence[ast.Expression]]:
         """Inside a scan over t, `x[n, t - 1, i] else 0` is an element of the step's `x[t - 1] else 0`: that, and the
@@ -227,14 +260,14 @@ class Line:
         """
         items = [item for item in syntax.items if not isinstance(item, (ast.Slice, ast.Ellipsis))]
         for axis, item in enumerate(items):
-            found = None if self.mentions(item) else self.evaluator.shift(self.frame, item)
+            found = None if self.mentions(item) else self.steps.shift(self.frame, item)
             if (
                 found is not None
                 and value.shape[axis] == found[0].emitter.length
                 and not self.emit.builder.made(value.value)
             ):
                 walk, distance = found
-                return self.evaluator.element(self.frame, syntax, walk, distance, axis), [
+                return self.steps.element(self.frame, syntax, walk, distance, axis), [
                     *items[:axis],
                     *items[axis + 1 :],
                 ]
@@ -267,10 +300,13 @@ class Line:
             variable = self.variable(syntax.name)
             if variable is not None:
                 return Affine(0, ((variable, 1),))
-            if syntax.name not in self.evaluator.known(self.frame):
-                raise self.fault("E1005", f"`{syntax.name}` is an index on neither side", syntax,
-                                 hint=("Put it on the left of `=`, or reduce over it: "
-                                     f"`sum[{syntax.name}]`."))  # fmt: skip
+            if syntax.name not in self.names.known(self.frame):
+                raise self.fault(
+                    "E1005",
+                    f"`{syntax.name}` is an index on neither side",
+                    syntax,
+                    hint=(f"Put it on the left of `=`, or reduce over it: `sum[{syntax.name}]`."),
+                )
         if isinstance(syntax, ast.Unary) and syntax.operator == "-":
             inner = self.affine(syntax.operand)
             return inner and _scaled(inner, -1)
@@ -289,7 +325,7 @@ class Line:
             return _added(left, right if syntax.operator == "+" else _scaled(right, -1))
         if self.mentions(syntax):
             return None
-        value = self.evaluator.evaluate(self.frame, syntax)
+        value = self.context.evaluate(self.frame, syntax)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         return Affine(value, ()) if type(value) is int else None
@@ -299,8 +335,8 @@ class Line:
         try:
             infer(self.variables, self.uses)
         except OutOfRange as found:
-            for step in self.steps:  # a whole tensor, whose axes would have said more
-                self.single(step, self.evaluator.evaluate(self.frame, step))
+            for step in self.walked:  # a whole tensor, whose axes would have said more
+                self.single(step, self.context.evaluate(self.frame, step))
             labels = [
                 Label(
                     f"`{use.tensor}`",
@@ -313,7 +349,7 @@ class Line:
                 )
                 for use in found.uses
             ]
-            raise self.evaluator.fault(self.frame, found.code, str(found), found.span, labels, found.hint) from None
+            raise self.frame.fault(found.code, str(found), found.span, labels, found.hint) from None
 
     # --- Second walk: values
 
@@ -323,15 +359,15 @@ class Line:
         computed: dict[int, Computed] = {}
         for axis, item in enumerate(access.items):
             if not isinstance(item, Affine):
-                value = self.single(item, self.evaluator.evaluate(self.frame, item))
+                value = self.single(item, self.context.evaluate(self.frame, item))
                 computed[axis] = self.emit.computed(value, DType.I32 if type(value) is int else None)
-        labels = [self.evaluator.side(self.frame, syntax.value, access.tensor)]
-        made: Computed = self.evaluator.guarded(
+        labels = [self.frame.side(syntax.value, access.tensor)]
+        made: Computed = self.context.guarded(
             self.frame, syntax.span, lambda: self.picked(access, computed), lambda: labels
         )
         return made
 
-    def picked(self, access: Access, computed: dict[int, Computed]) -> Computed:
+    def picked(self, access: IndexedTensor, computed: dict[int, Computed]) -> Computed:
         """Slices, windows, flips; then diagonals, gathers, and the line's order."""
         emit, x = self.emit, access.tensor
         parts: list[tuple[int, Dim, int]] = []
@@ -391,11 +427,11 @@ class Line:
         with self.scope(syntax) as variables:
             condition = None
             if syntax.condition is not None:
-                condition = self.evaluator.evaluate(self.frame, syntax.condition)
+                condition = self.context.evaluate(self.frame, syntax.condition)
                 if isinstance(condition, Computed):
                     self.single(syntax.condition, condition)
-            body = self.single(syntax.body, self.evaluator.evaluate(self.frame, syntax.body))
-            made: Computed = self.evaluator.guarded(
+            body = self.single(syntax.body, self.context.evaluate(self.frame, syntax.body))
+            made: Computed = self.context.guarded(
                 self.frame, syntax.span, lambda: self.elements.reduced(syntax.operator, variables, body, condition)
             )
             return made

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from tapeless.compiler.elaborate import functions
-from tapeless.compiler.elaborate.evaluator import CONSTANTS, SPECIAL
 from tapeless.compiler.elaborate.modules import Module, fitting, standard_names
+from tapeless.compiler.elaborate.names import CONSTANTS, SPECIAL
 from tapeless.compiler.language import ast
 from tapeless.compiler.language.parser import NAMES
 from tapeless.compiler.language.statement_parser import made_by

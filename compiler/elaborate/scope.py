@@ -1,13 +1,18 @@
-"""Frames: the names of one running body, and where its values and parameters hang in the program's tree of names."""
+"""Frames: the names of one running body, where its values and parameters hang in the program's tree of names, and where
+in the text its faults are shown.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.modules import Module
-from tapeless.compiler.elaborate.values import Binding, Instance
+from tapeless.compiler.elaborate.values import Binding, Fault, Instance, describe
+from tapeless.compiler.language import ast
+from tapeless.compiler.messages.diagnostics import Diagnostic, Label
 from tapeless.ir.graph import Span
 
 if TYPE_CHECKING:
@@ -74,6 +79,49 @@ class Frame:
                 found.append(frame.path)  # a rule draws for each parameter by itself
             frame = frame.caller
         return tuple(found)
+
+    def value_name(self, name: str) -> str:
+        """What a value is called in the graph; what an optimizer stores is called the next of its slot."""
+        known = self.names.get(name)
+        if self.kind == "optimizer" and known is not None and known.kind in ("state", "weight"):
+            return join(self.where, "" if known.kind == "weight" else name, "next")
+        return join(self.where, name, *self.turn)
+
+    def shown(self, span: Span) -> Span:
+        """The place that nodes made by this text point at."""
+        return self.override or span
+
+    def fault(
+        self, code: str, message: str, span: Span, labels: Iterable[Label] = (), hint: str | None = None
+    ) -> Fault:
+        """A fault at a place of this frame's text: inside the standard library it points at the user's call instead."""
+        labels = list(labels)
+        if self.override is not None:
+            labels.append(Label("", f"found inside `{self.name}`,", span, "written"))
+            span = self.override
+        elif self.call_span is not None and self.kind != "model":
+            labels.append(Label("", f"in `{self.name}`,", self.call_span, "called"))
+        return Fault(Diagnostic(code, message, span, tuple(labels), hint))
+
+    def sides(self, *operands: tuple[ast.Expression, Any]) -> list[Label]:
+        """What each operand is, and where it comes from."""
+        labels = []
+        for syntax, value in operands:
+            if isinstance(syntax, ast.Number):
+                continue
+            label = self.side(syntax, value)
+            if label not in labels:
+                labels.append(label)
+        return labels
+
+    def side(self, syntax: ast.Expression, value: Any) -> Label:
+        """One operand: its name or text, its kind, its place."""
+        if isinstance(syntax, ast.Name) and syntax.name in self.names:
+            binding = self.names[syntax.name]
+            return Label(binding.subject, f"is {describe(value)}", binding.span, binding.relation)
+        text = self.module.source.slice(syntax.span)
+        subject = f"`{text}`" if 0 < len(text) <= 40 and syntax.span.line == syntax.span.end_line else "this"
+        return Label(subject, f"is {describe(value)}")
 
 
 def join(*parts: object) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tapeless.compiler.elaborate.train_section import NAMES
+from tapeless.compiler.elaborate.train_settings import NAMES
 from tapeless.compiler.language.lexer import KEYWORDS
 from tapeless.compiler.language.statement_parser import SOFT
 

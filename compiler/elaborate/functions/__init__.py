@@ -17,11 +17,12 @@ from tapeless.compiler.elaborate.functions import (
 )
 from tapeless.compiler.elaborate.functions.movement import indexed
 from tapeless.compiler.elaborate.functions.reductions import quotient_of_totals
-from tapeless.compiler.elaborate.functions.registry import BUILTINS, CallSite
+from tapeless.compiler.elaborate.functions.registry import BUILTINS, CallSite, Surroundings
 
 __all__ = [
     "BUILTINS",
     "CallSite",
+    "Surroundings",
     "derivatives",
     "dot_product_attention",
     "einsum",

@@ -196,7 +196,7 @@ def _beyond_rows(x: Computed) -> tuple[Dim, ...]:
 
 
 def _warn(call: CallSite, code: str, message: str) -> None:
-    call.evaluator.report(Diagnostic(code, message, call.evaluator.shown(call.frame, call.span)))
+    call.around.report(Diagnostic(code, message, call.frame.shown(call.span)))
 
 
 def _text(call: CallSite, parameter: str) -> str:

@@ -103,7 +103,7 @@ class Subscripts:
         if axes and isinstance(syntax, ast.Text) and span.end_column - span.column == len(self.text) + 2:
             first, last = axes[0].place, axes[-1].place + len(axes[-1].name)
             span = Span(span.file, span.line, span.column + 1 + first, span.line, span.column + 1 + last)
-        return self.call.evaluator.fault(self.call.frame, "E1007", message, span, labels, hint)
+        return self.call.frame.fault("E1007", message, span, labels, hint)
 
     def read(self, term: str, start: int) -> list[Axis]:
         """The letters of one tensor."""

@@ -25,7 +25,7 @@ def labels(call: CallSite, target: Any, classes: Any, ignore_index: Any = None) 
     emit = call.emit
     source, whole = _source(emit, index.value)
     if source is not None:
-        emit.root.labelled.append(Labelled(source, count, ignored, whole, call.evaluator.shown(call.frame, call.span)))
+        emit.root.labelled.append(Labelled(source, count, ignored, whole, call.frame.shown(call.span)))
     inside = emit.logical("logical_and", emit.binary("<=", 0, index), emit.binary("<", index, count))
     assert isinstance(inside, Computed)
     safe = emit.emit(

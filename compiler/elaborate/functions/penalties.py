@@ -14,7 +14,7 @@ def _enter(name: str, op: str, what: str) -> None:
     def run(call: CallSite, names: Any = "*") -> Computed:
         if not isinstance(names, str):
             raise call.fault("E0401", f"`{name}` takes parameters by name, as in `{name}('*.W')`", "names")
-        made = call.evaluator.parameters_so_far()
+        made = call.around.parameters_so_far()
         found = [parameter for label, parameter in made.items() if fnmatchcase(label, names)]
         if not found:
             near = nearest(names, made)

@@ -20,7 +20,7 @@ def _shape(call: CallSite, size: Any) -> tuple[Dim, ...]:
 
 def _uniform(call: CallSite, size: tuple[Dim, ...], draw: int = 0) -> Computed:
     """Uniform numbers in [0, 1); `draw` tells several draws of one call apart."""
-    *key, site = call.evaluator.random_key(call, draw)
+    *key, site = call.around.random_key(call, draw)
     return Computed(call.emit.emit("random_uniform", *key, site=site, shape=size, dtype=call.emit.real))
 
 

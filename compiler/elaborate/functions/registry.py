@@ -4,10 +4,10 @@ manner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import CO_VARARGS
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tapeless.compiler.elaborate.emission import Emitter, Mismatch
 from tapeless.compiler.elaborate.scope import Frame
@@ -16,10 +16,7 @@ from tapeless.compiler.language import ast
 from tapeless.compiler.messages.diagnostics import Diagnostic, Label
 from tapeless.compiler.messages.newcomers_words import OF_TWO
 from tapeless.ir.graph import Span
-from tapeless.ir.types import Rows
-
-if TYPE_CHECKING:
-    from tapeless.compiler.elaborate.evaluator import Evaluator
+from tapeless.ir.types import Dim, Rows
 
 BUILTINS: dict[str, Builtin] = {}
 
@@ -47,11 +44,31 @@ def builtin(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return enter
 
 
+class Surroundings(Protocol):
+    """What a built-in function may ask of the elaboration around its call."""
+
+    @property
+    def emitter(self) -> Emitter:
+        """The emitter of the graph under construction."""
+
+    def report(self, diagnostic: Diagnostic) -> None:
+        """Keep a warning."""
+
+    def dim(self, frame: Frame, at: Span | ast.Expression, value: Any) -> Dim:
+        """One size, written at a place. Raises Fault."""
+
+    def parameters_so_far(self) -> Mapping[str, Computed]:
+        """Every parameter that the graph under construction has read, by name."""
+
+    def random_key(self, call: CallSite, draw: int) -> tuple[Any, ...]:
+        """Seed, step, in loops the loop's step, and site of a draw."""
+
+
 @dataclass
 class CallSite:
-    """One call of a built-in function: who evaluates it, where it stands, and what its arguments were written as."""
+    """One call of a built-in function: what is around it, where it stands, and what its arguments were written as."""
 
-    evaluator: Evaluator
+    around: Surroundings
     frame: Frame
     name: str
     span: Span
@@ -61,19 +78,19 @@ class CallSite:
     @property
     def emit(self) -> Emitter:
         """The emitter of the graph under construction."""
-        return self.evaluator.emitter
+        return self.around.emitter
 
     def fault(
         self, code: str, message: str, at: str | None = None, labels: Iterable[Label] = (), hint: str | None = None
     ) -> Fault:
         """A fault at one argument, or at the call."""
         syntax = self.written.get(at) if at else None
-        return self.evaluator.fault(self.frame, code, message, syntax.span if syntax else self.span, labels, hint)
+        return self.frame.fault(code, message, syntax.span if syntax else self.span, labels, hint)
 
     def label(self, parameter: str, value: Any) -> list[Label]:
         """What an argument is and where it comes from."""
         syntax = self.written.get(parameter)
-        return [self.evaluator.side(self.frame, syntax, value)] if syntax else []
+        return [self.frame.side(syntax, value)] if syntax else []
 
     def tensor(self, parameter: str, value: Any) -> Computed:
         """An argument that must be a tensor or a number."""
@@ -123,7 +140,7 @@ class CallSite:
         if syntax is None or parameter in self.named or self.frame.override is not None or isinstance(value, AllBut):
             return
         text = self.frame.module.source.slice(syntax.span)
-        self.evaluator.report(
+        self.around.report(
             Diagnostic(
                 "W0109",
                 f"`{text}` is the axis along which `{self.name}` is taken",

@@ -17,7 +17,7 @@ def shape_of(call: CallSite, parameter: str, value: Any) -> tuple[Dim, ...]:
     items = flattened(value)
     syntax = call.written.get(parameter)
     span = syntax.span if syntax else call.span
-    return tuple(call.evaluator.dim(call.frame, span, item) for item in items)
+    return tuple(call.around.dim(call.frame, span, item) for item in items)
 
 
 def flattened(value: Any) -> tuple[Any, ...]:
@@ -160,7 +160,7 @@ def full(call: CallSite, shape: Any, fill_value: Any) -> Computed:
 def arange(call: CallSite, stop: Any) -> Computed:
     """The integers 0, 1, ..., stop - 1."""
     written = call.written.get("stop")
-    size = call.evaluator.dim(call.frame, written.span if written else call.span, stop)
+    size = call.around.dim(call.frame, written.span if written else call.span, stop)
     return Computed(
         call.emit.emit("iota", axis=0, shape=(size,), dtype=DType.I32), None if isinstance(size, Rows) else size
     )
@@ -173,7 +173,7 @@ def one_hot(call: CallSite, y: Any, n: Any) -> Computed:
     count = call.whole("n", n)
     _bounded(call, "y", index, count, "a row of `one_hot`")
     emit = call.emit
-    size = call.evaluator.dim(call.frame, call.span, count)
+    size = call.around.dim(call.frame, call.span, count)
     sizes = (*index.shape, size)
     places = emit.emit("iota", axis=len(sizes) - 1, shape=sizes, dtype=DType.I32)
     spread = emit.emit(

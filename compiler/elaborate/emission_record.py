@@ -11,7 +11,7 @@ from tapeless.ir.graph import Builder, Node, Value
 BEFORE = -1  # the place of what is no node's result: an input
 
 
-class Record:
+class EmissionRecord:
     """What a builder holds: where each value is made, and the values of each computation. Brought up to date on
     demand.
     """

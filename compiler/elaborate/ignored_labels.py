@@ -20,12 +20,17 @@ def allowed(found: Sequence[Labelled], bound: int | None) -> tuple[int | None, t
     return min(known, default=None), tuple(sorted({one.ignored for one in found}))
 
 
+def labels_of(labelled: Sequence[Labelled], name: str) -> list[Labelled]:
+    """What losses say of an input's labels."""
+    return [one for one in labelled if one.source.name == name]
+
+
 def beyond(found: Sequence[Labelled], bound: int | None) -> Labelled | None:
     """The first of them by which an input holds numbers that its declaration does not allow."""
     return next((one for one in found if bound is not None and not 0 <= one.ignored < bound), None)
 
 
-def indexing(graph: Graph, source: Value) -> Node | None:
+def first_lookup(graph: Graph, source: Value) -> Node | None:
     """The first node that reads a table at places made of an input's integers as they come: what a `select` lets
     through is chosen.
     """
@@ -37,7 +42,7 @@ def indexing(graph: Graph, source: Value) -> Node | None:
         if node.op == "scan":
             (body,) = node.regions
             taken = [port.value for port, value in zip(body.inputs, node.operands, strict=True) if value in reached]
-            if found := next((inner for value in taken if (inner := indexing(body, value))), None):
+            if found := next((inner for value in taken if (inner := first_lookup(body, value))), None):
                 return found
         elif node.op != "select" and any(value in reached for value in node.operands):
             reached.update(value for value in node.results if value.type.dtype is DType.I32)
