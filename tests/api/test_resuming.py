@@ -9,6 +9,8 @@ import pytest
 import tapeless
 from tapeless.runtime.call import Call
 
+from ..forked import in_a_child
+
 # Dropout, a schedule over the planned steps, momentum terms, a held-out part and early stopping, all at work.
 TEXT = """
 layer Average(x[n, c], momentum = 0.1):
@@ -110,6 +112,7 @@ def test_more_epochs_after_the_end(made, tmp_path):
     assert run.epochs == 3 and len(run.curves["loss"]) == 3
 
 
+@in_a_child
 def test_ctrl_c_within_an_epoch_is_a_place_like_any(made, whole, tmp_path, monkeypatch):
     make, image, label = made
     path = tmp_path / "w.safetensors"
@@ -221,6 +224,7 @@ def test_a_checkpoint_on_the_way_that_can_not_be_written_is_left_out(made, whole
     assert path.read_bytes() == whole[0]
 
 
+@in_a_child
 def test_sigterm_saves_and_ends_like_ctrl_c(made, whole, tmp_path):
     make, image, label = made
     path, program = tmp_path / "w.safetensors", make()
@@ -236,6 +240,7 @@ def test_sigterm_saves_and_ends_like_ctrl_c(made, whole, tmp_path):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@in_a_child
 def test_a_second_ctrl_c_ends_at_once_between_two_steps(made, whole, tmp_path):
     make, image, label = made
     path, program, after = tmp_path / "w.safetensors", make(), []
@@ -254,6 +259,7 @@ def test_a_second_ctrl_c_ends_at_once_between_two_steps(made, whole, tmp_path):
     assert path.read_bytes() == whole[0]
 
 
+@in_a_child
 def test_a_second_ctrl_c_waits_for_what_is_done_whole(made, whole, tmp_path, monkeypatch):
     make, image, label = made
     path, program, native, calls = tmp_path / "w.safetensors", make(), Call.run, []
@@ -274,6 +280,7 @@ def test_a_second_ctrl_c_waits_for_what_is_done_whole(made, whole, tmp_path, mon
     assert path.read_bytes() == whole[0]
 
 
+@in_a_child
 def test_ctrl_c_while_the_end_is_saved_waits_and_is_raised(made, whole, tmp_path, monkeypatch):
     make, image, label = made
     path, program, native = tmp_path / "w.safetensors", make(), tapeless.Program.save
@@ -288,6 +295,7 @@ def test_ctrl_c_while_the_end_is_saved_waits_and_is_raised(made, whole, tmp_path
     assert path.read_bytes() == whole[0] and program.run.interrupted and program.run.saved == path
 
 
+@in_a_child
 def test_ctrl_c_ends_a_loop_of_seeds(made):
     make, image, label = made
     tried = []
@@ -302,6 +310,7 @@ def test_ctrl_c_ends_a_loop_of_seeds(made):
     assert tried == [0]
 
 
+@in_a_child
 def test_handlers_of_the_callers_own_are_left_alone(made):
     make, image, label = made
     seen = []

@@ -1,22 +1,34 @@
-"""What kernel tests share: the widths of vectors that they run over."""
+"""What kernel tests share: the widths of vectors, and the processors, that they run over."""
 
 from __future__ import annotations
 
 import zlib
 from collections import deque
+from collections.abc import Iterator
 
 import pytest
 
-from .kernels import VECTORS, WIDTHS, Vectors
+from ..emulators.machines import MACHINES, needed
+from .kernels import ELSEWHERE, VECTORS, WIDTHS, Vectors
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in (*map(str, WIDTHS), *MACHINES)]
 
 
-@pytest.fixture(params=("in turn", *(pytest.param(lanes, marks=pytest.mark.slow) for lanes in WIDTHS)))
-def vectors(request: pytest.FixtureRequest) -> Vectors:
-    """Kernels for vectors of all widths: one after the other, beginning anywhere; and at length, all for each."""
+@pytest.fixture(params=("in turn", *SLOW))
+def vectors(request: pytest.FixtureRequest) -> Iterator[Vectors]:
+    """Kernels for vectors of all widths: one after the other, beginning anywhere; and at length, all for each, and for
+    each processor that there is an emulator of.
+    """
+    machine = MACHINES.get(request.param)
     if request.param == "in turn":
         targets = deque(WIDTHS.values())
         targets.rotate(zlib.crc32(request.node.name.encode()))
         VECTORS.begin(targets)
+    elif machine is None:
+        VECTORS.begin([WIDTHS[int(request.param)]])
     else:
-        VECTORS.begin([WIDTHS[request.param]])
-    return VECTORS
+        needed(machine)
+        VECTORS.begin([machine.target])
+    ELSEWHERE.begin(machine)
+    yield VECTORS
+    ELSEWHERE.run()

@@ -19,6 +19,9 @@ from tapeless.ir.interpreter import run as reference_run
 from tapeless.ir.target import TARGETS, Target, host
 from tapeless.ir.types import DType, Tensor
 
+from ..emulators.executable import Executable
+from ..emulators.machines import MACHINES, Machine
+
 HOST = host()
 SCALAR = replace(TARGETS["x86-64"], name="x86-64-scalar", vector_bytes=0)
 WIDTHS: dict[int, Target] = {
@@ -105,15 +108,22 @@ def arrays_for(
 
 
 class Compiled:
+    """A function's machine code, called as the driver calls it: here, or in the emulator of another processor."""
+
     def __init__(self, function: Function, target: Target = HOST) -> None:
         self.function = function
+        self.elsewhere = Executable([function], MACHINES[target.name]) if target.name in MACHINES else None
         self.text = llvm.module_text([llvm.function_text(function, target, linkage="")], target)
         self.object = native.compile_object(self.text, target)
-        self.loaded = native.load(self.object, [function.name])
-        types = [ctypes.c_void_p] * len(function.buffers) + [ctypes.c_int64] * 2
-        self.entry = self.loaded.function(function.name, *types)
+        if self.elsewhere is None:
+            self.loaded = native.load(self.object, [function.name])
+            types = [ctypes.c_void_p] * len(function.buffers) + [ctypes.c_int64] * 2
+            self.entry = self.loaded.function(function.name, *types)
 
     def __call__(self, memory: Sequence[np.ndarray], rows: int) -> None:
+        if self.elsewhere is not None:
+            self.elsewhere([(memory, rows)])
+            return
         pointers, scratch, size = [array.ctypes.data for array in memory], None, 0
         for buffer in self.function.buffers[len(memory) :]:
             size = buffer.bytes * self.function.parts
@@ -122,6 +132,29 @@ class Compiled:
         for part in range(self.function.parts):
             self.entry(*pointers, rows, part)
         assert scratch is None or (scratch[size:] == POISON).all(), "a kernel wrote past its scratch"
+
+
+def prepared(node: Node, arrays: Mapping[str, np.ndarray], rows: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The memory of a kernel's operands, and of its results, each with a guard behind it."""
+    region, leading = node.regions[0], node.attrs["leading"]
+    memory = [padded(arrays[port.key], ld) for port, ld in zip(region.inputs, leading, strict=False)]
+    guards = []
+    for port, ld in zip(region.outputs, leading[len(region.inputs) :], strict=True):
+        result = padded(np.full(port.value.type.at(rows), 99, port.value.type.dtype.numpy), ld)
+        guards.append(np.concatenate([result.reshape(-1), np.full(64, 55).astype(result.dtype)]))
+    return memory, guards
+
+
+def results_in(node: Node, guards: Sequence[np.ndarray], rows: int) -> dict[str, np.ndarray]:
+    """The results that a kernel left in their memory."""
+    region, made = node.regions[0], {}
+    for port, ld, guard in zip(region.outputs, node.attrs["leading"][len(region.inputs) :], guards, strict=True):
+        assert (guard[-64:] == np.full(64, 55).astype(guard.dtype)).all(), "a kernel wrote past its result"
+        shape = port.value.type.at(rows)
+        apart = bool(ld) and len(shape) == 2
+        whole = guard[:-64].reshape((shape[0], ld) if apart else shape)
+        made[port.key] = whole[:, : shape[1]] if apart else whole
+    return made
 
 
 def run_compiled(
@@ -133,24 +166,12 @@ def run_compiled(
     target: Target | None = None,
     compiled: Compiled | None = None,
 ) -> dict[str, np.ndarray]:
-    region, leading = node.regions[0], node.attrs["leading"]
     if compiled is None:
         target = target or VECTORS()
         compiled = Compiled(lower_kernel(node, target, max(1, capacity or rows)), target)
-    memory = [padded(arrays[port.key], ld) for port, ld in zip(region.inputs, leading, strict=False)]
-    results: list[np.ndarray] = []
-    for port, ld in zip(region.outputs, leading[len(region.inputs) :], strict=True):
-        shape = port.value.type.at(rows)
-        results.append(padded(np.full(shape, 99, port.value.type.dtype.numpy), ld))
-    guards = [np.concatenate([result.reshape(-1), np.full(64, 55).astype(result.dtype)]) for result in results]
+    memory, guards = prepared(node, arrays, rows)
     compiled([*memory, *guards], rows)
-    made = {}
-    for port, result, guard in zip(region.outputs, results, guards, strict=True):
-        assert (guard[result.size :] == np.full(64, 55).astype(guard.dtype)).all(), "a kernel wrote past its result"
-        shape = port.value.type.at(rows)
-        whole = guard[: result.size].reshape(result.shape)
-        made[port.key] = whole[:, : shape[1]] if len(shape) == 2 else whole
-    return made
+    return results_in(node, guards, rows)
 
 
 def interpreted(function: Function, node: Node, arrays: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
@@ -180,21 +201,71 @@ def check(
     ranges: Mapping[str, tuple[float, float]] | None = None,
     target: Target | None = None,
     compiled: Compiled | None = None,
+    arrays: dict[str, np.ndarray] | None = None,
 ) -> None:
-    """Machine code against the reference interpreter, within the element type's rounding."""
-    region = node.regions[0]
-    arrays = arrays_for(region, rows, seed, ranges)
+    """Machine code against the reference interpreter, within the element type's rounding. That of another processor
+    runs when the test ends, together with all that it checks.
+    """
+    if arrays is None:
+        arrays = arrays_for(node.regions[0], rows, seed, ranges)
+    if compiled is None:
+        target = target or VECTORS()
+        if target.name in MACHINES:
+            ELSEWHERE.later(node, lower_kernel(node, target, max(1, capacity or rows)), arrays, rows, tolerance)
+            return
     made = run_compiled(node, arrays, rows, capacity=capacity, target=target, compiled=compiled)
-    for port in region.outputs:
-        wanted = expected(node, arrays, rows)[port.key]
+    compare(node, made, arrays, rows, tolerance)
+
+
+def compare(
+    node: Node, made: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], rows: int, tolerance: float
+) -> None:
+    wanted = expected(node, arrays, rows)
+    for port in node.regions[0].outputs:
         dtype = port.value.type.dtype
         if dtype.is_float:
             bound = tolerance or (2e-5 if dtype is DType.F32 else 1e-12)
-            finite = np.abs(wanted[np.isfinite(wanted)])
+            finite = np.abs(wanted[port.key][np.isfinite(wanted[port.key])])
             near = bound * max(1.0, float(finite.max()) if finite.size else 0.0)
-            np.testing.assert_allclose(made[port.key], wanted, rtol=bound, atol=near, err_msg=str(port.key))
+            np.testing.assert_allclose(made[port.key], wanted[port.key], rtol=bound, atol=near, err_msg=str(port.key))
         else:
-            np.testing.assert_array_equal(made[port.key], wanted, err_msg=str(port.key))
+            np.testing.assert_array_equal(made[port.key], wanted[port.key], err_msg=str(port.key))
+
+
+class Elsewhere:
+    """Checks that wait for the emulator of another processor, which begins once for many of them."""
+
+    COUNT, BYTES = 200, 1 << 24
+
+    def __init__(self) -> None:
+        self.begin(None)
+
+    def begin(self, machine: Machine | None) -> None:
+        self.machine = machine
+        self.functions: list[Function] = []
+        self.calls: list[tuple[list[np.ndarray], int]] = []
+        self.waiting: list[Callable[[], None]] = []
+        self.bytes = 0
+
+    def later(self, node: Node, function: Function, arrays: dict[str, np.ndarray], rows: int, tolerance: float) -> None:
+        memory, guards = prepared(node, arrays, rows)
+        self.functions.append(function)
+        self.calls.append(([*memory, *guards], rows))
+        self.waiting.append(lambda: compare(node, results_in(node, guards, rows), arrays, rows, tolerance))
+        self.bytes += sum(array.nbytes for array in (*memory, *guards))
+        if len(self.waiting) == self.COUNT or self.bytes > self.BYTES:
+            self.run()
+
+    def run(self) -> None:
+        machine, functions, calls, waiting = self.machine, self.functions, self.calls, self.waiting
+        self.begin(machine)
+        if machine is not None and waiting:
+            Executable(functions, machine)(calls)
+            for one in waiting:
+                one()
+
+
+ELSEWHERE = Elsewhere()
 
 
 def tensor(*shape: object, dtype: DType = DType.F32) -> Tensor:
@@ -202,6 +273,7 @@ def tensor(*shape: object, dtype: DType = DType.F32) -> Tensor:
 
 
 __all__ = [
+    "ELSEWHERE",
     "HOST",
     "POISON",
     "SCALAR",
