@@ -15,7 +15,8 @@ from tapeless.codegen.kernels.lower import lower_kernel
 from tapeless.codegen.llvm import native
 from tapeless.codegen.llvm.functions import function_text, module_text
 from tapeless.codegen.loops.language import Function
-from tapeless.codegen.program.driver import barrier, driver
+from tapeless.codegen.program.barrier import barrier
+from tapeless.codegen.program.driver import driver
 from tapeless.codegen.program.memory import Layout, layout
 from tapeless.codegen.program.schedule import Scheduled, schedule
 from tapeless.ir.graph import Graph, Node, Part, Span
