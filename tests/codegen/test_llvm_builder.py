@@ -1,4 +1,4 @@
-"""The typed builder of LLVM: what it writes is what LLVM takes, and what does not fit is refused where it is written."""
+"""The typed builder of LLVM: what it writes is what LLVM takes; what does not fit is refused where it is written."""
 
 from __future__ import annotations
 
