@@ -51,7 +51,7 @@ class Inspection:
         if stage == "simplified":
             return self._pipeline.simplified(name)
         if stage == "fused":
-            return self._pipeline.fused(name)
+            return self._pipeline.fused(name, target_named(self._target).machine)
         if stage == "scheduled":
             return self._lowered(name).schedules[name].graph
         raise UserError(f"the stage {stage!r} is not a graph; {', '.join(GRAPH_STAGES)} are")
@@ -116,7 +116,7 @@ class Inspection:
             raise UserError(refusal(path, error)) from error
 
     def _lowered(self, entry: str) -> Image:
-        self._pipeline.fused(entry)  # an unknown entry is the user's fault, and said so
+        self._pipeline.entry(entry)  # an unknown entry is the user's fault, and said so
         return self._pipeline.lowered(entry, self._batch, self._target)
 
     def _loops(self, entry: str) -> str:

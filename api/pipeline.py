@@ -16,9 +16,10 @@ from tapeless.compiler.language import parser, unparse
 from tapeless.compiler.language.files import Files
 from tapeless.compiler.messages.diagnostics import ProgramErrors, render
 from tapeless.compiler.passes.differentiate import DifferentiationError, diagnostic
-from tapeless.compiler.passes.pipelines import LOWERING, SIMPLIFICATION, After, run
+from tapeless.compiler.passes.pipelines import SIMPLIFICATION, After, lowering, run
 from tapeless.compiler.stepping.causality import LooksAhead
 from tapeless.ir.graph import Graph
+from tapeless.ir.machine import Machine
 from tapeless.ir.target import TARGETS, Target, named
 from tapeless.ir.types import DType
 from tapeless.runtime.errors import UserError
@@ -41,7 +42,7 @@ class Pipeline:
         self._sizes, self._dtype, self._freeze = dict(sizes), dtype, tuple(freeze)
         self._entries: dict[str, Graph] = {}
         self._simplified: dict[str, Graph] = {}
-        self._fused: dict[str, Graph] = {}
+        self._fused: dict[tuple[str, Machine], Graph] = {}
         self._lowered: dict[tuple[str, int | None, str | None], Image] = {}
 
     def fresh(self, after: After | None = None) -> Pipeline:
@@ -123,10 +124,11 @@ class Pipeline:
             self._simplified[name] = run(SIMPLIFICATION, self.entry(name), self._after)
         return self._simplified[name]
 
-    def fused(self, name: str) -> Graph:
-        if name not in self._fused:
-            self._fused[name] = run(LOWERING, self.simplified(name), self._after)
-        return self._fused[name]
+    def fused(self, name: str, machine: Machine) -> Graph:
+        """The kernels of an entry for one kind of processor."""
+        if (name, machine) not in self._fused:
+            self._fused[name, machine] = run(lowering(machine), self.simplified(name), self._after)
+        return self._fused[name, machine]
 
     def lowered(self, name: str, capacity: int | None, target: str | None = None) -> Image:
         """Machine code for one entry, with its schedule and loops; `target` None is this machine."""
@@ -137,9 +139,8 @@ class Pipeline:
 
     def image(self, names: Sequence[str], target: Target, capacity: int | None) -> Image:
         """Machine code for the named entries."""
-        return compile_image(
-            self.model, {name: self.fused(name) for name in names}, target, capacity or self.model.settings.batch
-        )
+        kernels = {name: self.fused(name, target.machine) for name in names}
+        return compile_image(self.model, kernels, target, capacity or self.model.settings.batch)
 
 
 def target_named(name: str | None) -> Target:

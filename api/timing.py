@@ -29,7 +29,7 @@ def stage_times(pipeline: Pipeline, entry: str, batch: int | None) -> str:
         ("front end", lambda: fresh.model),
         ("entry, differentiated", lambda: fresh.entry(entry)),
         ("simplified", lambda: fresh.simplified(entry)),
-        ("fused", lambda: fresh.fused(entry)),
+        ("fused", lambda: fresh.fused(entry, target_named(None).machine)),
         ("machine code, loaded", load),
     )
     lines = []

@@ -110,7 +110,7 @@ class Program:
     """A graph's kernels over arrays of their own."""
 
     def __init__(self, graph: Graph) -> None:
-        fused = lowered(simplified(graph))
+        fused = lowered(simplified(graph), host().machine)
         nodes = [node for node in fused.nodes if node.op == "kernel"]
         rng = np.random.default_rng(0)
         self.arrays: dict[Value, Array] = {}

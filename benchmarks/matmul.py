@@ -105,7 +105,7 @@ def repeated(nodes: list[Node], target: Target) -> Callable[[list[list[int]], in
 
 def peak(target: Target) -> Callable[[], float]:
     """Measures multiply-adds in registers: GFLOP/s."""
-    lanes, chains = target.lanes(4), 12 if target.registers < 32 else 24
+    lanes, chains = target.lanes(4), 12 if target.machine.registers < 32 else 24
     kind = f"<{lanes} x float>"
     lines = ["define void @peak(ptr %out, i64 %n) nounwind {", "entry:", f"  %x = load {kind}, ptr %out, align 4",
         "  br label %loop", "loop:",

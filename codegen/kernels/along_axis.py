@@ -16,7 +16,6 @@ from tapeless.ir.target import Target
 
 __all__ = ["lower_along", "lower_argsort"]
 
-MOVES_PER_MICROSECOND = 400
 I32 = vector("i32", 1)
 
 
@@ -50,7 +49,7 @@ def lower_argsort(node: Node, target: Target, capacity: int) -> Function:
         b.close_loop(copy)
 
     work = outer.at(capacity) * inside.at(capacity) * longest * (rounds + 1)
-    parts = each_line(kernel, outer, inside, 1, work / MOVES_PER_MICROSECOND, line)
+    parts = each_line(kernel, outer, inside, 1, work / target.machine.merges, line)
     return Function(node.attrs["name"], (*kernel.buffers, scratch), parts, tuple(b.block))
 
 
@@ -143,5 +142,5 @@ def lower_along(node: Node, target: Target, capacity: int) -> Function:
         * inside.at(capacity)
         * (index.type.at(capacity)[axis] + inner.result.type.at(capacity)[axis])
     )
-    parts = each_line(kernel, outer, inside, 1, work / MOVES_PER_MICROSECOND, line)
+    parts = each_line(kernel, outer, inside, 1, work / target.machine.merges, line)
     return Function(node.attrs["name"], kernel.buffers, parts, tuple(b.block))

@@ -40,7 +40,7 @@ class Single:
             raise LoweringError(f"kernel {node.attrs['name']}: one {' or '.join(ops)} and nothing else")
         (self.inner,) = region.nodes
         self.b = Builder(target)
-        self.target, self.capacity = target, capacity
+        self.machine, self.capacity = target.machine, capacity
         self.buffers = buffers_of(node)
         self.sizes = OpenLoops(self.b)
         self._leading = node.attrs["leading"]
@@ -75,7 +75,7 @@ def each_line(
     b = kernel.b
     rows, columns = outer.at(kernel.capacity), -(-inner.at(kernel.capacity) // lanes)
     by_rows = rows >= columns
-    parts = max(1, min(parts_for(microseconds), max(rows, columns)))
+    parts = max(1, min(parts_for(microseconds, kernel.machine), max(rows, columns)))
     zero: Operand = index_constant(0)
     ranges = {True: (zero, kernel.sizes.size(outer)), False: (zero, kernel.sizes.size(inner))}
     ranges[by_rows] = part_range(b, ranges[by_rows][1], parts, 1 if by_rows else lanes)

@@ -17,8 +17,6 @@ from tapeless.ir.target import Target
 
 __all__ = ["lower_cholesky", "lower_triangular_solve"]
 
-MULTIPLY_ADDS_PER_MICROSECOND = 1500
-
 
 class Stack:
     """A loop over the matrices of a stack, cut into parts; none where there is one matrix. It is open from the
@@ -30,7 +28,9 @@ class Stack:
         if self.stacked:
             count = kernel.outer(result, result.type.rank - 2)
             matrices = count.at(kernel.capacity)
-            self.parts = max(1, min(parts_for(matrices * multiply_adds / MULTIPLY_ADDS_PER_MICROSECOND), matrices))
+            self.parts = max(
+                1, min(parts_for(matrices * multiply_adds / kernel.machine.eliminations, kernel.machine), matrices)
+            )
             b = kernel.b
             self.loop = b.open_loop(*part_range(b, kernel.sizes.size(count), self.parts, 1), 1)
             self.outside, b.block = b.block, self.loop.block
@@ -112,7 +112,7 @@ def lower_triangular_solve(node: Node, target: Target, capacity: int) -> Functio
     start: Operand = index_constant(0)
     stop: Operand = columns
     if not stack.stacked:
-        parts = max(1, min(parts_for(vectors * size * size / 2 / MULTIPLY_ADDS_PER_MICROSECOND), vectors))
+        parts = max(1, min(parts_for(vectors * size * size / 2 / kernel.machine.eliminations, kernel.machine), vectors))
         start, stop = part_range(b, columns, parts, lanes)
 
     def at(base: Operand, row: Operand, step: Operand, column: Operand) -> Operand:

@@ -8,10 +8,11 @@ out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tapeless.codegen.kernels.axis_walk import Single
+from tapeless.codegen.kernels.micro_kernel import multiply
 from tapeless.codegen.loops.builder import index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Function, Operand, vector
 from tapeless.codegen.nests.accumulators import accumulator_of
@@ -25,8 +26,6 @@ from tapeless.ir.target import Target
 
 __all__ = ["Blocks", "Matrix"]
 
-MULTIPLY_ADDS_PER_MICROSECOND = 4500
-"""Vector multiply-adds, two thirds of a product's: weights are computed in between."""
 CHUNKS = 2
 """Tiles of scores in a block of keys: what was gathered is loaded and stored once for each block."""
 
@@ -51,13 +50,13 @@ class Blocks:
         self.name, self.capacity = node.attrs["name"], capacity
         q, k, v = (value.type for value in self.inner.operands[:3])
         self.kind, self.bytes = q.dtype.value, q.dtype.bytes
-        self.lanes = target.lanes(self.bytes)
+        self.lanes, self.machine = target.lanes(self.bytes), target.machine
         self.type = vector(self.kind, self.lanes)
         self.n, self.d = q.at(capacity)[-2:]
         self.m, self.e = v.at(capacity)[-2:]
         # As in products: accumulators and one row of vectors fit the registers, but for two.
-        self.rows = min(8 if target.registers >= 32 else 4, max(1, self.n))
-        self.vectors = max(1, (target.registers - 2) // (self.rows + 1))
+        self.rows = min(8 if target.machine.registers >= 32 else 4, max(1, self.n))
+        self.vectors = max(1, (target.machine.registers - 2) // (self.rows + 1))
         self.tile = self.vectors * self.lanes
         self.block = CHUNKS * self.tile
         self.shared = heads_sharing(q, k)
@@ -76,7 +75,7 @@ class Blocks:
         self.places["end"] = end
         groups = self.serving.at(self.capacity)
         work = self.n * self.m * products / self.lanes * self.shared * groups / (2 if self.causal else 1)
-        parts = max(1, min(parts_for(work / MULTIPLY_ADDS_PER_MICROSECOND), groups))
+        parts = max(1, min(parts_for(work / self.machine.scores, self.machine), groups))
         start, stop = part_range(b, self.kernel.sizes.size(self.serving), parts, 1)
         over = b.open_loop(start, stop, 1)
         with b.inside(over.block):
@@ -175,23 +174,21 @@ class Blocks:
         with b.inside(chunks.block):
             first = b.arithmetic("add", j, chunks.variable)
             masks = self.key_masks(first)
-            over = b.open_loop(
-                index_constant(0), index_constant(length), 1, (Constant(0.0, self.type),) * (self.rows * vectors)
-            )
-            with b.inside(over.block):
-                base = b.arithmetic("add", self.at(right.start, (over.variable, right.step)), first)
-                columns = [
+
+            def columns(k: Operand) -> list[Operand]:
+                base = b.arithmetic("add", self.at(right.start, (k, right.step)), first)
+                return [
                     b.load(right.buffer, self.kind, self.at(base, (v, self.lanes)), self.lanes, mask)
                     for v, mask in enumerate(masks)
                 ]
-                yields = []
-                for r, row in enumerate(rows):
-                    element = b.splat(
-                        b.load(left.buffer, self.kind, b.arithmetic("add", row, over.variable)), self.lanes
-                    )
-                    yields += [b.fma(element, columns[v], over.parameters[r * vectors + v]) for v in range(vectors)]
-            for k, value in enumerate(b.close_loop(over, yields)):
-                r, v = divmod(k, vectors)
+
+            def elements(k: Operand) -> Iterator[Operand]:
+                for row in rows:
+                    yield b.splat(b.load(left.buffer, self.kind, b.arithmetic("add", row, k)), self.lanes)
+
+            steps, zero = (index_constant(0), index_constant(length)), Constant(0.0, self.type)
+            for place, value in enumerate(multiply(b, steps, (zero,) * (self.rows * vectors), elements, columns)):
+                r, v = divmod(place, vectors)
                 b.store(
                     "scratch", self.at(chunks.variable, (1, self.places[into] + r * self.block + v * self.lanes)), value
                 )
@@ -291,23 +288,20 @@ class Blocks:
             ]
             known = [b.mul(value, factors[k // len(columns)]) for k, value in enumerate(known)]
         masks = [self.mask(length, c) for c in columns]
-        over = b.open_loop(index_constant(0), count, 1, known)
-        with b.inside(over.block):
-            base = self.at(right.start, (b.arithmetic("add", j, over.variable), right.step))
-            values = [
+
+        def values(k: Operand) -> list[Operand]:
+            base = self.at(right.start, (b.arithmetic("add", j, k), right.step))
+            return [
                 b.load(right.buffer, self.kind, self.at(base, (c, lanes)), lanes, mask)
                 for c, mask in zip(columns, masks, strict=True)
             ]
-            yields = []
+
+        def elements(k: Operand) -> Iterator[Operand]:
             for r in range(self.rows):
-                weight = b.splat(
-                    b.load("scratch", self.kind, self.at(over.variable, (1, self.places[weights] + r * self.block))),
-                    lanes,
-                )
-                yields += [
-                    b.fma(weight, value, over.parameters[r * len(columns) + c]) for c, value in enumerate(values)
-                ]
-        for place, value in zip(places, b.close_loop(over, yields), strict=True):
+                place = self.at(k, (1, self.places[weights] + r * self.block))
+                yield b.splat(b.load("scratch", self.kind, place), lanes)
+
+        for place, value in zip(places, multiply(b, (index_constant(0), count), known, elements, values), strict=True):
             b.store("scratch", place, value)
 
     def write(self, i: Operand, into: Matrix, length: int, factor: Callable[[Operand], Operand] | None = None) -> None:

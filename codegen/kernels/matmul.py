@@ -13,10 +13,11 @@ to 28 vectors) goes through a tile of scratch and a loop over its rows: compile 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tapeless.codegen.kernels.micro_kernel import multiply
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Function, Operand, vector
 from tapeless.codegen.nests.analysis import LoweringError, analyse
@@ -26,6 +27,7 @@ from tapeless.codegen.nests.open_loops import Chunk, OpenLoops, Scope
 from tapeless.codegen.nests.sizes import Axis, Size, dense, size_of
 from tapeless.codegen.nests.terms import Domain, Uniform, closure
 from tapeless.ir.graph import Graph, Node, Value
+from tapeless.ir.machine import Machine
 from tapeless.ir.target import Target
 
 __all__ = ["Product", "Tile", "choose_tile", "tiles_for"]
@@ -34,17 +36,15 @@ INLINE_EPILOGUE = 160
 """Instructions up to which an epilogue is written out on the registers."""
 HELD_ROWS = 8
 """Rows at most of a tile whose rows may be fewer: their addresses, held at the last row, fit the integer registers."""
-LARGE_OPERAND, PACKED_ROWS = 2 << 20, 512
-"""Bytes of a left operand from which its rows are taken in blocks, with operands packed, and rows of a block: two
-second-level caches; a block pays for the copy of a panel of B 32 times over, at a cycle for each of its elements."""
-LONG_CHAIN, PARTIAL_ROWS = 2048, 128
-"""Steps of k beyond which a large product is done in blocks of CHAIN_BLOCK, and rows of a block then: a panel of B with
-more of them leaves the second-level cache."""
-CHAIN_BLOCK = 512
+PACKED_ROWS = 512
+"""Where a left operand is larger than two of the core's caches, its rows are taken in blocks of so many, with operands
+packed: a block pays for the copy of a panel of B 32 times over, at a cycle for each of its elements."""
+ROW_OF_PANEL = 512
+"""Bytes of a panel of B for each step of k, at most: with more steps than fit the core's cache, a large product is done
+in blocks of CHAIN_BLOCK steps, and of PARTIAL_ROWS rows."""
+CHAIN_BLOCK, PARTIAL_ROWS = 512, 128
 PACKED_TILES = 4
 """Tiles of A packed together, which share lines where A lies transposed."""
-MULTIPLY_ADDS_PER_MICROSECOND = 7000
-"""Vector multiply-adds: two a cycle at some 3.5 GHz."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,13 @@ class Tile:
     rows: int
     vectors: int
 
-    @property
-    def share(self) -> float:
-        """Share of the multiply-add peak that the inner loop reaches, measured on Zen 5: one vector a row folds the
-        broadcast into each multiply-add (two loads a cycle are the limit), few accumulators wait for each other."""
-        accumulators = self.rows * self.vectors
+    def share(self, machine: Machine) -> float:
+        """Share of the peak of multiply-adds that the inner loop reaches."""
+        accumulators, shares = self.rows * self.vectors, machine.shares
+        filled = min(1.0, accumulators / machine.accumulators)
         if self.vectors == 1:
-            return 0.91 * min(1.0, accumulators / 8)
-        return 0.97 if accumulators >= 12 else 0.93 if accumulators >= 10 else 0.84 * min(1.0, accumulators / 8)
+            return shares.one_vector * filled
+        return shares.twelve if accumulators >= 12 else shares.ten if accumulators >= 10 else shares.fewer * filled
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class _Packed:
 
 def tiles_for(target: Target) -> list[Tile]:
     """Tiles whose accumulators and vectors of B leave two registers free."""
-    room = target.registers - 2
+    room = target.machine.registers - 2
     return [
         Tile(rows, vectors) for vectors in (1, 2, 3, 4) for rows in range(1, 17) if rows * vectors + vectors <= room
     ]
@@ -93,15 +92,17 @@ def tiles_for(target: Target) -> list[Tile]:
 def choose_tile(m: int, n: int, lanes: int, target: Target, *, vectors: int = 0, most_rows: int = 16) -> Tile:
     """The tile with the least expected time for an m x n product; of equals, the one with less text. It has
     `vectors` vectors a row, if that is given, and `most_rows` rows at most."""
-    columns = -(-n // lanes)
+    columns, machine = -(-n // lanes), target.machine
 
     def cost(tile: Tile) -> float:
         whole, rest = divmod(m, tile.rows)
-        rows = whole * tile.rows / tile.share + (rest / Tile(rest, tile.vectors).share if rest else 0)
+        rows = whole * tile.rows / tile.share(machine)
+        rows += rest / Tile(rest, tile.vectors).share(machine) if rest else 0
         text = (tile.rows + rest) * tile.vectors * (2 if columns % tile.vectors else 1)
-        # Loads for each multiply-add: vectors of B, and elements of A, of which two fit into a cycle.
-        loads = 1 / tile.rows + 0.5 / tile.vectors
-        return rows * -(-columns // tile.vectors) * tile.vectors * (1 + 0.2 * loads + 0.0005 * text)
+        # Loads for each multiply-add: vectors of B, and elements of A, of which several fit into a cycle.
+        loads = 1 / tile.rows + 1 / machine.loads / tile.vectors
+        costs = 1 + machine.shares.load * loads + machine.shares.text * text
+        return rows * -(-columns // tile.vectors) * tile.vectors * costs
 
     fitting = [
         tile
@@ -164,13 +165,15 @@ class Product:
         self.tile = self.chosen_tile(m, n, together)
         self.width = self.tile.vectors * self.lanes
         vectors = m * -(-n // self.lanes)
-        work = vectors * k / MULTIPLY_ADDS_PER_MICROSECOND + vectors * self.epilogue_cost / 8000
+        machine = target.machine
+        work = vectors * k / machine.products + vectors * self.epilogue_cost / machine.instructions
         self.split_columns, self.parts = self.choose_parts(
-            parts_for(work), -(-m // self.tile.rows), -(-n // self.width)
+            parts_for(work, machine), -(-m // self.tile.rows), -(-n // self.width)
         )
-        large = m * k * self.leaf.type.dtype.bytes > LARGE_OPERAND and n > self.width
+        large = m * k * self.leaf.type.dtype.bytes > 2 * machine.core_cache and n > self.width
         large = large and not self.lead and not self.right_transposed
-        self.long, self.packs = large and k > LONG_CHAIN, large and k <= LONG_CHAIN
+        long_chain = machine.core_cache // ROW_OF_PANEL
+        self.long, self.packs = large and k > long_chain, large and k <= long_chain
         self.packs_left = self.packs and self.transposed and self.m.known
         if self.packs_left:
             # Each part packs its own rows of A.
@@ -178,7 +181,7 @@ class Product:
         if self.lead:
             for size in self.lead:
                 work *= size.at(capacity)
-            self.parts = max(1, min(parts_for(work), self.lead[0].at(capacity)))
+            self.parts = max(1, min(parts_for(work, machine), self.lead[0].at(capacity)))
         self.scratch = False
         self.partial: _Partial | None = None
         self.partial_elements = 0
@@ -502,7 +505,7 @@ class Product:
         j: Operand,
         masks: tuple[Operand | None, ...],
         rows: int,
-        left: Operand | None,
+        there: Operand | None,
         steps: tuple[Operand, Operand] | None = None,
         known: tuple[Operand, ...] | None = None,
     ) -> list[tuple[Operand, ...]]:
@@ -510,7 +513,7 @@ class Product:
         b, lanes, vectors = self.builder, self.lanes, len(masks)
         type = vector(self.kind, lanes)
         zero = Constant(0.0, type)
-        offsets = self.row_offsets(i, rows, left)
+        offsets = self.row_offsets(i, rows, there)
         left_name, left_step = self.buffers[self.a].name, self.lda_step if self.transposed else index_constant(1)
         right_name, right_step, right_masks = self.buffers[self.b_place].name, self.ldb_step, masks
         b_start = b.arithmetic("add", self.b_start, j)
@@ -519,29 +522,25 @@ class Product:
             b_start = index_constant(self.packed.right)
             if self.packed.left is not None:
                 left_name, left_step = "scratch", index_constant(self.tile.rows)
-        first, last = steps or (index_constant(0), self.k_extent)
-        loop = b.open_loop(first, last, 1, known or (zero,) * (rows * vectors))
-        with b.inside(loop.block):
-            k = loop.variable
-            b_base = b.arithmetic("add", b.arithmetic("mul", k, right_step), b_start)
-            right = [
-                b.load(right_name, self.kind, b.arithmetic("add", b_base, index_constant(v * lanes)), lanes, mask)
+
+        def right(k: Operand) -> list[Operand]:
+            base = b.arithmetic("add", b.arithmetic("mul", k, right_step), b_start)
+            return [
+                b.load(right_name, self.kind, b.arithmetic("add", base, index_constant(v * lanes)), lanes, mask)
                 for v, mask in enumerate(right_masks)
             ]
-            a_base = b.arithmetic("mul", k, left_step)
-            yields: list[Operand] = []
-            common = b.arithmetic("add", a_base, offsets[0][0])
-            for row, (base, distance) in enumerate(offsets):
-                index = b.arithmetic(
-                    "add",
-                    common if base is offsets[0][0] else b.arithmetic("add", a_base, base),
-                    index_constant(distance),
-                )
-                element = b.splat(b.load(left_name, self.kind, index), lanes)
-                for v in range(vectors):
-                    yields.append(b.fma(element, right[v], loop.parameters[row * vectors + v]))
-        results = b.close_loop(loop, yields)
-        return [tuple(results[row * vectors : (row + 1) * vectors]) for row in range(rows)]
+
+        def left(k: Operand) -> Iterator[Operand]:
+            step = b.arithmetic("mul", k, left_step)
+            common = b.arithmetic("add", step, offsets[0][0])
+            for base, distance in offsets:
+                start = common if base is offsets[0][0] else b.arithmetic("add", step, base)
+                index = b.arithmetic("add", start, index_constant(distance))
+                yield b.splat(b.load(left_name, self.kind, index), lanes)
+
+        steps = steps or (index_constant(0), self.k_extent)
+        results = multiply(b, steps, known or (zero,) * (rows * vectors), left, right)
+        return [results[row * vectors : (row + 1) * vectors] for row in range(rows)]
 
     def row_offsets(self, i: Operand, rows: int, left: Operand | None) -> list[tuple[Operand, int]]:
         """Where each row of op(A) starts: an index computed before the loop, and a known distance from it."""

@@ -18,9 +18,6 @@ from tapeless.ir.target import Target
 
 __all__ = ["lower_pack"]
 
-TILES_PER_MICROSECOND = 25
-"""Square tiles of 16 lanes: 256 elements at 0.3 to 0.5 cycles each."""
-
 
 def lower_pack(node: Node, target: Target, capacity: int) -> Function:
     region = node.regions[0]
@@ -48,7 +45,7 @@ class _Transpose:
         sizes = [size_of(dim) for dim in source.shape]
         tiles = -(-sizes[0].at(capacity) // lanes) * -(-sizes[1].at(capacity) // lanes)
         columns = -(-sizes[1].at(capacity) // lanes)
-        self.parts = max(1, min(parts_for(tiles / TILES_PER_MICROSECOND), columns))
+        self.parts = max(1, min(parts_for(tiles / target.machine.transposed_tiles, target.machine), columns))
         loops = OpenLoops(self.b)
         self.rows, self.columns = (loops.size(size) for size in sizes)
         self.ld_source = loops.size(dense(source.shape, leading[0])[0])

@@ -14,9 +14,6 @@ from tapeless.ir.target import Target
 
 __all__ = ["lower_recurrence"]
 
-STEPS_PER_MICROSECOND = 900
-"""Each waits for the one before: four cycles."""
-
 
 def lower_recurrence(node: Node, target: Target, capacity: int) -> Function:
     kernel = Single(node, target, capacity, RECURRENCES)
@@ -56,5 +53,5 @@ def lower_recurrence(node: Node, target: Target, capacity: int) -> Function:
             b.store(into.buffer, places[-1], made, mask)
         b.close_loop(loop, (made,))
 
-    parts = each_line(kernel, outer, inside, lanes, turns / STEPS_PER_MICROSECOND, line)
+    parts = each_line(kernel, outer, inside, lanes, turns / target.machine.recurrences, line)
     return Function(node.attrs["name"], kernel.buffers, parts, tuple(b.block))

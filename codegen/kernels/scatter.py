@@ -37,18 +37,9 @@ def lower_scatter(node: Node, target: Target, capacity: int) -> Function:
     to_step = loops.size(dense(result.type.shape, result_leading)[0])
     rows, total, width = loops.size(size_of(result.type.shape[0])), loops.size(count), loops.size(columns)
     vectors = -(-columns.at(capacity) // lanes)
-    parts = min(
-        parts_for(
-            vectors
-            * (
-                count.at(capacity) + result.type.shape[0]
-                if isinstance(result.type.shape[0], int)
-                else count.at(capacity)
-            )
-            / 500
-        ),
-        max(1, vectors),
-    )
+    table_rows = result.type.shape[0] if isinstance(result.type.shape[0], int) else 0
+    work = vectors * (count.at(capacity) + table_rows) / target.machine.scattered
+    parts = min(parts_for(work, target.machine), max(1, vectors))
     names = [buffer.name for buffer in buffers]
     source, where, into = names[places[updates]], names[places[index]], names[-1]
 

@@ -8,7 +8,10 @@ of the two (see `compiler.layout`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tapeless.codegen.kernels.matmul import Product, Tile
+from tapeless.codegen.kernels.micro_kernel import multiply
 from tapeless.codegen.loops.builder import index_constant
 from tapeless.codegen.loops.language import Constant, Operand, vector
 from tapeless.codegen.loops.register_transpose import transposed
@@ -102,19 +105,18 @@ class Turned(Product):
         else:
             name, start = "scratch", self.panel_at(i)
         starts = self.right_rows(j, masks)
-        loop = b.open_loop(index_constant(0), self.k_extent, 1, (zero,) * len(starts))
-        with b.inside(loop.block):
-            k = loop.variable
-            elements = b.load(name, self.kind, b.arithmetic("add", b.arithmetic("mul", k, step), start), lanes, mask)
-            first = starts[0][0]
-            common = b.arithmetic("add", k, first)
-            sums: list[Operand] = []
-            for (base, distance), total in zip(starts, loop.parameters, strict=True):
-                row = common if base is first else b.arithmetic("add", k, base)
+
+        def column(k: Operand) -> list[Operand]:
+            return [b.load(name, self.kind, b.arithmetic("add", b.arithmetic("mul", k, step), start), lanes, mask)]
+
+        def elements(k: Operand) -> Iterator[Operand]:
+            common = b.arithmetic("add", k, starts[0][0])
+            for base, distance in starts:
+                row = common if base is starts[0][0] else b.arithmetic("add", k, base)
                 place = b.arithmetic("add", row, index_constant(distance))
-                element = b.splat(b.load(self.buffers[self.b_place].name, self.kind, place), lanes)
-                sums.append(b.fma(element, elements, total))
-        totals = b.close_loop(loop, sums)
+                yield b.splat(b.load(self.buffers[self.b_place].name, self.kind, place), lanes)
+
+        totals = multiply(b, (index_constant(0), self.k_extent), (zero,) * len(starts), elements, column)
         return [(row,) for row in transposed(b, [*totals, *(zero,) * (lanes - len(totals))])[:rows]]
 
     def right_rows(self, j: Operand, masks: tuple[Operand | None, ...]) -> list[tuple[Operand, int]]:

@@ -48,7 +48,7 @@ def _comparison(float_predicate: str, signed: str, unsigned: str) -> Rule:
 
 
 def _fma(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
-    if writer.target.fma:
+    if writer.target.machine.fma:
         writer.call(result, type, "fma", operands)
         return
     product = writer.temporary()

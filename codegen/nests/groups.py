@@ -13,16 +13,10 @@ from tapeless.codegen.loops.language import PART, Buffer, Operand
 from tapeless.codegen.nests.sizes import Axis
 from tapeless.codegen.nests.terms import Count, Domain, Leaf, Number, Store, Term, Uniform, Walk, closure
 from tapeless.ir.graph import Node
+from tapeless.ir.machine import Machine
 from tapeless.ir.target import Target
 
 __all__ = ["Group", "buffers_of", "groups", "instruction_count", "microseconds", "part_range", "parts_for"]
-
-INSTRUCTIONS_PER_MICROSECOND = 8000
-"""Of vector instructions, at some 3 GHz and 2.5 to 3 a cycle: what the count of parts is reckoned with."""
-BYTES_PER_MICROSECOND = 60_000
-"""Read and written, out of the second-level cache."""
-PART_MICROSECONDS = 10
-MOST_PARTS = 16
 
 
 def buffers_of(node: Node) -> tuple[Buffer, ...]:
@@ -33,8 +27,8 @@ def buffers_of(node: Node) -> tuple[Buffer, ...]:
     return operands + results
 
 
-def parts_for(microseconds: float) -> int:
-    return max(1, min(MOST_PARTS, int(microseconds / PART_MICROSECONDS)))
+def parts_for(microseconds: float, machine: Machine) -> int:
+    return max(1, min(machine.most_parts, int(microseconds / machine.part_microseconds)))
 
 
 def part_range(b: Builder, extent: Operand, parts: int, grain: int) -> tuple[Operand, Operand]:
@@ -111,4 +105,4 @@ def microseconds(group: Group, domain: Domain, target: Target, capacity: int) ->
         for axis in store.strides:
             elements *= domain.extents[axis].at(capacity)
         moved += elements * (8 if store.term.kind == "f64" else 4)
-    return max(total / INSTRUCTIONS_PER_MICROSECOND, moved / BYTES_PER_MICROSECOND)
+    return max(total / target.machine.instructions, moved / target.machine.bytes)

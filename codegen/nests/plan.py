@@ -115,10 +115,10 @@ class KernelPlan:
 def plan(domain: Domain, target: Target, capacity: int, moved: int) -> KernelPlan:
     """The plan for a domain whose kernel reads and writes `moved` bytes."""
     found = groups(domain)
-    streams = 0 < target.cache_bytes < moved
+    streams = 0 < target.machine.streamed < moved
     nests = [_nest(group, domain.extents, target, capacity, streams) for group in found]
     dearest = max((microseconds(group, domain, target, capacity) for group in found), default=0.0)
-    parts = min(parts_for(dearest), max((nest.grains for nest in nests), default=1))
+    parts = min(parts_for(dearest, target.machine), max((nest.grains for nest in nests), default=1))
     return KernelPlan(tuple(_with_ahead(nest, parts, streams) for nest in nests), parts)
 
 

@@ -96,7 +96,7 @@ def _step(b: Builder, x: Operand, y: Operand, kind: str) -> Value:
     below zero.
     """
     whole = b.unary("floor", b.div(x, y))
-    if b.target.fma or kind == "f32":
+    if b.target.machine.fma or kind == "f32":
         rest = left_over(b, x, whole, y)
     else:
         far = b.compare("lt", number(_HUGE, x), x)

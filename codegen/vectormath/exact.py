@@ -22,7 +22,7 @@ def two_sum(b: Builder, x: Operand, y: Operand) -> tuple[Value, Value]:
 
 def product_error(b: Builder, x: Operand, y: Operand, product: Operand) -> Value:
     """x y - product, exactly; by Dekker (1971) where there is no fused multiply-add."""
-    if b.target.fma:
+    if b.target.machine.fma:
         return b.fma(x, y, b.unary("neg", product))
     xh, xl = _halves(b, x)
     yh, yl = _halves(b, y)
@@ -33,7 +33,7 @@ def product_error(b: Builder, x: Operand, y: Operand, product: Operand) -> Value
 
 def left_over(b: Builder, z: Operand, x: Operand, y: Operand) -> Value:
     """z - x y for a product that is near z, rounded once."""
-    if b.target.fma:
+    if b.target.machine.fma:
         return b.fma(b.unary("neg", x), y, z)
     product = b.mul(x, y)
     return b.sub(b.sub(z, product), product_error(b, x, y, product))

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tapeless.compiler.passes.layout import ROWS
 from tapeless.compiler.passes.rewriter import Rewriter, Rule
 from tapeless.ir.graph import Builder, Node, Value
 from tapeless.ir.types import Dim, DType, Rows, product
 
-ROWS = 64  # what `batch` counts for where sizes are compared
 SMALLEST = 4  # rows and columns of a product: below this, registers that hold a tile would be idle
 
 

@@ -22,7 +22,6 @@ import networkx
 
 from tapeless.compiler.passes.layout import (
     ALONE,
-    CHEAP,
     DISPLACED,
     inputs_of,
     is_free,
@@ -34,19 +33,19 @@ from tapeless.compiler.passes.layout import (
 from tapeless.ir.axes import LoopAxes, loop_axes_agree
 from tapeless.ir.correspondence import reduced
 from tapeless.ir.graph import Builder, Graph, Node, Value
+from tapeless.ir.machine import Machine
 from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.ops.scalar import POINTWISE
 
 REDUCTIONS = frozenset({"sum", "prod", "max", "min", "argmax"})
 LONGEST_CHAIN = 3  # nodes repeated for one value
-LARGEST = 48  # nodes in one kernel: beyond this, vectors no longer stay in registers
 FARTHEST = 64  # levels between a node and a producer that it may join: beyond, a path leads around them anyway,
 FEW = 4  # unless no more groups than these wait for the producer
 
 
-def fuse(graph: Graph) -> Graph:
+def fuse(graph: Graph, machine: Machine) -> Graph:
     """A graph that is laid out for kernels as kernels; the bodies of scans too."""
-    return _Fusion(graph).run()
+    return _Fusion(graph, machine).run()
 
 
 class _Group:
@@ -64,14 +63,14 @@ class _Group:
 class _Fusion:
     """One run over one graph."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, machine: Machine) -> None:
+        self.graph, self.machine = graph, machine
         self.place = {value: k for k, node in enumerate(graph.nodes) for value in node.results}
         kept = graph.output_values
-        self.free = {v for node in graph.nodes if is_free(node, graph) for v in node.results if v not in kept}
+        self.free = {v for node in graph.nodes if is_free(node, graph, machine) for v in node.results if v not in kept}
         self.groups: dict[int, _Group] = {}
         self.reads = self._reads()
-        self.slots = read_slots(graph)
+        self.slots = read_slots(graph, machine)
         self.overwrites = {port.value: old for port, old in overwritten(graph)}
         self.losses = {port.value for port in graph.outputs if port.role == "loss"}
         self.repeating: dict[int, list[_Group]] = {}
@@ -187,7 +186,10 @@ class _Fusion:
         first, second = self._current(first), self._current(second)
         if first is second or {first.family, second.family} - {"nest", "matmul"}:
             return False
-        if first.family == second.family == "matmul" or len(first.places) + len(second.places) > LARGEST:
+        if (
+            first.family == second.family == "matmul"
+            or len(first.places) + len(second.places) > self.machine.largest_kernel
+        ):
             return False
         places = sorted(first.places + second.places)
         family = "matmul" if "matmul" in (first.family, second.family) else "nest"
@@ -325,7 +327,7 @@ class _Fusion:
         for group in self._sorted(self._distinct()):
             if group.family == "scan":
                 node = self.graph.nodes[group.places[0]]
-                bodies = tuple(fuse(body) for body in node.regions)
+                bodies = tuple(fuse(body, self.machine) for body in node.regions)
                 builder.copy_nodes([replace(node, regions=bodies)], seen)
             elif group.family == "view":
                 builder.copy_nodes(self._with_free([self.graph.nodes[group.places[0]]]), seen)
@@ -355,7 +357,7 @@ class _Fusion:
         attrs = {
             "family": group.family,
             "name": results[-1].name,
-            "leading": tuple(leading(self.graph, value) for value in (*operands, *results)),
+            "leading": tuple(leading(self.graph, value, self.machine) for value in (*operands, *results)),
         }
         taken = [seen[value] for value in operands]
         names = [value.name for value in results]
@@ -417,7 +419,11 @@ class _Fusion:
         while pending:
             place = pending.pop()
             node = self.graph.nodes[place]
-            if node.op not in POINTWISE or OPERATIONS[node.op].flops > CHEAP or len(chain) == LONGEST_CHAIN:
+            if (
+                node.op not in POINTWISE
+                or OPERATIONS[node.op].flops > self.machine.cheap_flops
+                or len(chain) == LONGEST_CHAIN
+            ):
                 return []
             chain.append(place)
             for value in self._taken(node):

@@ -12,6 +12,7 @@ from collections.abc import Sequence, Set
 import networkx
 
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
+from tapeless.ir.machine import Machine
 from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.ops.product import last_two_swapped
 from tapeless.ir.ops.scalar import POINTWISE
@@ -26,22 +27,18 @@ DISPLACED = frozenset({"pick", "slice", "pad", "windows", "align_windows"})
 THROUGH_VIEWS = DISPLACED | {"gather", "transpose"}
 IN_MEMORY = frozenset({"matmul", "reshape", "scan", *DISPLACED, *ALONE})
 COUNTED = ("random_uniform",)  # by seed and training step, and in loops by the turn
+ROWS = 64  # what `batch` counts for where sizes are compared
 PLACED = ("reshape", "scan")  # results that lie where others are, or where their steps put them
-CHEAP = 4  # flops an element: less than the store and load that recomputing it saves
-CROWDED = 4096  # bytes: rows this far apart share cache sets
-MANY_ROWS = 64  # below this, crowded rows still fit the sets they share
-NEAR = 64 << 10  # bytes: what is larger leaves the nearest cache
-VECTOR = 64  # bytes of the widest vector
 
 
-def lay_out(graph: Graph, again: bool = False) -> Graph:
+def lay_out(graph: Graph, machine: Machine, again: bool = False) -> Graph:
     """The graph with every operand and every output where kernels want it. `again`: it is the body of a loop, and
     what it makes of its inputs alone can be made once, before the loop.
     """
-    return stored_once(packed_operands(graph, again))
+    return stored_once(packed_operands(graph, machine, again), machine)
 
 
-def packed_operands(graph: Graph, again: bool = False) -> Graph:
+def packed_operands(graph: Graph, machine: Machine, again: bool = False) -> Graph:
     """Puts operands in memory as products and indexing want them.
 
     The right operand of a product that would be read column by column is transposed ahead of it, unless the product is
@@ -57,12 +54,19 @@ def packed_operands(graph: Graph, again: bool = False) -> Graph:
     for node in graph.nodes:
         if node.op in IN_MEMORY or node.op in COUNTED:
             for value in node.operands:
-                if _needs_copy(graph, node, value) and value not in copied:
+                if _needs_copy(graph, node, value, machine) and value not in copied:
                     name = f"{value.name}.stored"
                     copied[value] = builder.emit("cast", seen[value], name=name, span=node.span, dtype=value.type.dtype)
-            here = {value: copied[value] if _needs_copy(graph, node, value) else seen[value] for value in node.operands}
-            turned = node.op == "matmul" and node.attrs["transpose_b"] and _turned(graph, node, again)
-            if node.op == "matmul" and (turned or not node.attrs["transpose_b"]) and _crowds(graph, node.operands[1]):
+            here = {
+                value: copied[value] if _needs_copy(graph, node, value, machine) else seen[value]
+                for value in node.operands
+            }
+            turned = node.op == "matmul" and node.attrs["transpose_b"] and _turned(graph, node, machine, again)
+            if (
+                node.op == "matmul"
+                and (turned or not node.attrs["transpose_b"])
+                and _crowds(graph, node.operands[1], machine)
+            ):
                 weights = node.operands[1]
                 if weights not in packed:
                     name = f"{weights.name}.packed"
@@ -87,7 +91,7 @@ def packed_operands(graph: Graph, again: bool = False) -> Graph:
     return with_outputs(builder, graph, seen)
 
 
-def _turned(graph: Graph, node: Node, again: bool) -> bool:
+def _turned(graph: Graph, node: Node, machine: Machine, again: bool) -> bool:
     """Whether a product a b^T is made the other way round in registers, rather than of a transposed copy of b: where
     more would be copied than a, if that is not transposed already, and the result are. Beyond the nearest cache a
     copy counts twice, as it is written and read again.
@@ -95,15 +99,15 @@ def _turned(graph: Graph, node: Node, again: bool) -> bool:
     a, b = node.operands
     if b.type.rank != 2 or (again and b not in graph.producers):
         return False
-    left, right, result = (value.type.count(MANY_ROWS) for value in (a, b, node.result))
-    copied = 2 * right if right * b.type.dtype.bytes > NEAR else right
+    left, right, result = (value.type.count(ROWS) for value in (a, b, node.result))
+    copied = 2 * right if right * b.type.dtype.bytes > 2 * machine.near_cache else right
     return copied >= result + (0 if node.attrs["transpose_a"] else left)
 
 
-def _needs_copy(graph: Graph, user: Node, value: Value) -> bool:
+def _needs_copy(graph: Graph, user: Node, value: Value, machine: Machine) -> bool:
     """Whether a value has no place in memory and its user cannot do without one."""
     producer = graph.producers.get(value)
-    if producer is None or not is_free(producer, graph):
+    if producer is None or not is_free(producer, graph, machine):
         return False
     if (user.op == "matmul" and spread_over_stack(producer)) or (user.op in COUNTED and value not in _turns(user)):
         return False
@@ -118,17 +122,17 @@ def spread_over_stack(node: Node) -> bool:
     return tuple(node.attrs["axes"][-2:]) == (rank - 2, rank - 1)
 
 
-def _crowds(graph: Graph, value: Value) -> bool:
-    """Whether a matrix lies outside the workspace, large, with rows a multiple of CROWDED bytes apart."""
+def _crowds(graph: Graph, value: Value, machine: Machine) -> bool:
+    """Whether a matrix lies outside the workspace, large, with rows that share sets of the nearest cache."""
     if value.type.rank != 2:
         return False
     rows, columns = value.type.shape
     if not isinstance(rows, int) or not isinstance(columns, int) or value in graph.producers:
         return False
-    return rows >= MANY_ROWS and columns > 0 and columns * value.type.dtype.bytes % CROWDED == 0
+    return rows >= machine.crowded_rows and columns > 0 and columns * value.type.dtype.bytes % machine.crowding == 0
 
 
-def stored_once(graph: Graph) -> Graph:
+def stored_once(graph: Graph, machine: Machine) -> Graph:
     """Gives each output port a value of its own that a kernel can store, in an order that overwrites nothing too early.
 
     Inputs, constants, results of scans and values that go to two ports are copied. A slot of the state is
@@ -139,11 +143,11 @@ def stored_once(graph: Graph) -> Graph:
     stored: set[Value] = set()
     for port in graph.outputs:
         producer = graph.producers.get(port.value)
-        if producer is None or is_free(producer, graph) or producer.op in PLACED or port.value in stored:
+        if producer is None or is_free(producer, graph, machine) or producer.op in PLACED or port.value in stored:
             plain.add(port.key)
         stored.add(port.value)
     whole = _copied(graph, plain)
-    return _copied(whole, _too_early(whole))
+    return _copied(whole, _too_early(whole, machine))
 
 
 def _copied(graph: Graph, keys: Set[str]) -> Graph:
@@ -162,16 +166,16 @@ def _copied(graph: Graph, keys: Set[str]) -> Graph:
     return builder.graph()
 
 
-def _too_early(graph: Graph) -> set[str]:
+def _too_early(graph: Graph, machine: Machine) -> set[str]:
     """The keys of the state ports whose slot would be overwritten before somebody has read it, or before the loss."""
     place = {value: k for k, node in enumerate(graph.nodes) for value in node.results}
-    reads = read_slots(graph)
+    reads = read_slots(graph, machine)
     order: networkx.DiGraph[int] = networkx.DiGraph()
     order.add_nodes_from(range(len(graph.nodes)))
     order.add_edges_from((place[v], k) for k, node in enumerate(graph.nodes) for v in node.operands if v in place)
     readers: dict[Value, list[int]] = {}
     for k, node in enumerate(graph.nodes):
-        if not is_free(node, graph) and node.op != "reshape":
+        if not is_free(node, graph, machine) and node.op != "reshape":
             for slot in {slot for value in node.operands for slot in reads[value]}:
                 readers.setdefault(slot, []).append(k)
     losses = [place[port.value] for port in graph.outputs if port.role == "loss"]
@@ -197,11 +201,11 @@ def overwritten(graph: Graph) -> list[tuple[Port, Value]]:
     return [(port, slots.get(port.label, port.value)) for port in graph.outputs if port.role == "state"]
 
 
-def read_slots(graph: Graph) -> dict[Value, frozenset[Value]]:
+def read_slots(graph: Graph, machine: Machine) -> dict[Value, frozenset[Value]]:
     """For each value, the inputs whose memory somebody who takes it reads: its own, a view's, a free value's."""
     reads = {port.value: frozenset({port.value}) for port in graph.inputs}
     for node in graph.nodes:
-        seen_through = node.op == "reshape" or is_free(node, graph)
+        seen_through = node.op == "reshape" or is_free(node, graph, machine)
         through = (
             frozenset[Value]().union(*(reads[value] for value in node.operands)) if seen_through else frozenset[Value]()
         )
@@ -209,14 +213,14 @@ def read_slots(graph: Graph) -> dict[Value, frozenset[Value]]:
     return reads
 
 
-def is_free(node: Node, graph: Graph) -> bool:
+def is_free(node: Node, graph: Graph, machine: Machine) -> bool:
     """Whether a node costs nothing worth storing: it is repeated in every kernel that needs it.
 
     So are cheap scalars of free values, such as one over the count of rows.
     """
     if node.op in FREE or is_view(node, graph):
         return True
-    if node.op not in POINTWISE or node.results[0].type.rank or OPERATIONS[node.op].flops > CHEAP:
+    if node.op not in POINTWISE or node.results[0].type.rank or OPERATIONS[node.op].flops > machine.cheap_flops:
         return False
     if any(user.op in IN_MEMORY or node.results[0] in _turns(user) for user in graph.uses.get(node.results[0], ())):
         return False
@@ -250,17 +254,17 @@ def with_outputs(builder: Builder, graph: Graph, seen: dict[Value, Value]) -> Gr
     return builder.graph()
 
 
-def leading(graph: Graph, value: Value) -> int:
+def leading(graph: Graph, value: Value, machine: Machine) -> int:
     """The elements from one row of a stored matrix to the next, or 0 where rows lie densely.
 
-    Rows that are 4 KB apart, or a multiple of it, fall into the same few sets of a cache, so a product that walks
-    down a column loses a third of its speed: such rows in workspace get a vector more.
+    Rows that fall into the same few sets of a cache cost a product that walks down a column a third of its speed:
+    such rows in workspace get a line more.
     """
     viewed = any(node.op in PLACED for node in graph.uses.get(value, ()))
     producer = graph.producers.get(value)
     if producer is None or producer.op in PLACED or viewed or value in graph.output_values or value.type.rank != 2:
         return 0
     columns, element = value.type.shape[1], value.type.dtype.bytes
-    if not isinstance(columns, int) or not columns or columns * element % CROWDED:
+    if not isinstance(columns, int) or not columns or columns * element % machine.crowding:
         return 0
-    return columns + VECTOR // element
+    return columns + machine.line // element

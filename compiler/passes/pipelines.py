@@ -2,7 +2,7 @@
 
 A pass is a function Graph -> Graph that keeps the values of every output; the verifier holds before and after each.
 The forward graph of a model goes through BEFORE_DIFFERENTIATION, what the sweep back from the loss has made through
-AFTER_DIFFERENTIATION; every entry then through SIMPLIFICATION and LOWERING.
+AFTER_DIFFERENTIATION; every entry then through SIMPLIFICATION and `lowering`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tapeless.compiler.passes.rewriter import rewrite, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.compiler.passes.scan_rules import invariants_outside, merge_scans, products_outside
 from tapeless.ir.graph import Graph
+from tapeless.ir.machine import Machine
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,6 @@ def run(passes: Sequence[Pass], graph: Graph, after: After | None = None) -> Gra
         if after is not None:
             after(step, graph)
     return graph
-
-
-def simplified(graph: Graph) -> Graph:
-    """The graph of an entry behind SIMPLIFICATION."""
-    return run(SIMPLIFICATION, graph)
-
-
-def lowered(graph: Graph) -> Graph:
-    """The kernels of a simplified graph."""
-    return run(LOWERING, graph)
 
 
 def loss_first(graph: Graph) -> Graph:
@@ -76,11 +67,25 @@ SIMPLIFICATION = (
     # Decomposition leaves numbers next to numbers: once more.
     Pass("tidy", lambda graph: rewrite(graph, ALGEBRA)),
 )
-LOWERING = (
-    # What is the same in every step of a scan is computed once, before it.
-    Pass("invariants_outside", lambda graph: invariants_outside(graph, lay_out)),
-    # Operands and outputs lie where kernels want them.
-    Pass("lay_out", lay_out),
-    # Groups of nodes become kernels.
-    Pass("fuse", fuse),
-)
+
+
+def lowering(machine: Machine) -> tuple[Pass, ...]:
+    """The passes after which a graph is kernels for one kind of processor."""
+    return (
+        # What is the same in every step of a scan is computed once, before it.
+        Pass("invariants_outside", lambda graph: invariants_outside(graph, machine)),
+        # Operands and outputs lie where kernels want them.
+        Pass("lay_out", lambda graph: lay_out(graph, machine)),
+        # Groups of nodes become kernels.
+        Pass("fuse", lambda graph: fuse(graph, machine)),
+    )
+
+
+def simplified(graph: Graph) -> Graph:
+    """The graph of an entry behind SIMPLIFICATION."""
+    return run(SIMPLIFICATION, graph)
+
+
+def lowered(graph: Graph, machine: Machine) -> Graph:
+    """The kernels of a simplified graph."""
+    return run(lowering(machine), graph)

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
-from tapeless.compiler.passes.layout import FREE
+from tapeless.compiler.passes.layout import FREE, lay_out
 from tapeless.ir.graph import Builder, Graph, Node, Port, Value
+from tapeless.ir.machine import Machine
 from tapeless.ir.reverse_scan import is_slope
 from tapeless.ir.types import product
 
@@ -131,11 +132,11 @@ def products_outside(graph: Graph) -> Graph:
     return _moved(graph, _walked_products)
 
 
-def invariants_outside(graph: Graph, lay_out: Callable[[Graph, bool], Graph]) -> Graph:
-    """What is the same in every step of a scan is computed once, before it. Bodies are laid out for kernels by
-    `lay_out`, which is what makes such values: transposed copies of weights.
+def invariants_outside(graph: Graph, machine: Machine) -> Graph:
+    """What is the same in every step of a scan is computed once, before it. Bodies are laid out for kernels here, which
+    is what makes such values: transposed copies of weights.
     """
-    return _moved(graph, lambda builder, node: _invariants(builder, node, lay_out))
+    return _moved(graph, lambda builder, node: _invariants(builder, node, machine))
 
 
 Rebuild = Callable[[Builder, Node], Node]
@@ -195,8 +196,8 @@ def _walked_products(builder: Builder, node: Node) -> Node:
     return _with_inputs(node, body, walked, sequences, ports, gone, sequential=True) if gone else node
 
 
-def _invariants(builder: Builder, node: Node, lay_out: Callable[[Graph, bool], Graph]) -> Node:
-    node = replace(node, regions=tuple(lay_out(body, True) for body in node.regions))
+def _invariants(builder: Builder, node: Node, machine: Machine) -> Node:
+    node = replace(node, regions=tuple(lay_out(body, machine, True) for body in node.regions))
     body, _, walked = _split(node)
     seen = {port.value: node.operands[k] for k, port in enumerate(body.inputs) if k >= walked}
     moved: list[Node] = []

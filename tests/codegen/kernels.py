@@ -23,11 +23,12 @@ from ..emulators.executable import Executable
 from ..emulators.machines import MACHINES, Machine
 
 HOST = host()
-SCALAR = replace(TARGETS["x86-64"], name="x86-64-scalar", vector_bytes=0)
+_SSE = TARGETS["x86-64"]
+SCALAR = replace(_SSE, name="x86-64-scalar", machine=replace(_SSE.machine, vector_bytes=0))
 WIDTHS: dict[int, Target] = {
     target.lanes(4): target
     for target in (SCALAR, *(TARGETS[name] for name in ("x86-64", "x86-64-v3", "x86-64-v4")))
-    if HOST.triple.startswith("x86_64") and target.vector_bytes <= HOST.vector_bytes
+    if HOST.triple.startswith("x86_64") and target.machine.vector_bytes <= HOST.machine.vector_bytes
 } or {HOST.lanes(4): HOST}
 """A target for each count of elements of f32 in a vector, whose code runs here: of 1, 4, 8 and 16 on an x86-64 with
 AVX-512. A vector has half as many elements of f64.

@@ -47,7 +47,7 @@ class Sample:
         for port in self.node.regions[0].outputs:
             dtype = port.value.type.dtype
             if dtype.is_float:
-                bound = (1e-6 if dtype is DType.F32 else 1e-14) * (1 if target.fma else 10)
+                bound = (1e-6 if dtype is DType.F32 else 1e-14) * (1 if target.machine.fma else 10)
                 np.testing.assert_allclose(made[port.key], wanted[port.key], rtol=bound, atol=bound, err_msg=port.key)
             else:
                 np.testing.assert_array_equal(made[port.key], wanted[port.key], err_msg=port.key)

@@ -18,7 +18,7 @@ from tapeless.codegen.program.assemble import Image, compile_image
 from tapeless.compiler import entries
 from tapeless.compiler.model import load
 from tapeless.compiler.passes.pipelines import lowered, simplified
-from tapeless.ir.target import TARGETS
+from tapeless.ir.target import TARGETS, Target
 from tapeless.ir.types import DType
 
 from ..compiler.examples import EXAMPLES, name_of
@@ -33,12 +33,11 @@ MODELS = {
 ROWS = 64  # in which bytes are counted
 
 
-def image_of(path: Path) -> Image:
+def image_of(path: Path, target: Target = TARGET) -> Image:
     """The training step of a file's first model."""
     model = load(path.read_text("utf-8"), str(path), dtype=DType.F32, model=name_of(path))
-    return compile_image(
-        model, {"train_step": lowered(simplified(entries.train_step(model)))}, TARGET, model.settings.batch
-    )
+    step = lowered(simplified(entries.train_step(model)), target.machine)
+    return compile_image(model, {"train_step": step}, target, model.settings.batch)
 
 
 def counts(image: Image) -> dict[str, int | str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tapeless.codegen.kernels import matmul
 from tapeless.codegen.program import schedule
 
 from ..sweep import sweep
-from .counts import KEPT, MODELS, counts, image_of
+from .counts import KEPT, MODELS, TARGET, counts, image_of
 
 fusion = importlib.import_module("tapeless.compiler.passes.fusion")
 NAMED = json.loads(KEPT.read_text("utf-8"))
@@ -37,7 +38,6 @@ def apart(lifetimes: Any) -> tuple[dict[Any, int], int]:
 
 
 LOST = {
-    "fusion": (fusion, "LARGEST", 4, "kernels"),
     "reuse of memory": (schedule, "place_workspace", apart, "workspace"),
     "tiles": (matmul, "choose_tile", lambda m, n, lanes, target, **_: matmul.Tile(1, 1), "loads"),
     "parts": (matmul.Product, "choose_parts", lambda self, parts, row_tiles, column_tiles: (False, 1), "parts"),
@@ -49,6 +49,12 @@ LOST = {
         "kernels",
     ),
 }
+
+
+def test_lost_fusion_shows() -> None:
+    small = replace(TARGET, machine=replace(TARGET.machine, largest_kernel=4))
+    made = counts(image_of(MODELS["benchmarks/models/mlp"], small))
+    assert made["kernels"] != NAMED["benchmarks/models/mlp"]["kernels"]
 
 
 @pytest.mark.parametrize("lost", LOST)

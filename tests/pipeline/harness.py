@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tapeless.codegen.program.assemble import compile_image
-from tapeless.compiler.passes.pipelines import LOWERING, SIMPLIFICATION, Pass, lowered, simplified
+from tapeless.compiler.passes.pipelines import SIMPLIFICATION, Pass, lowered, lowering, simplified
 from tapeless.compiler.passes.pipelines import run as run_passes
 from tapeless.ir import text
 from tapeless.ir.graph import STATE_ROLES, Graph
@@ -87,7 +87,7 @@ def check_passes(
         for key, value in before.items():
             np.testing.assert_allclose(after[key], value, **tolerance, err_msg=f"{step.name}: {key}")
 
-    run_passes((*SIMPLIFICATION, *LOWERING), graph, hold)
+    run_passes((*SIMPLIFICATION, *lowering(host().machine)), graph, hold)
     return before
 
 
@@ -105,7 +105,8 @@ def run_native(
 
     Losses and metrics come as means over rows, gradients and state from their blocks.
     """
-    made = compile_image(program, {"entry": lowered(simplified(graph))}, target or host(), capacity)
+    target = target or host()
+    made = compile_image(program, {"entry": lowered(simplified(graph), target.machine)}, target, capacity)
     image = Image.from_object(made.manifest, made.code)
     state, slots = block(image.manifest.state)
     gradients, grads = block(image.manifest.gradients)

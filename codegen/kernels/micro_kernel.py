@@ -1,0 +1,32 @@
+"""The inner loop of everything that multiplies matrices: a tile of sums in registers, one step of k after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from tapeless.codegen.loops.builder import Builder
+from tapeless.codegen.loops.language import Operand
+
+__all__ = ["multiply"]
+
+
+def multiply(
+    b: Builder,
+    steps: tuple[Operand, Operand],
+    known: Sequence[Operand],
+    left: Callable[[Operand], Iterable[Operand]],
+    right: Callable[[Operand], Sequence[Operand]],
+) -> tuple[Operand, ...]:
+    """The sums, row by row, after the steps of k from the first up to the last, on top of what is known.
+
+    A step gives the vectors of a row of the right matrix, and then, one row of the tile after the other, the element of
+    the left one in all lanes; each pair is a multiply-add.
+    """
+    loop = b.open_loop(*steps, 1, known)
+    with b.inside(loop.block):
+        vectors = right(loop.variable)
+        sums: list[Operand] = []
+        for element in left(loop.variable):
+            for vector in vectors:
+                sums.append(b.fma(element, vector, loop.parameters[len(sums)]))
+    return tuple(b.close_loop(loop, sums))

@@ -1,0 +1,157 @@
+"""What passes and plans know of the processor that code is made for: one value, with a row for each kind of processor.
+
+A row states what a processor says of itself: vector registers, multiply-adds a cycle, caches. All else follows from
+these, with the clock that work is reckoned at, which is the same for all processors of a kind: the count of parts that
+work is cut into, and with it the order of sums, must not depend on which of them makes the code. Nothing here knows how
+code is made, and no pass or kernel has numbers about processors of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How near the peak of multiply-adds the inner loop of a product comes, by its tile's accumulators.
+
+    Measured on Zen 5: with one vector a row, each multiply-add broadcasts an element itself, and loads are the limit;
+    with few accumulators, multiply-adds wait for each other.
+    """
+
+    one_vector: float = 0.91
+    twelve: float = 0.97
+    ten: float = 0.93
+    fewer: float = 0.84
+    load: float = 0.2  # what a load for each multiply-add costs
+    text: float = 0.0005  # what each instruction of the tiles costs
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One kind of processor.
+
+    `vector_bytes` is the width of the vectors that code is written in; 0 means scalars only.
+    `registers` counts the vector registers.
+    `fma` says that a fused multiply-add is one instruction; without it, a product and a sum are rounded apart.
+    `multiply_adds` of vectors are begun in a cycle, and `loads` of vectors.
+    `clock` is in cycles a microsecond.
+    `near_cache`, `core_cache`, `last_cache` are bytes: of the first level, of what a core has for itself, and of all.
+    `ways` of the first level hold lines whose addresses are equal modulo `near_cache / ways`.
+    `streaming` says that stores can go past the caches.
+    `line` is the size of a line of the caches, and of the widest vector.
+    `latency` of a multiply-add is in cycles.
+    Work is cut into at most `most_parts` parts of at least `part_microseconds`.
+    `cheap_flops` are fewer than the store and the load that computing an element again saves.
+    `largest_kernel` counts nodes: beyond this, what they compute no longer stays in registers.
+    """
+
+    vector_bytes: int
+    registers: int
+    fma: bool
+    multiply_adds: int = 2
+    loads: int = 2
+    clock: int = 3500
+    near_cache: int = 32 * KIB
+    core_cache: int = MIB
+    last_cache: int = 32 * MIB
+    ways: int = 8
+    streaming: bool = False
+    line: int = 64
+    latency: int = 4
+    shares: Shares = Shares()
+    part_microseconds: int = 10
+    most_parts: int = 16
+    cheap_flops: int = 4
+    largest_kernel: int = 48
+
+    def lanes(self, element_bytes: int) -> int:
+        """How many elements of the given size one vector holds (1 where there are no vectors)."""
+        return max(1, self.vector_bytes // element_bytes)
+
+    # What work takes, for a microsecond.
+
+    @property
+    def products(self) -> int:
+        """Vector multiply-adds of a product, at the peak."""
+        return self.multiply_adds * self.clock
+
+    @property
+    def instructions(self) -> int:
+        """Vector instructions of a nest: 16 in 7 cycles."""
+        return self.clock * 16 // 7
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that a nest reads and writes, out of the core's own cache."""
+        return self.clock * 120 // 7
+
+    @property
+    def scores(self) -> int:
+        """Vector multiply-adds of attention, which makes and takes exponentials beside them."""
+        return self.products * 9 // 14
+
+    @property
+    def eliminations(self) -> int:
+        """Multiply-adds of a factorisation, row after row."""
+        return self.products * 3 // 14
+
+    @property
+    def recurrences(self) -> int:
+        """Vector steps of a recurrence, each waiting for the one before."""
+        return self.clock * 9 // 35
+
+    @property
+    def merges(self) -> int:
+        """Elements moved by one round of a merge sort."""
+        return self.clock * 4 // 35
+
+    @property
+    def scattered(self) -> int:
+        """Elements added at computed places."""
+        return self.clock // 7
+
+    @property
+    def transposed_tiles(self) -> int:
+        """Squares of one register a lane, transposed in registers."""
+        return self.clock // 140
+
+    @property
+    def accumulators(self) -> int:
+        """How many sums must go on at once for multiply-adds not to wait for each other."""
+        return self.multiply_adds * self.latency
+
+    # Where operands stay.
+
+    @property
+    def near_block(self) -> int:
+        """Bytes that stay in the nearest cache while as much again comes and goes."""
+        return self.near_cache // 2
+
+    @property
+    def crowding(self) -> int:
+        """Bytes between rows that share the sets of the nearest cache."""
+        return self.near_cache // self.ways
+
+    @property
+    def crowded_rows(self) -> int:
+        """Rows below which even crowded ones fit the sets that they share."""
+        return 8 * self.ways
+
+    @property
+    def streamed(self) -> int:
+        """Bytes from which stores go past the caches; 0: never."""
+        return self.last_cache if self.streaming else 0
+
+
+X86_64_V4 = Machine(64, 32, fma=True, streaming=True)
+X86_64_V3 = Machine(32, 16, fma=True, streaming=True)
+X86_64 = Machine(16, 16, fma=False)
+AARCH64 = Machine(16, 32, fma=True)
+APPLE = Machine(16, 32, fma=True)
+WASM = Machine(16, 16, fma=False)
+RISCV64 = Machine(0, 32, fma=True)
+CORTEX_M7 = Machine(0, 16, fma=True)
+UNKNOWN = Machine(0, 32, fma=False)
