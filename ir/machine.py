@@ -30,6 +30,19 @@ class Shares:
 
 
 @dataclass(frozen=True)
+class Instructions:
+    """How many instructions stand for what is more than one, on a machine that has them all.
+
+    A value that takes as many as `dear` is better stored and loaded than made again.
+    """
+
+    gather: int = 27
+    scatter: int = 34
+    across: int = 12  # combining the lanes of one vector
+    dear: int = 12
+
+
+@dataclass(frozen=True)
 class Machine:
     """One kind of processor.
 
@@ -62,6 +75,7 @@ class Machine:
     line: int = 64
     latency: int = 4
     shares: Shares = Shares()
+    costs: Instructions = Instructions()
     part_microseconds: int = 10
     most_parts: int = 16
     cheap_flops: int = 4

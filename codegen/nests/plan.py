@@ -16,6 +16,7 @@ from tapeless.codegen.nests.row_cache import kept
 from tapeless.codegen.nests.sizes import ONE, Axis, Size, Strides
 from tapeless.codegen.nests.terms import Domain, IndexedLoad, Load, MaskedLoad, Reduction, Store, Term, Uniform
 from tapeless.codegen.nests.vector_axis import VectorChoice
+from tapeless.ir.machine import Machine
 from tapeless.ir.target import Target
 
 __all__ = ["ElementPlan", "KernelPlan", "VectorPlan", "plan"]
@@ -24,8 +25,6 @@ BLOCK = 64
 """Turns of a loop whose sums are added up by themselves: an add for each of 64 costs little."""
 FEW_ROWS = 8
 """Rows to a part below which sweeping one row more than there are costs more than it gains."""
-NEAR = 16384
-"""Bytes that stay in a first-level cache, of 32 KB at least, while as much again comes and goes."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +118,14 @@ def plan(domain: Domain, target: Target, capacity: int, moved: int) -> KernelPla
     nests = [_nest(group, domain.extents, target, capacity, streams) for group in found]
     dearest = max((microseconds(group, domain, target, capacity) for group in found), default=0.0)
     parts = min(parts_for(dearest, target.machine), max((nest.grains for nest in nests), default=1))
-    return KernelPlan(tuple(_with_ahead(nest, parts, streams) for nest in nests), parts)
+    return KernelPlan(tuple(_with_ahead(nest, parts, target.machine, streams) for nest in nests), parts)
 
 
 def _nest(
     group: Group, extents: Mapping[Axis, Size], target: Target, capacity: int, streams: bool
 ) -> ElementPlan | VectorPlan:
     lanes = target.lanes(max((8 if term.kind == "f64" else 4 for term in group.terms), default=4))
-    choice = VectorChoice(group, extents, lanes, capacity)
+    choice = VectorChoice(group, extents, lanes, capacity, target.machine)
     axis = choice.axis()
     if axis is None:
         return ElementPlan(group.stores)
@@ -137,7 +136,9 @@ def _nest(
         """Whether the vectors of a result lie side by side, there or in scratch."""
         return strides.get(axis) == ONE or (short is not None and axis in strides and short in strides)
 
-    made = replace(made, kept={} if made.single else kept(group, lambda store: dense(store.strides)))
+    made = replace(
+        made, kept={} if made.single else kept(group, target.machine.costs.dear, lambda store: dense(store.strides))
+    )
     return replace(made, streamed=_streamed(made) if streams and not made.single else ())
 
 
@@ -155,11 +156,13 @@ def _streamed(nest: VectorPlan) -> tuple[Store, ...]:
     )
 
 
-def _with_ahead(nest: ElementPlan | VectorPlan, parts: int, streams: bool) -> ElementPlan | VectorPlan:
-    return nest if isinstance(nest, ElementPlan) else replace(nest, ahead=_ahead(nest, parts, streams))
+def _with_ahead(
+    nest: ElementPlan | VectorPlan, parts: int, machine: Machine, streams: bool
+) -> ElementPlan | VectorPlan:
+    return nest if isinstance(nest, ElementPlan) else replace(nest, ahead=_ahead(nest, parts, machine, streams))
 
 
-def _ahead(nest: VectorPlan, parts: int, streams: bool) -> tuple[Reduction, ...]:
+def _ahead(nest: VectorPlan, parts: int, machine: Machine, streams: bool) -> tuple[Reduction, ...]:
     """The reductions that need nothing but memory, if they have a sweep over each of many rows to themselves."""
     rows, swept = frozenset(nest.group.parallel), frozenset((nest.vector_axis,))
     sweeps = [term for term in nest.group.terms if isinstance(term, Reduction) and term.reduced == swept]
@@ -172,7 +175,7 @@ def _ahead(nest: VectorPlan, parts: int, streams: bool) -> tuple[Reduction, ...]
     if not first or not rows or nest.single or beside or not later or (streams and not nest.kept):
         return ()
     many = nest.extents[nest.group.parallel[-1]].at(nest.capacity) >= FEW_ROWS * parts
-    return first if many and 2 * _row_bytes(nest) <= NEAR else ()
+    return first if many and 2 * _row_bytes(nest) <= machine.near_block else ()
 
 
 def _row_bytes(nest: VectorPlan) -> int:

@@ -1,7 +1,7 @@
 """What a nest keeps of a row from one sweep over it to the next.
 
-What a later sweep needs again is computed again, which mostly costs less than to keep it. A value that takes `DEAR`
-instructions or more, such as a softmax's exponentials, is stored as it is first made, where the row of a result will
+What a later sweep needs again is computed again, which mostly costs less than to keep it. A value that takes many
+instructions, such as a softmax's exponentials, is stored as it is first made, where the row of a result will
 stand in the end: that row has to be brought into the cache anyway, and no other memory is touched. Later sweeps load
 it.
 """
@@ -16,13 +16,11 @@ from tapeless.codegen.nests.terms import Load, Reduction, Store, Term, closure
 
 __all__ = ["kept", "load_of", "sweep_terms"]
 
-DEAR = 12
-"""Instructions for a vector; a store and a load take three to four cycles."""
 
-
-def kept(group: Group, dense: Callable[[Store], bool]) -> dict[Term, Store]:
-    """The values to keep, each with where it is stored: the place of a result that is not written before its last use,
-    and whose vectors are `dense`."""
+def kept(group: Group, dear: int, dense: Callable[[Store], bool]) -> dict[Term, Store]:
+    """The values that take `dear` instructions or more, which are kept, each with where it is stored: the place of a
+    result that is not written before its last use, and whose vectors are `dense`.
+    """
     parallel = frozenset(group.parallel)
     used_later = {
         operand for term in group.terms if not term.reduced for operand in term.operands if operand.stage < term.stage
@@ -47,7 +45,7 @@ def kept(group: Group, dense: Callable[[Store], bool]) -> dict[Term, Store]:
             and term.stage < store.term.stage
         ]
         dearest = max(candidates, key=lambda term: _cost(term, swept), default=None)
-        if dearest is not None and _cost(dearest, swept) >= DEAR:
+        if dearest is not None and _cost(dearest, swept) >= dear:
             places[dearest] = Store(store.buffer, dearest, store.strides)
     return places
 

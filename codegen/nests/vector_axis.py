@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from tapeless.codegen.nests.groups import Group, instruction_count
 from tapeless.codegen.nests.sizes import ONE, Axis, Size
 from tapeless.codegen.nests.terms import Count, Load, Number, Uniform, Walk
+from tapeless.ir.machine import Machine
 from tapeless.ir.ops import OPERATIONS
 
 __all__ = ["VectorChoice"]
 
-GATHER, SCATTER, ACROSS = 27, 34, 12
-"""Instructions that stand for a gather, a scatter, and combining the lanes of one vector, on a machine that has them
-all: a row shorter than a vector is better taken sixteen rows at a time."""
 MOST_TEXT = 320
 """Instructions up to which a chunk's body is written out for all of its vectors: compile time is by the line."""
 
@@ -28,6 +26,7 @@ class VectorChoice:
     extents: Mapping[Axis, Size]
     lanes: int
     capacity: int
+    machine: Machine
 
     def axis(self) -> Axis | None:
         """The axis along which the nest is expected to take the fewest instructions; of equals, the longest. None of
@@ -52,7 +51,8 @@ class VectorChoice:
 
         short = self.short_axis(axis)
         turning = None if short is None else self.turning_cost(self.extents[short].coefficient)
-        gather, scatter = (GATHER, SCATTER) if turning is None else (turning, turning)
+        costs = self.machine.costs
+        gather, scatter = (costs.gather, costs.scatter) if turning is None else (turning, turning)
         total = 0.0
         for term in self.group.terms:
             turns = times(term.axes | term.reduced)
@@ -64,7 +64,7 @@ class VectorChoice:
             elif not isinstance(term, Number | Count):
                 total += turns * term.instructions
             if axis in term.reduced:
-                total += times(term.axes) * ACROSS
+                total += times(term.axes) * costs.across
         for store in self.group.stores:
             total += times(store.strides) * (1 if store.strides.get(axis, ONE) == ONE else scatter)
         return total
