@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from tapeless.abi.dtypes import INDEX, INTEGER
 from tapeless.codegen.kernels.axis_walk import Lines, Single, each_line
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Function, Operand, Value, vector
@@ -16,7 +17,7 @@ from tapeless.ir.target import Target
 
 __all__ = ["lower_along", "lower_argsort"]
 
-I32 = vector("i32", 1)
+I32 = vector(INTEGER, 1)
 
 
 def lower_argsort(node: Node, target: Target, capacity: int) -> Function:
@@ -27,14 +28,14 @@ def lower_argsort(node: Node, target: Target, capacity: int) -> Function:
     longest = max(1, x.type.at(capacity)[axis])
     rounds = max(0, math.ceil(math.log2(longest)))
     outer, inside = kernel.outer(x, axis), kernel.inside(x, axis)
-    scratch = Buffer("scratch", "i32", "scratch", -(-2 * longest * 4 // 64) * 64)
+    scratch = Buffer("scratch", INTEGER, "scratch", -(-2 * longest * I32.bytes // 64) * 64)
 
     def line(row: Operand, column: Operand, mask: Operand | None) -> None:
         start = b.arithmetic("add", b.arithmetic("mul", row, values.pitch), column)
         into = b.arithmetic("add", b.arithmetic("mul", row, order.pitch), column)
         fill = b.open_loop(index_constant(0), values.extent, 1)
         with b.inside(fill.block):
-            b.store("scratch", fill.variable, b.convert(fill.variable, "i32"))
+            b.store("scratch", fill.variable, b.convert(fill.variable, INTEGER))
         b.close_loop(fill)
         merger = _Merger(b, values, start, longest, inner.attrs["descending"])
         turn = b.open_loop(index_constant(0), index_constant(rounds), 1)
@@ -44,7 +45,7 @@ def lower_argsort(node: Node, target: Target, capacity: int) -> Function:
             b.close_loop(turn)
         copy = b.open_loop(index_constant(0), values.extent, 1)
         with b.inside(copy.block):
-            place = b.load("scratch", "i32", b.arithmetic("add", copy.variable, index_constant(rounds % 2 * longest)))
+            place = b.load("scratch", INTEGER, b.arithmetic("add", copy.variable, index_constant(rounds % 2 * longest)))
             b.store(order.buffer, b.arithmetic("add", into, b.arithmetic("mul", copy.variable, order.step)), place)
         b.close_loop(copy)
 
@@ -91,8 +92,8 @@ class _Merger:
         """The place in the line that stands at `place` of the half of scratch, and its value; held at the last one."""
         b = self.b
         last = b.arithmetic("sub", self.values.extent, index_constant(1))
-        index = b.load("scratch", "i32", b.arithmetic("add", source, b.arithmetic("min", place, last)))
-        wide = b.convert(index, "i64")
+        index = b.load("scratch", INTEGER, b.arithmetic("add", source, b.arithmetic("min", place, last)))
+        wide = b.convert(index, INDEX)
         at = b.arithmetic("add", self.start, b.arithmetic("mul", wide, self.values.step))
         return index, b.load(self.values.buffer, self.values.kind, at)
 
@@ -127,7 +128,7 @@ def lower_along(node: Node, target: Target, capacity: int) -> Function:
         turn = b.open_loop(index_constant(0), places.extent, 1)
         with b.inside(turn.block):
             k = turn.variable
-            found = b.convert(b.load(places.buffer, "i32", at(places, k)), "i64")
+            found = b.convert(b.load(places.buffer, INTEGER, at(places, k)), INDEX)
             found = b.arithmetic("max", b.arithmetic("min", found, last), index_constant(0))
             if taking:
                 b.store(into.buffer, at(into, k), b.load(source.buffer, source.kind, at(source, found)))

@@ -53,7 +53,7 @@ def lower_cholesky(node: Node, target: Target, capacity: int) -> Function:
     """L[i, j] = (A[i, j] - sum_k<j L[i, k] L[j, k]) / L[j, j]; the diagonal is the root of what is left."""
     kernel = Single(node, target, capacity, ("cholesky",))
     b, (a,), result = kernel.b, kernel.inner.operands, kernel.inner.result
-    kind, lanes = result.type.dtype.value, target.lanes(result.type.dtype.bytes)
+    kind, lanes = result.type.dtype.kind, target.lanes(result.type.dtype.computed.bytes)
     size = result.type.at(capacity)[-1]
     n = index_constant(size)
     source, into = kernel.buffer(a).name, kernel.buffer(result).name
@@ -99,9 +99,9 @@ def lower_triangular_solve(node: Node, target: Target, capacity: int) -> Functio
     kernel = Single(node, target, capacity, ("triangular_solve",))
     b, (factor, right), result = kernel.b, kernel.inner.operands, kernel.inner.result
     transposed = kernel.inner.attrs["transposed"]
-    kind = result.type.dtype.value
+    kind = result.type.dtype.kind
     size, width = right.type.at(capacity)[-2:]
-    lanes = 1 if right.type.shape[-1] == 1 else target.lanes(result.type.dtype.bytes)
+    lanes = 1 if right.type.shape[-1] == 1 else target.lanes(result.type.dtype.computed.bytes)
     n, columns = index_constant(size), kernel.sizes.size(size_of(right.type.shape[-1]))
     factor_row, from_row, to_row = (kernel.strides(value)[-2] for value in (factor, right, result))
     source, into, lower = (kernel.buffer(value).name for value in (right, result, factor))

@@ -8,6 +8,7 @@ weights and their adjoints.
 
 from __future__ import annotations
 
+from tapeless.abi.dtypes import INTEGER
 from tapeless.codegen.kernels.flash_blocks import CHUNKS, Blocks, Matrix
 from tapeless.codegen.loops.builder import index_constant
 from tapeless.codegen.loops.language import Constant, Function, Operand, vector
@@ -165,7 +166,7 @@ def _accumulate(x: Blocks, left: Matrix, length: int, tile: str, into: Matrix, i
 def _transpose(x: Blocks, source: Matrix, rows: int, columns: int, into: Matrix) -> None:
     """into[c, r] = source[r, c]."""
     b, lanes = x.b, x.lanes
-    offsets = Constant(tuple(lane * source.step for lane in range(lanes)) if lanes > 1 else 0, vector("i32", lanes))
+    offsets = Constant(tuple(lane * source.step for lane in range(lanes)) if lanes > 1 else 0, vector(INTEGER, lanes))
     outer = b.open_loop(index_constant(0), index_constant(columns), 1)
     with b.inside(outer.block):
         inner = b.open_loop(index_constant(0), index_constant(rows), lanes)

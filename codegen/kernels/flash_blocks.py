@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tapeless.abi.dtypes import INDEX, INTEGER
 from tapeless.codegen.kernels.axis_walk import Single
 from tapeless.codegen.kernels.micro_kernel import multiply
 from tapeless.codegen.loops.builder import index_constant
@@ -49,7 +50,7 @@ class Blocks:
         self.b, self.inner = self.kernel.b, self.kernel.inner
         self.name, self.capacity = node.attrs["name"], capacity
         q, k, v = (value.type for value in self.inner.operands[:3])
-        self.kind, self.bytes = q.dtype.value, q.dtype.bytes
+        self.kind, self.bytes = q.dtype.kind, q.dtype.computed.bytes
         self.lanes, self.machine = target.lanes(self.bytes), target.machine
         self.type = vector(self.kind, self.lanes)
         self.n, self.d = q.at(capacity)[-2:]
@@ -121,7 +122,7 @@ class Blocks:
         if len(self.inner.operands) == lengths:
             return keys
         example = b.arithmetic("div", head, self.kernel.sizes.size(self.examples))
-        given = b.convert(b.load(self.source(lengths), "i32", example), "i64")
+        given = b.convert(b.load(self.source(lengths), INTEGER, example), INDEX)
         return b.arithmetic("max", index_constant(0), b.arithmetic("min", given, keys))
 
     # Loops

@@ -29,7 +29,7 @@ def lower_matmul(node: Node, target: Target, capacity: int) -> Function:
     kind = Product
     if product.attrs["transpose_b"]:
         kind = Turned
-    elif columns == 1 and rows != 1 and target.lanes(product.result.type.dtype.bytes) > 1:
+    elif columns == 1 and rows != 1 and target.lanes(product.result.type.dtype.computed.bytes) > 1:
         kind = TransposedColumn if product.attrs["transpose_a"] else Column
     return kind(node, target, capacity).function()
 

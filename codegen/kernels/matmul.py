@@ -140,7 +140,7 @@ class Product:
         self.target, self.capacity = target, capacity
         self.leaf: Value = product.result
         self.domain: Domain = analyse(region, node.attrs["leading"], leaf=self.leaf)
-        self.kind = self.leaf.type.dtype.value
+        self.kind = self.leaf.type.dtype.kind
         self.buffers = buffers_of(node)
         leading = node.attrs["leading"]
         a, b = product.operands
@@ -157,7 +157,9 @@ class Product:
         self.m, self.n = (size_of(self.leaf.type.shape[axis]) for axis in (self.row_axis, self.column_axis))
         self.k = size_of(a.type.shape[-2 if flipped else -1])
         m, n, k = (size.at(capacity) for size in (self.m, self.n, self.k))
-        self.lanes = 1 if self.leaf.type.shape[self.column_axis] == 1 else target.lanes(self.leaf.type.dtype.bytes)
+        self.lanes = (
+            1 if self.leaf.type.shape[self.column_axis] == 1 else target.lanes(self.leaf.type.dtype.computed.bytes)
+        )
         self.terms = closure(store.term for store in self.domain.stores)
         # 64 elements of a row share the words of one random block, if the tile holds them all.
         draws = any(isinstance(term, Uniform) for term in self.terms) and self.lanes == 16

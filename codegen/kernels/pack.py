@@ -22,12 +22,12 @@ __all__ = ["lower_pack"]
 def lower_pack(node: Node, target: Target, capacity: int) -> Function:
     region = node.regions[0]
     value = region.inputs[0].value
-    kind = value.type.dtype.value
-    lanes = target.lanes(value.type.dtype.bytes)
+    dtype = value.type.dtype
+    lanes = target.lanes(dtype.computed.bytes)
     ops = [inner.op for inner in region.nodes]
     # A matrix narrower than a tile would waste most of it, and is as well gathered.
     narrow = any(size_of(dim).at(capacity) < lanes for dim in value.type.shape)
-    if ops != ["transpose"] or value.type.rank != 2 or lanes == 1 or kind == "bool" or narrow:
+    if ops != ["transpose"] or value.type.rank != 2 or lanes == 1 or dtype.record.is_boolean or narrow:
         return lower_nest(node, target, capacity)
     return _Transpose(node, target, capacity, lanes).function()
 
@@ -41,7 +41,7 @@ class _Transpose:
         self.buffers = buffers_of(node)
         region, leading = node.regions[0], node.attrs["leading"]
         source, result = region.inputs[0].value.type, region.outputs[0].value.type
-        self.kind = source.dtype.value
+        self.kind = source.dtype.kind
         sizes = [size_of(dim) for dim in source.shape]
         tiles = -(-sizes[0].at(capacity) // lanes) * -(-sizes[1].at(capacity) // lanes)
         columns = -(-sizes[1].at(capacity) // lanes)

@@ -6,6 +6,7 @@ multiplication (Lemire, Fast random integer generation in an interval, 2019).
 
 from __future__ import annotations
 
+from tapeless.abi.dtypes import INDEX, INTEGER, WORD
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Constant, Function, vector
 from tapeless.codegen.nests.analysis import LoweringError
@@ -31,25 +32,25 @@ def lower_permutation(node: Node, target: Target, capacity: int) -> Function:
     seed, epoch = (buffers[places[operand]].name for operand in shuffle.operands)
     order = buffers[-1].name
     b = Builder(target)
-    u32 = vector("u32", 1)
+    u32 = vector(WORD, 1)
     count = OpenLoops(b).size(size_of(shuffle.result.type.shape[0]))
-    key = (b.load(seed, "u32", index_constant(0)), b.load(seed, "u32", index_constant(1)))
-    turn = b.convert(b.load(epoch, "i32", index_constant(0)), "u32")
+    key = (b.load(seed, WORD, index_constant(0)), b.load(seed, WORD, index_constant(1)))
+    turn = b.convert(b.load(epoch, INTEGER, index_constant(0)), WORD)
 
     fill = b.open_loop(index_constant(0), count, 1)
     with b.inside(fill.block):
-        b.store(order, fill.variable, b.convert(fill.variable, "i32"))
+        b.store(order, fill.variable, b.convert(fill.variable, INTEGER))
     b.close_loop(fill)
 
     last = b.arithmetic("sub", count, index_constant(1))
     swap = b.open_loop(index_constant(0), last, 1)
     with b.inside(swap.block):
         place = b.arithmetic("sub", last, swap.variable)
-        counter = (b.convert(place, "u32"), Constant(SITE, u32), turn, Constant(0, u32))
+        counter = (b.convert(place, WORD), Constant(SITE, u32), turn, Constant(0, u32))
         word = philox(b, counter, key)[0]
-        bound = b.convert(b.arithmetic("add", place, index_constant(1)), "u32")
-        other = b.convert(b.compute("mulhi", word, bound, type=u32), "i64")
-        here, there = b.load(order, "i32", place), b.load(order, "i32", other)
+        bound = b.convert(b.arithmetic("add", place, index_constant(1)), WORD)
+        other = b.convert(b.compute("mulhi", word, bound, type=u32), INDEX)
+        here, there = b.load(order, INTEGER, place), b.load(order, INTEGER, other)
         b.store(order, place, there)
         b.store(order, other, here)
     b.close_loop(swap)

@@ -20,15 +20,15 @@ def lower_recurrence(node: Node, target: Target, capacity: int) -> Function:
     b, inner, axis = kernel.b, kernel.inner, kernel.inner.attrs["axis"]
     result = inner.result
     outer, inside = kernel.outer(result, axis), kernel.inside(result, axis)
-    lanes = 1 if inside.known and inside.coefficient == 1 else target.lanes(result.type.dtype.bytes)
+    lanes = 1 if inside.known and inside.coefficient == 1 else target.lanes(result.type.dtype.computed.bytes)
     sources = [kernel.lines(operand, axis) for operand in inner.operands]
     into = kernel.lines(result, axis)
-    type = vector(result.type.dtype.value, lanes)
+    type = vector(result.type.dtype.kind, lanes)
     turns = outer.at(capacity) * -(-inside.at(capacity) // lanes) * result.type.at(capacity)[axis]
 
     def line(row: Operand, column: Operand, mask: Operand | None) -> None:
         starts = [b.arithmetic("add", b.arithmetic("mul", row, lines.pitch), column) for lines in (*sources, into)]
-        begin = Constant((float if type.is_float else int)(inner.op == "cumprod"), type)
+        begin = Constant(type.record.number(inner.op == "cumprod"), type)
         loop = b.open_loop(index_constant(0), into.extent, 1, (begin,))
         with b.inside(loop.block):
             k: Operand = loop.variable

@@ -6,6 +6,7 @@ An index outside the table is clamped into it.
 
 from __future__ import annotations
 
+from tapeless.abi.dtypes import INDEX, INTEGER
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Constant, Function, Operand, vector
 from tapeless.codegen.nests.analysis import LoweringError
@@ -29,8 +30,8 @@ def lower_scatter(node: Node, target: Target, capacity: int) -> Function:
     buffers = buffers_of(node)
     places = {port.value: place for place, port in enumerate(region.inputs)}
     columns, count = product(result.type.shape[1:]), product(index.type.shape)
-    lanes = target.lanes(result.type.dtype.bytes) if columns != Size(1) else 1
-    kind = result.type.dtype.value
+    lanes = target.lanes(result.type.dtype.computed.bytes) if columns != Size(1) else 1
+    kind = result.type.dtype.kind
     loops = OpenLoops(b)
     update_leading, result_leading = leading[places[updates]], leading[-1]
     from_step = loops.size(Size(update_leading) if update_leading and updates.type.rank == 2 else columns)
@@ -58,7 +59,7 @@ def lower_scatter(node: Node, target: Target, capacity: int) -> Function:
         last = b.arithmetic("sub", rows, index_constant(1))
         turn = b.open_loop(index_constant(0), total, 1)
         with b.inside(turn.block):
-            row = b.convert(b.load(where, "i32", turn.variable), "i64")
+            row = b.convert(b.load(where, INTEGER, turn.variable), INDEX)
             row = b.arithmetic("max", b.arithmetic("min", row, last), index_constant(0))
             place = b.arithmetic("add", b.arithmetic("mul", row, to_step), j)
             update = b.load(

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["F32", "F64", "I1", "I32", "I64", "NULL", "PTR", "FunctionBuilder", "Phi", "Value", "integer"]
+__all__ = ["F64", "I1", "I32", "I64", "NULL", "PTR", "FunctionBuilder", "Phi", "Value", "integer"]
 
-I1, I32, I64, F32, F64, PTR, VOID = "i1", "i32", "i64", "float", "double", "ptr", "void"
+I1, I32, I64, F64, PTR, VOID = "i1", "i32", "i64", "double", "ptr", "void"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tapeless.abi.dtypes import INTEGER
 from tapeless.codegen.loops.builder import Builder
 from tapeless.codegen.loops.language import Constant, Operand, Type
 from tapeless.codegen.nests.pointwise import maximum, minimum
@@ -16,10 +17,8 @@ from tapeless.codegen.nests.pointwise import maximum, minimum
 __all__ = ["Accumulator", "accumulator_of"]
 
 
-_IDENTITIES: dict[str, dict[str, float | int]] = {
-    "f": {"sum": 0.0, "prod": 1.0, "max": -math.inf, "min": math.inf, "argmax": -math.inf},
-    "i": {"sum": 0, "prod": 1, "max": -(2**31), "min": 2**31 - 1, "argmax": -(2**31)},
-}
+_OF_REALS = {"sum": 0.0, "prod": 1.0, "max": -math.inf, "min": math.inf, "argmax": -math.inf}
+_OF_INTEGERS = {"sum": 0, "prod": 1, "max": -(2**31), "min": 2**31 - 1, "argmax": -(2**31)}
 
 
 class Accumulator:
@@ -38,7 +37,7 @@ class Accumulator:
 
     @property
     def identity(self) -> Constant:
-        return Constant(_IDENTITIES[self.type.kind[0]][self.op], self.type)
+        return Constant(_OF_REALS[self.op] if self.type.is_float else _OF_INTEGERS[self.op], self.type)
 
     def initial(self) -> tuple[Operand, ...]:
         return (self.identity,) * self.vectors
@@ -86,7 +85,7 @@ class _ArgMax(Accumulator):
         return 2 * self.vectors
 
     def initial(self) -> tuple[Operand, ...]:
-        return (self.identity,) * self.vectors + (Constant(0, self.type.of("i32")),) * self.vectors
+        return (self.identity,) * self.vectors + (Constant(0, self.type.of(INTEGER)),) * self.vectors
 
     def _beats(self, value: Operand, best: Operand) -> Operand:
         b = self.b

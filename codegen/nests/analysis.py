@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tapeless.abi.dtypes import INTEGER, MASK, TYPES
 from tapeless.codegen.nests.sizes import ONE, Axis, Size, Strides, dense, product, size_of
 from tapeless.codegen.nests.terms import (
     Apply,
@@ -26,7 +27,6 @@ from tapeless.codegen.nests.terms import (
     Store,
     Term,
     Uniform,
-    kind_of,
 )
 from tapeless.ir.correspondence import Along, At, By, correspondence, labels_of, of_units, reduced
 from tapeless.ir.graph import Graph, Node, Value
@@ -176,7 +176,7 @@ class _Analysis:
         leaf = None
         if self.leaf is not None:
             made = (term for (value, _), term in terms.items() if value == self.leaf and isinstance(term, Leaf))
-            leaf = next(made, Leaf(kind_of(self.leaf.type.dtype), frozenset()))
+            leaf = next(made, Leaf(self.leaf.type.dtype.kind, frozenset()))
             first_axes[self.leaf] = self.own_axes(self.leaf)
         return Domain(stores, self.extents, leaf, first_axes)
 
@@ -225,7 +225,7 @@ class _Analysis:
         axes: tuple[Axis | None, ...],
         terms: dict[tuple[Value, tuple[Axis | None, ...]], Term],
     ) -> Term:
-        kind = kind_of(value.type.dtype)
+        kind = value.type.dtype.kind
         if value == self.leaf:
             return Leaf(kind, frozenset(axis for axis in axes if axis is not None))
         if value in self.views:
@@ -287,7 +287,7 @@ class _Analysis:
         if operand not in self.views:
             raise LoweringError(f"`{node.op}` takes {operand}, which its own kernel makes")
         view, size = self.views[operand], size_of(operand.type.shape[along])
-        zero = Number(kind, 0.0 if kind[0] == "f" else 0)
+        zero = Number(kind, 0.0 if TYPES[kind].is_real else 0)
         if size == Size(0):
             return zero
         step, first = place_of.every, place_of.first
@@ -296,9 +296,9 @@ class _Analysis:
         place = moved if step == 1 else _apply("div", moved, _number(step))
         there = _apply(
             "logical_and",
-            _apply("le", _number(0), place, made="i1"),
-            _apply("lt", place, _number(size.coefficient), made="i1"),
-            made="i1",
+            _apply("le", _number(0), place, made=MASK),
+            _apply("lt", place, _number(size.coefficient), made=MASK),
+            made=MASK,
         )
         stride, others = view.strides[along], _beside(axes, view, read, along)
         moving = {
@@ -314,7 +314,7 @@ class _Analysis:
         else:
             if not even:
                 there = _apply(
-                    "logical_and", there, _apply("eq", _apply("mul", place, _number(step)), moved, made="i1"), made="i1"
+                    "logical_and", there, _apply("eq", _apply("mul", place, _number(step)), moved, made=MASK), made=MASK
                 )
             taken = IndexedLoad(kind, others, view.buffer, view.offset, place, stride, size)
         return Apply(kind, "select", (there, taken, zero))
@@ -329,7 +329,7 @@ class _Analysis:
         # log(sum(exp(x - m))) + m with m the maximum, or 0 where that is not finite
         top = Reduction(kind, "max", operand, gone)
         size = Apply(kind, "abs", (top,))
-        finite = Apply("i1", "lt", (size, Number(kind, float("inf"))))
+        finite = Apply(MASK, "lt", (size, Number(kind, float("inf"))))
         shift = Apply(kind, "select", (finite, top, Number(kind, 0.0)))
         difference = Apply(kind, "sub", (operand, shift))
         total = Reduction(kind, "sum", Apply(kind, "exp", (difference,)), gone)
@@ -337,10 +337,10 @@ class _Analysis:
 
 
 def _number(value: int) -> Term:
-    return Number("i32", value)
+    return Number(INTEGER, value)
 
 
-def _apply(op: str, *operands: Term, made: str = "i32") -> Term:
+def _apply(op: str, *operands: Term, made: str = INTEGER) -> Term:
     """On places."""
     return Apply(made, op, operands)
 
@@ -360,7 +360,7 @@ def _sum_of(place: At, axes: Sequence[Axis | None]) -> Term:
     """A place before it is divided, from where the loops stand."""
     total: Term | None = None
     for move, step in place.moves:
-        index: Term = Iota("i32", axes[move])
+        index: Term = Iota(INTEGER, axes[move])
         index = index if abs(step) == 1 else _apply("mul", index, _number(abs(step)))
         total = index if total is None else _apply("add" if step > 0 else "sub", total, index)
     assert total is not None

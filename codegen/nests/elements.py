@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tapeless.abi.dtypes import INDEX
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Operand
 from tapeless.codegen.nests.open_loops import OpenLoops, Values
@@ -69,7 +70,7 @@ def clamped(b: Builder, loops: OpenLoops, term: IndexedLoad, picked: Values) -> 
     last = b.arithmetic("sub", loops.size(term.size), index_constant(1))
     moves = []
     for value in picked:
-        place = b.arithmetic("min", b.convert(value, "i64"), last)
+        place = b.arithmetic("min", b.convert(value, INDEX), last)
         place = b.arithmetic("max", place, index_constant(0))
         moves.append(b.arithmetic("mul", place, along))
     return moves

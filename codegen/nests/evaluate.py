@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, assert_never
 
+from tapeless.abi.dtypes import INTEGER, WORD
 from tapeless.codegen.loops.builder import Builder
 from tapeless.codegen.loops.language import Buffer, Constant, vector
 from tapeless.codegen.nests.elements import Elements
@@ -142,7 +143,7 @@ class Evaluator:
             return (Constant(0, vector(term.kind, 1)),)
         if not self.open.varies(term):
             return (self.b.convert(self.open.index(term.axis), term.kind),)
-        kind = term.kind if term.kind in ("i32", "u32") else "i32"
+        kind = term.kind if term.kind in (INTEGER, WORD) else INTEGER
         return tuple(self.b.convert(value, term.kind) for value in self.open.positions(kind))
 
     def write(self, store: Store) -> None:

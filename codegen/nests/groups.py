@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tapeless.abi.dtypes import TYPES
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import PART, Buffer, Operand
 from tapeless.codegen.nests.sizes import Axis
@@ -22,8 +23,12 @@ __all__ = ["Group", "buffers_of", "groups", "instruction_count", "microseconds",
 def buffers_of(node: Node) -> tuple[Buffer, ...]:
     """A buffer for each operand and result, named by place so that equal kernels are equal text."""
     region = node.regions[0]
-    operands = tuple(Buffer(f"a{k}", port.value.type.dtype.value, "operand") for k, port in enumerate(region.inputs))
-    results = tuple(Buffer(f"r{k}", port.value.type.dtype.value, "result") for k, port in enumerate(region.outputs))
+    operands = tuple(
+        Buffer(f"a{k}", port.value.type.dtype.record.name, "operand") for k, port in enumerate(region.inputs)
+    )
+    results = tuple(
+        Buffer(f"r{k}", port.value.type.dtype.record.name, "result") for k, port in enumerate(region.outputs)
+    )
     return operands + results
 
 
@@ -95,14 +100,14 @@ def microseconds(group: Group, domain: Domain, target: Target, capacity: int) ->
         for axis in term.axes | term.reduced:
             elements *= domain.extents[axis].at(capacity)
         if isinstance(term, Walk):
-            moved += elements * (8 if term.kind == "f64" else 4)
+            moved += elements * TYPES[term.kind].lane_bytes
         cost = term.instructions
-        if isinstance(term, Uniform) and term.kind == "f32":
+        if isinstance(term, Uniform) and term.takes_one_word:
             cost //= 4  # four vectors share a block's words
-        total += cost * elements / target.lanes(8 if term.kind == "f64" else 4)
+        total += cost * elements / target.lanes(TYPES[term.kind].lane_bytes)
     for store in group.stores:
         elements = 1
         for axis in store.strides:
             elements *= domain.extents[axis].at(capacity)
-        moved += elements * (8 if store.term.kind == "f64" else 4)
+        moved += elements * TYPES[store.term.kind].lane_bytes
     return max(total / target.machine.instructions, moved / target.machine.bytes)

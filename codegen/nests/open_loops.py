@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tapeless.abi.dtypes import INTEGER
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import PART, ROWS, Constant, Instruction, Operand, vector
 from tapeless.codegen.nests.sizes import Axis, Size, Strides
@@ -160,7 +161,7 @@ class OpenLoops:
         """The address of the first lane of a chunk's vector, where elements are `step` apart."""
         return self.b.arithmetic("add", base, self.b.arithmetic("mul", step, index_constant(number * self.lanes)))
 
-    def offsets(self, step: Operand, kind: str = "i32") -> Operand:
+    def offsets(self, step: Operand, kind: str = INTEGER) -> Operand:
         """Lane k's distance from the first lane where elements are `step` apart."""
         type = vector(kind, self.lanes)
         if isinstance(step, Constant):

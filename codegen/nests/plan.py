@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from tapeless.abi.dtypes import TYPES
 from tapeless.codegen.nests.groups import Group, groups, microseconds, parts_for
 from tapeless.codegen.nests.row_cache import kept
 from tapeless.codegen.nests.sizes import ONE, Axis, Size, Strides
@@ -124,7 +125,7 @@ def plan(domain: Domain, target: Target, capacity: int, moved: int) -> KernelPla
 def _nest(
     group: Group, extents: Mapping[Axis, Size], target: Target, capacity: int, streams: bool
 ) -> ElementPlan | VectorPlan:
-    lanes = target.lanes(max((8 if term.kind == "f64" else 4 for term in group.terms), default=4))
+    lanes = target.lanes(max((TYPES[term.kind].lane_bytes for term in group.terms), default=4))
     choice = VectorChoice(group, extents, lanes, capacity, target.machine)
     axis = choice.axis()
     if axis is None:
@@ -152,7 +153,7 @@ def _streamed(nest: VectorPlan) -> tuple[Store, ...]:
     return tuple(
         store
         for store in nest.group.stores
-        if store.strides.get(nest.vector_axis) == ONE and store.term.kind[0] == "f" and store.buffer not in kept
+        if store.strides.get(nest.vector_axis) == ONE and TYPES[store.term.kind].is_real and store.buffer not in kept
     )
 
 
@@ -186,4 +187,4 @@ def _row_bytes(nest: VectorPlan) -> int:
         if isinstance(term, Load | MaskedLoad | IndexedLoad) and nest.vector_axis in term.strides
     }
     walked |= {(store.buffer, store.term.kind) for store in nest.group.stores if nest.vector_axis in store.strides}
-    return nest.extent.at(nest.capacity) * sum(8 if kind == "f64" else 4 for _, kind in walked)
+    return nest.extent.at(nest.capacity) * sum(TYPES[kind].lane_bytes for _, kind in walked)

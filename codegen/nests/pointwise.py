@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from tapeless.abi.dtypes import TYPES
 from tapeless.codegen.loops.builder import Builder
 from tapeless.codegen.loops.language import Constant, Operand
 from tapeless.codegen.vectormath import FAMILIES, FUNCTIONS, PAIRS
@@ -68,7 +69,7 @@ def _sign(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
 def _round(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
     """To the nearest integer, ties to the even one: adding 2**(bits of the mantissa) leaves no bits for a fraction."""
     (x,) = operands
-    whole = 2.0 ** {"f32": 23, "f64": 52}[x.type.kind]
+    whole = 2.0**x.type.record.mantissa
     size = b.compute("abs", x, type=x.type)
     near = b.sub(b.add(size, Constant(whole, x.type)), Constant(whole, x.type))
     signed = b.select(b.compare("lt", x, 0), b.compute("neg", near, type=x.type), near)
@@ -130,6 +131,5 @@ def _fold(op: str, operands: Sequence[Operand], kind: str) -> Operand | None:
         value = operands[0].value
         if isinstance(value, float) and not math.isfinite(value):
             return None
-        made = float(value) if kind[0] == "f" else bool(value) if kind == "i1" else int(value)
-        return Constant(made, operands[0].type.of(kind))
+        return Constant(TYPES[kind].number(value), operands[0].type.of(kind))
     return None

@@ -30,7 +30,9 @@ class ShortRows:
         self.columns = columns
         self.count = plan.extents[columns].coefficient
         self.lanes = plan.lanes
-        self.kind = "f32"
+        walks = [(term.strides, term.kind) for term in plan.group.terms if isinstance(term, Load)]
+        walks += [(store.strides, store.term.kind) for store in plan.group.stores]
+        self.kind = next(kind for strides, kind in walks if self.covers(strides))  # all are of one
         self.blocks: dict[tuple[object, ...], int] = {}
 
     def covers(self, strides: Strides) -> bool:
@@ -43,7 +45,6 @@ class ShortRows:
     def load(self, term: Load) -> tuple[Operand, ...]:
         """The column that the open loop stands at; brings the block first, in the scope of its rows."""
         key = self.key(term.buffer, term.strides, term.offset)
-        self.kind = term.kind
         if key not in self.blocks:
             self.blocks[key] = len(self.blocks)
         memo = self.e.open.scopes[self.depth(term.strides)].memo
@@ -55,7 +56,6 @@ class ShortRows:
 
     def store(self, store: Store) -> None:
         key = self.key(store.buffer, store.strides, ())
-        self.kind = store.term.kind
         self.blocks.setdefault(key, len(self.blocks))
         # The block holds what was stored: nothing is to be brought.
         self.e.open.scopes[self.depth(store.strides)].memo["block", key] = True

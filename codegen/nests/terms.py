@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
+from tapeless.abi.dtypes import DType
 from tapeless.codegen.nests.sizes import Axis, Size, Strides
 from tapeless.ir.graph import Value
 from tapeless.ir.ops import OPERATIONS
-from tapeless.ir.types import DType
 
 __all__ = [
     "Apply",
@@ -30,14 +30,9 @@ __all__ = [
     "Uniform",
     "Walk",
     "closure",
-    "kind_of",
     "strides_without",
     "without",
 ]
-
-
-def kind_of(dtype: DType) -> str:
-    return "i1" if dtype is DType.BOOL else dtype.value
 
 
 NONE: frozenset[Axis] = frozenset()
@@ -137,6 +132,11 @@ class Uniform(_Walk):
     site: int
     seed: int
     counters: tuple[tuple[int | None, int], ...]
+
+    @property
+    def takes_one_word(self) -> bool:
+        """Whether a number is made of one of a random block's four words, which then serve four numbers."""
+        return self.kind == DType.F32.kind
 
     @property
     def instructions(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tapeless.abi.dtypes import INTEGER, WORD
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Operand, vector
 from tapeless.codegen.nests.open_loops import OpenLoops, Values
@@ -21,18 +22,18 @@ class Uniforms:
     def draw(self, term: Uniform) -> Values:
         base = self.open.address(term.strides)
         if not self.open.varies(term):
-            return (self.element(term, self.b.convert(base, "u32")),)
+            return (self.element(term, self.b.convert(base, WORD)),)
         if self.shares_words(term):
             return self.shared(term, base)
         assert self.open.vector_axis is not None
         step = self.open.size(term.strides[self.open.vector_axis])
-        return tuple(self.element(term, number) for number in self.open.numbers(base, step, "u32"))
+        return tuple(self.element(term, number) for number in self.open.numbers(base, step, WORD))
 
     def shares_words(self, term: Uniform) -> bool:
         """Whether a chunk is 64 consecutive elements from a multiple of 64: then 16 blocks give all of its words."""
         lanes, chunk = self.open.lanes, self.open.chunk
         return (
-            term.kind == "f32"
+            term.takes_one_word
             and chunk.aligned
             and chunk.vectors * lanes == 64
             and 1 < lanes <= 16
@@ -44,8 +45,8 @@ class Uniforms:
 
     def shared(self, term: Uniform, base: Operand) -> Values:
         lanes = self.open.lanes
-        type = vector("u32", lanes)
-        block = self.b.splat(self.b.convert(self.b.arithmetic("div", base, index_constant(4)), "u32"), lanes)
+        type = vector(WORD, lanes)
+        block = self.b.splat(self.b.convert(self.b.arithmetic("div", base, index_constant(4)), WORD), lanes)
         runs = [
             self.words(term, self.b.add(block, Constant(tuple(range(first, first + lanes)), type)))
             for first in range(0, 16, lanes)
@@ -53,7 +54,7 @@ class Uniforms:
         return tuple(uniform_single(self.b, run[word]) for word in range(4) for run in runs)
 
     def element(self, term: Uniform, number: Operand) -> Operand:
-        if term.kind == "f64":
+        if not term.takes_one_word:
             words = self.words(term, number)
             return uniform_double(self.b, words[0], words[1])
         block = self.b.bits("or", self.b.bits("shl", self.b.bits("shr", number, 6), 4), self.b.bits("and", number, 15))
@@ -66,7 +67,7 @@ class Uniforms:
     def words(self, term: Uniform, block: Operand) -> Words:
         lanes = block.type.lanes
         first, second, step, turn = self.key(term, lanes)
-        site = Constant(term.site, vector("u32", lanes))
+        site = Constant(term.site, vector(WORD, lanes))
         return philox(self.b, (block, site, step, turn), (first, second))
 
     def key(self, term: Uniform, lanes: int) -> Values:
@@ -77,11 +78,11 @@ class Uniforms:
         if name not in memo:
             with self.open.at(0):
                 seed = self.buffers[term.seed].name
-                words: list[Operand] = [self.b.load(seed, "u32", index_constant(k)) for k in range(2)]
+                words: list[Operand] = [self.b.load(seed, WORD, index_constant(k)) for k in range(2)]
                 for place, number in (*term.counters, (None, 0))[:2]:
-                    word: Operand = Constant(number, vector("u32", 1))
+                    word: Operand = Constant(number, vector(WORD, 1))
                     if place is not None:
-                        word = self.b.convert(self.b.load(self.buffers[place].name, "i32", index_constant(0)), "u32")
+                        word = self.b.convert(self.b.load(self.buffers[place].name, INTEGER, index_constant(0)), WORD)
                     words.append(word)
                 memo[name] = tuple(self.b.splat(word, lanes) for word in words)
         found: Values = memo[name]

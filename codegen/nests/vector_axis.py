@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from tapeless.abi.dtypes import TYPES
 from tapeless.codegen.nests.groups import Group, instruction_count
 from tapeless.codegen.nests.sizes import ONE, Axis, Size
 from tapeless.codegen.nests.terms import Count, Load, Number, Uniform, Walk
@@ -82,7 +83,9 @@ class VectorChoice:
             ),
             default=0,
         )
-        draws = any(isinstance(term, Uniform) and term.kind == "f32" and axis in term.axes for term in self.group.terms)
+        draws = any(
+            isinstance(term, Uniform) and term.takes_one_word and axis in term.axes for term in self.group.terms
+        )
         if (
             draws
             and 4 <= self.lanes <= 16
@@ -113,7 +116,8 @@ class VectorChoice:
             strides[columns] == ONE and strides[rows].known and strides[rows].coefficient >= extent.coefficient
             for strides, _ in crossing
         )
-        alike = {kind for _, kind in crossing} in ({"f32"}, {"f64"})
+        kinds = {kind for _, kind in crossing}
+        alike = len(kinds) == 1 and all(TYPES[kind].is_real for kind in kinds)
         return columns if extent.known and 2 <= extent.coefficient <= self.lanes and dense and alike else None
 
     def turning_cost(self, columns: int) -> float:

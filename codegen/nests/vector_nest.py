@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tapeless.abi.dtypes import INTEGER
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Instruction, Operand, Type, vector
 from tapeless.codegen.nests.accumulators import Accumulator, accumulator_of
@@ -210,7 +211,7 @@ class VectorNest:
         axis, lanes, vectors = self.plan.vector_axis, self.plan.lanes, self.e.vectors
         assert vectors is not None
         extent = self.open.size(self.plan.extent)
-        element = 8 if store.term.kind == "f64" else 4
+        element = self.e.buffers[store.buffer].record.bytes
         first = self.open.address({other: stride for other, stride in store.strides.items() if other != axis})
         gap = self.b.gap(self.e.buffers[store.buffer].name, first, lanes * element)
 
@@ -251,6 +252,6 @@ class VectorNest:
         if term.op != "argmax":
             return ()
         if term.axis == self.plan.vector_axis:
-            return self.open.positions("i32")
-        index = self.b.convert(self.open.index(term.axis), "i32")
+            return self.open.positions(INTEGER)
+        index = self.b.convert(self.open.index(term.axis), INTEGER)
         return (self.b.splat(index, self.plan.lanes),) * self.open.chunk.vectors if spread else (index,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tapeless.abi.dtypes import INTEGER
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Operand, vector
 from tapeless.codegen.nests.elements import clamped
@@ -57,9 +58,9 @@ class Vectors:
         along = self.open.size(term.along)
         last = self.b.arithmetic("sub", self.open.size(term.size), index_constant(1))
         base = self.open.address(term.strides, term.offset)
-        type = vector("i32", self.lanes)
-        limit = self.b.splat(self.b.convert(last, "i32"), self.lanes)
-        scale = self.b.splat(self.b.convert(along, "i32"), self.lanes)
+        type = vector(INTEGER, self.lanes)
+        limit = self.b.splat(self.b.convert(last, INTEGER), self.lanes)
+        scale = self.b.splat(self.b.convert(along, INTEGER), self.lanes)
         buffer = self.buffers[term.buffer].name
         step = self.open.size(term.strides.get(self.axis, Size(0)))
         made = []

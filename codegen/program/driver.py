@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from tapeless.abi.calls import CONTEXT, NOT_FINITE, offsets, pointers_at
 from tapeless.codegen.llvm.builder import (
-    F32,
     F64,
     I1,
     I32,
@@ -33,7 +32,7 @@ from tapeless.codegen.program.memory import Place, align
 from tapeless.codegen.program.schedule import Scheduled, assembles
 from tapeless.codegen.program.shares import Shares, phases_of, shared, shares, tasks_of
 from tapeless.ir.graph import Graph, Node
-from tapeless.ir.types import DType, Rows, Tensor
+from tapeless.ir.types import Rows, Tensor
 
 __all__ = ["Driver", "driver"]
 
@@ -279,9 +278,10 @@ class _Writer:
         """A result's scalar, as a double."""
         pointer = self.addresses.of(place)
         name = self.f.fresh("value")
-        if type.dtype is DType.F64:
+        element = type.dtype.record.llvm
+        if element == F64:
             return self.f.load(name, F64, pointer)
-        return self.f.fpext(name, self.f.load(f"{name}.f", F32, pointer), F64)
+        return self.f.fpext(name, self.f.load(f"{name}.f", element, pointer), F64)
 
     def guard(self, place: Place, type: Tensor) -> None:
         """Leave before anything is updated if the loss is not finite."""
