@@ -73,6 +73,11 @@ class ScalarType:
         return f"i{8 * self.bytes}"
 
     @property
+    def sign_bit(self) -> int:
+        """The sign alone, in that integer."""
+        return -(1 << 8 * self.bytes - 1)
+
+    @property
     def epsilon(self) -> float:
         """From 1 to the next number."""
         return math.ldexp(1.0, -self.mantissa)

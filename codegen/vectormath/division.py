@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+from tapeless.abi.dtypes import Sort
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Constant, Instruction, Operand, Value
 from tapeless.codegen.vectormath.exact import left_over
@@ -110,7 +111,7 @@ def _integers(b: Builder, x: Operand, y: Operand) -> tuple[Operand, Operand]:
     """Quotient and remainder, from those that truncate; the divisors 0 and -1 are kept from the instruction."""
     zero, one = Constant(0, x.type), Constant(1, x.type)
     known = isinstance(y, Constant) and not isinstance(y.value, tuple) and y.value not in (0, -1)
-    none, back = b.compare("eq", y, 0), b.compare("eq", y, -1) if x.type.kind == "i32" else None
+    none, back = b.compare("eq", y, 0), b.compare("eq", y, -1) if x.type.record.sort is Sort.SIGNED else None
     safe = y if known else b.select(none if back is None else b.bits("or", none, back), one, y)
     quotient, rest = b.div(x, safe), b.compute("rem", x, safe, type=x.type)
     if back is not None:

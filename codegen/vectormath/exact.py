@@ -8,9 +8,6 @@ from tapeless.codegen.vectormath.exponential import number
 
 __all__ = ["left_over", "product_error", "two_sum"]
 
-# Times this, less that and the number itself: the upper half of a mantissa.
-_SPLITTER = {"f32": 2.0**12 + 1, "f64": 2.0**27 + 1}
-
 
 def two_sum(b: Builder, x: Operand, y: Operand) -> tuple[Value, Value]:
     """Knuth's sum: x + y = total + error, exactly."""
@@ -41,6 +38,7 @@ def left_over(b: Builder, z: Operand, x: Operand, y: Operand) -> Value:
 
 def _halves(b: Builder, x: Operand) -> tuple[Value, Value]:
     """Veltkamp's splitting: x = high + low, each of at most half the bits."""
-    scaled = b.mul(x, number(_SPLITTER[x.type.kind], x))
+    digits = x.type.record.mantissa + 1
+    scaled = b.mul(x, number(2.0 ** ((digits + 1) // 2) + 1, x))
     high = b.sub(scaled, b.sub(scaled, x))
     return high, b.sub(x, high)

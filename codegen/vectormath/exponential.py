@@ -16,10 +16,7 @@ from tapeless.codegen.loops.language import Constant, Operand, Value
 from tapeless.codegen.vectormath.coefficients import POLYNOMIALS
 
 __all__ = [
-    "INTEGER",
     "LOG2",
-    "SIGN",
-    "SMALLEST_NORMAL",
     "exp",
     "exp2",
     "expm1",
@@ -49,8 +46,6 @@ __all__ = [
 
 # Parts of log(2): the first has so few bits that its products with an exponent are exact.
 LOG2 = {"f32": (0.693359375, -2.12194440e-4), "f64": (6.93147180369123816490e-01, 1.90821492927058770002e-10)}
-# Adding and taking away 1.5 * 2**(bits of the mantissa) rounds to the nearest integer.
-_ROUNDER = {"f32": 1.5 * 2.0**23, "f64": 1.5 * 2.0**52}
 # exp rounds to 0 below, to infinity above.
 _RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
 # 2**x rounds to 0 below, to infinity above.
@@ -61,11 +56,7 @@ _LOG2E = {"f32": (1.4426950216293335, 1.925963033500011e-08), "f64": (1.44269504
 _EXPM1_LOW = {"f32": -18.0, "f64": -38.0}
 # 1 - tanh(x) is below the smallest normal number beyond; and at these tanh is 1, as it then is at infinity.
 _TANH_END = {"f32": 44.5, "f64": 354.9}
-INTEGER = {"f32": "i32", "f64": "i64"}
-_MANTISSA_BITS = {"f32": 23, "f64": 52}
 _SQRT_HALF_BITS = {"f32": 0x3F3504F3, "f64": 0x3FE6A09E667F3BCD}
-SMALLEST_NORMAL = {"f32": 2.0**-126, "f64": 2.0**-1022}
-SIGN = {"f32": -(2**31), "f64": -(2**63)}
 
 
 def number(value: float, x: Operand) -> Constant:
@@ -94,9 +85,14 @@ def polynomial(b: Builder, x: Operand, name: str) -> Operand:
     return horner(b, x, POLYNOMIALS[name, x.type.kind])
 
 
+def _rounder(x: Operand) -> Constant:
+    """Adding and taking it away rounds to the nearest integer."""
+    return number(1.5 * 2.0**x.type.record.mantissa, x)
+
+
 def round_off(b: Builder, x: Operand) -> Value:
     """The nearest integer, of a number that the mantissa can count."""
-    rounder = number(_ROUNDER[x.type.kind], x)
+    rounder = _rounder(x)
     return b.sub(b.add(x, rounder), rounder)
 
 
@@ -106,8 +102,8 @@ def parts(b: Builder, x: Operand, correction: Operand | None = None) -> tuple[Va
     """
     kind = x.type.kind
     high, low = LOG2[kind]
-    shifted = b.fma(x, number(1 / math.log(2), x), number(_ROUNDER[kind], x))
-    n = b.sub(shifted, number(_ROUNDER[kind], x))
+    shifted = b.fma(x, number(1 / math.log(2), x), _rounder(x))
+    n = b.sub(shifted, _rounder(x))
     r = b.fma(n, number(-high, x), x)
     r = b.fma(n, number(-low, x), r) if correction is None else b.add(r, b.fma(n, number(-low, x), correction))
     return n, b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
@@ -156,9 +152,8 @@ def unsigned_expm1(b: Builder, x: Operand) -> Value:
 
 def split(b: Builder, x: Operand) -> tuple[Value, Value]:
     """x = 2**e (1 + f) for positive x, 1 + f in [sqrt(1/2), sqrt(2))."""
-    kind = x.type.kind
-    bits = _MANTISSA_BITS[kind]
-    tiny = b.compare("lt", x, number(SMALLEST_NORMAL[kind], x))
+    bits = x.type.record.mantissa
+    tiny = b.compare("lt", x, number(x.type.record.smallest_normal, x))
     e, f = split_normal(b, b.select(tiny, b.mul(x, number(2.0 ** (bits + 2), x)), x))
     return b.sub(e, b.select(tiny, number(bits + 2.0, x), number(0.0, x))), f
 
@@ -166,7 +161,7 @@ def split(b: Builder, x: Operand) -> tuple[Value, Value]:
 def split_normal(b: Builder, x: Operand) -> tuple[Operand, Value]:
     """The same for x that are not denormal."""
     kind = x.type.kind
-    integer, bits, offset = INTEGER[kind], _MANTISSA_BITS[kind], _SQRT_HALF_BITS[kind]
+    integer, bits, offset = x.type.record.bits, x.type.record.mantissa, _SQRT_HALF_BITS[kind]
     raw = b.bits("sub", b.bitcast(x, integer), offset)
     e = b.convert(b.bits("shr", raw, bits), kind)
     m = b.bitcast(b.bits("add", b.bits("and", raw, (1 << bits) - 1), offset), kind)
@@ -234,8 +229,8 @@ def log1p(b: Builder, x: Operand) -> Value:
 
 def with_sign(b: Builder, magnitude: Operand, like: Operand) -> Value:
     kind = like.type.kind
-    integer = INTEGER[kind]
-    sign = b.bits("and", b.bitcast(like, integer), SIGN[kind])
+    integer = like.type.record.bits
+    sign = b.bits("and", b.bitcast(like, integer), like.type.record.sign_bit)
     return b.bitcast(b.bits("or", b.bitcast(magnitude, integer), sign), kind)
 
 

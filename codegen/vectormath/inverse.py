@@ -17,8 +17,6 @@ __all__ = ["acos", "asin", "atan", "atan2"]
 # Half a turn's half in two parts, the first rounded to the element type.
 _HALF_PI = {"f32": (1.5707963705062866, -4.371139000186241e-08), "f64": (math.pi / 2, 6.123233995736766e-17)}
 _TAN_PI_8 = math.sqrt(2) - 1
-_HUGE = {"f32": 2.0**126, "f64": 2.0**1022}  # twice as much overflows
-_SIGN = {"f32": ("i32", -(2**31)), "f64": ("i64", -(2**63))}
 
 
 def _from_quarters(b: Builder, count: float, x: Operand) -> Value:
@@ -76,10 +74,11 @@ def atan2(b: Builder, y: Operand, x: Operand) -> Value:
     steep = b.compare("lt", across, up)
     least, most = b.select(steep, across, up), b.select(steep, up, across)
     # Far out, a quarter of both, as their sum is taken.
-    scale = b.select(b.compare("lt", number(_HUGE[x.type.kind], x), most), number(0.25, x), number(1.0, x))
+    huge = 2.0 ** (x.type.record.bias - 1)  # beyond, the sum of both can overflow
+    scale = b.select(b.compare("lt", number(huge, x), most), number(0.25, x), number(1.0, x))
     arc = _upright(b, b.mul(least, scale), b.mul(most, scale))
     arc = b.select(steep, _from_quarters(b, 1, arc), arc)
-    integer, sign = _SIGN[x.type.kind]
+    integer, sign = x.type.record.bits, x.type.record.sign_bit
     leftwards = b.compare("ne", b.bits("and", b.bitcast(x, integer), sign), 0)
     arc = b.select(leftwards, _from_quarters(b, 2, arc), arc)
     either = b.add(x, y)

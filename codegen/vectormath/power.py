@@ -9,10 +9,7 @@ from tapeless.codegen.loops.builder import Builder
 from tapeless.codegen.loops.language import Constant, Instruction, Operand, Value
 from tapeless.codegen.vectormath.exact import left_over, product_error, two_sum
 from tapeless.codegen.vectormath.exponential import (
-    INTEGER,
     LOG2,
-    SIGN,
-    SMALLEST_NORMAL,
     exp,
     keep_max,
     keep_min,
@@ -40,7 +37,7 @@ def power(b: Builder, x: Operand, y: Operand) -> Value:
     kind = x.type.kind
     logarithm = _log2_parts if kind == "f32" else _log_parts
     result = _raised(b, *logarithm(b, *split_normal(b, x)), y)
-    normal = b.bits("and", b.compare("le", number(SMALLEST_NORMAL[kind], x), x), b.compare("lt", x, math.inf))
+    normal = b.bits("and", b.compare("le", number(x.type.record.smallest_normal, x), x), b.compare("lt", x, math.inf))
     usual = b.bits("and", normal, b.compare("lt", b.unary("abs", y), math.inf))
     block: list[Instruction] = []
     with b.inside(block):
@@ -81,7 +78,7 @@ def _with_edges(b: Builder, x: Operand, y: Operand, result: Value) -> Value:
     odd = b.bits("and", whole, b.compare("ne", b.unary("floor", half), half))
     negative = b.compare("lt", x, 0.0)
     # The sign counts at zero and at infinity too.
-    signed = b.compare("ne", b.bits("and", b.bitcast(x, INTEGER[x.type.kind]), SIGN[x.type.kind]), 0)
+    signed = b.compare("ne", b.bits("and", b.bitcast(x, x.type.record.bits), x.type.record.sign_bit), 0)
     result = b.select(b.bits("and", signed, odd), b.unary("neg", result), result)
     unfit = b.bits("and", b.bits("and", negative, b.compare("lt", size, math.inf)), b.bits("xor", whole, True))
     result = b.select(unfit, number(math.nan, x), result)

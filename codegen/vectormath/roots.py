@@ -46,7 +46,7 @@ def hypot_slope(b: Builder, x: Operand, y: Operand) -> Value:
     overflow, and else larger, whose distance has all its digits.
     """
     large = b.compare("lt", number(1.0, x), keep_max(b, b.unary("abs", x), b.unary("abs", y)))
-    factor = b.select(large, number(0.25, x), number(2.0**24 if x.type.kind == "f32" else 2.0**53, x))
+    factor = b.select(large, number(0.25, x), number(2.0 ** (x.type.record.mantissa + 1), x))
     x, y = b.mul(x, factor), b.mul(y, factor)
     length = hypot(b, x, y)
     return b.select(b.compare("eq", length, number(0.0, x)), number(0.0, x), b.div(x, length))

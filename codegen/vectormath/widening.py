@@ -23,6 +23,6 @@ def in_double(function: Callable[..., Value]) -> Callable[..., Value]:
         if operands[0].type.kind == "f64":
             return function(b, *operands, **options)
         result = function(b, *(b.convert(operand, "f64") for operand in operands), **options)
-        return b.convert(result, "f32")  # type: ignore[return-value]
+        return b.convert(result, operands[0].type.kind)  # type: ignore[return-value]
 
     return either
