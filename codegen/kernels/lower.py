@@ -7,10 +7,11 @@ from collections.abc import Callable
 from tapeless.codegen.kernels.along_axis import lower_along, lower_argsort
 from tapeless.codegen.kernels.factorisation import lower_cholesky, lower_triangular_solve
 from tapeless.codegen.kernels.flash_attention import lower_attention, lower_attention_gradient
-from tapeless.codegen.kernels.matmul import Product
-from tapeless.codegen.kernels.matrix_vector import Column, TransposedColumn
+from tapeless.codegen.kernels.matmul import Product, product_shape
+from tapeless.codegen.kernels.matrix_vector import Column
 from tapeless.codegen.kernels.pack import lower_pack
 from tapeless.codegen.kernels.permutation import lower_permutation
+from tapeless.codegen.kernels.product_plan import Kind, ProductPlan, ProductShape, plan_product
 from tapeless.codegen.kernels.recurrence import lower_recurrence
 from tapeless.codegen.kernels.scatter import lower_scatter
 from tapeless.codegen.kernels.transposed_right import Turned
@@ -23,15 +24,17 @@ __all__ = ["FAMILIES", "lower_kernel"]
 
 
 def lower_matmul(node: Node, target: Target, capacity: int) -> Function:
-    """A product, by what it looks like."""
-    (product,) = (inner for inner in node.regions[0].nodes if inner.op == "matmul")
-    rows, columns = product.result.type.shape[-2:]
-    kind = Product
-    if product.attrs["transpose_b"]:
-        kind = Turned
-    elif columns == 1 and rows != 1 and target.lanes(product.result.type.dtype.computed.bytes) > 1:
-        kind = TransposedColumn if product.attrs["transpose_a"] else Column
-    return kind(node, target, capacity).function()
+    """A product by the plan that is expected to be the best."""
+    shape = product_shape(node, capacity, target)
+    return write_product(node, target, shape, plan_product(shape, target.machine))
+
+
+WRITERS: dict[Kind, type[Product]] = {"broadcast": Product, "turned": Turned, "across": Column}
+
+
+def write_product(node: Node, target: Target, shape: ProductShape, plan: ProductPlan) -> Function:
+    """A product by any plan that is possible for its kind."""
+    return WRITERS[plan.kind](node, target, shape, plan).function()
 
 
 FAMILIES: dict[str, Callable[[Node, Target, int], Function]] = {

@@ -18,47 +18,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tapeless.codegen.kernels.micro_kernel import multiply
+from tapeless.codegen.kernels.product_plan import MOST_ROWS, Chains, Kind, Panels, ProductPlan, ProductShape
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Function, Operand, vector
 from tapeless.codegen.nests.analysis import LoweringError, analyse
 from tapeless.codegen.nests.evaluate import Evaluator
-from tapeless.codegen.nests.groups import buffers_of, instruction_count, part_range, parts_for
+from tapeless.codegen.nests.groups import buffers_of, instruction_count, part_range
 from tapeless.codegen.nests.open_loops import Chunk, OpenLoops, Scope
 from tapeless.codegen.nests.sizes import Axis, Size, dense, size_of
 from tapeless.codegen.nests.terms import Domain, Uniform, closure
 from tapeless.ir.graph import Graph, Node, Value
-from tapeless.ir.machine import Machine
 from tapeless.ir.target import Target
 
-__all__ = ["Product", "Tile", "choose_tile", "tiles_for"]
-
-INLINE_EPILOGUE = 160
-"""Instructions up to which an epilogue is written out on the registers."""
-HELD_ROWS = 8
-"""Rows at most of a tile whose rows may be fewer: their addresses, held at the last row, fit the integer registers."""
-PACKED_ROWS = 512
-"""Where a left operand is larger than two of the core's caches, its rows are taken in blocks of so many, with operands
-packed: a block pays for the copy of a panel of B 32 times over, at a cycle for each of its elements."""
-ROW_OF_PANEL = 512
-"""Bytes of a panel of B for each step of k, at most: with more steps than fit the core's cache, a large product is done
-in blocks of CHAIN_BLOCK steps, and of PARTIAL_ROWS rows."""
-CHAIN_BLOCK, PARTIAL_ROWS = 512, 128
-PACKED_TILES = 4
-"""Tiles of A packed together, which share lines where A lies transposed."""
-
-
-@dataclass(frozen=True)
-class Tile:
-    rows: int
-    vectors: int
-
-    def share(self, machine: Machine) -> float:
-        """Share of the peak of multiply-adds that the inner loop reaches."""
-        accumulators, shares = self.rows * self.vectors, machine.shares
-        filled = min(1.0, accumulators / machine.accumulators)
-        if self.vectors == 1:
-            return shares.one_vector * filled
-        return shares.twelve if accumulators >= 12 else shares.ten if accumulators >= 10 else shares.fewer * filled
+__all__ = ["Product", "product_shape"]
 
 
 @dataclass(frozen=True)
@@ -81,38 +53,6 @@ class _Packed:
     left: int | None
 
 
-def tiles_for(target: Target) -> list[Tile]:
-    """Tiles whose accumulators and vectors of B leave two registers free."""
-    room = target.machine.registers - 2
-    return [
-        Tile(rows, vectors) for vectors in (1, 2, 3, 4) for rows in range(1, 17) if rows * vectors + vectors <= room
-    ]
-
-
-def choose_tile(m: int, n: int, lanes: int, target: Target, *, vectors: int = 0, most_rows: int = 16) -> Tile:
-    """The tile with the least expected time for an m x n product; of equals, the one with less text. It has
-    `vectors` vectors a row, if that is given, and `most_rows` rows at most."""
-    columns, machine = -(-n // lanes), target.machine
-
-    def cost(tile: Tile) -> float:
-        whole, rest = divmod(m, tile.rows)
-        rows = whole * tile.rows / tile.share(machine)
-        rows += rest / Tile(rest, tile.vectors).share(machine) if rest else 0
-        text = (tile.rows + rest) * tile.vectors * (2 if columns % tile.vectors else 1)
-        # Loads for each multiply-add: vectors of B, and elements of A, of which several fit into a cycle.
-        loads = 1 / tile.rows + 1 / machine.loads / tile.vectors
-        costs = 1 + machine.shares.load * loads + machine.shares.text * text
-        return rows * -(-columns // tile.vectors) * tile.vectors * costs
-
-    fitting = [
-        tile
-        for tile in tiles_for(target)
-        if tile.rows <= min(max(1, m), most_rows)
-        and tile.vectors in ((vectors,) if vectors else range(1, max(1, columns) + 1))
-    ]
-    return min(fitting, key=cost)
-
-
 def _walk(region: Graph, value: Value, places: Mapping[Value, int], leading: Sequence[int]) -> tuple[Any, ...]:
     """An operand's buffer, the steps from one of its stack of matrices to the next, and that of its rows. A matrix
     that is broadcast over an axis of the stack is one for all of its places.
@@ -125,96 +65,70 @@ def _walk(region: Graph, value: Value, places: Mapping[Value, int], leading: Seq
     return (places[stored], *(steps.get(axis, Size(0)) for axis in range(value.type.rank - 1)))
 
 
-class Product:
-    row_axis, column_axis = -2, -1  # of the result: what a tile's rows run along, and what its vectors do
-    right_transposed = False
+def product_shape(node: Node, capacity: int, target: Target) -> ProductShape:
+    """The product of a kernel, and how it is best made. Raises LoweringError where there is not one."""
+    region = node.regions[0]
+    products = [inner for inner in region.nodes if inner.op == "matmul"]
+    if len(products) != 1:
+        raise LoweringError(f"kernel {node.attrs['name']}: not one product")
+    (product,) = products
+    result, flipped = product.result, bool(product.attrs["transpose_a"])
+    m, n = (size_of(dim) for dim in result.type.shape[-2:])
+    k = size_of(product.operands[0].type.shape[-2 if flipped else -1])
+    kind: Kind = "broadcast"
+    as_transpose = False
+    if product.attrs["transpose_b"]:
+        kind = "turned"
+    elif n == Size(1) and m != Size(1) and target.lanes(result.type.dtype.computed.bytes) > 1:
+        kind, as_transpose = "broadcast" if flipped else "across", True
+    m, n = (n, m) if as_transpose else (m, n)
+    domain = analyse(region, node.attrs["leading"], leaf=result)
+    terms = closure(store.term for store in domain.stores)
+    return ProductShape(
+        kind,
+        as_transpose,
+        m,
+        n,
+        k,
+        tuple(size_of(dim) for dim in result.type.shape[:-2]),
+        result.type.dtype.computed.bytes,
+        flipped or as_transpose,
+        instruction_count(terms),
+        any(isinstance(term, Uniform) for term in terms),
+        capacity,
+    )
 
-    def __init__(self, node: Node, target: Target, capacity: int) -> None:
-        region = node.regions[0]
-        products = [inner for inner in region.nodes if inner.op == "matmul"]
-        if len(products) != 1 or products[0].attrs["transpose_b"] != self.right_transposed:
-            raise LoweringError(f"kernel {node.attrs['name']}: not one product, or its right operand lies otherwise")
-        product = products[0]
+
+class Product:
+    """Writes a product whose tiles are made by broadcasts."""
+
+    def __init__(self, node: Node, target: Target, shape: ProductShape, plan: ProductPlan) -> None:
+        region, leading = node.regions[0], node.attrs["leading"]
+        (product,) = (inner for inner in region.nodes if inner.op == "matmul")
         places = {port.value: place for place, port in enumerate(region.inputs)}
-        self.node = node
-        self.target, self.capacity = target, capacity
+        self.node, self.plan, self.capacity = node, plan, shape.capacity
+        self.tile, self.lanes, self.width = plan.tile, plan.lanes, plan.width
         self.leaf: Value = product.result
-        self.domain: Domain = analyse(region, node.attrs["leading"], leaf=self.leaf)
+        self.domain: Domain = analyse(region, leading, leaf=self.leaf)
+        self.terms = closure(store.term for store in self.domain.stores)
         self.kind = self.leaf.type.dtype.kind
         self.buffers = buffers_of(node)
-        leading = node.attrs["leading"]
-        a, b = product.operands
-        as_transpose = self.column_axis == -2
-        left, right = (b, a) if as_transpose else (a, b)
-        self.lead = [size_of(dim) for dim in self.leaf.type.shape[:-2]]
+        self.m, self.n, self.k, self.lead = shape.m, shape.n, shape.k, shape.stack
+        self.transposed, self.epilogue_cost = shape.left_transposed, shape.epilogue
+        # What a tile's rows run along, and what its vectors do, of the result.
+        self.row_axis, self.column_axis = (-1, -2) if shape.as_transpose else (-2, -1)
+        left, right = reversed(product.operands) if shape.as_transpose else product.operands
         self.a, *self.a_steps, self.lda = _walk(region, left, places, leading)
         self.b_place, *self.b_steps, self.ldb = _walk(region, right, places, leading)
         self.a_start: Operand = index_constant(0)
         self.b_start: Operand = index_constant(0)
         self.stack: dict[Axis, Operand] = {}
-        flipped = bool(product.attrs["transpose_a"])
-        self.transposed = flipped or as_transpose
-        self.m, self.n = (size_of(self.leaf.type.shape[axis]) for axis in (self.row_axis, self.column_axis))
-        self.k = size_of(a.type.shape[-2 if flipped else -1])
-        m, n, k = (size.at(capacity) for size in (self.m, self.n, self.k))
-        self.lanes = (
-            1 if self.leaf.type.shape[self.column_axis] == 1 else target.lanes(self.leaf.type.dtype.computed.bytes)
-        )
-        self.terms = closure(store.term for store in self.domain.stores)
-        # 64 elements of a row share the words of one random block, if the tile holds them all.
-        draws = any(isinstance(term, Uniform) for term in self.terms) and self.lanes == 16
-        together = 64 // self.lanes if draws and self.n.known and n and n % 64 == 0 else 0
-        self.tile = self.chosen_tile(m, n, together)
-        self.width = self.tile.vectors * self.lanes
-        vectors = m * -(-n // self.lanes)
-        machine = target.machine
-        work = vectors * k / machine.products + vectors * self.epilogue_cost / machine.instructions
-        self.split_columns, self.parts = self.choose_parts(
-            parts_for(work, machine), -(-m // self.tile.rows), -(-n // self.width)
-        )
-        large = m * k * self.leaf.type.dtype.bytes > 2 * machine.core_cache and n > self.width
-        large = large and not self.lead and not self.right_transposed
-        long_chain = machine.core_cache // ROW_OF_PANEL
-        self.long, self.packs = large and k > long_chain, large and k <= long_chain
-        self.packs_left = self.packs and self.transposed and self.m.known
-        if self.packs_left:
-            # Each part packs its own rows of A.
-            self.split_columns, self.parts = False, max(1, min(self.parts, m // (PACKED_ROWS // 2)))
-        if self.lead:
-            for size in self.lead:
-                work *= size.at(capacity)
-            self.parts = max(1, min(parts_for(work, machine), self.lead[0].at(capacity)))
         self.scratch = False
         self.partial: _Partial | None = None
         self.partial_elements = 0
         self.packed: _Packed | None = None
         self.packed_elements = 0
         self.builder = Builder(target)
-
-    def chosen_tile(self, m: int, n: int, together: int) -> Tile:
-        """`together`: vectors that a tile must have in a row, if not 0."""
-        most_rows = 16 if self.m.known else HELD_ROWS
-        return choose_tile(m, n, self.lanes, self.target, vectors=together, most_rows=most_rows)
-
-    @property
-    def edge_rows(self) -> int:
-        """Rows of the tiles that cover what whole tiles leave of a count that is not known."""
-        return HELD_ROWS // 2
-
-    @property
-    def epilogue_cost(self) -> int:
-        return instruction_count(self.terms)
-
-    def choose_parts(self, parts: int, row_tiles: int, column_tiles: int) -> tuple[bool, int]:
-        """Along columns or along rows, whichever gives more even shares; a share is whole tiles."""
-
-        def best(tiles: int) -> tuple[float, int]:
-            """The speed-up, if each part had a thread, and the fewest parts that give it."""
-            found = max((tiles / -(-tiles // count), -count) for count in range(1, min(parts, tiles) + 1))
-            return found[0], -found[1]
-
-        by_columns, by_rows = best(max(1, column_tiles)), best(max(1, row_tiles))
-        return (True, by_columns[1]) if by_columns[0] >= by_rows[0] else (False, by_rows[1])
 
     def function(self) -> Function:
         b = self.builder
@@ -224,12 +138,12 @@ class Product:
         if self.lead:
             self.rows_range: tuple[Operand, Operand] = (index_constant(0), self.m_extent)
             self.stacked(0)
-        elif self.split_columns:
-            start, stop = part_range(b, self.n_extent, self.parts, self.width)
+        elif self.plan.along == "columns":
+            start, stop = part_range(b, self.n_extent, self.plan.parts, self.width)
             self.rows_range = (index_constant(0), self.m_extent)
             self.row_blocks(start, stop)
         else:
-            self.rows_range = part_range(b, self.m_extent, self.parts, self.tile.rows)
+            self.rows_range = part_range(b, self.m_extent, self.plan.parts, self.tile.rows)
             self.row_blocks(index_constant(0), self.n_extent)
         buffers = self.buffers
         if self.scratch or self.partial_elements or self.packed_elements:
@@ -237,48 +151,46 @@ class Product:
                 self.tile.rows * self.width + self.partial_elements + self.packed_elements
             ) * self.leaf.type.dtype.bytes
             buffers = (*buffers, Buffer("scratch", self.kind, "scratch", -(-size // 64) * 64))
-        return Function(self.node.attrs["name"], buffers, self.parts, tuple(b.block))
+        return Function(self.node.attrs["name"], buffers, self.plan.parts, tuple(b.block))
 
     def row_blocks(self, start: Operand, stop: Operand) -> None:
         """All column tiles for a block of rows of A, then for the next; a smaller A is one block, and as it lies."""
-        b, height = self.builder, self.tile.rows
-        if not self.long and not self.packs:
+        b, blocks = self.builder, self.plan.blocks
+        if blocks is None:
             self.columns(start, stop)
             return
-        group = height if self.long else PACKED_TILES * height
-        rows = max(group, (PARTIAL_ROWS if self.long else PACKED_ROWS) // group * group)
         first, last = self.rows_range
-        loop = b.open_loop(first, last, rows)
+        loop = b.open_loop(first, last, blocks.rows)
         with b.inside(loop.block):
-            end = b.arithmetic("add", loop.variable, index_constant(rows))
+            end = b.arithmetic("add", loop.variable, index_constant(blocks.rows))
             self.rows_range = (loop.variable, b.arithmetic("min", end, last))
-            if self.long:
-                self.chain_blocks(rows, start, stop)
+            if isinstance(blocks, Chains):
+                self.chain_blocks(blocks, start, stop)
             else:
-                self.packed_block(rows, start, stop)
+                self.packed_block(blocks, start, stop)
         b.close_loop(loop)
 
-    def packed_block(self, rows: int, start: Operand, stop: Operand) -> None:
+    def packed_block(self, blocks: Panels, start: Operand, stop: Operand) -> None:
         """Panels of B, and a block of A that would be read column by column, are copied to where tiles read them in
         sequence."""
         height, length = self.tile.rows, self.k.at(self.capacity)
         first, last = self.rows_range
         right, left = height * self.width, height * self.width + length * self.width
-        self.packed = _Packed(first, right, left if self.packs_left else None)
+        self.packed = _Packed(first, right, left if blocks.left else None)
         # The last tile's surplus rows are read from what lies behind it.
-        self.packed_elements = length * self.width + (rows * length + self.edge_rows if self.packs_left else 0)
-        if self.packs_left:
-            self.pack_left(first, last)
+        self.packed_elements = length * self.width + (blocks.rows * length + self.plan.edge_rows if blocks.left else 0)
+        if blocks.left:
+            self.pack_left(blocks, first, last)
         self.columns(start, stop)
         self.packed = None
 
-    def pack_left(self, first: Operand, last: Operand) -> None:
+    def pack_left(self, blocks: Panels, first: Operand, last: Operand) -> None:
         """The block of A, a few tiles at a time: all that a line holds is taken at once."""
         b, height, lanes = self.builder, self.tile.rows, self.lanes
-        group = b.open_loop(first, last, PACKED_TILES * height)
+        group = b.open_loop(first, last, blocks.tiles * height)
         with b.inside(group.block):
             pieces: list[tuple[Operand, Operand, Operand, Operand | None]] = []
-            for tile in range(PACKED_TILES):
+            for tile in range(blocks.tiles):
                 i = b.arithmetic("add", group.variable, index_constant(tile * height))
                 left = b.arithmetic("min", b.arithmetic("sub", last, i), index_constant(height))
                 source, into = b.arithmetic("add", self.a_start, i), self.left_tile(i)
@@ -328,20 +240,21 @@ class Product:
                 b.store("scratch", b.arithmetic("add", into, shift), value)
         b.close_loop(loop)
 
-    def chain_blocks(self, rows: int, start: Operand, stop: Operand) -> None:
-        """The rows' products CHAIN_BLOCK steps of k at a time, as much as stays in cache; in between, tiles lie in
+    def chain_blocks(self, blocks: Chains, start: Operand, stop: Operand) -> None:
+        """The rows' products some steps of k at a time, as much as stays in cache; in between, tiles lie in
         scratch. Each element is one chain of multiply-adds still: the bits are the same."""
         b = self.builder
         row_length = -(-self.n.at(self.capacity) // self.width) * self.width
         partial = _Partial(self.rows_range[0], row_length)
-        self.partial_elements = (rows + 16) * row_length  # rows of a tile beyond the block's end lie behind it
+        # Rows of a tile beyond the block's end lie behind it.
+        self.partial_elements = (blocks.rows + MOST_ROWS) * row_length
         clear = b.open_loop(index_constant(0), index_constant(self.partial_elements), self.lanes)
         with b.inside(clear.block):
             b.store("scratch", clear.variable, Constant(0.0, vector(self.kind, self.lanes)))
         b.close_loop(clear)
-        turn = b.open_loop(index_constant(0), self.k_extent, CHAIN_BLOCK)
+        turn = b.open_loop(index_constant(0), self.k_extent, blocks.steps)
         with b.inside(turn.block):
-            end = b.arithmetic("min", b.arithmetic("add", turn.variable, index_constant(CHAIN_BLOCK)), self.k_extent)
+            end = b.arithmetic("min", b.arithmetic("add", turn.variable, index_constant(blocks.steps)), self.k_extent)
             self.partial = replace(partial, steps=(turn.variable, end))
             self.columns(start, stop)
         b.close_loop(turn)
@@ -357,7 +270,7 @@ class Product:
             self.row_blocks(index_constant(0), self.n_extent)
             return
         extent = self.sizes.size(self.lead[depth])
-        start, stop = part_range(b, extent, 1 if depth else self.parts, 1)
+        start, stop = part_range(b, extent, 1 if depth else self.plan.parts, 1)
         loop = b.open_loop(start, stop, 1)
         before = self.a_start, self.b_start
         axis = self.domain.first_axes[self.leaf][depth]
@@ -390,7 +303,7 @@ class Product:
                     for k in range(-(-left // self.lanes))
                 )
                 # The last part does it; all of them would where there are no whole tiles, but then there is one part.
-                if self.split_columns and self.parts > 1 and not self.lead:
+                if self.plan.along == "columns" and self.plan.parts > 1:
                     self.column_loop(b.arithmetic("max", start, index_constant(whole)), stop, masks)
                 else:
                     self.row_tiles(index_constant(whole), masks)
@@ -429,7 +342,7 @@ class Product:
                 self.tile_at(index_constant(whole), j, masks, left, None)
             return
         exact = height == 1 or (self.m.known and self.m.coefficient % height == 0)
-        if exact or height <= HELD_ROWS:
+        if exact or height <= self.plan.held_rows:
             self.row_loop(start, stop, height, j, masks, held=not exact)
             return
         span = b.arithmetic("sub", stop, start)
@@ -437,7 +350,7 @@ class Product:
             "add", start, b.arithmetic("mul", b.arithmetic("div", span, index_constant(height)), index_constant(height))
         )
         self.row_loop(start, middle, height, j, masks)
-        self.row_loop(middle, stop, self.edge_rows, j, masks, held=True)
+        self.row_loop(middle, stop, self.plan.edge_rows, j, masks, held=True)
 
     def row_loop(
         self,
@@ -478,7 +391,7 @@ class Product:
         else:
             tile = self.product(i, j, masks, rows, left)
         cost = self.epilogue_cost * rows * len(masks)
-        if left is None and (cost <= INLINE_EPILOGUE or rows == 1):
+        if left is None and (cost <= self.plan.inline or rows == 1):
             self.inline_epilogue(tile, i, j, masks)
         else:
             self.looped_epilogue(tile, i, j, masks, left)

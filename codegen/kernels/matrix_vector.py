@@ -9,25 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tapeless.codegen.kernels.matmul import Product, Tile
+from tapeless.codegen.kernels.matmul import Product
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Constant, Operand, vector
 from tapeless.codegen.loops.register_transpose import exchange
 
-__all__ = ["Column", "TransposedColumn"]
+__all__ = ["Column"]
 
 
-class TransposedColumn(Product):
-    """A[K, M] transposed: each step of k adds a row of A, times an element of b."""
-
-    row_axis, column_axis = -1, -2
-
-
-class Column(TransposedColumn):
-    """A[M, K] as it lies."""
-
-    def chosen_tile(self, m: int, n: int, together: int) -> Tile:
-        return Tile(1, 1)
+class Column(Product):
+    """Writes b^T A^T for an A[M, K] as it lies."""
 
     def product(
         self,

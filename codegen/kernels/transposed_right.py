@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tapeless.codegen.kernels.matmul import Product, Tile
+from tapeless.codegen.kernels.matmul import Product
 from tapeless.codegen.kernels.micro_kernel import multiply
 from tapeless.codegen.loops.builder import index_constant
 from tapeless.codegen.loops.language import Constant, Operand, vector
@@ -20,25 +20,12 @@ __all__ = ["Turned"]
 
 
 class Turned(Product):
-    right_transposed = True
-
-    @property
-    def edge_rows(self) -> int:
-        return self.lanes
-
-    def chosen_tile(self, m: int, n: int, together: int) -> Tile:
-        return Tile(self.lanes, 1)
+    """Writes a product whose tiles are made the other way round."""
 
     @property
     def panel(self) -> int:
         """Elements of the copy of a tile's rows of A: their columns, each a vector, for all steps of k."""
         return max(1, -(-self.k.at(self.capacity) // self.lanes)) * self.lanes * self.lanes
-
-    def choose_parts(self, parts: int, row_tiles: int, column_tiles: int) -> tuple[bool, int]:
-        """Along rows, where that gives even shares: then no row of A is copied twice."""
-        by_rows = super().choose_parts(parts, row_tiles, 1)
-        by_columns = super().choose_parts(parts, 1, column_tiles)
-        return by_rows if not by_rows[0] and by_rows[1] >= by_columns[1] else by_columns
 
     def row_blocks(self, start: Operand, stop: Operand) -> None:
         if not self.transposed:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tapeless.codegen.kernels.lower import lower_kernel
+from tapeless.codegen.kernels.lower import lower_kernel, write_product
+from tapeless.codegen.kernels.matmul import product_shape
+from tapeless.codegen.kernels.product_plan import Chains, Panels, plan_product
 from tapeless.codegen.llvm import functions as llvm
 from tapeless.codegen.llvm import native
 from tapeless.ir.graph import Builder
 from tapeless.ir.types import DType, Rows, Tensor
 
 from ..sweep import sweep
-from .kernels import HOST, Compiled, arrays_for, check, kernel, run_compiled, tensor
+from .kernels import HOST, WIDTHS, Compiled, arrays_for, check, kernel, run_compiled, tensor
 
 pytestmark = pytest.mark.usefixtures("vectors")
 BATCH = Rows()
@@ -174,14 +177,12 @@ def test_stacks_of_products(flip):
             check(kernel("matmul", build), rows, capacity=8)
 
 
-@pytest.mark.parametrize("chain", (5, 1000))
+@pytest.mark.parametrize("blocks", (Panels(24, left=False), Panels(24, left=True), Chains(24, 5)), ids=str)
 @pytest.mark.parametrize("flip", (False, True))
-def test_blocks_of_rows(flip, chain, monkeypatch, vectors):
-    """A left operand beyond the cache is taken in blocks of rows, packed, or a long chain in steps: the same bits as
-    all at once.
-    """
-    from tapeless.codegen.kernels import matmul
-
+@pytest.mark.parametrize("lanes", sweep(WIDTHS, every=3))
+def test_blocks_of_rows(lanes, flip, blocks):
+    """A plan from outside: rows in blocks, packed, or steps in blocks. The same bits as all at once."""
+    target = WIDTHS[lanes]
     for m, n, k in ((37, 70, 9), (64, 33, 20), (BATCH, 100, 16), (200, 300, BATCH)):
 
         def build(b: Builder, m: object = m, n: object = n, k: object = k) -> None:
@@ -190,14 +191,16 @@ def test_blocks_of_rows(flip, chain, monkeypatch, vectors):
             b.output("r", b.emit("tanh", b.emit("matmul", x, y, transpose_a=flip, transpose_b=False)), "result")
 
         node = kernel("matmul", build)
+        shape = product_shape(node, 64, target)
+        if isinstance(blocks, Panels) and blocks.left and not (shape.left_transposed and shape.m.known):
+            continue
+        plan = plan_product(shape, target.machine)
+        group = plan.tile.rows * (blocks.tiles if isinstance(blocks, Panels) else 1)
+        own = replace(blocks, rows=max(group, blocks.rows // group * group))
+        compiled = Compiled(write_product(node, target, shape, replace(plan, along="rows", blocks=own)), target)
+        whole = Compiled(lower_kernel(node, target, 64), target)
         for rows in (1, 50):
-            arrays, target = arrays_for(node.regions[0], rows), vectors()
-            whole = run_compiled(node, arrays, rows, capacity=64, target=target)["r"]
-            with monkeypatch.context() as patch:
-                patch.setattr(matmul, "LARGE_OPERAND", 0)
-                patch.setattr(matmul, "PACKED_ROWS", 24)
-                patch.setattr(matmul, "PARTIAL_ROWS", 24)
-                patch.setattr(matmul, "CHAIN_BLOCK", 5)
-                patch.setattr(matmul, "LONG_CHAIN", chain)
-                check(node, rows, capacity=64, target=target)
-                assert run_compiled(node, arrays, rows, capacity=64, target=target)["r"].tobytes() == whole.tobytes()
+            arrays = arrays_for(node.regions[0], rows)
+            check(node, rows, arrays=arrays, compiled=compiled)
+            made, alike = (run_compiled(node, arrays, rows, compiled=one)["r"] for one in (compiled, whole))
+            assert made.tobytes() == alike.tobytes()

@@ -9,12 +9,13 @@ import random
 
 import pytest
 
-from tapeless.codegen.kernels.matmul import LARGE_OPERAND, LONG_CHAIN, PACKED_ROWS, PARTIAL_ROWS
+from tapeless.codegen.kernels.product_plan import PACKED_ROWS, PARTIAL_ROWS
 from tapeless.ir.graph import Builder, Node
 from tapeless.ir.types import DType, Rows, Tensor
 
 from .kernels import WIDTHS, check, kernel
 from .test_matmul import dropped, masked, plain, relu, swish
+from .test_thresholds import LARGE_OPERAND, LONG_CHAIN
 
 CAPACITY = 70
 SMALL = (0, 1, 2, 3, 7, 16, 17, 33, 64, 65, 129)

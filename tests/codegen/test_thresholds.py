@@ -11,16 +11,27 @@ from collections.abc import Iterator
 
 import pytest
 
-from tapeless.codegen.kernels import lower
-from tapeless.codegen.kernels.matmul import CHAIN_BLOCK, LARGE_OPERAND, LONG_CHAIN, PACKED_ROWS, PARTIAL_ROWS, Product
+from tapeless.codegen.kernels.lower import lower_kernel
+from tapeless.codegen.kernels.matmul import Product, product_shape
+from tapeless.codegen.kernels.product_plan import (
+    CHAIN_BLOCK,
+    PACKED_ROWS,
+    PARTIAL_ROWS,
+    ROW_OF_PANEL,
+    Panels,
+    plan_product,
+)
 from tapeless.codegen.loops.builder import index_constant
 from tapeless.codegen.loops.language import Operand
+from tapeless.ir.machine import X86_64_V3
 from tapeless.ir.target import Target
 from tapeless.ir.types import DType, Rows
 
 from .kernels import WIDTHS, Compiled, check
 from .test_matmul import product
 
+MACHINE = X86_64_V3
+LARGE_OPERAND, LONG_CHAIN = 2 * MACHINE.core_cache, MACHINE.core_cache // ROW_OF_PANEL  # as on all of WIDTHS
 DTYPES = (DType.F32, DType.F64)
 FLIPS = ((False, False), (True, False), (False, True), (True, True))  # of the left operand, and of the right one
 TOLERANCE = {DType.F32: 1e-4, DType.F64: 1e-12}  # of sums of up to 3,000 products
@@ -51,13 +62,15 @@ def checked(shape: Shape, dtype: DType, target: Target, flips: tuple[bool, bool]
 @pytest.mark.parametrize("lanes", WIDTHS)
 def test_sizes_are_on_both_sides(lanes: int, dtype: DType) -> None:
     """Of whether operands are packed, both or the right one, and of whether the steps are taken in blocks."""
-    made = [
-        Product(product(m, n, k, dtype=dtype, transpose_a=flip), WIDTHS[lanes], 1)
-        for m, n, k in shapes(dtype)
-        for flip in (False, True)
-    ]
-    assert {(it.long, it.packs, it.packs_left) for it in made} == {
-        (False, False, False), (True, False, False), (False, True, False), (False, True, True)}  # fmt: skip
+    target = WIDTHS[lanes]
+    assert (2 * target.machine.core_cache, target.machine.core_cache // ROW_OF_PANEL) == (LARGE_OPERAND, LONG_CHAIN)
+    found = set()
+    for m, n, k in shapes(dtype):
+        for flip in (False, True):
+            node = product(m, n, k, dtype=dtype, transpose_a=flip)
+            blocks = plan_product(product_shape(node, 1, target), target.machine).blocks
+            found.add((type(blocks).__name__, isinstance(blocks, Panels) and blocks.left))
+    assert found == {("NoneType", False), ("Chains", False), ("Panels", False), ("Panels", True)}
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -82,7 +95,7 @@ def test_thresholds_at_length(lanes: int, dtype: DType) -> None:
 def test_gradient_of_weights(lanes: int, dtype: DType) -> None:
     """x^T d for a batch whose size is known at run time only: some rows, most, all, and one more than a block packs."""
     node = product(256, 70, Rows(), dtype=dtype, transpose_a=True)
-    compiled = Compiled(lower.lower_kernel(node, WIDTHS[lanes], 1100), WIDTHS[lanes])
+    compiled = Compiled(lower_kernel(node, WIDTHS[lanes], 1100), WIDTHS[lanes])
     for rows in (0, 1, 513, 1100):
         check(node, rows, compiled=compiled, tolerance=TOLERANCE[dtype])
 
@@ -90,12 +103,14 @@ def test_gradient_of_weights(lanes: int, dtype: DType) -> None:
 class OneRowTooFew(Product):
     """Packs all rows of a block of A but the last."""
 
-    def pack_left(self, first: Operand, last: Operand) -> None:
-        super().pack_left(first, self.builder.arithmetic("sub", last, index_constant(1)))
+    def pack_left(self, blocks: Panels, first: Operand, last: Operand) -> None:
+        super().pack_left(blocks, first, self.builder.arithmetic("sub", last, index_constant(1)))
 
 
-def test_one_row_too_few_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lower, "Product", OneRowTooFew)
+def test_one_row_too_few_is_seen() -> None:
+    node = product(520, 70, 1031, transpose_a=True)
     for target in WIDTHS.values():
+        shape = product_shape(node, 1, target)
+        wrong = OneRowTooFew(node, target, shape, plan_product(shape, target.machine)).function()
         with pytest.raises(AssertionError, match="Mismatched elements"):
-            checked((520, 70, 1031), DType.F32, target, (True, False))
+            check(node, 1, compiled=Compiled(wrong, target), tolerance=TOLERANCE[DType.F32])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tapeless.codegen.kernels import matmul
+from tapeless.codegen.kernels import product_plan
 from tapeless.codegen.program import schedule
 
 from ..sweep import sweep
@@ -39,8 +39,8 @@ def apart(lifetimes: Any) -> tuple[dict[Any, int], int]:
 
 LOST = {
     "reuse of memory": (schedule, "place_workspace", apart, "workspace"),
-    "tiles": (matmul, "choose_tile", lambda m, n, lanes, target, **_: matmul.Tile(1, 1), "loads"),
-    "parts": (matmul.Product, "choose_parts", lambda self, parts, row_tiles, column_tiles: (False, 1), "parts"),
+    "tiles": (product_plan, "choose_tile", lambda m, n, lanes, machine, **_: product_plan.Tile(1, 1), "loads"),
+    "parts": (product_plan, "_shares", lambda kind, parts, row_tiles, column_tiles: ("rows", 1), "parts"),
     "weights of tasks": (schedule, "cost", lambda task, capacity: 1, "cost"),
     "packed transposes": (
         fusion._Fusion,
