@@ -64,8 +64,8 @@ class ScalarType:
 
     @property
     def mangled(self) -> str:
-        """As the names of LLVM's intrinsics have it."""
-        return self.name if self.is_real else self.llvm
+        """As the names of LLVM's intrinsics have it: only reals are called otherwise there than in types."""
+        return self.llvm if self.llvm.startswith("i") else self.name
 
     @property
     def bits(self) -> str:
