@@ -8,7 +8,7 @@ from tapeless.abi.dtypes import INDEX
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Operand
 from tapeless.codegen.nests.open_loops import OpenLoops, Values
-from tapeless.codegen.nests.sizes import Size, Strides
+from tapeless.codegen.nests.sizes import Strides
 from tapeless.codegen.nests.terms import IndexedLoad, Load, MaskedLoad, Store
 
 __all__ = ["Elements", "clamped"]
@@ -23,13 +23,12 @@ class Elements:
         if not varies:
             yield base, None
             return
-        step = self.open.size(strides.get(self.open.vector_axis, Size(0)))  # type: ignore[arg-type]
+        step = self.open.step(strides)
         for number, mask in enumerate(self.open.chunk.masks):
             yield self.open.moved(base, step, number), mask
 
     def load(self, term: Load) -> Values:
-        base = self.open.address(term.strides, term.offset)
-        return self.read(term, base)
+        return self.read(term, self.open.address(term.strides, term.offset))
 
     def read(self, term: Load | IndexedLoad, base: Operand) -> Values:
         buffer = self.buffers[term.buffer].name
@@ -50,7 +49,7 @@ class Elements:
         base = self.open.address(term.strides, term.offset)
         if not self.open.varies(term.index):
             return self.read(term, self.b.arithmetic("add", base, moves[0]))
-        step = self.open.size(term.strides.get(self.open.vector_axis, Size(0)))  # type: ignore[arg-type]
+        step = self.open.step(term.strides)
         buffer, made = self.buffers[term.buffer].name, []
         for number, (move, mask) in enumerate(zip(moves, self.open.chunk.masks, strict=True)):
             index = self.open.moved(self.b.arithmetic("add", base, move), step, number)

@@ -57,8 +57,9 @@ class Evaluator:
         self.reduce = reduce
         self.open = OpenLoops(builder, vector_axis, lanes)
         self.elements = Elements(builder, buffers, self.open)
-        wide = vector_axis is not None and lanes > 1
-        self.vectors = Vectors(builder, buffers, self.open, vector_axis, lanes) if wide else None  # type: ignore[arg-type]
+        self.vectors = (
+            Vectors(builder, buffers, self.open, vector_axis, lanes) if vector_axis is not None and lanes > 1 else None
+        )
         self.uniforms = Uniforms(builder, buffers, self.open)
         self.short_rows: ShortRows | None = None
         self.kept: dict[Term, Load] = {}  # values that lie in memory by now: the load in their place

@@ -157,6 +157,12 @@ class OpenLoops:
             total = self.b.arithmetic("add", total, self.size(size))
         return total
 
+    def step(self, strides: Strides) -> Operand:
+        """How far neighbours along the vector axis are from each other: 0 where they are one."""
+        if self.vector_axis is None or self.vector_axis not in strides:
+            return index_constant(0)
+        return self.size(strides[self.vector_axis])
+
     def moved(self, base: Operand, step: Operand, number: int) -> Operand:
         """The address of the first lane of a chunk's vector, where elements are `step` apart."""
         return self.b.arithmetic("add", base, self.b.arithmetic("mul", step, index_constant(number * self.lanes)))

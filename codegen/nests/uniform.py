@@ -25,8 +25,7 @@ class Uniforms:
             return (self.element(term, self.b.convert(base, WORD)),)
         if self.shares_words(term):
             return self.shared(term, base)
-        assert self.open.vector_axis is not None
-        step = self.open.size(term.strides[self.open.vector_axis])
+        step = self.open.step(term.strides)
         return tuple(self.element(term, number) for number in self.open.numbers(base, step, WORD))
 
     def shares_words(self, term: Uniform) -> bool:

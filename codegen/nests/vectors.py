@@ -9,7 +9,7 @@ from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Operand, vector
 from tapeless.codegen.nests.elements import clamped
 from tapeless.codegen.nests.open_loops import OpenLoops, Values
-from tapeless.codegen.nests.sizes import ONE, Axis, Size
+from tapeless.codegen.nests.sizes import ONE, Axis
 from tapeless.codegen.nests.terms import IndexedLoad, Load, MaskedLoad, Store
 
 __all__ = ["Vectors"]
@@ -28,7 +28,7 @@ class Vectors:
         return self.read(term, self.open.address(term.strides, term.offset))
 
     def read(self, term: Load | IndexedLoad, base: Operand) -> Values:
-        step, masks = self.open.size(term.strides[self.axis]), self.open.chunk.masks
+        step, masks = self.open.step(term.strides), self.open.chunk.masks
         return tuple(
             self.lanes_of(term, self.open.moved(base, step, number), step, mask) for number, mask in enumerate(masks)
         )
@@ -44,7 +44,7 @@ class Vectors:
 
     def masked(self, term: MaskedLoad, conditions: Values) -> Values:
         base = self.open.address(term.strides, term.offset)
-        step, made = self.open.size(term.strides.get(self.axis, Size(0))), []
+        step, made = self.open.step(term.strides), []
         for number, (condition, mask) in enumerate(zip(conditions, self.open.chunk.masks, strict=True)):
             index = self.open.moved(base, step, number)
             chosen = condition if mask is None else self.b.bits("and", condition, mask)
@@ -62,7 +62,7 @@ class Vectors:
         limit = self.b.splat(self.b.convert(last, INTEGER), self.lanes)
         scale = self.b.splat(self.b.convert(along, INTEGER), self.lanes)
         buffer = self.buffers[term.buffer].name
-        step = self.open.size(term.strides.get(self.axis, Size(0)))
+        step = self.open.step(term.strides)
         made = []
         for number, (value, mask) in enumerate(zip(picked, self.open.chunk.masks, strict=True)):
             place = self.b.compute("min", value, limit, type=type)
@@ -75,7 +75,7 @@ class Vectors:
 
     def store(self, store: Store, base: Operand, values: Values) -> None:
         buffer = self.buffers[store.buffer].name
-        step = self.open.size(store.strides[self.axis])
+        step = self.open.step(store.strides)
         for number, (value, mask) in enumerate(zip(values, self.open.chunk.masks, strict=True)):
             index = self.open.moved(base, step, number)
             if self.streaming and mask is None:
