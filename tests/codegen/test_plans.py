@@ -92,7 +92,7 @@ def test_exponentials_are_kept_where_the_result_will_stand():
 
 
 def test_a_result_larger_than_the_caches_goes_past_them():
-    large = 2 * WIDE.cache_bytes
+    large = 2 * WIDE.machine.streamed
     assert [store.buffer for store in only(double, BATCH, 100, moved=large).streamed] == [1]
     assert not only(double, BATCH, 100, moved=large // 4).streamed
 
