@@ -10,6 +10,7 @@ import math
 
 from tapeless.abi.dtypes import INDEX, INTEGER
 from tapeless.codegen.kernels.axis_walk import Lines, Single, each_line
+from tapeless.codegen.kernels.planned import Planned, SharePlan, share_lines
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Function, Operand, Value, vector
 from tapeless.ir.graph import Node
@@ -20,7 +21,7 @@ __all__ = ["lower_along", "lower_argsort"]
 I32 = vector(INTEGER, 1)
 
 
-def lower_argsort(node: Node, target: Target, capacity: int) -> Function:
+def lower_argsort(node: Node, target: Target, capacity: int) -> Planned:
     kernel = Single(node, target, capacity, ("argsort",))
     b, inner, axis = kernel.b, kernel.inner, kernel.inner.attrs["axis"]
     (x,) = inner.operands
@@ -49,9 +50,12 @@ def lower_argsort(node: Node, target: Target, capacity: int) -> Function:
             b.store(order.buffer, b.arithmetic("add", into, b.arithmetic("mul", copy.variable, order.step)), place)
         b.close_loop(copy)
 
-    work = outer.at(capacity) * inside.at(capacity) * longest * (rounds + 1)
-    parts = each_line(kernel, outer, inside, 1, work / target.machine.merges, line)
-    return Function(node.attrs["name"], (*kernel.buffers, scratch), parts, tuple(b.block))
+    def write(plan: SharePlan) -> Function:
+        each_line(kernel, outer, inside, plan, line)
+        return Function(node.attrs["name"], (*kernel.buffers, scratch), plan.parts, tuple(b.block))
+
+    work = outer.at(capacity) * inside.at(capacity) * longest * (rounds + 1) / target.machine.merges
+    return Planned(share_lines(outer, inside, capacity, work, 1, target.machine), write)
 
 
 class _Merger:
@@ -104,7 +108,7 @@ class _Merger:
         return b.bits("or", less, b.bits("and", b.compare("ne", x, x), b.compare("eq", y, y)))
 
 
-def lower_along(node: Node, target: Target, capacity: int) -> Function:
+def lower_along(node: Node, target: Target, capacity: int) -> Planned:
     """take_along: result[k] = x[index[k]]; put_along: result[index[k]] += updates[k], from zeros."""
     kernel = Single(node, target, capacity, ("take_along", "put_along"))
     b, inner, axis = kernel.b, kernel.inner, kernel.inner.attrs["axis"]
@@ -138,10 +142,10 @@ def lower_along(node: Node, target: Target, capacity: int) -> Function:
                 b.store(into.buffer, at(into, found), b.add(known, update))
         b.close_loop(turn)
 
-    work = (
-        outer.at(capacity)
-        * inside.at(capacity)
-        * (index.type.at(capacity)[axis] + inner.result.type.at(capacity)[axis])
-    )
-    parts = each_line(kernel, outer, inside, 1, work / target.machine.merges, line)
-    return Function(node.attrs["name"], kernel.buffers, parts, tuple(b.block))
+    def write(plan: SharePlan) -> Function:
+        each_line(kernel, outer, inside, plan, line)
+        return Function(node.attrs["name"], kernel.buffers, plan.parts, tuple(b.block))
+
+    moves = index.type.at(capacity)[axis] + inner.result.type.at(capacity)[axis]
+    work = outer.at(capacity) * inside.at(capacity) * moves / target.machine.merges
+    return Planned(share_lines(outer, inside, capacity, work, 1, target.machine), write)

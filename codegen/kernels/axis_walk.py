@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tapeless.codegen.kernels.planned import OUTER, SharePlan
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Operand
 from tapeless.codegen.nests.analysis import LoweringError
-from tapeless.codegen.nests.groups import buffers_of, part_range, parts_for
+from tapeless.codegen.nests.groups import buffers_of, part_range
 from tapeless.codegen.nests.open_loops import OpenLoops
 from tapeless.codegen.nests.sizes import Size, dense, product, size_of
 from tapeless.ir.graph import Node, Value
@@ -67,15 +68,10 @@ class Single:
 
 
 def each_line(
-    kernel: Single, outer: Size, inner: Size, lanes: int, microseconds: float,
-    body: Callable[[Operand, Operand, Operand | None], None],
-) -> int:  # fmt: skip
-    """Loops over outer and inner places, `lanes` inner ones at a time under a mask where they are not all there; cut
-    into the returned count of parts along whichever has more to share."""
-    b = kernel.b
-    rows, columns = outer.at(kernel.capacity), -(-inner.at(kernel.capacity) // lanes)
-    by_rows = rows >= columns
-    parts = max(1, min(parts_for(microseconds, kernel.machine), max(rows, columns)))
+    kernel: Single, outer: Size, inner: Size, plan: SharePlan, body: Callable[[Operand, Operand, Operand | None], None]
+) -> None:
+    """Loops over outer and inner places, some inner ones at a time under a mask where they are not all there."""
+    b, lanes, parts, by_rows = kernel.b, plan.lanes, plan.parts, plan.along == OUTER
     zero: Operand = index_constant(0)
     ranges = {True: (zero, kernel.sizes.size(outer)), False: (zero, kernel.sizes.size(inner))}
     ranges[by_rows] = part_range(b, ranges[by_rows][1], parts, 1 if by_rows else lanes)
@@ -89,4 +85,3 @@ def each_line(
     with b.inside(over_rows.block):
         b.close_loop(over_columns)
     b.close_loop(over_rows)
-    return parts

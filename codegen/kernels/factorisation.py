@@ -7,10 +7,11 @@ a stack of matrices each is a problem by itself, and parts share the stack.
 from __future__ import annotations
 
 from tapeless.codegen.kernels.axis_walk import Single
+from tapeless.codegen.kernels.planned import Planned, SharePlan, share_out
 from tapeless.codegen.loops.builder import index_constant
 from tapeless.codegen.loops.language import Constant, Function, Operand, vector
 from tapeless.codegen.nests.accumulators import accumulator_of
-from tapeless.codegen.nests.groups import part_range, parts_for
+from tapeless.codegen.nests.groups import part_range
 from tapeless.codegen.nests.sizes import size_of
 from tapeless.ir.graph import Node, Value
 from tapeless.ir.target import Target
@@ -18,21 +19,25 @@ from tapeless.ir.target import Target
 __all__ = ["lower_cholesky", "lower_triangular_solve"]
 
 
+def share_stack(kernel: Single, result: Value, lanes: int, multiply_adds: float) -> SharePlan:
+    """Parts of the stack, if there is one."""
+    if result.type.rank == 2:
+        return SharePlan(lanes)
+    matrices = kernel.outer(result, result.type.rank - 2).at(kernel.capacity)
+    work = matrices * multiply_adds / kernel.machine.eliminations
+    return share_out(work, matrices, "stack", lanes, kernel.machine)
+
+
 class Stack:
     """A loop over the matrices of a stack, cut into parts; none where there is one matrix. It is open from the
     start.
     """
 
-    def __init__(self, kernel: Single, result: Value, multiply_adds: float) -> None:
-        self.kernel, self.stacked, self.parts = kernel, result.type.rank > 2, 1
+    def __init__(self, kernel: Single, result: Value, plan: SharePlan) -> None:
+        self.kernel, self.stacked = kernel, result.type.rank > 2
         if self.stacked:
-            count = kernel.outer(result, result.type.rank - 2)
-            matrices = count.at(kernel.capacity)
-            self.parts = max(
-                1, min(parts_for(matrices * multiply_adds / kernel.machine.eliminations, kernel.machine), matrices)
-            )
-            b = kernel.b
-            self.loop = b.open_loop(*part_range(b, kernel.sizes.size(count), self.parts, 1), 1)
+            count, b = kernel.outer(result, result.type.rank - 2), kernel.b
+            self.loop = b.open_loop(*part_range(b, kernel.sizes.size(count), plan.parts, 1), 1)
             self.outside, b.block = b.block, self.loop.block
 
     def start(self, value: Value) -> Operand:
@@ -49,15 +54,21 @@ class Stack:
             self.kernel.b.close_loop(self.loop)
 
 
-def lower_cholesky(node: Node, target: Target, capacity: int) -> Function:
+def lower_cholesky(node: Node, target: Target, capacity: int) -> Planned:
     """L[i, j] = (A[i, j] - sum_k<j L[i, k] L[j, k]) / L[j, j]; the diagonal is the root of what is left."""
     kernel = Single(node, target, capacity, ("cholesky",))
-    b, (a,), result = kernel.b, kernel.inner.operands, kernel.inner.result
-    kind, lanes = result.type.dtype.kind, target.lanes(result.type.dtype.computed.bytes)
+    result = kernel.inner.result
+    lanes = target.lanes(result.type.dtype.computed.bytes)
     size = result.type.at(capacity)[-1]
-    n = index_constant(size)
+    plan = share_stack(kernel, result, lanes, size**3 / 3)
+    return Planned(plan, lambda plan: _write_cholesky(node, kernel, plan))
+
+
+def _write_cholesky(node: Node, kernel: Single, plan: SharePlan) -> Function:
+    b, (a,), result, lanes = kernel.b, kernel.inner.operands, kernel.inner.result, plan.lanes
+    kind, n = result.type.dtype.kind, index_constant(result.type.at(kernel.capacity)[-1])
     source, into = kernel.buffer(a).name, kernel.buffer(result).name
-    stack = Stack(kernel, result, size**3 / 3)
+    stack = Stack(kernel, result, plan)
     from_row, to_row = kernel.strides(a)[-2], kernel.strides(result)[-2]
     from_start, to_start = stack.start(a), stack.start(result)
 
@@ -91,29 +102,38 @@ def lower_cholesky(node: Node, target: Target, capacity: int) -> Function:
         b.close_loop(columns)
     b.close_loop(rows)
     stack.close()
-    return Function(node.attrs["name"], kernel.buffers, stack.parts, tuple(b.block))
+    return Function(node.attrs["name"], kernel.buffers, plan.parts, tuple(b.block))
 
 
-def lower_triangular_solve(node: Node, target: Target, capacity: int) -> Function:
+def lower_triangular_solve(node: Node, target: Target, capacity: int) -> Planned:
     """Forward substitution, or backward where the factor is taken transposed; vectors run over the right sides."""
     kernel = Single(node, target, capacity, ("triangular_solve",))
-    b, (factor, right), result = kernel.b, kernel.inner.operands, kernel.inner.result
-    transposed = kernel.inner.attrs["transposed"]
-    kind = result.type.dtype.kind
+    (_, right), result = kernel.inner.operands, kernel.inner.result
     size, width = right.type.at(capacity)[-2:]
     lanes = 1 if right.type.shape[-1] == 1 else target.lanes(result.type.dtype.computed.bytes)
+    vectors = -(-width // lanes)
+    multiply_adds = vectors * size * size / 2
+    if result.type.rank > 2:
+        plan = share_stack(kernel, result, lanes, multiply_adds)
+    else:
+        work = multiply_adds / kernel.machine.eliminations
+        plan = share_out(work, vectors, "right sides", lanes, kernel.machine)
+    return Planned(plan, lambda plan: _write_solve(node, kernel, plan))
+
+
+def _write_solve(node: Node, kernel: Single, plan: SharePlan) -> Function:
+    b, (factor, right), result, lanes = kernel.b, kernel.inner.operands, kernel.inner.result, plan.lanes
+    transposed, kind = kernel.inner.attrs["transposed"], result.type.dtype.kind
+    size = right.type.at(kernel.capacity)[-2]
     n, columns = index_constant(size), kernel.sizes.size(size_of(right.type.shape[-1]))
     factor_row, from_row, to_row = (kernel.strides(value)[-2] for value in (factor, right, result))
     source, into, lower = (kernel.buffer(value).name for value in (right, result, factor))
-    vectors = -(-width // lanes)
-    stack = Stack(kernel, result, vectors * size * size / 2)
+    stack = Stack(kernel, result, plan)
     factor_start, from_start, to_start = (stack.start(value) for value in (factor, right, result))
-    parts = stack.parts
     start: Operand = index_constant(0)
     stop: Operand = columns
     if not stack.stacked:
-        parts = max(1, min(parts_for(vectors * size * size / 2 / kernel.machine.eliminations, kernel.machine), vectors))
-        start, stop = part_range(b, columns, parts, lanes)
+        start, stop = part_range(b, columns, plan.parts, lanes)
 
     def at(base: Operand, row: Operand, step: Operand, column: Operand) -> Operand:
         return b.arithmetic("add", base, b.arithmetic("add", b.arithmetic("mul", row, step), column))
@@ -143,4 +163,4 @@ def lower_triangular_solve(node: Node, target: Target, capacity: int) -> Functio
         b.close_loop(turn)
     b.close_loop(chunk)
     stack.close()
-    return Function(node.attrs["name"], kernel.buffers, parts, tuple(b.block))
+    return Function(node.attrs["name"], kernel.buffers, plan.parts, tuple(b.block))

@@ -9,7 +9,9 @@ weights and their adjoints.
 from __future__ import annotations
 
 from tapeless.abi.dtypes import INTEGER
-from tapeless.codegen.kernels.flash_blocks import CHUNKS, Blocks, Matrix
+from tapeless.codegen.kernels.attention_plan import AttentionPlan, plan_attention
+from tapeless.codegen.kernels.flash_blocks import Blocks, Matrix
+from tapeless.codegen.kernels.planned import Planned
 from tapeless.codegen.loops.builder import index_constant
 from tapeless.codegen.loops.language import Constant, Function, Operand, vector
 from tapeless.codegen.vectormath import FUNCTIONS
@@ -19,8 +21,20 @@ from tapeless.ir.target import Target
 __all__ = ["lower_attention", "lower_attention_gradient"]
 
 
-def lower_attention(node: Node, target: Target, capacity: int) -> Function:
-    x = Blocks(node, target, capacity, "attention")
+def lower_attention(node: Node, target: Target, capacity: int) -> Planned:
+    return Planned(
+        plan_attention(node, target.machine, capacity), lambda plan: _write_attention(node, target, capacity, plan)
+    )
+
+
+def lower_attention_gradient(node: Node, target: Target, capacity: int) -> Planned:
+    return Planned(
+        plan_attention(node, target.machine, capacity), lambda plan: _write_gradient(node, target, capacity, plan)
+    )
+
+
+def _write_attention(node: Node, target: Target, capacity: int, plan: AttentionPlan) -> Function:
+    x = Blocks(node, target, capacity, "attention", plan)
     rows = x.rows
     scratch = {
         "scores": rows * x.block,
@@ -57,11 +71,11 @@ def lower_attention(node: Node, target: Target, capacity: int) -> Function:
 
         x.over_rows(x.shared, head)
 
-    return x.function(scratch, x.d + x.e, group)
+    return x.function(scratch, group)
 
 
-def lower_attention_gradient(node: Node, target: Target, capacity: int) -> Function:
-    x = Blocks(node, target, capacity, "attention_gradient")
+def _write_gradient(node: Node, target: Target, capacity: int, plan: AttentionPlan) -> Function:
+    x = Blocks(node, target, capacity, "attention_gradient", plan)
     b, rows, wide = x.b, x.rows, x.vectors_of(x.d) * x.lanes
     scratch = {
         "scores": rows * x.block, "slopes": rows * x.block, "gathered": rows * wide, "totals": rows * x.lanes,
@@ -131,14 +145,14 @@ def lower_attention_gradient(node: Node, target: Target, capacity: int) -> Funct
 
         x.over_rows(x.shared, head)
 
-    return x.function(scratch, 4 * x.d + 2 * x.e, group)
+    return x.function(scratch, group)
 
 
 def _accumulate(x: Blocks, left: Matrix, length: int, tile: str, into: Matrix, i: Operand, j: Operand) -> None:
     """into[c, keys] += sum over the rows r of left[i + r, c] * tile[r, keys]: a tile at a time in registers."""
     b, lanes = x.b, x.lanes
     starts = [x.at(left.start, (row, left.step)) for row in x.held(i)]
-    for chunk in range(CHUNKS):
+    for chunk in range(x.plan.tiles):
         first = b.arithmetic("add", j, index_constant(chunk * x.tile))
         masks = x.key_masks(first)
         held = [

@@ -1,7 +1,7 @@
 """What attention's kernels share: blocks of queries against blocks of keys, tile by tile through scratch.
 
-Rows are queries, `rows` at a time; those beyond the last are held at it. Lanes are keys, a block of them is CHUNKS
-tiles wide. A row of scratch scores belongs to each query. Heads are done one after the other, and parts share them
+Rows are queries, `rows` at a time; those beyond the last are held at it. Lanes are keys, a block of them is
+some tiles wide. A row of scratch scores belongs to each query. Heads are done one after the other, and parts share them
 out.
 """
 
@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tapeless.abi.dtypes import INDEX, INTEGER
+from tapeless.codegen.kernels.attention_plan import AttentionPlan
 from tapeless.codegen.kernels.axis_walk import Single
 from tapeless.codegen.kernels.micro_kernel import multiply
 from tapeless.codegen.loops.builder import index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Function, Operand, vector
 from tapeless.codegen.nests.accumulators import accumulator_of
-from tapeless.codegen.nests.groups import part_range, parts_for
+from tapeless.codegen.nests.groups import part_range
 from tapeless.codegen.nests.pointwise import maximum
 from tapeless.codegen.nests.sizes import product
 from tapeless.codegen.vectormath import FUNCTIONS
@@ -26,9 +27,6 @@ from tapeless.ir.ops.attention import heads_sharing
 from tapeless.ir.target import Target
 
 __all__ = ["Blocks", "Matrix"]
-
-CHUNKS = 2
-"""Tiles of scores in a block of keys: what was gathered is loaded and stored once for each block."""
 
 
 @dataclass(frozen=True)
@@ -41,31 +39,26 @@ class Matrix:
 
 
 class Blocks:
-    """`products` is how many multiply-adds each pair of a query and a key takes; `scratch` names what a part keeps,
-    in elements.
-    """
+    """`scratch` names what a part keeps, in elements."""
 
-    def __init__(self, node: Node, target: Target, capacity: int, op: str) -> None:
+    def __init__(self, node: Node, target: Target, capacity: int, op: str, plan: AttentionPlan) -> None:
         self.kernel = Single(node, target, capacity, (op,))
         self.b, self.inner = self.kernel.b, self.kernel.inner
         self.name, self.capacity = node.attrs["name"], capacity
         q, k, v = (value.type for value in self.inner.operands[:3])
         self.kind, self.bytes = q.dtype.kind, q.dtype.computed.bytes
-        self.lanes, self.machine = target.lanes(self.bytes), target.machine
+        self.plan, self.lanes, self.rows, self.vectors = plan, plan.lanes, plan.rows, plan.vectors
         self.type = vector(self.kind, self.lanes)
         self.n, self.d = q.at(capacity)[-2:]
         self.m, self.e = v.at(capacity)[-2:]
-        # As in products: accumulators and one row of vectors fit the registers, but for two.
-        self.rows = min(8 if target.machine.registers >= 32 else 4, max(1, self.n))
-        self.vectors = max(1, (target.machine.registers - 2) // (self.rows + 1))
         self.tile = self.vectors * self.lanes
-        self.block = CHUNKS * self.tile
+        self.block = plan.tiles * self.tile
         self.shared = heads_sharing(q, k)
         self.serving = product(k.shape[:-2])
         self.examples = product(q.shape[1:-2])
         self.causal, self.scale = self.inner.attrs["causal"], self.inner.attrs["scale"]
 
-    def function(self, scratch: Mapping[str, int], products: int, group: Callable[[Operand], None]) -> Function:
+    def function(self, scratch: Mapping[str, int], group: Callable[[Operand], None]) -> Function:
         """The kernel: `group` writes the code for one head of keys and all the heads of queries that it serves."""
         b = self.b
         self.places: dict[str, int] = {}
@@ -74,9 +67,7 @@ class Blocks:
             self.places[name] = end
             end += -(-size // self.lanes) * self.lanes
         self.places["end"] = end
-        groups = self.serving.at(self.capacity)
-        work = self.n * self.m * products / self.lanes * self.shared * groups / (2 if self.causal else 1)
-        parts = max(1, min(parts_for(work / self.machine.scores, self.machine), groups))
+        parts = self.plan.parts
         start, stop = part_range(b, self.kernel.sizes.size(self.serving), parts, 1)
         over = b.open_loop(start, stop, 1)
         with b.inside(over.block):
@@ -205,7 +196,10 @@ class Blocks:
 
     def row_places(self, name: str, row: Operand) -> list[Operand]:
         """The vectors of a row of the block."""
-        return [self.at(self.places[name] + v * self.lanes, (row, self.block)) for v in range(CHUNKS * self.vectors)]
+        return [
+            self.at(self.places[name] + v * self.lanes, (row, self.block))
+            for v in range(self.plan.tiles * self.vectors)
+        ]
 
     def seen(self, i: Operand, j: Operand, row: Operand, count: Operand) -> Operand:
         """How many keys of the block at j the query i + row sees."""

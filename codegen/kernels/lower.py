@@ -9,24 +9,24 @@ from tapeless.codegen.kernels.factorisation import lower_cholesky, lower_triangu
 from tapeless.codegen.kernels.flash_attention import lower_attention, lower_attention_gradient
 from tapeless.codegen.kernels.matmul import Product, product_shape
 from tapeless.codegen.kernels.matrix_vector import Column
+from tapeless.codegen.kernels.nests import lower_nest
 from tapeless.codegen.kernels.pack import lower_pack
 from tapeless.codegen.kernels.permutation import lower_permutation
+from tapeless.codegen.kernels.planned import Planned
 from tapeless.codegen.kernels.product_plan import Kind, ProductPlan, ProductShape, plan_product
 from tapeless.codegen.kernels.recurrence import lower_recurrence
 from tapeless.codegen.kernels.scatter import lower_scatter
 from tapeless.codegen.kernels.transposed_right import Turned
 from tapeless.codegen.loops.language import Function
-from tapeless.codegen.nests.nest import lower_nest
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
 
 __all__ = ["FAMILIES", "lower_kernel"]
 
 
-def lower_matmul(node: Node, target: Target, capacity: int) -> Function:
-    """A product by the plan that is expected to be the best."""
+def lower_matmul(node: Node, target: Target, capacity: int) -> Planned:
     shape = product_shape(node, capacity, target)
-    return write_product(node, target, shape, plan_product(shape, target.machine))
+    return Planned(plan_product(shape, target.machine), lambda plan: write_product(node, target, shape, plan))
 
 
 WRITERS: dict[Kind, type[Product]] = {"broadcast": Product, "turned": Turned, "across": Column}
@@ -37,7 +37,7 @@ def write_product(node: Node, target: Target, shape: ProductShape, plan: Product
     return WRITERS[plan.kind](node, target, shape, plan).function()
 
 
-FAMILIES: dict[str, Callable[[Node, Target, int], Function]] = {
+FAMILIES: dict[str, Callable[[Node, Target, int], Planned]] = {
     "nest": lower_nest,
     "matmul": lower_matmul,
     "pack": lower_pack,
@@ -55,7 +55,14 @@ FAMILIES: dict[str, Callable[[Node, Target, int], Function]] = {
 }
 
 
-def lower_kernel(node: Node, target: Target, capacity: int) -> Function:
-    """The loops of a `kernel` node, for at most `capacity` rows. Names inside are canonical: kernels that differ only
-    in the names of their values give functions that differ only in `name`."""
+def planned(node: Node, target: Target, capacity: int) -> Planned:
+    """What was decided of a `kernel` node, for at most `capacity` rows, and how it is written."""
     return FAMILIES[node.attrs["family"]](node, target, capacity)
+
+
+def lower_kernel(node: Node, target: Target, capacity: int) -> Function:
+    """The loops of a `kernel` node by the plan that is expected to be the best. Names inside are canonical: kernels
+    that differ only in the names of their values give functions that differ only in `name`.
+    """
+    made = planned(node, target, capacity)
+    return made.write(made.plan)

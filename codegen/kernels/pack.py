@@ -6,11 +6,12 @@ log2(lanes) rounds of shuffles, and stored as rows of the result. A copy that is
 
 from __future__ import annotations
 
+from tapeless.codegen.kernels.nests import lower_nest
+from tapeless.codegen.kernels.planned import Planned, SharePlan, share_out
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Function, Instruction, Operand
 from tapeless.codegen.loops.register_transpose import transposed
-from tapeless.codegen.nests.groups import buffers_of, part_range, parts_for
-from tapeless.codegen.nests.nest import lower_nest
+from tapeless.codegen.nests.groups import buffers_of, part_range
 from tapeless.codegen.nests.open_loops import OpenLoops
 from tapeless.codegen.nests.sizes import dense, size_of
 from tapeless.ir.graph import Node
@@ -19,7 +20,7 @@ from tapeless.ir.target import Target
 __all__ = ["lower_pack"]
 
 
-def lower_pack(node: Node, target: Target, capacity: int) -> Function:
+def lower_pack(node: Node, target: Target, capacity: int) -> Planned:
     region = node.regions[0]
     value = region.inputs[0].value
     dtype = value.type.dtype
@@ -29,28 +30,29 @@ def lower_pack(node: Node, target: Target, capacity: int) -> Function:
     narrow = any(size_of(dim).at(capacity) < lanes for dim in value.type.shape)
     if ops != ["transpose"] or value.type.rank != 2 or lanes == 1 or dtype.record.is_boolean or narrow:
         return lower_nest(node, target, capacity)
-    return _Transpose(node, target, capacity, lanes).function()
+    sizes = [size_of(dim).at(capacity) for dim in value.type.shape]
+    rows, columns = (-(-size // lanes) for size in sizes)
+    work = rows * columns / target.machine.transposed_tiles
+    plan = share_out(work, columns, "columns", lanes, target.machine)
+    return Planned(plan, lambda plan: _Transpose(node, target, plan).function())
 
 
 class _Transpose:
     """result[j, i] = operand[i, j]"""
 
-    def __init__(self, node: Node, target: Target, capacity: int, lanes: int) -> None:
-        self.node, self.lanes = node, lanes
+    def __init__(self, node: Node, target: Target, plan: SharePlan) -> None:
+        self.node, self.lanes, self.parts = node, plan.lanes, plan.parts
         self.b = Builder(target)
         self.buffers = buffers_of(node)
         region, leading = node.regions[0], node.attrs["leading"]
         source, result = region.inputs[0].value.type, region.outputs[0].value.type
         self.kind = source.dtype.kind
         sizes = [size_of(dim) for dim in source.shape]
-        tiles = -(-sizes[0].at(capacity) // lanes) * -(-sizes[1].at(capacity) // lanes)
-        columns = -(-sizes[1].at(capacity) // lanes)
-        self.parts = max(1, min(parts_for(tiles / target.machine.transposed_tiles, target.machine), columns))
         loops = OpenLoops(self.b)
         self.rows, self.columns = (loops.size(size) for size in sizes)
         self.ld_source = loops.size(dense(source.shape, leading[0])[0])
         self.ld_result = loops.size(dense(result.shape, leading[1])[0])
-        self.exact = all(size.known and size.coefficient % lanes == 0 for size in sizes)
+        self.exact = all(size.known and size.coefficient % self.lanes == 0 for size in sizes)
 
     def function(self) -> Function:
         b, lanes = self.b, self.lanes

@@ -7,6 +7,7 @@ multiplication (Lemire, Fast random integer generation in an interval, 2019).
 from __future__ import annotations
 
 from tapeless.abi.dtypes import INDEX, INTEGER, WORD
+from tapeless.codegen.kernels.planned import Planned, SharePlan
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Constant, Function, vector
 from tapeless.codegen.nests.analysis import LoweringError
@@ -22,10 +23,15 @@ __all__ = ["lower_permutation"]
 SITE = 0xFFFFFFFF
 
 
-def lower_permutation(node: Node, target: Target, capacity: int) -> Function:
+def lower_permutation(node: Node, target: Target, capacity: int) -> Planned:
     region = node.regions[0]
     if [inner.op for inner in region.nodes] != ["permutation"]:
         raise LoweringError(f"kernel {node.attrs['name']}: one permutation and nothing else")
+    return Planned(SharePlan(1), lambda _: _write(node, target))
+
+
+def _write(node: Node, target: Target) -> Function:
+    region = node.regions[0]
     (shuffle,) = region.nodes
     buffers = buffers_of(node)
     places = {port.value: place for place, port in enumerate(region.inputs)}

@@ -6,6 +6,7 @@ Lines that lie side by side are the lanes of vectors; along the last axis there 
 from __future__ import annotations
 
 from tapeless.codegen.kernels.axis_walk import Single, each_line
+from tapeless.codegen.kernels.planned import Planned, SharePlan, share_lines
 from tapeless.codegen.loops.builder import index_constant
 from tapeless.codegen.loops.language import Constant, Function, Operand, vector
 from tapeless.ir.graph import Node
@@ -15,7 +16,7 @@ from tapeless.ir.target import Target
 __all__ = ["lower_recurrence"]
 
 
-def lower_recurrence(node: Node, target: Target, capacity: int) -> Function:
+def lower_recurrence(node: Node, target: Target, capacity: int) -> Planned:
     kernel = Single(node, target, capacity, RECURRENCES)
     b, inner, axis = kernel.b, kernel.inner, kernel.inner.attrs["axis"]
     result = inner.result
@@ -53,5 +54,9 @@ def lower_recurrence(node: Node, target: Target, capacity: int) -> Function:
             b.store(into.buffer, places[-1], made, mask)
         b.close_loop(loop, (made,))
 
-    parts = each_line(kernel, outer, inside, lanes, turns / target.machine.recurrences, line)
-    return Function(node.attrs["name"], kernel.buffers, parts, tuple(b.block))
+    def write(plan: SharePlan) -> Function:
+        each_line(kernel, outer, inside, plan, line)
+        return Function(node.attrs["name"], kernel.buffers, plan.parts, tuple(b.block))
+
+    work = turns / target.machine.recurrences
+    return Planned(share_lines(outer, inside, capacity, work, lanes, target.machine), write)

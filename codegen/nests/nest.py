@@ -11,23 +11,12 @@ from typing import assert_never
 
 from tapeless.codegen.loops.builder import Builder
 from tapeless.codegen.loops.language import Buffer, Function
-from tapeless.codegen.nests.analysis import analyse
-from tapeless.codegen.nests.collapse import collapse
 from tapeless.codegen.nests.element_nest import write_elements
-from tapeless.codegen.nests.groups import buffers_of
-from tapeless.codegen.nests.plan import ElementPlan, KernelPlan, VectorPlan, plan
+from tapeless.codegen.nests.plan import ElementPlan, KernelPlan, VectorPlan
 from tapeless.codegen.nests.vector_nest import VectorNest
-from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
 
-__all__ = ["lower_nest"]
-
-
-def lower_nest(node: Node, target: Target, capacity: int) -> Function:
-    region = node.regions[0]
-    domain = collapse(analyse(region, node.attrs["leading"]))
-    moved = sum(port.value.type.bytes(capacity) for port in (*region.inputs, *region.outputs))
-    return write(node.attrs["name"], buffers_of(node), plan(domain, target, capacity, moved), target)
+__all__ = ["write"]
 
 
 def write(name: str, buffers: tuple[Buffer, ...], chosen: KernelPlan, target: Target) -> Function:
