@@ -249,6 +249,8 @@ def _node_lines(node: Node, formula: str, sources: _Sources, indent: str) -> Ite
     ]
     yield f"{indent}  reads  {', '.join(placed[: len(node.operands)])}"
     yield f"{indent}  writes {', '.join(placed[len(node.operands) :])}"
+    if "plan" in attrs:
+        yield f"{indent}  plan   {attrs['plan']}"
     for region in node.regions:
         line_shown = (node.span.file, node.span.line) if node.span else None
         yield from _graph_lines(region, sources, indent + "  ", last=line_shown)

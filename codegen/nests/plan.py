@@ -35,6 +35,9 @@ class ElementPlan:
     stores: tuple[Store, ...]
     grains = 1
 
+    def __str__(self) -> str:
+        return "single elements"
+
 
 @dataclass(frozen=True)
 class VectorPlan:
@@ -56,6 +59,15 @@ class VectorPlan:
     kept: Mapping[Term, Store]
     streamed: tuple[Store, ...]
     ahead: tuple[Reduction, ...] = ()
+
+    def __str__(self) -> str:
+        loops = "".join(f"axis {axis}, " for axis in self.parallel if axis != self.vector_axis)
+        facts = [f"{self.vectors} x {self.lanes} of axis {self.vector_axis}"]
+        facts += [f"blocks of axis {self.short} in registers"] if self.short is not None else []
+        facts += [f"{len(self.kept)} kept from sweep to sweep"] if self.kept else []
+        facts += [f"{len(self.ahead)} begun a row ahead"] if self.ahead else []
+        facts += [f"{len(self.streamed)} past the caches"] if self.streamed else []
+        return loops + ", ".join(facts)
 
     @cached_property
     def parallel(self) -> tuple[Axis, ...]:
@@ -110,6 +122,10 @@ class KernelPlan:
 
     nests: tuple[ElementPlan | VectorPlan, ...]
     parts: int
+
+    def __str__(self) -> str:
+        shared = ", parts of the outermost axis" if self.parts > 1 else ""
+        return "; ".join(map(str, self.nests)) + shared
 
 
 def plan(domain: Domain, target: Target, capacity: int, moved: int) -> KernelPlan:

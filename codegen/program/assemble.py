@@ -11,14 +11,14 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, Protocol
 
-from tapeless.codegen.kernels.lower import lower_kernel
+from tapeless.codegen.kernels.lower import planned
 from tapeless.codegen.llvm import native
 from tapeless.codegen.llvm.functions import function_text, module_text
 from tapeless.codegen.loops.language import Function
 from tapeless.codegen.program.barrier import barrier
 from tapeless.codegen.program.driver import driver
 from tapeless.codegen.program.memory import Layout, layout
-from tapeless.codegen.program.schedule import Scheduled, schedule
+from tapeless.codegen.program.schedule import Lowered, Scheduled, schedule
 from tapeless.ir.graph import Graph, Node, Part, Span
 from tapeless.ir.linkage import ascii_name
 from tapeless.ir.stacking import turn_names
@@ -143,7 +143,7 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
                 if port.role in ("loss", "metric", "part")
             ],
         }
-    bodies = [function_text(function, target) for function in kernels.functions.values()]
+    bodies = [function_text(function, target) for function in kernels.named.values()]
     manifest = {
         "format": FORMAT,
         "model": program.name,
@@ -175,19 +175,21 @@ class _Kernels:
 
     def __init__(self, target: Target, capacity: int) -> None:
         self._target, self._capacity = target, capacity
-        self.functions: dict[object, Function] = {}
+        self.lowered: dict[object, Lowered] = {}
         self.named: dict[str, Function] = {}
 
-    def lower(self, node: Node) -> Function:
+    def lower(self, node: Node) -> Lowered:
         key = structure(node)
-        if key not in self.functions:
-            function = lower_kernel(node, self._target, self._capacity)
+        if key not in self.lowered:
+            made = planned(node, self._target, self._capacity)
+            function = made.write(made.plan)
             base = name = ascii_name(f"{node.attrs['family']}.{node.attrs['name']}")
             while name in self.named:
                 name = f"{base}.{len(self.named)}"
             function = replace(function, name=name)
-            self.functions[key] = self.named[function.name] = function
-        return self.functions[key]
+            self.named[function.name] = function
+            self.lowered[key] = Lowered(function, made.plan)
+        return self.lowered[key]
 
 
 def structure(node: Node) -> object:

@@ -22,10 +22,20 @@ from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
 from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.types import DType, Rows, Tensor
 
-Lower = Callable[[Node], Function]
 ORDER = "order"  # the port that holds the examples' order; the tasks of phase 0 assemble the batch by it
 ASSEMBLY = "assembly"  # the family of kernels that do so
 EVERY_ROW = (1 << 31) - 1  # the count of examples is known at run time only: the order's entries are trusted
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A kernel's loops, and the plan by which they were written."""
+
+    function: Function
+    plan: object
+
+
+Lower = Callable[[Node], Lowered]
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,8 @@ class _Plan:
     def scheduled(self, graph: Graph, outside: Mapping[Value, Place]) -> tuple[Graph, dict[Value, Place], int]:
         """The graph of tasks, the place of every value and the size of the workspace, given the places of ports."""
         phases = _phases(graph)
-        functions = {node.results[0]: self.lower(node) for node in graph.nodes if node.op == "kernel"}
+        lowered = {node.results[0]: self.lower(node) for node in graph.nodes if node.op == "kernel"}
+        functions = {value: made.function for value, made in lowered.items()}
         self.functions |= {function.name: function for function in functions.values()}
         bodies = {node.results[0]: self._body(node.regions[0]) for node in graph.nodes if node.op == "scan"}
         scratch = {value: _scratch(function) for value, function in functions.items()}
@@ -88,7 +99,8 @@ class _Plan:
             }
             regions = node.regions
             if node.op == "kernel":
-                attrs |= {"parts": functions[first].parts, "function": functions[first].name}
+                function = functions[first]
+                attrs |= {"parts": function.parts, "function": function.name, "plan": str(lowered[first].plan)}
             else:
                 regions = (bodies[first][0],)
             op, names = {"kernel": "task", "scan": "loop"}[node.op], [value.name for value in node.results]

@@ -47,7 +47,7 @@ declare(
 )
 
 # A kernel with its place in time (phase; parts that run side by side) and memory (where operands, results and scratch
-# lie): what the scheduler makes of kernels. Places are written like `workspace+4096`.
+# lie): what the scheduler makes of kernels. Places are written like `workspace+4096`; `plan` tells how it is written.
 declare(
     Operation(
         "task",
@@ -56,6 +56,6 @@ declare(
         NoDerivative("tasks are made after differentiation"),
         _kernel_reference,
         (),
-        attributes=("family", "name", "leading", "function", "phase", "parts", "places", "scratch"),
+        attributes=("family", "name", "leading", "function", "plan", "phase", "parts", "places", "scratch"),
     )
 )
