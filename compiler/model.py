@@ -44,7 +44,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Slot:
+class StateTensor:
     """A tensor that the program keeps: a parameter, layer or optimizer state, hyper-parameter or counter."""
 
     name: str
@@ -75,7 +75,7 @@ class Model:
     dtype: DType
     source: Source
     data: tuple[Data, ...]
-    slots: tuple[Slot, ...]
+    slots: tuple[StateTensor, ...]
     forward: Mapping[bool, Graph]
     init: Graph
     update: Graph
@@ -170,7 +170,9 @@ def _elaborated(files: Files, sizes: dict[str, int | float], dtype: DType, model
         dtype=dtype,
         source=source,
         data=tuple(_data(given, common.labelled) for given in interface.given.values()),
-        slots=tuple(Slot(one.name, one.type, one.role, one.span, one.frozen, one.turns) for one in slots.values()),
+        slots=tuple(
+            StateTensor(one.name, one.type, one.role, one.span, one.frozen, one.turns) for one in slots.values()
+        ),
         forward={True: training.graph, False: evaluation.graph},
         init=init,
         update=updated,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapeless.compiler.elaborate.context import Context
-from tapeless.compiler.elaborate.emission import dims_product
+from tapeless.compiler.elaborate.folding import dims_product
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Binding, Computed, describe, shape_text
 from tapeless.compiler.language import ast

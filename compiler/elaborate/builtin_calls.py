@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.arguments import bind
 from tapeless.compiler.elaborate.context import Context
 from tapeless.compiler.elaborate.draws import Draws
@@ -58,7 +57,7 @@ class Builtins:
 
     def call(self, frame: Frame, span: Span, function: Builtin, bound: Mapping[str, tuple[Any, ast.Argument]]) -> Any:
         """Run a built-in function."""
-        if function.run.__module__ != functions.pointwise.__name__:
+        if not function.elementwise:
             elementwise(self.context, frame, f"`{function.name}`", (value for value, _ in bound.values()), span)
         site = CallSite(
             self.surroundings,

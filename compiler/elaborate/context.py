@@ -6,11 +6,13 @@ another kind hands it to `evaluate` or `run_body`, and knows nothing of who take
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tapeless.compiler.elaborate.emission import Emitter, Mismatch
+from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.folding import Mismatch
 from tapeless.compiler.elaborate.loops import Counted, Walk
 from tapeless.compiler.elaborate.reporter import Reporter
 from tapeless.compiler.elaborate.scope import Frame
@@ -53,6 +55,15 @@ class Context:
     def walks(self) -> tuple[Walk, ...]:
         """The loops that are run once, from the outermost."""
         return tuple(loop for loop in self.loops if isinstance(loop, Walk))
+
+    @contextmanager
+    def into(self, emitter: Emitter) -> Iterator[None]:
+        """Emit what follows into another graph."""
+        outer, self.emitter = self.emitter, emitter
+        try:
+            yield
+        finally:
+            self.emitter = outer
 
     def evaluate_all(self, frame: Frame, expressions: Iterable[ast.Expression]) -> list[Any]:
         """Several values. Faults of all of them are reported before giving up."""

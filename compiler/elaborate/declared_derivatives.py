@@ -113,8 +113,7 @@ def _region(
     body.names["out"] = Binding(
         Computed(inner.input("out", Tensor(outer.real, shape), "operand", None)), "out", definition.head, "made"
     )
-    context.emitter = inner
-    try:
+    with context.into(inner):
         for parameter, syntax in zip(definition.parameters, definition.derivatives, strict=True):
             inner.where = f"{definition.name}.derivative"
             value = numeric(body, syntax, context.evaluate(body, syntax), "a derivative")
@@ -137,6 +136,4 @@ def _region(
                     )
                     raise body.fault("E0704", message, syntax.span)
                 inner.output(parameter.name, inner.broadcast(slope, shape).value, "result", None)
-    finally:
-        context.emitter = outer
     return inner.graph()

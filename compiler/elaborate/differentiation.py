@@ -26,7 +26,7 @@ _X, _SEED, _DIRECTION = "<x>", "<seed>", "<direction>"
 
 
 @dataclass(frozen=True)
-class Part:
+class Excerpt:
     """A graph with one output, and the values of the graph under construction that its inputs stand for, with what
     is known of their ranges. `asked` is the number of operations that differentiation has asked for so far.
     """
@@ -153,7 +153,7 @@ class Derivatives:
         part = self.part(y, x, {_SEED: self.into.builder.full(0.0, y), _DIRECTION: direction})
         return self.written(self.derived(self.derived(part, _X, _SEED), _SEED, _DIRECTION), y)
 
-    def part(self, y: Value, x: Value, held: Mapping[str, Value]) -> Part:
+    def part(self, y: Value, x: Value, held: Mapping[str, Value]) -> Excerpt:
         """The part between x and y as a graph of its own, in stable form; x and what is held constant are inputs."""
         found = self.between(y, x)
         builder = Rewriter("part", self.emitter.real, RULES)
@@ -171,7 +171,7 @@ class Derivatives:
                 bindings[value.name] = value
         builder.copy_nodes(found.nodes, seen)
         builder.output("result", seen[y], "result")
-        return Part(
+        return Excerpt(
             without_dead_code(builder.graph()),
             bindings,
             {label: self.range(value) for label, value in bindings.items()},
@@ -182,7 +182,7 @@ class Derivatives:
         emitter = self.emitter if self.emitter.builder.made(value) else self.into
         return replace(emitter.builder.ranges.of(value), above=None)
 
-    def derived(self, part: Part, by: str, weight: str | None) -> Part:
+    def derived(self, part: Excerpt, by: str, weight: str | None) -> Excerpt:
         """A part's gradient. The rows of a Jacobian, and a program in training and in evaluation, have many alike:
         each is found once.
         """
@@ -191,7 +191,7 @@ class Derivatives:
             self.into.count_derived(len(part.graph.nodes))
             known[key] = _gradient(*key)
         graph, asked = known[key]
-        return Part(graph, part.bindings, part.ranges, part.asked + asked)
+        return Excerpt(graph, part.bindings, part.ranges, part.asked + asked)
 
     def constant(self, value: Value) -> list[Node]:
         """The nodes that make a broadcast or reshaped constant; none for all else."""
@@ -202,7 +202,7 @@ class Derivatives:
             node = self.record.producer(node.operands[0])
         return [node, *reversed(chain)] if node is not None and node.op == "constant" else []
 
-    def written(self, part: Part, like: Value) -> Value:
+    def written(self, part: Excerpt, like: Value) -> Value:
         """Write a part's nodes into the graph, but for those that are made already; its result, shaped `like`."""
         written, into = 0, self.into
         seen = {port.value: part.bindings[port.label] for port in part.graph.inputs}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapeless.compiler.elaborate.context import Context
-from tapeless.compiler.elaborate.emission import Operand
+from tapeless.compiler.elaborate.folding import Operand
 from tapeless.compiler.elaborate.functions import CallSite
 from tapeless.compiler.elaborate.loops import Counted
 from tapeless.compiler.elaborate.ports import Ports

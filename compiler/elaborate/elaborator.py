@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from tapeless.compiler.elaborate.argument_shapes import Matching
 from tapeless.compiler.elaborate.assignments import Assignments
@@ -60,6 +60,14 @@ class Common:
     labelled: list[Labelled] = field(default_factory=list)
 
 
+class Part(Protocol):
+    """What takes some kinds of syntax."""
+
+    @property
+    def rules(self) -> Rules:
+        """The rule for each of them."""
+
+
 class Elaborator:
     """Runs bodies and evaluates expressions into one graph."""
 
@@ -87,29 +95,28 @@ class Elaborator:
         starting = StartingValues(context, storage, builtins, inlining)
         assignments = Assignments(context, ports, lines, updates)
         repeats = Repeats(context, updates)
-        self._expressions: Rules = {
-            **Literals(context).rules,
-            **names.rules,
-            **Operators(context).rules,
-            **conditions.rules,
-            **Subscripts(context, steps).rules,
-            **steps.rules,
-            **lines.rules,
-            **calls.rules,
-        }
-        self._statements: Rules = {
-            **assignments.rules,
-            **Declarations(context, storage, paths, ports, sizes, starting).rules,
-            **shared_layers.rules,
-            **Control(context, conditions, repeats).rules,
-            **Scans(context, names, sizes).rules,
-            **Inputs(context, names, sizes, self.interface).rules,
-            **Results(context, storage, names, assignments, self.interface).rules,
-        }
+        self.parts: tuple[Part, ...] = (
+            Literals(context),
+            names,
+            Operators(context),
+            conditions,
+            Subscripts(context, steps),
+            steps,
+            lines,
+            calls,
+            assignments,
+            Declarations(context, storage, paths, ports, sizes, starting),
+            shared_layers,
+            Control(context, conditions, repeats),
+            Scans(context, names, sizes),
+            Inputs(context, names, sizes, self.interface),
+            Results(context, storage, names, assignments, self.interface),
+        )
+        self._rules: Rules = {kind: rule for part in self.parts for kind, rule in part.rules.items()}
 
     def evaluate(self, frame: Frame, syntax: ast.Expression) -> Any:
         """The value of an expression. Raises Fault or Poisoned."""
-        return self._expressions[type(syntax)](frame, syntax)
+        return self._rules[type(syntax)](frame, syntax)
 
     def run_body(self, frame: Frame, body: Sequence[ast.Statement]) -> None:
         """Run statements in order until one returns. A fault poisons the names its statement would have made, and
@@ -119,7 +126,7 @@ class Elaborator:
             if frame.returned:
                 break
             try:
-                self._statements[type(statement)](frame, statement)
+                self._rules[type(statement)](frame, statement)
             except Fault as fault:
                 self.context.reporter.report(fault.diagnostic)
                 _poison(frame, statement)
@@ -140,8 +147,8 @@ def _poison(frame: Frame, statement: ast.Statement) -> None:
             frame.returned, frame.result = True, POISON
         elif isinstance(item, ast.Yield):
             items = item.value.items if isinstance(item.value, ast.Several) else (item.value,)
-            yielded = [f"stacked {name.name}" for name in items if isinstance(name, ast.Name)]
-            frame.names |= {name: Binding(POISON, name, None) for name in yielded}
+            yielded = [name.name for name in items if isinstance(name, ast.Name)]
+            frame.stacked |= {name: Binding(POISON, f"stacked {name}", None) for name in yielded}
         elif isinstance(item, ast.If):
             pending += [*item.then, *item.otherwise]
         elif isinstance(item, (ast.For, ast.Scan)):

@@ -7,28 +7,27 @@ both. It knows nothing of scopes and syntax. Faults are raised as `Mismatch`, wi
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tapeless.compiler.elaborate.bounds import bound_after, bound_of, power_bound
 from tapeless.compiler.elaborate.emission_record import EmissionRecord
+from tapeless.compiler.elaborate.folding import (
+    GREATEST,
+    LEAST,
+    Mismatch,
+    Operand,
+    dims_product,
+    fold,
+    in_whole_numbers,
+    rows_in,
+    size_of,
+)
 from tapeless.compiler.elaborate.single_row import SingleRow
 from tapeless.compiler.elaborate.values import Computed, TooLarge, describe, shape_text
 from tapeless.ir.graph import Builder, Graph, Node, Part, Span, Value
 from tapeless.ir.types import Dim, DType, Rows, Tensor
-
-Operand = Computed | int | float | bool | Rows | tuple[Any, ...]
-
-
-class Mismatch(Exception):
-    """Operands do not fit: a diagnostic's code, message and hint, still without a place."""
-
-    def __init__(self, code: str, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.hint = hint
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,6 @@ class Labelled:
     span: Span
 
 
-FOLDED: dict[str, Callable[..., Any]] = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
-    "%": operator.mod, "**": lambda x, y: float(x) ** y if abs(y) > 64 else x**y, "<": operator.lt, "<=": operator.le,
-    ">": operator.gt, ">=": operator.ge,
-    "==": operator.eq, "!=": operator.ne,
-}  # fmt: skip
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div", "//": "floor_divide", "%": "remainder"}
 # `>` and `>=` are `<` and `<=` with the sides exchanged.
 _COMPARISONS = {
@@ -60,8 +53,6 @@ _COMPARISONS = {
     "==": ("eq", False),
     "!=": ("ne", False),
 }
-_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_LEAST, _GREATEST = -(2**31), 2**31 - 1  # of an int
 AXES = 32
 ELEMENTS = 10**12  # of one tensor, for each row of the data: more than any memory holds
 NODES = 20_000  # in one graph: a second of reading alone, and far beyond what unrolled code is good for
@@ -258,7 +249,7 @@ class Emitter:
             return operand if dtype is None or operand.dtype is dtype else self.cast(operand, dtype)
         if isinstance(operand, Rows):
             return Computed(self.once("count", shape=(operand,), dtype=self.real))
-        if dtype is DType.I32 and not _LEAST <= operand <= _GREATEST:
+        if dtype is DType.I32 and not LEAST <= operand <= GREATEST:
             raise Mismatch(
                 "E0406", f"`{operand}` is too large for an int, which has 32 bits", "Calculate with reals: `real(k)`."
             )
@@ -342,7 +333,11 @@ class Emitter:
             else:
                 raise Mismatch("E0201", f"{shape_text(left)} and {shape_text(right)} do not broadcast: {m} against {n}"
                                + (f" in axis {axis - rank}" if rank > 1 else ""))  # fmt: skip
-        if sum(isinstance(dim, Rows) for dim in dims) > 1 and not self.indexed and max(_rows(left), _rows(right)) < 2:
+        if (
+            sum(isinstance(dim, Rows) for dim in dims) > 1
+            and not self.indexed
+            and max(rows_in(left), rows_in(right)) < 2
+        ):
             raise Mismatch("E0201",
                 f"{shape_text(left)} and {shape_text(right)} would pair every row of the batch with every other",
                            "Give both the same axes, for example with reshape(y, [batch, 1]).")  # fmt: skip
@@ -399,11 +394,11 @@ class Emitter:
             folded: Operand = fold(symbol, left, right)
             return folded
         if isinstance(left, Rows) or isinstance(right, Rows):
-            size = _size(symbol, left, right)
+            size = size_of(symbol, left, right)
             if size is not None:
                 return size
         if symbol in _COMPARISONS:
-            symbol, left, right = _in_whole_numbers(symbol, left, right)
+            symbol, left, right = in_whole_numbers(symbol, left, right)
             op, exchanged = _COMPARISONS[symbol]
             if exchanged:
                 left, right = right, left
@@ -551,96 +546,5 @@ class Emitter:
         self.builder.output(label, value, role, span, part)
 
 
-def dims_product(dims: Sequence[Dim]) -> Dim:
-    """The product of sizes. Raises Mismatch where `batch` occurs twice."""
-    constant = 1
-    rows = 0
-    for dim in dims:
-        if isinstance(dim, Rows):
-            rows += 1
-            constant *= dim.multiple
-        else:
-            constant *= dim
-    if rows > 1:
-        raise Mismatch("E0207", f"the sizes {shape_text(dims)} cannot be multiplied: `batch` occurs twice")
-    return Rows(constant) if rows else constant
-
-
-def fold(symbol: str, left: Any, right: Any) -> Any:
-    """An operator between two numbers known when compiling. Raises Mismatch where there is no result."""
-    try:
-        result = FOLDED[symbol](left, right)
-    except ZeroDivisionError:
-        raise Mismatch("E0406", f"`{left} {symbol} {right}` divides by zero") from None
-    except (OverflowError, ValueError):
-        raise Mismatch("E0406", f"`{left} {symbol} {right}` has no result") from None
-    if isinstance(result, complex) or (
-        isinstance(result, float) and not math.isfinite(result) and math.isfinite(left) and math.isfinite(right)
-    ):
-        raise Mismatch("E0406", f"`{left} {symbol} {right}` has no real result")
-    if isinstance(result, int) and abs(result) > 2**53:
-        raise Mismatch("E0406", f"`{left} {symbol} {right}` is too large")
-    return result
-
-
-def _in_whole_numbers(symbol: str, left: Operand, right: Operand) -> tuple[str, Operand, Operand]:
-    """A comparison of an int tensor with a number that is no int, as one with an int: an int as a real may have been
-    rounded.
-    """
-    if isinstance(left, (int, float)) and isinstance(right, Computed):
-        turned = _TURNED.get(symbol, symbol)
-        found = _in_whole_numbers(turned, right, left)
-        return found if found[2] is not left else (symbol, left, right)
-    if not isinstance(left, Computed) or left.dtype is not DType.I32 or not isinstance(right, (int, float)):
-        return symbol, left, right
-    if not math.isfinite(right) or (isinstance(right, int) and _LEAST <= right <= _GREATEST):
-        return symbol, left, right
-    if symbol in ("==", "!=") and right == math.floor(right) and _LEAST <= right <= _GREATEST:
-        return symbol, left, int(right)
-    always = ("<=", left, _GREATEST)
-    never = ("<", left, _LEAST)
-    if symbol in ("==", "!="):
-        return never if symbol == "==" else always
-    if symbol in ("<", "<="):
-        most = math.ceil(right) - 1 if symbol == "<" else math.floor(right)
-        return always if most >= _GREATEST else never if most < _LEAST else ("<=", left, most)
-    least = math.floor(right) + 1 if symbol == ">" else math.ceil(right)
-    return always if least <= _LEAST else never if least > _GREATEST else (">=", left, least)
-
-
 def _is_bool(item: Any) -> bool:
     return isinstance(item, bool) or (isinstance(item, Computed) and item.dtype is DType.BOOL)
-
-
-def fold_list(symbol: str, left: Any, right: Any) -> tuple[Any, ...]:
-    """An operator between two lists of numbers known when compiling, item by item, or between one and a number.
-    Raises Mismatch.
-    """
-    if isinstance(left, tuple) and isinstance(right, tuple) and len(left) != len(right):
-        raise Mismatch("E0201", f"`{symbol}` goes item by item, and these lists have {len(left)} and {len(right)}")
-    pairs = ([(one, right) for one in left] if not isinstance(right, tuple)
-             else [(left, one) for one in right] if not isinstance(left,
-             tuple) else list(zip(left, right, strict=True)))  # fmt: skip
-    return tuple(
-        fold_list(symbol, a, b) if isinstance(a, tuple) or isinstance(b, tuple) else fold(symbol, a, b)
-        for a, b in pairs
-    )
-
-
-def _size(symbol: str, left: Operand, right: Operand) -> Rows | bool | None:
-    """Arithmetic on sizes that stays a size: `3 * batch`; comparing two of them; None where it must be a number at
-    run time.
-    """
-    if symbol in ("==", "!=") and isinstance(left, Rows) and isinstance(right, Rows):
-        return (left == right) is (symbol == "==")
-    if symbol == "*" and isinstance(left, Rows) and type(right) is int and right > 0:
-        return Rows(left.multiple * right)
-    if symbol == "*" and isinstance(right, Rows) and type(left) is int and left > 0:
-        return Rows(right.multiple * left)
-    if symbol == "//" and isinstance(left, Rows) and type(right) is int and right > 0 and left.multiple % right == 0:
-        return Rows(left.multiple // right)
-    return None
-
-
-def _rows(shape: Sequence[Dim]) -> int:
-    return sum(isinstance(dim, Rows) for dim in shape)

@@ -11,7 +11,7 @@ from tapeless.ir.types import Tensor
 
 
 @dataclass(frozen=True)
-class Result:
+class ModelResult:
     """A loss, metric or output of the model."""
 
     name: str
@@ -37,9 +37,9 @@ class Interface:
     """
 
     given: dict[str, Given] = field(default_factory=dict)
-    losses: list[Result] = field(default_factory=list)
-    metrics: list[Result] = field(default_factory=list)
-    outputs: list[Result] = field(default_factory=list)
+    losses: list[ModelResult] = field(default_factory=list)
+    metrics: list[ModelResult] = field(default_factory=list)
+    outputs: list[ModelResult] = field(default_factory=list)
     free_sizes: set[str] = field(default_factory=set)
 
     @property

@@ -41,7 +41,8 @@ class Walk:
 @contextmanager
 def inside_loop(context: Context, frame: Frame, walk: Walk) -> Iterator[None]:
     """Run what follows as the body of a loop; names, turn and emitter are then what they were before."""
-    names, outer, broken, loops, turn = dict(frame.names), context.emitter, frame.broken, context.loops, frame.turn
+    names, stacked = dict(frame.names), dict(frame.stacked)
+    outer, broken, loops, turn = context.emitter, frame.broken, context.loops, frame.turn
     context.emitter = frame.emitter = walk.emitter
     context.loops, frame.broken = (*loops, walk), False
     try:
@@ -49,4 +50,4 @@ def inside_loop(context: Context, frame: Frame, walk: Walk) -> Iterator[None]:
     finally:
         context.emitter = frame.emitter = outer
         context.loops, frame.broken, frame.turn = loops, frame.broken or broken, turn
-        frame.names = names
+        frame.names, frame.stacked = names, stacked

@@ -143,6 +143,7 @@ class Names:
         reached = self.ports.parameters_so_far() if frame.path is not None or frame.caller is None else {}
         return [
             *frame.names,
+            *(f"stacked {name}" for name in frame.stacked),
             *fitting(frame.module.names, frame.kind),
             *functions.BUILTINS,
             *CONSTANTS,

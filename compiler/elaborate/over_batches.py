@@ -3,7 +3,8 @@ gives its value over all data; and whether an output's rows are each row's own."
 
 from __future__ import annotations
 
-from tapeless.compiler.elaborate.emission import Emitter, Operand
+from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.folding import Operand
 from tapeless.compiler.elaborate.values import Computed
 from tapeless.ir.graph import Graph, Node, Value
 from tapeless.ir.types import Rows

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.assignments import Assignments
 from tapeless.compiler.elaborate.context import Context, Rules
-from tapeless.compiler.elaborate.interface import Interface, Result, in_model
+from tapeless.compiler.elaborate.interface import Interface, ModelResult, in_model
 from tapeless.compiler.elaborate.names import Names
 from tapeless.compiler.elaborate.over_batches import of_data
 from tapeless.compiler.elaborate.scope import Frame
@@ -77,7 +77,7 @@ class Results:
                 syntax.span,
                 hint=("Rows are predicted a batch at a time; a loss or metric may compare each with every other."),
             )
-        self.interface.outputs.append(Result(syntax.name, value.value, syntax.span))
+        self.interface.outputs.append(ModelResult(syntax.name, value.value, syntax.span))
 
     def without_data(self, value: Computed) -> bool:
         """Whether a value is the same for every batch: made of parameters and states alone."""
@@ -91,7 +91,7 @@ class Results:
         if name:
             self.unused(frame, name, syntax.span)
         value = self.single(frame, "loss", name or "loss", syntax.value)
-        self.interface.losses.append(Result(name, value.value, syntax.span))
+        self.interface.losses.append(ModelResult(name, value.value, syntax.span))
 
     def metric(self, frame: Frame, syntax: ast.Metric) -> None:
         """`metric accuracy = ...`: one number."""
@@ -100,7 +100,7 @@ class Results:
         value = (
             self.quotient(frame, syntax) if syntax.total else self.single(frame, "metric", syntax.name, syntax.value)
         )
-        self.interface.metrics.append(Result(syntax.name, value.value, syntax.span))
+        self.interface.metrics.append(ModelResult(syntax.name, value.value, syntax.span))
         frame.names[syntax.name] = Binding(value, syntax.name, syntax.span, "made")
 
     def quotient(self, frame: Frame, syntax: ast.Metric) -> Computed:

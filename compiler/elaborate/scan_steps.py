@@ -25,12 +25,11 @@ class Steps:
 
     def stacked(self, frame: Frame, syntax: ast.Stacked) -> Any:
         """`stacked h`: what the steps yielded, along the axis again."""
-        known = frame.names.get(f"stacked {syntax.name}")
+        known = frame.stacked.get(syntax.name)
         if known is None:
-            found = [name.removeprefix("stacked ") for name in frame.names if name.startswith("stacked ")]
             listing = (
-                f"There is {', '.join(f'`{name}`' for name in found)}."
-                if found
+                f"There is {', '.join(f'`{name}`' for name in frame.stacked)}."
+                if frame.stacked
                 else f"End a step of the scan with `yield {syntax.name}`."
             )
             raise frame.fault("E0804", f"no scan here has yielded `{syntax.name}`", syntax.span, hint=listing)

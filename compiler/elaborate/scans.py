@@ -21,7 +21,7 @@ from tapeless.ir.types import Dim, DType, Rows
 
 
 @dataclass(frozen=True)
-class Head:
+class ScanHead:
     """What the head of a scan says."""
 
     length: int
@@ -86,10 +86,10 @@ class Scans:
             outer.claim(Computed(value), frame.value_name(carry.name))
         for (name, made), stack in zip(walk.yields.items(), stacks, strict=True):
             along = Computed(self.unstacked(stack, walk.place), made.bound)
-            frame.names[f"stacked {name}"] = Binding(along, f"stacked {name}", syntax.span, "yielded")
+            frame.stacked[name] = Binding(along, f"stacked {name}", syntax.span, "yielded")
             outer.claim(along, f"{frame.value_name(name)}.stacked")
 
-    def head(self, frame: Frame, syntax: ast.Scan) -> Head:
+    def head(self, frame: Frame, syntax: ast.Scan) -> ScanHead:
         """Axis and options, checked."""
         binding = self.walked(frame, syntax)
         if isinstance(binding.value, Rows):
@@ -134,7 +134,7 @@ class Scans:
                 span,
             )
         # nothing goes back in evaluation
-        return Head(binding.value, reverse, lengths, every if self.context.training else None)
+        return ScanHead(binding.value, reverse, lengths, every if self.context.training else None)
 
     def walked(self, frame: Frame, syntax: ast.Scan) -> Binding:
         """The axis that a scan names; where there is none, which there are."""
@@ -221,7 +221,7 @@ class Scans:
                         (f"Carry it, `with {name} = {name}`, or choose another name in the scan."),
                     )
 
-    def next_of(self, frame: Frame, carry: ast.Carry, start: Computed, before: Value, head: Head) -> Computed:
+    def next_of(self, frame: Frame, carry: ast.Carry, start: Computed, before: Value, head: ScanHead) -> Computed:
         """What a step hands to the next, of the kind that it got."""
         binding = frame.names[carry.name]
         value = binding.value
@@ -261,7 +261,7 @@ class Scans:
             one in (1, other) for one, other in zip(made.shape[::-1], shape[::-1], strict=False)
         )
 
-    def masked(self, frame: Frame, value: Computed, before: Value | None, head: Head, span: Span) -> Computed:
+    def masked(self, frame: Frame, value: Computed, before: Value | None, head: ScanHead, span: Span) -> Computed:
         """Beyond a sequence's length a carry stays as it was, and what is yielded is 0."""
         if head.lengths is None:
             return value

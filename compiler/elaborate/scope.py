@@ -25,7 +25,7 @@ class Frame:
 
     In an optimizer `axes_of_parameter` is the shape of its parameter, whose first axes may be `turns_of_parameter`,
     and `starts` are the names known to starting values. `line` is the line with index variables that is being
-    evaluated, if one is.
+    evaluated, if one is. `stacked` is what the steps of scans have yielded, along the axis again.
     `where` prefixes the names of values; `segment` is this body's part of its parameters' names, which become final
     (`path`) when the first parameter is made. `override` is the user's place that nodes and faults of a standard
     library body point at.
@@ -42,6 +42,7 @@ class Frame:
     segment: str = ""
     path: str | None = None
     names: dict[str, Binding] = field(default_factory=dict)
+    stacked: dict[str, Binding] = field(default_factory=dict)
     made: frozenset[str] = frozenset()
     turn: tuple[int | str, ...] = ()
     target: str | None = None

@@ -13,7 +13,7 @@ from typing import Any
 from tapeless.compiler.elaborate.arguments import bind
 from tapeless.compiler.elaborate.builtin_calls import Builtins
 from tapeless.compiler.elaborate.context import Context
-from tapeless.compiler.elaborate.emission import Mismatch
+from tapeless.compiler.elaborate.folding import Mismatch
 from tapeless.compiler.elaborate.inlining import Inlining
 from tapeless.compiler.elaborate.loops import Walk
 from tapeless.compiler.elaborate.scan_graphs import BodyEmitter
@@ -36,8 +36,6 @@ class StartingValues:
     @contextmanager
     def starting(self, frame: Frame, label: str) -> Iterator[Frame]:
         """Evaluate into `init`; values of the graph under construction are out of reach."""
-        emitter = self.context.emitter
-        self.context.emitter = self.storage.init
         self.storage.init.where = label
         self.storage.init.shared.clear()  # each slot has nodes of its own, so that a reader sees what starts it
         inner = frame
@@ -49,10 +47,8 @@ class StartingValues:
                 name: binding for name, binding in frame.names.items() if not isinstance(binding.value, Computed)
             }
             inner.names |= frame.starts
-        try:
+        with self.context.into(self.storage.init):
             yield inner
-        finally:
-            self.context.emitter = emitter
 
     def initial(
         self, frame: Frame, syntax: ast.Param, shape: tuple[int, ...], label: str, repeats: tuple[Walk, ...]

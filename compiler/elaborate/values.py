@@ -59,6 +59,7 @@ class Builtin:
     parameters: tuple[str, ...]
     defaults: dict[str, Any]
     variadic: bool = False
+    elementwise: bool = False  # each element of the result is made of those at the same place
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ _PROGRAM = re.compile(r"^```tl *([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Program:
+class PageProgram:
     """A program on a page, with the sizes that are given from outside (`hidden=32`)."""
 
     text: str
@@ -32,9 +32,9 @@ def page(code: str) -> str:
     return (FOLDER / f"{name}.md").read_text(encoding="utf-8")
 
 
-def programs(text: str) -> tuple[Program, Program]:
+def programs(text: str) -> tuple[PageProgram, PageProgram]:
     """The broken and the mended program of a page."""
-    broken, mended = (Program(body, _sizes(given)) for given, body in _PROGRAM.findall(text))
+    broken, mended = (PageProgram(body, _sizes(given)) for given, body in _PROGRAM.findall(text))
     return broken, mended
 
 

@@ -17,7 +17,7 @@ def test_every_code_has_a_page_and_every_page_a_code() -> None:
     assert {path.stem for path in explain.FOLDER.glob("*.md")} == set(TITLES)
 
 
-def found(program: explain.Program, code: str) -> list[Diagnostic]:
+def found(program: explain.PageProgram, code: str) -> list[Diagnostic]:
     try:
         model = load(program.text, "model.tl", sizes=program.sizes)
         if code == "E0805":  # a fault of one entry only

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tapeless.compiler.elaborate.emission import Mismatch, dims_product
+from tapeless.compiler.elaborate.folding import Mismatch, dims_product
 from tapeless.compiler.elaborate.functions.movement import stacked
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.functions.shaping import reshaped, unit

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tapeless.compiler.elaborate.emission import Emitter, Mismatch
+from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.folding import Mismatch
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import Computed, describe
 from tapeless.ir.ops.product import last_two_swapped

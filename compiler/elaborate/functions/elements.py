@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tapeless.compiler.elaborate.emission import Emitter, Mismatch
+from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.folding import Mismatch
 from tapeless.compiler.elaborate.functions.movement import along, parted
 from tapeless.compiler.elaborate.functions.shaping import gather, indexes
 from tapeless.compiler.elaborate.ranges import Variable

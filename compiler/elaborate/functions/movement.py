@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 from tapeless.compiler.elaborate.bounds import bound_of
-from tapeless.compiler.elaborate.emission import Emitter, Mismatch
+from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.folding import Mismatch
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.functions.shaping import gather
 from tapeless.compiler.elaborate.values import Computed, describe, shape_text

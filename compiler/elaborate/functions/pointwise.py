@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tapeless.compiler.elaborate.bounds import bound_after
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import Computed
 from tapeless.ir.types import DType, Rows
+
+_elementwise = partial(builtin, elementwise=True)
 
 
 def _sigmoid(x: float) -> float:
@@ -74,7 +77,7 @@ def _enter(name: str, fold: Callable[[float], float], op: str | None = None) -> 
             return value
         return call.emit.pointwise(op or name, value, dtype=None if name in _WHOLE else call.emit.real)
 
-    builtin(name)(run)
+    _elementwise(name)(run)
 
 
 for _name, _fold in _UNARY.items():
@@ -87,7 +90,7 @@ for _name, (_op, _fold) in _LONGER.items():
 _HIGHEST_ORDER = 20
 
 
-@builtin("arctan2")
+@_elementwise("arctan2")
 def arctan2(call: CallSite, y: Any, x: Any) -> Any:
     """The angle of the point (x, y), from -pi to pi."""
     above, right = call.number("y", y), call.number("x", x)
@@ -96,7 +99,7 @@ def arctan2(call: CallSite, y: Any, x: Any) -> Any:
     return call.emit.pointwise("atan2", above, right, dtype=call.emit.real)
 
 
-@builtin("strong_product")
+@_elementwise("strong_product")
 def strong_product(call: CallSite, x: Any, y: Any) -> Any:
     """`x * y`, and 0 where either is 0, whatever the other is: a share of nothing of an infinite loss."""
     left, right = call.number("x", x), call.number("y", y)
@@ -108,13 +111,13 @@ def strong_product(call: CallSite, x: Any, y: Any) -> Any:
     return call.emit.pointwise("strong_product", left, right, dtype=call.emit.real)
 
 
-@builtin("lgamma")
+@_elementwise("lgamma")
 def lgamma(call: CallSite, x: Any) -> Any:
     """The logarithm of the absolute value of the gamma function."""
     return call.emit.pointwise("lgamma", call.tensor("x", x), dtype=call.emit.real)
 
 
-@builtin("hypot")
+@_elementwise("hypot")
 def hypot(call: CallSite, x: Any, y: Any) -> Any:
     """The root of x ** 2 + y ** 2, where neither square overflows or vanishes; its slope at the origin is 0."""
     left, right = call.number("x", x), call.number("y", y)
@@ -123,7 +126,7 @@ def hypot(call: CallSite, x: Any, y: Any) -> Any:
     return call.emit.pointwise("hypot", left, right, dtype=call.emit.real)
 
 
-@builtin("polygamma")
+@_elementwise("polygamma")
 def polygamma(call: CallSite, n: Any, x: Any) -> Any:
     """The derivative of order n + 1 of the gamma function's logarithm; digamma is the one of n = 0."""
     order = call.whole("n", n)
@@ -139,7 +142,7 @@ def _family(name: str, op: str, order: int, what: str) -> None:
         return Computed(call.emit.emit(op, call.emit.as_real(call.tensor("x", x)).value, order=order))
 
     run.__doc__ = what
-    builtin(name)(run)
+    _elementwise(name)(run)
 
 
 _family("erfcx", "erfcx", 0, "e ** (x ** 2) times the complement of the error function.")
@@ -147,13 +150,13 @@ _family("i0", "bessel_i", 0, "The modified Bessel function of order 0.")
 _family("i1", "bessel_i", 1, "The modified Bessel function of order 1.")
 
 
-@builtin("erfinv")
+@_elementwise("erfinv")
 def erfinv(call: CallSite, x: Any) -> Any:
     """The number whose error function is `x`."""
     return call.emit.pointwise("erfinv", call.tensor("x", x), dtype=call.emit.real)
 
 
-@builtin("ndtri")
+@_elementwise("ndtri")
 def ndtri(call: CallSite, p: Any) -> Any:
     """The number that a standard normal one is below with the probability `p`."""
     return call.emit.pointwise("ndtri", call.tensor("p", p), dtype=call.emit.real)
@@ -166,14 +169,14 @@ def _extremum(name: str, fold: Callable[..., Any]) -> None:
             return fold(left, right)
         return call.emit.pointwise(name, left, right)
 
-    builtin(name)(run)
+    _elementwise(name)(run)
 
 
 _extremum("maximum", max)
 _extremum("minimum", min)
 
 
-@builtin("where")
+@_elementwise("where")
 def where(call: CallSite, condition: Any, x: Any, y: Any) -> Any:
     """`x` where the condition holds, else `y`."""
     if isinstance(condition, bool):
@@ -187,7 +190,7 @@ def where(call: CallSite, condition: Any, x: Any, y: Any) -> Any:
     return Computed(made, bound_after("select", (x, y)) if dtype is DType.I32 else None)
 
 
-@builtin("clip")
+@_elementwise("clip")
 def clip(call: CallSite, x: Any, min: Any = None, max: Any = None) -> Any:
     """`x` kept between two bounds, either of which may be left out; on a bound the slope is still that of `x`."""
     value = call.number("x", x)
@@ -218,7 +221,7 @@ def _kept(call: CallSite, value: Any, bound: Any, extremum: str, beyond: str, fo
 builtins_max, builtins_min = max, min
 
 
-@builtin("nan_to_num")
+@_elementwise("nan_to_num")
 def nan_to_num(call: CallSite, x: Any, nan: Any = 0, posinf: Any = None, neginf: Any = None) -> Any:
     """`x` with other numbers for NaN and the infinities: those become the largest and the smallest finite number of
     the element type unless told otherwise.
@@ -231,27 +234,27 @@ def nan_to_num(call: CallSite, x: Any, nan: Any = 0, posinf: Any = None, neginf:
     return where(call, call.emit.binary("!=", value, value), nan, value)
 
 
-@builtin("stop_gradient")
+@_elementwise("stop_gradient")
 def stop_gradient(call: CallSite, x: Any) -> Any:
     """`x` itself, constant under differentiation."""
     value = call.number("x", x)
     return Computed(call.emit.emit("stop_gradient", value.value), value.bound) if isinstance(value, Computed) else value
 
 
-@builtin("real")
+@_elementwise("real")
 def real(call: CallSite, x: Any) -> Any:
     """An int or bool tensor as real numbers."""
     value = call.number("x", x)
     return float(value) if isinstance(value, (int, float)) else call.emit.as_real(value)
 
 
-@builtin("is_list")
+@_elementwise("is_list")
 def is_list(call: CallSite, x: Any) -> bool:
     """Whether a value is a list, known when compiling."""
     return isinstance(x, tuple)
 
 
-@builtin("is_integer")
+@_elementwise("is_integer")
 def is_integer(call: CallSite, x: Any) -> bool:
     """Whether a tensor holds integers; known when compiling."""
     return type(x) is int or (isinstance(x, Computed) and x.dtype in (DType.I32, DType.U32))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from inspect import CO_VARARGS
 from typing import Any, Protocol
 
-from tapeless.compiler.elaborate.emission import Emitter, Mismatch
+from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.folding import Mismatch
 from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import AllBut, Builtin, Computed, Fault, describe
 from tapeless.compiler.language import ast
@@ -21,10 +22,11 @@ from tapeless.ir.types import Dim, Rows
 BUILTINS: dict[str, Builtin] = {}
 
 
-def builtin(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def builtin(name: str, *, elementwise: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Enter a function into the table. Its Python parameters after the first (the call) are the language's.
 
-    One that takes `*tensors` has any number of positional arguments; all others are given by name.
+    An `elementwise` one makes each element of its result of those at the same place. One that takes `*tensors` has any
+    number of positional arguments; all others are given by name.
     """
 
     def enter(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,9 +38,14 @@ def builtin(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         if variadic:
             defaults = dict(function.__kwdefaults__ or {})
             parameters = tuple(defaults)
-        BUILTINS[name] = Builtin(name, function, tuple(parameter.rstrip("_") for parameter in parameters),
-                                 {parameter.rstrip("_"): value for parameter, value in defaults.items()},
-                                 variadic)  # fmt: skip
+        BUILTINS[name] = Builtin(
+            name,
+            function,
+            tuple(parameter.rstrip("_") for parameter in parameters),
+            {parameter.rstrip("_"): value for parameter, value in defaults.items()},
+            variadic,
+            elementwise,
+        )
         return function
 
     return enter

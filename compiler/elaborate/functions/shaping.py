@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tapeless.compiler.elaborate.bounds import UNBOUNDED
-from tapeless.compiler.elaborate.emission import Emitter, Mismatch, dims_product
+from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.folding import Mismatch, dims_product
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import Computed, Hole, describe, shape_text
 from tapeless.compiler.messages.diagnostics import Label

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tapeless.compiler.elaborate.emission import Mismatch
+from tapeless.compiler.elaborate.folding import Mismatch
 from tapeless.compiler.elaborate.functions.movement import along, padded, parted
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import Computed, describe
