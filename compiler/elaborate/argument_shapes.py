@@ -7,7 +7,7 @@ from typing import Any
 
 from tapeless.compiler.elaborate.context import Context
 from tapeless.compiler.elaborate.folding import dims_product
-from tapeless.compiler.elaborate.scope import Frame
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.values import Binding, Computed, describe, shape_text
 from tapeless.compiler.language import ast
 from tapeless.compiler.messages.diagnostics import Label

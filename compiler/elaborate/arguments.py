@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.reporter import Reporter
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Fault
 from tapeless.compiler.language import ast
 from tapeless.compiler.messages.near_names import meant_argument

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapeless.compiler.elaborate.context import Context, Rules
-from tapeless.compiler.elaborate.indexing import Lines
+from tapeless.compiler.elaborate.frames import Frame
+from tapeless.compiler.elaborate.index_notation import Lines
 from tapeless.compiler.elaborate.names import assignable
 from tapeless.compiler.elaborate.ports import Ports
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.updates import Updates
 from tapeless.compiler.elaborate.values import Binding, Computed, Fault, Poison, Poisoned, describe, shape_text
 from tapeless.compiler.language import ast

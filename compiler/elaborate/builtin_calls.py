@@ -10,10 +10,10 @@ from tapeless.compiler.elaborate.arguments import bind
 from tapeless.compiler.elaborate.context import Context
 from tapeless.compiler.elaborate.draws import Draws
 from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.functions import CallSite, Surroundings
 from tapeless.compiler.elaborate.operands import elementwise
 from tapeless.compiler.elaborate.ports import Ports
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.sizes import Sizes
 from tapeless.compiler.elaborate.values import Builtin, Computed
 from tapeless.compiler.language import ast

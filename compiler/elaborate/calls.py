@@ -9,9 +9,9 @@ from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.arguments import bind
 from tapeless.compiler.elaborate.builtin_calls import Builtins
 from tapeless.compiler.elaborate.context import Context, Rules
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.inlining import Inlining
 from tapeless.compiler.elaborate.modules import fitting, standard
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.shared_layers import SharedLayers
 from tapeless.compiler.elaborate.values import Builtin, Computed, Defined, Instance, describe
 from tapeless.compiler.language import ast

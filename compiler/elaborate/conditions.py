@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapeless.compiler.elaborate.context import Context, Rules
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.names import Names
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Compared, Computed, describe
 from tapeless.compiler.language import ast
 

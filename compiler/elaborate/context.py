@@ -13,9 +13,9 @@ from typing import Any
 
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.folding import Mismatch
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.loops import Counted, Walk
 from tapeless.compiler.elaborate.reporter import Reporter
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Fault, Poisoned
 from tapeless.compiler.language import ast
 from tapeless.compiler.messages.diagnostics import Label

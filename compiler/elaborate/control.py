@@ -7,10 +7,10 @@ from typing import Any
 
 from tapeless.compiler.elaborate.conditions import Conditions, differs
 from tapeless.compiler.elaborate.context import Context, Rules
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.loops import Counted
 from tapeless.compiler.elaborate.repeats import Repeats
 from tapeless.compiler.elaborate.resolve import names_in
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Binding, Computed, Fault, Poisoned, TooLarge, describe
 from tapeless.compiler.language import ast
 from tapeless.compiler.messages.diagnostics import Diagnostic, Label

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapeless.compiler.elaborate.context import Context, Rules
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.names import fresh
 from tapeless.compiler.elaborate.paths import Paths
 from tapeless.compiler.elaborate.ports import Ports
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.sizes import Sizes
 from tapeless.compiler.elaborate.starting_values import StartingValues
 from tapeless.compiler.elaborate.storage import Storage

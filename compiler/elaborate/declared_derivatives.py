@@ -12,8 +12,8 @@ from typing import Any
 
 from tapeless.compiler.elaborate.context import Context
 from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.operands import numeric
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Binding, Computed, describe, shape_text
 from tapeless.compiler.language import ast
 from tapeless.ir.graph import Graph, Node, Value

@@ -19,7 +19,8 @@ from tapeless.compiler.elaborate.control import Control
 from tapeless.compiler.elaborate.declarations import Declarations
 from tapeless.compiler.elaborate.draws import Draws
 from tapeless.compiler.elaborate.emission import Emitter, Labelled
-from tapeless.compiler.elaborate.indexing import Lines
+from tapeless.compiler.elaborate.frames import Frame
+from tapeless.compiler.elaborate.index_notation import Lines
 from tapeless.compiler.elaborate.inlining import Inlining
 from tapeless.compiler.elaborate.inputs import Inputs
 from tapeless.compiler.elaborate.interface import Interface
@@ -33,7 +34,6 @@ from tapeless.compiler.elaborate.reporter import Reporter
 from tapeless.compiler.elaborate.results import Results
 from tapeless.compiler.elaborate.scan_steps import Steps
 from tapeless.compiler.elaborate.scans import Scans
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.shared_layers import SharedLayers
 from tapeless.compiler.elaborate.sizes import Sizes
 from tapeless.compiler.elaborate.starting_values import StartingValues

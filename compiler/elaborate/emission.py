@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tapeless.compiler.elaborate.bounds import bound_after, bound_of, power_bound
@@ -24,6 +24,7 @@ from tapeless.compiler.elaborate.folding import (
     rows_in,
     size_of,
 )
+from tapeless.compiler.elaborate.naming import named
 from tapeless.compiler.elaborate.single_row import SingleRow
 from tapeless.compiler.elaborate.values import Computed, TooLarge, describe, shape_text
 from tapeless.ir.graph import Builder, Graph, Node, Part, Span, Value
@@ -84,7 +85,7 @@ class Emitter:
         self.less: set[Value] = set()  # the number of rows, less a number
         self.single = SingleRow()
         self.count = self.differentiated = 0
-        self.gradients: dict[tuple[Any, ...], tuple[Graph, int]] = {}  # of parts of the graph: see `derivatives`
+        self.gradients: dict[tuple[Any, ...], tuple[Graph, int]] = {}  # of parts of the graph: see `differentiation`
         # of derivatives, by place: operations asked for, operations written
         self.derived: dict[Span, tuple[int, int]] = {}
 
@@ -204,38 +205,8 @@ class Emitter:
                 self.claims[value.value] = name
 
     def graph(self) -> Graph:
-        """The graph so far, without nodes that no output needs, its values named as claimed, unique, in order."""
-        raw = self.builder.graph()
-        needed = raw.ancestors(port.value for port in raw.outputs)
-        taken: set[str] = set()
-        counts: dict[str, int] = {}
-        renamed: dict[Value, Value] = {}
-
-        def rename(value: Value, wanted: str) -> Value:
-            name = wanted
-            while name in taken:
-                counts[wanted] = counts.get(wanted, 1) + 1
-                name = f"{wanted}.{counts[wanted]}"
-            taken.add(name)
-            fresh = value if name == value.name else Value(name, value.type)
-            renamed[value] = fresh
-            return fresh
-
-        inputs = tuple(replace(port, value=rename(port.value, port.value.name)) for port in raw.inputs)
-        nodes = []
-        for node in raw.nodes:
-            if not any(value in needed for value in node.results):
-                continue
-            operands = tuple(renamed[value] for value in node.operands)
-            results = tuple(rename(value, self.claims.get(value) or self._plain(value, node)) for value in node.results)
-            nodes.append(Node(node.op, operands, results, node.attrs, node.regions, node.span))
-        outputs = tuple(replace(port, value=renamed[port.value]) for port in raw.outputs)
-        return Graph(raw.name, inputs, tuple(nodes), outputs)
-
-    def _plain(self, value: Value, node: Node) -> str:
-        """The name as it was asked for, without the number that made it unique among names that claims replace."""
-        base, _, number = value.name.rpartition(".")
-        return base if base and number.isdigit() and base.endswith(node.op) else value.name
+        """The graph so far, without nodes that no output needs, its values named as claimed."""
+        return named(self.builder.graph(), self.claims)
 
     # --- Kinds
 

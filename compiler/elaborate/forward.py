@@ -9,11 +9,11 @@ from typing import Any
 from tapeless.compiler.elaborate.checks import check_labels, check_order, warn_of_company, warn_of_means
 from tapeless.compiler.elaborate.elaborator import Common, Elaborator
 from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.interface import Interface
 from tapeless.compiler.elaborate.modules import Module
 from tapeless.compiler.elaborate.names import CONSTANTS
 from tapeless.compiler.elaborate.over_batches import decomposed
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.updates import Updates
 from tapeless.compiler.elaborate.values import POISON, Binding, Computed, Fault, Poisoned
 from tapeless.compiler.language import ast

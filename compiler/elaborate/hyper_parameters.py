@@ -9,8 +9,8 @@ from typing import Any
 
 from tapeless.compiler.elaborate.arguments import bind
 from tapeless.compiler.elaborate.elaborator import Common, Elaborator
+from tapeless.compiler.elaborate.frames import Frame, join
 from tapeless.compiler.elaborate.modules import fitting, standard
-from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.storage import COUNTER, Stored
 from tapeless.compiler.elaborate.train_settings import TrainPlan
 from tapeless.compiler.elaborate.values import Binding, Computed, Defined, Poisoned, describe

@@ -10,8 +10,8 @@ from tapeless.compiler.elaborate import loss_arguments
 from tapeless.compiler.elaborate.argument_shapes import Matching
 from tapeless.compiler.elaborate.context import Context
 from tapeless.compiler.elaborate.declared_derivatives import with_derivative
+from tapeless.compiler.elaborate.frames import Frame, join
 from tapeless.compiler.elaborate.operands import elementwise
-from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.values import POISON, Computed, Defined, Instance, Poisoned, TooLarge
 from tapeless.compiler.language import ast
 from tapeless.compiler.language.statement_parser import made_by

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tapeless.compiler.elaborate.context import Context, Rules
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.interface import Given, Interface, in_model
 from tapeless.compiler.elaborate.names import CONSTANTS, Names, fresh
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.sizes import Sizes
 from tapeless.compiler.elaborate.values import Binding, Computed, shape_text
 from tapeless.compiler.language import ast

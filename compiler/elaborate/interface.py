@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tapeless.compiler.elaborate.context import Context
-from tapeless.compiler.elaborate.scope import Frame
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.ir.graph import Span, Value
 from tapeless.ir.types import Tensor
 

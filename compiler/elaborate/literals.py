@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapeless.compiler.elaborate.context import Context, Rules
-from tapeless.compiler.elaborate.scope import Frame
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.values import AllBut, bounded
 from tapeless.compiler.language import ast
 

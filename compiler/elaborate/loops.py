@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.scan_graphs import BodyEmitter
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Computed
 from tapeless.ir.graph import Span
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.context import Context, Rules
+from tapeless.compiler.elaborate.frames import Frame, join
 from tapeless.compiler.elaborate.modules import fitting, standard
 from tapeless.compiler.elaborate.paths import Paths
 from tapeless.compiler.elaborate.ports import Ports
-from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.storage import COUNTERS
 from tapeless.compiler.elaborate.values import Binding, Computed, Fault, Hole, Poison, Poisoned
 from tapeless.compiler.language import ast

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tapeless.compiler.elaborate.context import Context
-from tapeless.compiler.elaborate.scope import Frame
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.values import Computed, describe
 from tapeless.compiler.language import ast
 from tapeless.ir.graph import Span

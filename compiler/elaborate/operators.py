@@ -8,8 +8,8 @@ from typing import Any
 from tapeless.compiler.elaborate.conditions import truth_of
 from tapeless.compiler.elaborate.context import Context, Rules
 from tapeless.compiler.elaborate.folding import FOLDED, fold_list
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.operands import elementwise, numeric, tensor_of
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import LONGEST_LIST, Compared, Computed, bounded, is_numbers
 from tapeless.compiler.language import ast
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-from tapeless.compiler.elaborate.scope import Frame
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.storage import Stored
 from tapeless.compiler.language import ast
 from tapeless.compiler.messages.near_names import nearest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tapeless.compiler.elaborate.scope import Frame, join
+from tapeless.compiler.elaborate.frames import Frame, join
 from tapeless.compiler.elaborate.storage import Storage
 
 

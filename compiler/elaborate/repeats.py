@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tapeless.compiler.elaborate.context import Context
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.loops import Walk, inside_loop
 from tapeless.compiler.elaborate.scan_graphs import BodyEmitter
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.updates import Updates
 from tapeless.compiler.elaborate.values import Binding, Computed, Poisoned, describe
 from tapeless.compiler.language import ast

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.assignments import Assignments
 from tapeless.compiler.elaborate.context import Context, Rules
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.interface import Interface, ModelResult, in_model
 from tapeless.compiler.elaborate.names import Names
 from tapeless.compiler.elaborate.over_batches import of_data
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.storage import Storage
 from tapeless.compiler.elaborate.values import Binding, Computed, describe
 from tapeless.compiler.language import ast

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapeless.compiler.elaborate.context import Context, Rules
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.loops import Walk
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Computed, Poison, Poisoned, describe
 from tapeless.compiler.language import ast
 

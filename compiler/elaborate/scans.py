@@ -7,10 +7,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tapeless.compiler.elaborate.context import Context, Rules
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.loops import Walk, inside_loop
 from tapeless.compiler.elaborate.names import Names, assignable
 from tapeless.compiler.elaborate.scan_graphs import BodyEmitter
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.sizes import Sizes
 from tapeless.compiler.elaborate.values import Binding, Computed, Poisoned, describe, shape_text
 from tapeless.compiler.language import ast

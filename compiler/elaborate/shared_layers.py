@@ -8,9 +8,9 @@ from typing import Any
 
 from tapeless.compiler.elaborate.arguments import bind
 from tapeless.compiler.elaborate.context import Context, Rules
+from tapeless.compiler.elaborate.frames import Frame, join
 from tapeless.compiler.elaborate.inlining import Inlining
 from tapeless.compiler.elaborate.paths import Paths
-from tapeless.compiler.elaborate.scope import Frame, join
 from tapeless.compiler.elaborate.values import Binding, Defined, Instance, describe
 from tapeless.compiler.language import ast
 

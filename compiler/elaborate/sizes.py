@@ -9,7 +9,7 @@ from typing import Any
 
 from tapeless.compiler.elaborate.conditions import differs
 from tapeless.compiler.elaborate.context import Context
-from tapeless.compiler.elaborate.scope import Frame
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.values import describe, shape_text
 from tapeless.compiler.language import ast
 from tapeless.ir.graph import Span

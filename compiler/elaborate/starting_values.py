@@ -14,10 +14,10 @@ from tapeless.compiler.elaborate.arguments import bind
 from tapeless.compiler.elaborate.builtin_calls import Builtins
 from tapeless.compiler.elaborate.context import Context
 from tapeless.compiler.elaborate.folding import Mismatch
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.inlining import Inlining
 from tapeless.compiler.elaborate.loops import Walk
 from tapeless.compiler.elaborate.scan_graphs import BodyEmitter
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.storage import Storage
 from tapeless.compiler.elaborate.values import Builtin, Computed, Defined, describe
 from tapeless.compiler.language import ast

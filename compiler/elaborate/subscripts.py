@@ -8,9 +8,9 @@ from typing import Any
 from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.conditions import differs
 from tapeless.compiler.elaborate.context import Context, Rules
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.operands import tensor_of
 from tapeless.compiler.elaborate.scan_steps import Steps
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Computed, describe
 from tapeless.compiler.language import ast
 from tapeless.ir.types import DType

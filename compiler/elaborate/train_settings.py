@@ -9,9 +9,9 @@ from typing import Any
 
 from tapeless.compiler.elaborate.elaborator import Common, Elaborator
 from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.modules import Module, fitting
 from tapeless.compiler.elaborate.parameter_patterns import matching
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.values import Binding, Fault, Poisoned, describe
 from tapeless.compiler.language import ast
 from tapeless.compiler.language.parser import NAMES

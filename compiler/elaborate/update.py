@@ -7,10 +7,10 @@ from typing import Any
 
 from tapeless.compiler.elaborate.elaborator import Common, Elaborator
 from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.hyper_parameters import HyperParameters, OptimizerRule
 from tapeless.compiler.elaborate.modules import Module, standard
 from tapeless.compiler.elaborate.parameter_patterns import matches, matching
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.storage import COUNTER, Stored
 from tapeless.compiler.elaborate.train_settings import TrainPlan, train_frame
 from tapeless.compiler.elaborate.values import Binding, Computed, Fault, Poisoned

@@ -13,10 +13,10 @@ import tapeless.compiler.elaborate as room
 from tapeless.compiler.elaborate.context import Context, Written
 from tapeless.compiler.elaborate.elaborator import Common, Elaborator
 from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.modules import Module
 from tapeless.compiler.elaborate.operators import Operators
 from tapeless.compiler.elaborate.reporter import Reporter
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.storage import Storage
 from tapeless.compiler.elaborate.values import Fault, Poisoned
 from tapeless.compiler.language import ast

@@ -1,4 +1,4 @@
-"""Derivatives as expressions: `grad` and its kin. How they are found is told by `elaborate.derivatives`."""
+"""Derivatives as expressions: `grad` and its kin. How they are found is told by `elaborate.differentiation`."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from tapeless.compiler.elaborate.functions.elements import Elements
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
-from tapeless.compiler.elaborate.ranges import Variable
+from tapeless.compiler.elaborate.index_ranges import Variable
 from tapeless.compiler.elaborate.values import Computed, Fault, describe
 from tapeless.compiler.language import ast
 from tapeless.compiler.messages.diagnostics import Label

@@ -15,7 +15,7 @@ from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.folding import Mismatch
 from tapeless.compiler.elaborate.functions.movement import along, parted
 from tapeless.compiler.elaborate.functions.shaping import gather, indexes
-from tapeless.compiler.elaborate.ranges import Variable
+from tapeless.compiler.elaborate.index_ranges import Variable
 from tapeless.compiler.elaborate.values import Computed
 from tapeless.ir.graph import Value
 from tapeless.ir.types import Dim, DType, Rows

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.folding import Mismatch
-from tapeless.compiler.elaborate.scope import Frame
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.values import AllBut, Builtin, Computed, Fault, describe
 from tapeless.compiler.language import ast
 from tapeless.compiler.messages.diagnostics import Diagnostic, Label

@@ -14,28 +14,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tapeless.compiler.elaborate.affine_indices import Affine
 from tapeless.compiler.elaborate.context import Context, Rules
 from tapeless.compiler.elaborate.emission import Emitter
+from tapeless.compiler.elaborate.frames import Frame
 from tapeless.compiler.elaborate.functions.elements import Elements
 from tapeless.compiler.elaborate.functions.movement import along, parted, without
+from tapeless.compiler.elaborate.index_ranges import OutOfRange, Use, Variable, infer
 from tapeless.compiler.elaborate.names import Names
 from tapeless.compiler.elaborate.operands import tensor_of
-from tapeless.compiler.elaborate.ranges import OutOfRange, Use, Variable, infer
 from tapeless.compiler.elaborate.scan_steps import Steps
-from tapeless.compiler.elaborate.scope import Frame
 from tapeless.compiler.elaborate.sizes import Sizes
 from tapeless.compiler.elaborate.values import Computed, Fault, describe
 from tapeless.compiler.language import ast
 from tapeless.compiler.messages.diagnostics import Label
 from tapeless.ir.types import Dim, DType, Rows
-
-
-@dataclass(frozen=True)
-class Affine:
-    """An index known when compiling, up to its variables: `first` plus each of them times its step."""
-
-    first: int
-    steps: tuple[tuple[Variable, int], ...]
 
 
 @dataclass(frozen=True)
@@ -309,20 +302,20 @@ class Line:
                 )
         if isinstance(syntax, ast.Unary) and syntax.operator == "-":
             inner = self.affine(syntax.operand)
-            return inner and _scaled(inner, -1)
+            return inner and inner.scaled(-1)
         if isinstance(syntax, ast.Binary) and syntax.operator in ("+", "-", "*") and self.mentions(syntax):
             left, right = self.affine(syntax.left), self.affine(syntax.right)
             if left is None or right is None:
                 return None
             if syntax.operator == "*":
                 return (
-                    _scaled(left, right.first)
+                    left.scaled(right.first)
                     if not right.steps
-                    else _scaled(right, left.first)
+                    else right.scaled(left.first)
                     if not left.steps
                     else None
                 )
-            return _added(left, right if syntax.operator == "+" else _scaled(right, -1))
+            return left.plus(right if syntax.operator == "+" else right.scaled(-1))
         if self.mentions(syntax):
             return None
         value = self.context.evaluate(self.frame, syntax)
@@ -372,7 +365,7 @@ class Line:
         emit, x = self.emit, access.tensor
         parts: list[tuple[int, Dim, int]] = []
         for item, dim in zip(access.items, x.shape, strict=True):
-            parts.append(_part(item, dim) if isinstance(item, Affine) else (0, dim, 1))
+            parts.append(item.part(dim) if isinstance(item, Affine) else (0, dim, 1))
         x = parted(emit, x, parts)
         axes: list[Variable | Computed | None] = []
         for place, item in enumerate(access.items):
@@ -435,27 +428,3 @@ class Line:
                 self.frame, syntax.span, lambda: self.elements.reduced(syntax.operator, variables, body, condition)
             )
             return made
-
-
-def _part(item: Affine, extent: Dim) -> tuple[int, Dim, int]:
-    """The slice of an axis that an index walks."""
-    if not item.steps:
-        return (item.first, 1, 1)
-    if len(item.steps) == 1:
-        variable, step = item.steps[0]
-        size = variable.size
-        assert size is not None
-        return (item.first, size, 1 if size == 1 else step)
-    low = item.first + sum(step * variable.last for variable, step in item.steps if step < 0)
-    return (low, 1 + sum(abs(step) * variable.last for variable, step in item.steps), 1)
-
-
-def _scaled(index: Affine, factor: int) -> Affine:
-    return Affine(index.first * factor, tuple((variable, step * factor) for variable, step in index.steps if factor))
-
-
-def _added(left: Affine, right: Affine) -> Affine:
-    steps: dict[Variable, int] = {}
-    for variable, step in (*left.steps, *right.steps):
-        steps[variable] = steps.get(variable, 0) + step
-    return Affine(left.first + right.first, tuple((variable, step) for variable, step in steps.items() if step))

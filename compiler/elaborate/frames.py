@@ -16,7 +16,7 @@ from tapeless.compiler.messages.diagnostics import Diagnostic, Label
 from tapeless.ir.graph import Span
 
 if TYPE_CHECKING:
-    from tapeless.compiler.elaborate.indexing import Line
+    from tapeless.compiler.elaborate.index_notation import Line
 
 
 @dataclass(eq=False)
