@@ -60,7 +60,7 @@ class Common:
     labelled: list[Labelled] = field(default_factory=list)
 
 
-class Part(Protocol):
+class TakesSyntax(Protocol):
     """What takes some kinds of syntax."""
 
     @property
@@ -95,7 +95,7 @@ class Elaborator:
         starting = StartingValues(context, storage, builtins, inlining)
         assignments = Assignments(context, ports, lines, updates)
         repeats = Repeats(context, updates)
-        self.parts: tuple[Part, ...] = (
+        self.parts: tuple[TakesSyntax, ...] = (
             Literals(context),
             names,
             Operators(context),
