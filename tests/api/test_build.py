@@ -59,6 +59,7 @@ assert program.predict(x).shape == (200, 10)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_the_c_program_prints_the_losses_of_the_in_process_one(tmp_path):
     """The example's program as it is, but that its gradients and workspace begin as NaN."""
     example = shutil.copytree(EXAMPLES / "c", tmp_path / "c")

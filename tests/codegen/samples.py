@@ -96,6 +96,7 @@ def samples(dtype: DType, n: int = 17) -> Iterator[Sample]:
     for name, family, build, ranges in (
         ("pack", "pack", _emitted("transpose", (BATCH, n), perm=(1, 0)), {}),
         ("gather", "gather", _emitted("gather", (5, n), (BATCH,), integers=1), {"x1": (-2, 7)}),
+        ("assembly", "assembly", _emitted("gather", (9, n), (BATCH,), integers=1), {"x1": (0, 9)}),
         ("scatter", "scatter", _emitted("scatter_add", (BATCH, n), (BATCH,), integers=1, size=5), {"x1": (-1, 7)}),
         ("permutation", "permutation", _permutation, {}),
         ("cumsum", "recurrence", _emitted("cumsum", (BATCH, n), axis=1, reverse=False), {}),

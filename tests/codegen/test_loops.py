@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -17,13 +18,16 @@ from tapeless.ir.graph import Builder
 from tapeless.ir.target import TARGETS
 from tapeless.ir.types import DType, Rows, Tensor
 
+from ..sweep import sweep
 from .kernels import HOST, Compiled, interpreted, kernel, run_compiled
 from .samples import DTYPES, SAMPLES, samples
 
 BATCH = Rows()
 
 
-by_sample = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
+ALL = [pytest.param(sample, id=name) for name, sample in SAMPLES.items()]
+HALF = len(ALL) // 2  # of one element type; the other one's follow in the same order
+PAIRS = [(ALL[place + HALF], ALL[place])[:: 1 if place % 2 else -1] for place in range(HALF)]
 
 
 def test_every_family_has_a_sample():
@@ -31,7 +35,7 @@ def test_every_family_has_a_sample():
         assert {sample.family for sample in samples(dtype)} == set(FAMILIES)
 
 
-@by_sample
+@pytest.mark.parametrize("sample", ALL)
 def test_text_round_trip(sample):
     function = lower_kernel(sample.node, HOST, sample.capacity)
     text = format_function(function)
@@ -39,7 +43,7 @@ def test_text_round_trip(sample):
     assert format_function(parse_function(text)) == text
 
 
-@by_sample
+@pytest.mark.parametrize("sample", sweep(itertools.chain(*PAIRS), every=2))
 def test_interpreter_agrees_with_machine_code(sample, vectors):
     """Which needs nothing from outside."""
     target = vectors()
