@@ -10,6 +10,8 @@ import tapeless
 from tapeless.runtime.image import Image
 from tapeless.runtime.program import Program
 
+from ..sweep import sweep
+
 COMPILER = shutil.which("cc")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 
@@ -60,7 +62,7 @@ int main(void) {{
 """
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sweep(MODELS, every=3))
 def test_steps_in_c_are_those_in_python(name, tmp_path):
     files = {path.suffix: path for path in tapeless.load(MODELS[name]).build(tmp_path, batch=2)}
     lower = name.lower()

@@ -17,6 +17,8 @@ from tapeless.ir.graph import Graph
 from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType
 
+from ..sweep import sweep
+
 Pads = Sequence[tuple[int, int]]
 
 
@@ -157,7 +159,7 @@ CASES = [
 NATIVE = (0, 6, 9, 16, 20, 24, 28, 32, 36, 40)  # in machine code too
 
 
-@pytest.mark.parametrize(("number", "case"), CASES)
+@pytest.mark.parametrize(("number", "case"), sweep(CASES, every=3))
 def test_convolution(number: int, case) -> None:
     extents, kernel, stride, dilation, padding, groups = case
     shape = (groups * (1 + number % 3), *extents)
@@ -177,7 +179,7 @@ def test_convolution(number: int, case) -> None:
     check(shape, call, reference, number, native=number in NATIVE)
 
 
-@pytest.mark.parametrize(("number", "case"), CASES[:10])
+@pytest.mark.parametrize(("number", "case"), sweep(CASES[:10], every=3))
 def test_transposed_convolution(number: int, case) -> None:
     extents, kernel, stride, dilation, padding, groups = case
     extra = number % 2 if min(*stride, 9) > 1 else 0
@@ -195,7 +197,7 @@ def test_transposed_convolution(number: int, case) -> None:
 
 
 @pytest.mark.parametrize("kind", ("max", "mean"))
-@pytest.mark.parametrize(("number", "case"), CASES[:10])
+@pytest.mark.parametrize(("number", "case"), sweep(CASES[:10], every=3))
 def test_pooling(number: int, case, kind: str) -> None:
     extents, kernel, stride, dilation, padding, _ = case
     padding = min(padding, min(k // 2 for k in kernel))

@@ -77,6 +77,7 @@ def test_too_few_frames() -> None:
     assert made["loss_of_row"][0] > 1e29 and np.isfinite(made["slope"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [8])
 def test_the_example_learns(steps: int) -> None:
     rng = np.random.default_rng(0)

@@ -16,6 +16,8 @@ from tapeless.ir.text import read, write
 from tapeless.ir.types import DType
 from tapeless.ir.verifier import verify
 
+from ..sweep import sweep
+
 FORMULAS = """
 model Formulas:
     input x: [batch]
@@ -124,7 +126,7 @@ def test_training_differentiates_them_again() -> None:
         assert gradient @ direction == pytest.approx((up - down) / (2 * step), rel=2e-6, abs=1e-8)
 
 
-@pytest.mark.parametrize("dtype", (DType.F32, DType.F64), ids=str)
+@pytest.mark.parametrize("dtype", sweep((DType.F64, DType.F32), every=2), ids=str)
 def test_machine_code_agrees_with_the_interpreter(dtype: DType) -> None:
     data = {name: value.astype(dtype.numpy) for name, value in points(7, "x", "t", columns=(1,)).items()}
     graph = entries.gradients(load(NETWORK, "model.tl", dtype=dtype))
@@ -361,7 +363,7 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", sweep(LAYERS, every=3))
 def test_by_parameters_of_layers(kind: str) -> None:
     """What `grad(e, h.W)` puts into a loss is what training finds, and it is trained through."""
     lines, names = LAYERS[kind]
