@@ -14,7 +14,6 @@ from pathlib import Path
 
 from tapeless.cache import stage_folders
 from tapeless.codegen.program.assemble import Image
-from tapeless.codegen.program.schedule import EVERY_ROW
 from tapeless.formulas import Formulas
 from tapeless.ir import text as ir_text
 from tapeless.ir.graph import Graph, Node, Span, Value
@@ -203,7 +202,7 @@ def _graph_lines(
     if not indent:
         yield f"graph {graph.name}"
         for role in dict.fromkeys(port.role for port in graph.inputs):
-            yield f"{inner}{role}: " + ", ".join(f"{p.label}: {_type(p.value)}" for p in graph.inputs if p.role == role)
+            yield f"{inner}{role}: " + ", ".join(f"{p.label}: {p.value.type}" for p in graph.inputs if p.role == role)
     phase = None
     for node, formula in Formulas(graph).lines():
         if primal and primal.isdisjoint(node.results):
@@ -222,12 +221,6 @@ def _graph_lines(
         yield ""
         for port in graph.outputs:
             yield f"{inner}{port.role} {port.label} = {port.value.name}"
-
-
-def _type(value: Value) -> str:
-    """A type; the count of all examples, which is known at run time only, is written `all`."""
-    dims = ["all" if dim == EVERY_ROW else str(dim) for dim in value.type.shape]
-    return f"{value.type.dtype}[{', '.join(dims)}]"
 
 
 def _node_lines(node: Node, formula: str, sources: _Sources, indent: str) -> Iterator[str]:

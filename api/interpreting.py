@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeless.abi.dtypes import PRECISIONS
-from tapeless.codegen.program.schedule import EVERY_ROW, ORDER
+from tapeless.codegen.program.schedule import ORDER
 from tapeless.ir.graph import Graph, Value
 from tapeless.ir.interpreter import InterpreterError, run
 from tapeless.ir.text import TextError, read_all
-from tapeless.ir.types import IRTypeError, Rows
+from tapeless.ir.types import Examples, IRTypeError, Rows
 from tapeless.ir.verifier import VerificationError, verify
 from tapeless.runtime.errors import UserError
 
@@ -79,14 +79,14 @@ def with_examples(graph: Graph, arrays: Mapping[str, Array]) -> Graph:
     counts = {
         len(arrays[port.key])
         for port in graph.inputs
-        if port.key in arrays and port.value.type.shape[:1] == (EVERY_ROW,)
+        if port.key in arrays and port.value.type.shape[:1] == (Examples(),)
     }
     if len(counts) != 1:
         return graph
     (count,) = counts
 
     def known(value: Value) -> Value:
-        shape = tuple(count if dim == EVERY_ROW else dim for dim in value.type.shape)
+        shape = tuple(count if isinstance(dim, Examples) else dim for dim in value.type.shape)
         return replace(value, type=replace(value.type, shape=shape))
 
     def rewritten(graph: Graph) -> Graph:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tapeless.ir.graph import Graph, Value
 from tapeless.ir.ops import Run, operation
-from tapeless.ir.types import DType, Rows
+from tapeless.ir.types import DType, Examples, Rows
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -83,6 +83,6 @@ def computed_dtypes(precision: DType | None = None) -> dict[DType, np.dtype[Any]
 def _infer_rows(graph: Graph, arrays: Sequence[Array]) -> int:
     for port, array in zip(graph.inputs, arrays, strict=True):
         for dim, size in zip(port.value.type.shape, array.shape, strict=False):
-            if isinstance(dim, Rows):
+            if isinstance(dim, Rows) and not isinstance(dim, Examples):
                 return int(size) // dim.multiple
     return 1

@@ -57,6 +57,7 @@ class Machine:
     `line` is the size of a line of the caches, and of the widest vector.
     `latency` of a multiply-add is in cycles.
     Work is cut into at most `most_parts` parts of at least `part_microseconds`.
+    A task takes `task_nanoseconds`, and one more for so many `task_flops` and `task_bytes`: only for sharing out.
     `cheap_flops` are fewer than the store and the load that computing an element again saves.
     `largest_kernel` counts nodes: beyond this, what they compute no longer stays in registers.
     """
@@ -79,6 +80,9 @@ class Machine:
     part_microseconds: int = 10
     most_parts: int = 16
     cheap_flops: int = 4
+    task_nanoseconds: int = 20
+    task_flops: int = 30
+    task_bytes: int = 20
     largest_kernel: int = 48
 
     def lanes(self, element_bytes: int) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tapeless.ir.graph import Graph, Node, Part, Port, Span, Value
-from tapeless.ir.types import DType, Rows, Tensor
+from tapeless.ir.types import DType, Examples, Rows, Tensor
 
 
 class TextError(Exception):
@@ -263,6 +263,9 @@ class _Reader:
 
     def dim(self) -> int | Rows:
         if self.kind == "word":
+            if self.token == str(Examples()):
+                self.take("word")
+                return Examples()
             self.take("word", "batch")
             return Rows()
         size = int(self.take("number"))

@@ -31,6 +31,17 @@ class Rows:
         return "batch" if self.multiple == 1 else f"{self.multiple}*batch"
 
 
+@dataclass(frozen=True)
+class Examples(Rows):
+    """How many examples there are: known when the program runs, and to nobody before. Prints as `all`.
+
+    An order of rows says which of them a batch takes: what is counted of them is what the batch takes.
+    """
+
+    def __str__(self) -> str:
+        return "all"
+
+
 Dim = int | Rows
 Shape = tuple[Dim, ...]
 

@@ -31,6 +31,7 @@ from tapeless.codegen.nests.terms import (
 from tapeless.ir.correspondence import Along, At, By, correspondence, labels_of, of_units, reduced
 from tapeless.ir.graph import Graph, Node, Value
 from tapeless.ir.ops import OPERATIONS
+from tapeless.ir.types import Examples
 
 __all__ = ["LoweringError", "analyse"]
 
@@ -274,7 +275,8 @@ class _Analysis:
         if table not in self.views:
             raise LoweringError(f"`{node.op}` takes {table}, which its own kernel makes")
         view = self.views[table]
-        strides, size = _beside(axes, view, read, along), size_of(table.type.shape[along])
+        strides, extent = _beside(axes, view, read, along), table.type.shape[along]
+        size = None if isinstance(extent, Examples) else size_of(extent)
         return IndexedLoad(kind, strides, view.buffer, view.offset, index, view.strides[along], size)
 
     def placed(

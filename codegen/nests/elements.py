@@ -66,10 +66,11 @@ class Elements:
 def clamped(b: Builder, loops: OpenLoops, term: IndexedLoad, picked: Values) -> list[Operand]:
     """How far each computed index, held within its range, is from the first element."""
     along = loops.size(term.along)
-    last = b.arithmetic("sub", loops.size(term.size), index_constant(1))
+    last = None if term.size is None else b.arithmetic("sub", loops.size(term.size), index_constant(1))
     moves = []
     for value in picked:
-        place = b.arithmetic("min", b.convert(value, INDEX), last)
-        place = b.arithmetic("max", place, index_constant(0))
+        place: Operand = b.convert(value, INDEX)
+        if last is not None:
+            place = b.arithmetic("max", b.arithmetic("min", place, last), index_constant(0))
         moves.append(b.arithmetic("mul", place, along))
     return moves

@@ -161,11 +161,14 @@ class MaskedLoad(_Access):
 
 @dataclass(frozen=True, eq=False)
 class IndexedLoad(_Access):
-    """An element of a buffer at a computed index, held within `size`, along an axis of elements `along` apart."""
+    """An element of a buffer at a computed index, held within `size`, along an axis of elements `along` apart.
+
+    Without a size the index is trusted: it is an entry of the order of rows.
+    """
 
     index: Term
     along: Size
-    size: Size
+    size: Size | None
 
     @property
     def operands(self) -> tuple[Term, ...]:

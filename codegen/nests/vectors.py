@@ -56,17 +56,21 @@ class Vectors:
             (move,) = clamped(self.b, self.open, term, picked)
             return self.read(term, self.b.arithmetic("add", self.open.address(term.strides, term.offset), move))
         along = self.open.size(term.along)
-        last = self.b.arithmetic("sub", self.open.size(term.size), index_constant(1))
         base = self.open.address(term.strides, term.offset)
         type = vector(INTEGER, self.lanes)
-        limit = self.b.splat(self.b.convert(last, INTEGER), self.lanes)
+        limit: Operand | None = None
+        if term.size is not None:
+            last = self.b.arithmetic("sub", self.open.size(term.size), index_constant(1))
+            limit = self.b.splat(self.b.convert(last, INTEGER), self.lanes)
         scale = self.b.splat(self.b.convert(along, INTEGER), self.lanes)
         buffer = self.buffers[term.buffer].name
         step = self.open.step(term.strides)
         made = []
         for number, (value, mask) in enumerate(zip(picked, self.open.chunk.masks, strict=True)):
-            place = self.b.compute("min", value, limit, type=type)
-            place = self.b.compute("max", place, Constant(0, type), type=type)
+            place = value
+            if limit is not None:
+                place = self.b.compute("min", place, limit, type=type)
+                place = self.b.compute("max", place, Constant(0, type), type=type)
             offsets: Operand = self.b.mul(place, scale)
             if self.axis in term.strides:
                 offsets = self.b.add(offsets, self.open.offsets(step))

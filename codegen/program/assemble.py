@@ -123,7 +123,7 @@ def compile_image(program: Program, entries: Mapping[str, Graph], target: Target
             [*(d.name for d in inputs), *keys],
             [*(port.key for port in outputs), *keys],
             capacity,
-            target.pointer_bytes,
+            target,
         )
         drivers.append(made.text)
         described[name] = {

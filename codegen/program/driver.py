@@ -32,6 +32,7 @@ from tapeless.codegen.program.memory import Place, align
 from tapeless.codegen.program.schedule import Scheduled, assembles
 from tapeless.codegen.program.shares import Shares, phases_of, shared, shares, tasks_of
 from tapeless.ir.graph import Graph, Node
+from tapeless.ir.target import Target
 from tapeless.ir.types import Rows, Tensor
 
 __all__ = ["Driver", "driver"]
@@ -46,12 +47,12 @@ class Driver:
 
 
 def driver(
-    symbol: str, scheduled: Scheduled, data: Sequence[str], outputs: Sequence[str], capacity: int, pointer: int
+    symbol: str, scheduled: Scheduled, data: Sequence[str], outputs: Sequence[str], capacity: int, target: Target
 ) -> Driver:
     """Write an entry's driver. `data` and `outputs` are the keys of the pointers behind the context's fields, in
-    order; a pointer has `pointer` bytes.
+    order.
     """
-    writer = _Writer(symbol, scheduled, data, outputs, capacity, pointer)
+    writer = _Writer(symbol, scheduled, data, outputs, capacity, target)
     writer.write()
     return Driver(writer.f.text(), writer.parallel)
 
@@ -66,9 +67,9 @@ class _Writer:
         data: Sequence[str],
         outputs: Sequence[str],
         capacity: int,
-        pointer: int,
+        target: Target,
     ) -> None:
-        self.scheduled, self.graph, self.capacity = scheduled, scheduled.graph, capacity
+        self.scheduled, self.graph, self.capacity, self.machine = scheduled, scheduled.graph, capacity, target.machine
         self.tasks = tasks_of(self.graph)
         self.parallel = any(shared(task) for task in self.tasks)
         self.walks = bool(data or outputs) and not _whole(self.graph)
@@ -78,6 +79,7 @@ class _Writer:
         self.thread = self.f.sext("thread", number, I64)
         self.field_at: dict[str, Value] = {}
         self.field: dict[str, Value] = {}
+        pointer = target.pointer_bytes
         self.load_fields(pointer)
         self.addresses = Addresses(self.f, scheduled, self.field, self.load_pointers(pointer, data, outputs))
         self.shares: Shares = {}
@@ -103,7 +105,7 @@ class _Writer:
         f, begin, end = self.f, self.field["begin"], self.field["end"]
         ordered = f.icmp("ordered", "ne", self.field["order"], NULL)
         if self.parallel:
-            self.shares = shares(f, self.tasks, self.capacity, self.thread, self.field["threads"])
+            self.shares = shares(f, self.tasks, self.machine, self.capacity, self.thread, self.field["threads"])
             f.branch("start")
         else:
             f.branch_if(f.icmp("alone", "eq", self.thread, integer(0)), "start", "return")

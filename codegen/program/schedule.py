@@ -19,12 +19,12 @@ from tapeless.abi.calls import ARGUMENTS
 from tapeless.codegen.loops.language import Function
 from tapeless.codegen.program.memory import Layout, Lifetime, Place, align, place_workspace
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
+from tapeless.ir.machine import Machine
 from tapeless.ir.ops import OPERATIONS
-from tapeless.ir.types import DType, Rows, Tensor
+from tapeless.ir.types import DType, Examples, Rows, Tensor
 
 ORDER = "order"  # the port that holds the examples' order; the tasks of phase 0 assemble the batch by it
 ASSEMBLY = "assembly"  # the family of kernels that do so
-EVERY_ROW = (1 << 31) - 1  # the count of examples is known at run time only: the order's entries are trusted
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _with_assembly(graph: Graph) -> tuple[Graph, dict[str, Value]]:
             seen[port.value] = builder.input_like(port, type)
             continue
         table = builder.input(
-            port.label, Tensor(type.dtype, (EVERY_ROW, *type.shape[1:])), "data", port.span, f"{port.value.name}.all"
+            port.label, Tensor(type.dtype, (Examples(), *type.shape[1:])), "data", port.span, f"{port.value.name}.all"
         )
         region = Builder("body")
         inside = region.input(table.name, table.type, "operand"), region.input(order.name, order.type, "operand")
@@ -259,17 +259,14 @@ def _outside(port: Port, side: str, state: Layout, gradients: Layout) -> Place:
     return Place(f"{side if port.role == 'carry' else port.role}.{port.key}")
 
 
-def cost(node: Node, capacity: int) -> int:
-    """An estimate of a task's or loop's time in nanoseconds, for sharing parts out: 30 flops or 20 bytes in each,
-    and the call.
-    """
+def cost(node: Node, machine: Machine, capacity: int) -> int:
+    """An estimate of a task's or loop's time in nanoseconds, for sharing parts out."""
     if node.op == "loop":
-        step = sum(cost(task, capacity) for task in node.regions[0].nodes if task.op != "reshape")
+        step = sum(cost(task, machine, capacity) for task in node.regions[0].nodes if task.op != "reshape")
         return step * int(node.attrs["length"])
     flops = 0
     for inner in node.regions[0].nodes:
         operands, results = [v.type for v in inner.operands], [v.type for v in inner.results]
-        if all(type.count(capacity) < EVERY_ROW for type in operands):
-            flops += OPERATIONS[inner.op].cost(operands, results, inner.attrs, capacity).flops
+        flops += OPERATIONS[inner.op].cost(operands, results, inner.attrs, capacity).flops
     moved = sum(value.type.bytes(capacity) for value in node.results)
-    return 20 + flops // 30 + moved // 20
+    return machine.task_nanoseconds + flops // machine.task_flops + moved // machine.task_bytes

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from tapeless.codegen.llvm.builder import FunctionBuilder, Value, integer
 from tapeless.codegen.program.schedule import assembles, cost
 from tapeless.ir.graph import Graph, Node
+from tapeless.ir.machine import Machine
 
 __all__ = ["Shares", "phases_of", "shared", "tasks_of"]
 
@@ -33,7 +34,9 @@ def shared(task: Node) -> bool:
     return any(shared(inner) for inner in tasks_of(task.regions[0])) if task.op == "loop" else task.attrs["parts"] > 1
 
 
-def shares(f: FunctionBuilder, tasks: Sequence[Node], capacity: int, thread: Value, threads: Value) -> Shares:
+def shares(
+    f: FunctionBuilder, tasks: Sequence[Node], machine: Machine, capacity: int, thread: Value, threads: Value
+) -> Shares:
     """Computes the shares of all tasks, with those inside loops that all threads run."""
     made: Shares = {}
     following = f.add("thread.next", thread, integer(1))
@@ -43,16 +46,22 @@ def shares(f: FunctionBuilder, tasks: Sequence[Node], capacity: int, thread: Val
         for phase in phases_of(pending.pop(0)):
             pending += [tasks_of(loop.regions[0]) for loop in phase if loop.op == "loop" and shared(loop)]
             divided = [task for task in phase if task.op == "task" or not shared(task)]
-            made |= _of_phase(f, f"phase{number}", divided, capacity, (thread, following), threads)
+            made |= _of_phase(f, f"phase{number}", divided, machine, capacity, (thread, following), threads)
             number += 1
     return made
 
 
 def _of_phase(
-    f: FunctionBuilder, phase: str, tasks: Sequence[Node], capacity: int, ends: tuple[Value, Value], threads: Value
+    f: FunctionBuilder,
+    phase: str,
+    tasks: Sequence[Node],
+    machine: Machine,
+    capacity: int,
+    ends: tuple[Value, Value],
+    threads: Value,
 ) -> Shares:
     parts = [task.attrs.get("parts", 1) for task in tasks]
-    costs = [max(1, cost(task, capacity) // count) for task, count in zip(tasks, parts, strict=True)]
+    costs = [max(1, cost(task, machine, capacity) // count) for task, count in zip(tasks, parts, strict=True)]
     total = integer(sum(each * count for each, count in zip(costs, parts, strict=True)))
     stretch = {
         end: f.sdiv(f"{phase}.{end}", f.mul(f"{phase}.{end}.total", thread, total), threads)

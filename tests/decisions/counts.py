@@ -19,7 +19,7 @@ from tapeless.compiler import entries
 from tapeless.compiler.model import load
 from tapeless.compiler.passes.pipelines import lowered, simplified
 from tapeless.ir.target import TARGETS, Target
-from tapeless.ir.types import DType
+from tapeless.ir.types import DType, Examples
 
 from ..compiler.examples import EXAMPLES, name_of
 
@@ -51,12 +51,12 @@ def counts(image: Image) -> dict[str, int | str]:
         "kernels": " ".join(f"{family}:{sum(task.attrs['family'] == family for task in tasks)}" for family in families),
         "phases": len({task.attrs["phase"] for task in scheduled.graph.nodes if task.op in ("task", "loop")}),
         "parts": sum(int(task.attrs["parts"]) for task in tasks),
-        "cost": sum(schedule.cost(task, ROWS) for task in tasks),
+        "cost": sum(schedule.cost(task, TARGET.machine, ROWS) for task in tasks),
         "bytes": sum(
             value.type.bytes(ROWS)
             for task in tasks
             for value in (*task.operands, *task.results)
-            if value.type.shape[:1] != (schedule.EVERY_ROW,)
+            if value.type.shape[:1] != (Examples(),)
         ),
         "workspace": scheduled.workspace,
         "loads": sum(loads for loads, _ in inner),
