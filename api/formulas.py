@@ -171,10 +171,13 @@ def _called(node: Node, operands: list[Formula]) -> Formula:
 
 
 class Formulas:
-    """The formulas of one graph: `lines` for those that stand alone, in the graph's order."""
+    """The formulas of one graph: `lines` for those that stand alone, in the graph's order. `called` writes operations
+    that have no notation of their own.
+    """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, called: Written = _called) -> None:
         self._graph = graph
+        self._called = called
         self._folded: dict[Value, Formula] = {}
 
     def lines(self) -> Iterator[tuple[Node, str]]:
@@ -183,7 +186,7 @@ class Formulas:
             if node.regions:
                 yield node, f"{node.op}({', '.join(value.name for value in node.operands)})"
                 continue
-            formula = WRITTEN.get(node.op, _called)(node, [self._operand(value) for value in node.operands])
+            formula = WRITTEN.get(node.op, self._called)(node, [self._operand(value) for value in node.operands])
             if self._folds(node, formula):
                 self._folded[node.results[0]] = formula
             else:

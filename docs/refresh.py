@@ -6,6 +6,8 @@ A comment before a fenced block says what it shows, in fields on lines of their 
     from:    a regular expression for the first line shown
     to:      one for the line after the last (to the end if left out)
     keep:    one for the lines to keep among those (all if left out); what is left out shows as `...`
+
+Between the comments `operations` and `end of operations` stands what `operations_table.py` makes.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import shlex
 from pathlib import Path
 
 from click.testing import CliRunner
+from operations_table import tables
 
 from tapeless.commands.main import commands
 
@@ -22,9 +25,12 @@ DOCS = Path(__file__).parent
 MODEL = "examples/digits/digits.tl"
 BLOCK = re.compile(r"(<!--\n(?P<fields>inspect:.*?)-->\n```(?P<language>\w*)\n)(?P<body>.*?)(\n```\n)", re.DOTALL)
 
+OPERATIONS = re.compile(r"(<!-- operations -->\n).*(\n\n<!-- end of operations -->)", re.DOTALL)
+
 
 def refreshed(text: str) -> str:
     """A page with its blocks made anew. Raises LookupError where a block shows a line that is no longer there."""
+    text = OPERATIONS.sub(lambda match: match[1] + tables() + match[2], text)
     return BLOCK.sub(lambda match: match[1] + _shown(match["fields"]) + match[5], text)
 
 

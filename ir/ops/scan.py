@@ -88,6 +88,7 @@ def _scan_reference(run: Run, operands: Sequence[Array]) -> tuple[Array, ...]:
 def _scan_derivative(
     builder: Builder, node: Node, adjoints: Sequence[Value | None], active: Sequence[bool]
 ) -> Gradients:
+    """A scan in the other direction, whose body is the sweep over this one's."""
     from tapeless.ir.reverse_scan import reverse_scan
 
     return reverse_scan(builder, node, adjoints, active)

@@ -47,6 +47,7 @@ def _with_derivative_rule(
 
 
 def _with_derivative_derivative(builder: Builder, node: Node, adjoint: Value) -> Gradients:
+    """The adjoint times what the region states, for each argument."""
     (region,), arguments = node.regions, node.operands[1:]
     values = (*arguments, node.result)
     slopes = builder.splice(region, {port.key: value for port, value in zip(region.inputs, values, strict=True)})
