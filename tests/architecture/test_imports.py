@@ -1,9 +1,11 @@
 """Imports run one way: each room knows only those below it, and a cached program starts without the compiler."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +95,24 @@ def test_each_room_imports_only_what_is_below_it(stage):
 
 def test_no_rooms_import_each_other_in_a_circle():
     assert list(TopologicalSorter(MAY_IMPORT).static_order())
+
+
+PAGE = (Path(__file__).parents[2] / "docs/architecture.md").read_text("utf-8")
+WITH_ARROWS = {room for room, below in MAY_IMPORT.items() if below} | set().union(*MAY_IMPORT.values())
+
+
+def test_the_page_on_architecture_has_each_room_and_its_arrows():
+    rows = re.findall(r"^\| `([\w.]+)` \| .* \| ?(.*) \|$", PAGE, re.MULTILINE)
+    assert {room: set(re.findall(r"`([\w.]+)`", below)) for room, below in rows} == {
+        room: MAY_IMPORT[room] for room in WITH_ARROWS
+    }
+
+
+def test_what_a_room_imports_is_drawn_below_it():
+    drawing = PAGE.partition("## Rooms")[2].split("```")[1].splitlines()
+    line = {room: k for k, text in enumerate(drawing) for room in re.findall(r"[\w.]+", text)}
+    assert line.keys() == WITH_ARROWS
+    assert all(line[room] < line[below] for room in WITH_ARROWS for below in MAY_IMPORT[room])
 
 
 @pytest.mark.parametrize("stage", FOLDERS)
