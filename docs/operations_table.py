@@ -29,7 +29,7 @@ LONGEST = 120  # characters: of a longer derivative it is said which operations 
 def tables() -> str:
     """A section for each family of operations."""
     families: dict[str, list[Operation]] = {}
-    for operation in OPERATIONS.values():
+    for _, operation in sorted(OPERATIONS.items()):
         families.setdefault(operation.family, []).append(operation)
     return "\n\n".join(_section(family, members) for family, members in sorted(families.items()))
 
