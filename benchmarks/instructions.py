@@ -79,16 +79,20 @@ def count(name: str, python: str) -> tuple[int, str]:
         (header,) = folder.glob("*.h")
         stem = header.stem
         rows = int(re.findall(rf"{stem.upper()}_BATCH\D+(\d+)", header.read_text("utf-8"))[0])
-        (folder / "main.c").write_text(driver(json.loads((folder / f"{stem}.json").read_text("utf-8")), stem, rows))
+        manifest = json.loads((folder / f"{stem}.json").read_text("utf-8"))
+        (folder / "main.c").write_text(driver(manifest, stem, rows))
+        step = manifest["entries"]["train_step"]["symbol"]
         program = str(folder / "main")
         subprocess.run(["cc", "-O1", "-o", program, f"{program}.c", str(folder / f"{stem}.o")], check=True)
         counted = subprocess.run(
-            ["valgrind", "--tool=callgrind", f"--toggle-collect=tl_{stem}_train_step",
+            ["valgrind", "--tool=callgrind", f"--toggle-collect={step}",
                 "--callgrind-out-file=/dev/null", program],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-    (collected,) = re.findall(r"Collected : (\d+)", counted.stderr)
-    return int(collected), counted.stdout.strip()
+    (collected,) = map(int, re.findall(r"Collected : (\d+)", counted.stderr))
+    if not collected:
+        raise RuntimeError(f"callgrind has not seen {step} being called")
+    return collected, counted.stdout.strip()
 
 
 def main() -> None:
