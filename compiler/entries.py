@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from tapeless.compiler.passes.differentiate import differentiate
-from tapeless.compiler.passes.pipelines import AFTER_DIFFERENTIATION, BEFORE_DIFFERENTIATION, After, run
+from tapeless.compiler.passes.pipelines import AFTER_DIFFERENTIATION, BEFORE_DIFFERENTIATION, After, Pass, run
 from tapeless.compiler.passes.rewriter import FREE, Rewriter, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA
 from tapeless.compiler.stepping.step_graph import stepped
@@ -54,19 +54,27 @@ def _backward(model: Model, roles: Collection[str], after: After | None = None) 
     """
     whole = model.forward[True]
     needed = whole.with_outputs([port for port in whole.outputs if port.role in roles])
-    source = run(BEFORE_DIFFERENTIATION, without_dead_code(needed), after)
-    builder = Rewriter("backward", model.dtype, ALGEBRA)
-    seen = _copy(builder, source)
-    frozen = {slot.name for slot in model.slots if slot.frozen}
-    trained = [port for port in source.inputs if port.role == "param" and port.label not in frozen]
-    before = builder.asked
-    adjoints = differentiate(builder, source, seen, source.output("loss").value, [port.value for port in trained])
-    asked = builder.asked - before
-    for port in source.outputs:
-        builder.output_like(port, seen[port.value])
-    for port in trained:
-        builder.output(port.label, adjoints[port.value], "gradient", port.span)
-    return renamed(run(AFTER_DIFFERENTIATION, builder.graph(), after), _adjoint_names(adjoints)), asked
+    builder, asked = Rewriter("backward", model.dtype, ALGEBRA), 0
+    adjoints: Mapping[Value, Value] = {}
+
+    def sweep(source: Graph) -> Graph:
+        """The graph, and the gradient of its loss by each parameter that is trained."""
+        nonlocal adjoints, asked
+        seen = _copy(builder, source)
+        frozen = {slot.name for slot in model.slots if slot.frozen}
+        trained = [port for port in source.inputs if port.role == "param" and port.label not in frozen]
+        before = builder.asked
+        adjoints = differentiate(builder, source, seen, source.output("loss").value, [port.value for port in trained])
+        asked = builder.asked - before
+        for port in source.outputs:
+            builder.output_like(port, seen[port.value])
+        for port in trained:
+            builder.output(port.label, adjoints[port.value], "gradient", port.span)
+        return builder.graph()
+
+    passes = (*BEFORE_DIFFERENTIATION, Pass("differentiate", sweep), *AFTER_DIFFERENTIATION)
+    made = run(passes, without_dead_code(needed), after)
+    return renamed(made, _adjoint_names(adjoints)), asked
 
 
 def train_step(model: Model, after: After | None = None) -> Graph:
