@@ -27,7 +27,6 @@ from tapeless.codegen.loops.language import (
     Instruction,
     Load,
     Operand,
-    Prefetch,
     Scatter,
     Shuffle,
     Store,
@@ -244,10 +243,6 @@ class Writer:
             f"  %{instruction.result.name} = udiv i64 {rest}, {size}",
         ]
 
-    def prefetch(self, instruction: Prefetch) -> None:
-        pointer = self.address(instruction.buffer, instruction.index)
-        self.lines.append(f"  call void @llvm.prefetch.p0(ptr {pointer}, i32 1, i32 3, i32 1)")
-
     # Control: a loop tests at its bottom; the test at its top is left out where the first turn is certain.
 
     def loop(self, loop: For) -> None:
@@ -309,7 +304,6 @@ _WRITE: dict[type, Callable[[Writer, Any], None]] = {
     Scatter: Writer.scatter,
     Stream: Writer.stream,
     Gap: Writer.gap,
-    Prefetch: Writer.prefetch,
     For: Writer.loop,
     If: Writer.conditional,
 }

@@ -22,7 +22,6 @@ from tapeless.codegen.loops.language import (
     Instruction,
     Load,
     Operand,
-    Prefetch,
     Scatter,
     Shuffle,
     Store,
@@ -202,9 +201,6 @@ class Builder:
         result = self.fresh(I64)
         self.block.append(Gap(buffer, index, bytes, result))
         return result
-
-    def prefetch(self, buffer: str, index: Operand) -> None:
-        self.block.append(Prefetch(buffer, index))
 
     # Control
 

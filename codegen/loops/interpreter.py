@@ -24,7 +24,6 @@ from tapeless.codegen.loops.language import (
     Instruction,
     Load,
     Operand,
-    Prefetch,
     Scatter,
     Shuffle,
     Store,
@@ -123,9 +122,6 @@ class _Machine:
         """As if each buffer began at a multiple of all powers of two."""
         element = self.memory[it.buffer].itemsize
         self.values[it.result.name] = np.array([-int(self.operand(it.index)[0]) % (it.bytes // element)], np.int64)
-
-    def prefetch(self, it: Prefetch) -> None:
-        """A hint: nothing happens."""
 
     def loop(self, it: For) -> None:
         carried = [self.operand(initial) for initial in it.initial]
@@ -238,7 +234,6 @@ _RUN: dict[type, Callable[[_Machine, Any], None]] = {
     Scatter: _Machine.scatter,
     Stream: _Machine.stream,
     Gap: _Machine.gap,
-    Prefetch: _Machine.prefetch,
     For: _Machine.loop,
     If: _Machine.conditional,
 }

@@ -16,7 +16,6 @@ conditional gives back what the branch taken yields. There is no other state tha
                   | stream buffer[index] value                         Stream: a store past the caches
                   | result = gap buffer[index] to bytes                Gap: elements up to an address that `bytes`
                   divide
-                  | prefetch buffer[index]                             Prefetch
                   | results = for variable in start..stop by step carrying (parameters = initial) block yields
                   | results = if condition block yields else block yields
     operand     ::= value | constant (a number for all lanes, or one for each)
@@ -49,7 +48,6 @@ __all__ = [
     "Instruction",
     "Load",
     "Operand",
-    "Prefetch",
     "Scatter",
     "Shuffle",
     "Store",
@@ -211,12 +209,6 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class Prefetch:
-    buffer: str
-    index: Operand
-
-
-@dataclass(frozen=True, slots=True)
 class For:
     variable: Value
     start: Operand
@@ -239,7 +231,7 @@ class If:
     results: tuple[Value, ...]
 
 
-Instruction = Compute | Shuffle | Load | Gather | Store | Scatter | Stream | Gap | Prefetch | For | If
+Instruction = Compute | Shuffle | Load | Gather | Store | Scatter | Stream | Gap | For | If
 
 
 @dataclass(frozen=True)

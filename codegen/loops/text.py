@@ -37,7 +37,6 @@ from tapeless.codegen.loops.language import (
     Instruction,
     Load,
     Operand,
-    Prefetch,
     Scatter,
     Shuffle,
     Store,
@@ -122,8 +121,6 @@ def _instruction(it: Instruction) -> list[str]:
         return [f"stream {it.buffer}[{_operand(it.index)}] {_operand(it.value)}"]
     if isinstance(it, Gap):
         return [f"{_typed(it.result)} = gap {it.buffer}[{_operand(it.index)}] to {it.bytes}"]
-    if isinstance(it, Prefetch):
-        return [f"prefetch {it.buffer}[{_operand(it.index)}]"]
     if isinstance(it, For):
         carried = ""
         if it.parameters:
@@ -347,11 +344,6 @@ class _Parser:
         buffer, index, _ = self.place()
         return Stream(buffer, index, self.operand())
 
-    def prefetch(self, names: list[tuple[str, Type | None]]) -> Instruction:
-        self.take("prefetch")
-        buffer, index, _ = self.place()
-        return Prefetch(buffer, index)
-
     def loop(self, names: list[tuple[str, Type | None]]) -> Instruction:
         self.take("for")
         variable = self.take()
@@ -404,7 +396,6 @@ _STATEMENTS = {
     "store": _Parser.store,
     "scatter": _Parser.scatter,
     "stream": _Parser.stream,
-    "prefetch": _Parser.prefetch,
     "for": _Parser.loop,
     "if": _Parser.conditional,
 }
