@@ -9,6 +9,7 @@ import difflib
 import html
 import inspect
 import textwrap
+import types
 from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 
@@ -332,6 +333,8 @@ def operation_text(name: str) -> str:
             file = Path(inspect.getsourcefile(target) or "")
             place = f"  {file.parent.name}/{file.name}:{target.__code__.co_firstlineno}"
             value = getattr(target, "__qualname__", target)
+        elif isinstance(value, types.BuiltinFunctionType):
+            value = f"{value.__module__}.{value.__name__}"
         out.append(f"  {part + ':':<12} {value}{place}")
     return "\n".join(out) + "\n"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.assignments import Assignments
 from tapeless.compiler.elaborate.context import Context, Rules
 from tapeless.compiler.elaborate.frames import Frame
+from tapeless.compiler.elaborate.functions.reductions import quotient_of_totals
 from tapeless.compiler.elaborate.interface import Interface, ModelResult, in_model
 from tapeless.compiler.elaborate.names import Names
 from tapeless.compiler.elaborate.over_batches import of_data
@@ -117,7 +117,7 @@ class Results:
         below = self.single(frame, "total", f"{syntax.name}.denominator", written.right)
         self.context.emitter.where = syntax.name
         made: Computed = self.context.guarded(
-            frame, written.span, lambda: functions.quotient_of_totals(self.context.emitter, above, below)
+            frame, written.span, lambda: quotient_of_totals(self.context.emitter, above, below)
         )
         self.context.emitter.claim(made, syntax.name)
         return made

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tapeless.compiler.elaborate import functions
 from tapeless.compiler.elaborate.conditions import differs
 from tapeless.compiler.elaborate.context import Context, Rules
 from tapeless.compiler.elaborate.frames import Frame
+from tapeless.compiler.elaborate.functions.movement import indexed
 from tapeless.compiler.elaborate.operands import tensor_of
 from tapeless.compiler.elaborate.scan_steps import Steps
 from tapeless.compiler.elaborate.values import Computed, describe
@@ -60,7 +60,7 @@ class Subscripts:
         tensors = [(part, item) for part, item in zip(syntax.items, items, strict=True) if isinstance(item, Computed)]
         labels = frame.sides((syntax.value, value), *tensors)  # type: ignore[arg-type]
         return self.context.guarded(
-            frame, syntax.span, lambda: functions.indexed(self.context.emitter, value, items, written), lambda: labels
+            frame, syntax.span, lambda: indexed(self.context.emitter, value, items, written), lambda: labels
         )
 
     def place(

@@ -34,8 +34,7 @@ from tapeless.ir.axes import LoopAxes, loop_axes_agree
 from tapeless.ir.correspondence import reduced
 from tapeless.ir.graph import Builder, Graph, Node, Value
 from tapeless.ir.machine import Machine
-from tapeless.ir.ops import OPERATIONS
-from tapeless.ir.ops.scalar import POINTWISE
+from tapeless.ir.ops import OPERATIONS, POINTWISE
 
 REDUCTIONS = frozenset({"sum", "prod", "max", "min", "argmax"})
 LONGEST_CHAIN = 3  # nodes repeated for one value

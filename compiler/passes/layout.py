@@ -13,9 +13,8 @@ import networkx
 
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
 from tapeless.ir.machine import Machine
-from tapeless.ir.ops import OPERATIONS
+from tapeless.ir.ops import OPERATIONS, POINTWISE
 from tapeless.ir.ops.product import last_two_swapped
-from tapeless.ir.ops.scalar import POINTWISE
 
 FREE = frozenset({"constant", "iota", "count", "broadcast"})
 # Operations with a kernel of their own, and its family.

@@ -10,8 +10,8 @@ from __future__ import annotations
 from tapeless.compiler.passes.rewriter import Rewriter, Rule
 from tapeless.compiler.passes.stable import STABLE
 from tapeless.ir.graph import Node, Value
+from tapeless.ir.ops import POINTWISE
 from tapeless.ir.ops.product import last_two_swapped
-from tapeless.ir.ops.scalar import POINTWISE
 from tapeless.ir.types import DType
 
 MOVABLE = tuple(sorted(POINTWISE))

@@ -1,27 +1,18 @@
-"""The operations of the IR, one declaration each; `operation(name)` looks one up."""
+"""The operations of the IR, one declaration each; `operation(name)` looks one up.
 
-from tapeless.ir.ops import (
-    attention,
-    factor,
-    gamma,
-    indexing,
-    movement,
-    norm,
-    ordering,
-    product,
-    random,
-    recurrence,
-    reduction,
-    scalar,
-    scan,
-    shape,
-    special,
-    stated,
-    structure,
-    windows,
-)
+Each module of this folder declares some: all are imported here, in the order of their names.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
 from tapeless.ir.ops.registry import OPERATIONS, Cost, JointDerivative, NoDerivative, Operation, Run, Sample
 from tapeless.ir.types import IRTypeError
+
+for _module in sorted(module.name for module in iter_modules(__path__)):
+    import_module(f"{__name__}.{_module}")
+
+POINTWISE = frozenset(name for name, operation in OPERATIONS.items() if operation.family == "pointwise")
 
 
 def operation(name: str) -> Operation:
@@ -34,29 +25,12 @@ def operation(name: str) -> Operation:
 
 __all__ = [
     "OPERATIONS",
+    "POINTWISE",
     "Cost",
     "JointDerivative",
     "NoDerivative",
     "Operation",
     "Run",
     "Sample",
-    "attention",
-    "factor",
-    "gamma",
-    "indexing",
-    "movement",
-    "norm",
     "operation",
-    "ordering",
-    "product",
-    "random",
-    "recurrence",
-    "reduction",
-    "scalar",
-    "scan",
-    "shape",
-    "special",
-    "stated",
-    "structure",
-    "windows",
 ]

@@ -21,25 +21,12 @@ NAMES = ("x", "y")
 
 @cache
 def _vocabulary() -> Mapping[str, Any]:
-    """Names that formulas may use. Symbols are real, so that derivatives of Abs and the like are found."""
+    """What names in formulas mean to sympy; others that are called are operations, of which it knows no more than that.
+    Symbols are real, so that derivatives of Abs and the like are found.
+    """
     import sympy
 
     symbols = {name: sympy.Symbol(name, real=True) for name in (*NAMES, "out")}
-    functions = {
-        name: sympy.Function(name)
-        for name in (
-            "sigmoid",
-            "sign",
-            "floor_divide",
-            "sigmoid_slope",
-            "tanh_slope",
-            "one_less_square",
-            "div",
-            "hypot",
-            "hypot_slope",
-            "strong_product",
-        )
-    }
     known = {
         name: getattr(sympy, name)
         for name in (
@@ -47,7 +34,7 @@ def _vocabulary() -> Mapping[str, Any]:
             *("erf", "erfc", "floor", "ceiling", "Abs", "Piecewise", "Eq", "Integer", "Rational"),
         )
     }
-    return {**symbols, **functions, **known}
+    return {**symbols, **known}
 
 
 @cache

@@ -100,7 +100,8 @@ class Operation:
     little beside it and much alone; `range` tells the range of its results from those of its operands; `axes` how
     their axes correspond (`ir/correspondence.py`), if it works alike at places; what is pointwise does at all.
     `flops` are those of an element, and `instructions` those of a vector of them: the one counts work, the other
-    weighs loops against each other.
+    weighs loops against each other. `fold` is what it makes of one number that is known when compiling: a pointwise
+    operation of one operand that states it is a function of the language.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Operation:
     range: RangeRule = unknown
     axes: AxesRule | None = None
     instructions: int = 1
+    fold: Callable[[float], float] | None = None
 
     def __post_init__(self) -> None:
         if self.family == "pointwise":

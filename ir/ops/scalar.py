@@ -16,10 +16,8 @@ import numpy as np
 
 from tapeless.ir import ranges
 from tapeless.ir.ops import formula as formulas
-from tapeless.ir.ops import gamma as _gamma  # noqa: F401  (declares lgamma and polygamma before POINTWISE is read)
-from tapeless.ir.ops import special as _special  # noqa: F401  (likewise)
+from tapeless.ir.ops import numeric
 from tapeless.ir.ops.registry import (
-    OPERATIONS,
     Array,
     Gradients,
     NoDerivative,
@@ -140,6 +138,7 @@ def _scalar(
     range: ranges.Rule = ranges.unknown,
     end: Mapping[DType, float] | None = None,
     instructions: int = 1,
+    fold: Callable[[float], float] | None = None,
 ) -> None:
     """Declare a pointwise operation by its formula in x (and y), with NumPy's function as reference."""
     count = 2 if "y" in formula else 1
@@ -156,58 +155,9 @@ def _scalar(
             slope=slope,
             range=range,
             instructions=instructions,
+            fold=fold,
         )
     )
-
-
-def _sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)) without overflow: exp of a number that is never positive."""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
-
-
-def _erf(x: Array) -> Array:
-    """The error function, element by element: NumPy has none."""
-    return np.asarray([math.erf(value) for value in np.ravel(x)], np.float64).reshape(np.shape(x))
-
-
-def _erfc(x: Array) -> Array:
-    return np.asarray([math.erfc(value) for value in np.ravel(x)], np.float64).reshape(np.shape(x))
-
-
-def _by_double(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Floats in double precision, of which the result is rounded once; integers as they are (division by zero gives
-    0).
-    """
-    return lambda *operands: function(*(x.astype(np.float64) if x.dtype.kind == "f" else x for x in operands))
-
-
-def _strong_product(x: Array, y: Array) -> Array:
-    return np.where((x == 0) | (y == 0), 0, x * y)
-
-
-def _softplus(x: Array) -> Array:
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
-
-
-def _sigmoid_slope(x: Array) -> Array:
-    """exp(-x) / (1 + exp(-x)) ** 2, an even function."""
-    e = np.exp(-np.abs(x))
-    return np.asarray(e / (1 + e) ** 2)
-
-
-def _tanh_slope(x: Array) -> Array:
-    """1 / cosh(x) ** 2 without overflow."""
-    return 4 * _sigmoid_slope(2 * x)
-
-
-def _hypot_slope(x: Array, y: Array) -> Array:
-    """The cosine of the angle of (x, y), and 0 at the origin."""
-    # so that the length neither overflows nor loses digits
-    factor = np.where(np.maximum(np.abs(x), np.abs(y)) > 1, 0.25, 2.0**53)
-    x, y = x * factor, y * factor
-    length = np.hypot(x, y)
-    return np.asarray(np.divide(x, length, out=np.zeros_like(length), where=length != 0))
 
 
 _NOT_NEGATIVE = (0.0, math.inf)
@@ -235,7 +185,7 @@ _scalar("sub", "x - y", np.subtract, kinds=_is_number, range=ranges.difference)
 _scalar("mul", "x * y", np.multiply, kinds=_is_number, range=ranges.product)
 # A product that keeps a zero beside an infinity or NaN: what differentiation multiplies with where a slope can be
 # infinite. Its slopes are the operands, as those of a product, so it is closed under differentiation.
-_scalar("strong_product", "x * y", _strong_product, range=ranges.strong_product, instructions=4)
+_scalar("strong_product", "x * y", numeric.strong_product, range=ranges.strong_product, instructions=4)
 _scalar(
     "div", "x / y", np.divide, stated=("1 / y", "-out / y"), flops=4, low=0.5, range=ranges.quotient, instructions=4
 )
@@ -262,7 +212,7 @@ _scalar(
 _scalar(
     "hypot_slope",
     "x / sqrt(x ** 2 + y ** 2)",
-    _hypot_slope,
+    numeric.hypot_slope,
     stated=(
         "Piecewise((hypot_slope(y, x) ** 2 / hypot(x, y), 0 < hypot(x, y)), (0, True))",
         "Piecewise((-out * hypot_slope(y, x) / hypot(x, y), 0 < hypot(x, y)), (0, True))",
@@ -271,14 +221,32 @@ _scalar(
     range=_range_of_hypot_slope,
     instructions=28,
 )
-_scalar("square", "x ** 2", np.square, range=ranges.square)
-_scalar("reciprocal", "1 / x", np.reciprocal, stated=("-out ** 2",), flops=4, low=0.5, range=ranges.reciprocal)
+_scalar("square", "x ** 2", np.square, range=ranges.square, fold=lambda x: x * x)
+_scalar(
+    "reciprocal",
+    "1 / x",
+    np.reciprocal,
+    stated=("-out ** 2",),
+    flops=4,
+    low=0.5,
+    range=ranges.reciprocal,
+    fold=lambda x: 1 / x,
+)
 _scalar(
     "sqrt", "sqrt(x)", np.sqrt, stated=("0.5 / out",), flops=4, low=0.5,
     range=ranges.rising(np.sqrt, domain=_NOT_NEGATIVE),
-    instructions=4,
+    instructions=4, fold=math.sqrt,
 )  # fmt: skip
-_scalar("exp", "exp(x)", np.exp, stated=("out",), flops=10, range=ranges.rising(np.exp, explodes=True), instructions=20)
+_scalar(
+    "exp",
+    "exp(x)",
+    np.exp,
+    stated=("out",),
+    flops=10,
+    range=ranges.rising(np.exp, explodes=True),
+    instructions=20,
+    fold=math.exp,
+)
 _scalar(
     "expm1",
     "exp(x) - 1",
@@ -287,8 +255,18 @@ _scalar(
     flops=12,
     range=ranges.rising(np.expm1, explodes=True),
     instructions=24,
+    fold=math.expm1,
 )
-_scalar("log", "log(x)", np.log, flops=10, low=0.1, range=ranges.rising(np.log, domain=_NOT_NEGATIVE), instructions=28)
+_scalar(
+    "log",
+    "log(x)",
+    np.log,
+    flops=10,
+    low=0.1,
+    range=ranges.rising(np.log, domain=_NOT_NEGATIVE),
+    instructions=28,
+    fold=math.log,
+)
 _scalar(
     "log1p",
     "log(1 + x)",
@@ -297,90 +275,96 @@ _scalar(
     low=-0.5,
     range=ranges.rising(np.log1p, domain=(-1.0, math.inf)),
     instructions=36,
+    fold=math.log1p,
 )
 _scalar(
     "tanh", "tanh(x)", np.tanh, stated=("tanh_slope(x)",), flops=12, slope="tanh_slope", end=_TANH_END,
     range=ranges.rising(np.tanh),
-    instructions=30,
+    instructions=30, fold=math.tanh,
 )  # fmt: skip
 _scalar(
-    "sigmoid", "1 / (1 + exp(-x))", _sigmoid, stated=("sigmoid_slope(x)",), flops=12, slope="sigmoid_slope",
-    range=ranges.rising(_sigmoid),
-    instructions=24,
+    "sigmoid", "1 / (1 + exp(-x))", numeric.sigmoid, stated=("sigmoid_slope(x)",), flops=12, slope="sigmoid_slope",
+    range=ranges.rising(numeric.sigmoid),
+    instructions=24, fold=numeric.sigmoid_of_number,
 )  # fmt: skip
 # Far out the functions are 1 or -1 to the last digit, and their slopes cannot be had from them. Beside the function a
 # slope costs three instructions: machine code computes what they share once.
 _scalar(
-    "tanh_slope", "1 / cosh(x) ** 2", _tanh_slope, stated=("-2 * out * tanh(x)",), flops=12,
+    "tanh_slope", "1 / cosh(x) ** 2", numeric.tanh_slope, stated=("-2 * out * tanh(x)",), flops=12,
     range=ranges.between(0.0, 1.0),
     instructions=30,
 )  # fmt: skip
 _scalar(
-    "sigmoid_slope", "exp(-x) / (1 + exp(-x)) ** 2", _sigmoid_slope, stated=("-out * tanh(0.5 * x)",), flops=12,
+    "sigmoid_slope", "exp(-x) / (1 + exp(-x)) ** 2", numeric.sigmoid_slope, stated=("-out * tanh(0.5 * x)",), flops=12,
     range=ranges.between(0.0, 0.25),
     instructions=24,
 )  # fmt: skip
 _scalar(
     "softplus",
     "log(1 + exp(x))",
-    _softplus,
+    numeric.softplus,
     stated=("sigmoid(x)",),
     flops=20,
-    range=ranges.rising(_softplus),
+    range=ranges.rising(numeric.softplus),
     instructions=60,
+    fold=lambda x: max(x, 0.0) + math.log1p(math.exp(-abs(x))),
 )
 _scalar(
     "erf",
     "erf(x)",
-    _erf,
+    numeric.erf,
     stated=("1.1283791670955126 * exp(-x ** 2)",),
     flops=40,
-    range=ranges.rising(_erf),
+    range=ranges.rising(numeric.erf),
     instructions=60,
+    fold=math.erf,
 )
 _scalar(
     "erfc",
     "erfc(x)",
-    _erfc,
+    numeric.erfc,
     stated=("-1.1283791670955126 * exp(-x ** 2)",),
     flops=40,
-    range=ranges.falling(_erfc),
+    range=ranges.falling(numeric.erfc),
     instructions=240,
+    fold=math.erfc,
 )
 _scalar(
     "exp2", "2 ** x", np.exp2, stated=("0.6931471805599453 * out",), flops=10,
     range=ranges.rising(np.exp2, explodes=True),
-    instructions=20,
+    instructions=20, fold=lambda x: math.pow(2, x),
 )  # fmt: skip
 _scalar(
     "exp10", "10 ** x", lambda x: np.power(10.0, x), stated=("2.302585092994046 * out",), flops=12,
     range=ranges.rising(lambda x: np.power(10.0, x), explodes=True),
-    instructions=24,
+    instructions=24, fold=lambda x: math.pow(10, x),
 )  # fmt: skip
 _scalar(
     "log10", "log(x) / log(10)", np.log10, stated=("0.4342944819032518 / x",), flops=10, low=0.1,
     range=ranges.rising(np.log10, domain=_NOT_NEGATIVE),
-    instructions=30,
+    instructions=30, fold=math.log10,
 )  # fmt: skip
 _scalar(
     "log2", "log(x) / log(2)", np.log2, stated=("1.4426950408889634 / x",), flops=10, low=0.1,
     range=ranges.rising(np.log2, domain=_NOT_NEGATIVE),
-    instructions=30,
+    instructions=30, fold=math.log2,
 )  # fmt: skip
 _scalar(
     "rsqrt", "1 / sqrt(x)", lambda x: 1 / np.sqrt(x), stated=("-0.5 * out / x",), flops=8, low=0.5,
     range=_range_of_rsqrt,
-    instructions=8,
+    instructions=8, fold=lambda x: 1 / math.sqrt(x),
 )  # fmt: skip
 _scalar(
     "cbrt", "x ** Rational(1, 3)", np.cbrt, stated=("1 / (3 * out ** 2)",), flops=20, low=0.5,
     range=ranges.rising(np.cbrt),
-    instructions=160,
+    instructions=160, fold=lambda x: math.copysign(abs(x) ** (1 / 3), x),
 )  # fmt: skip
+_scalar("sin", "sin(x)", np.sin, flops=12, range=ranges.periodic, instructions=60, fold=math.sin)
+_scalar("cos", "cos(x)", np.cos, flops=12, range=ranges.periodic, instructions=60, fold=math.cos)
 _scalar(
     "tan", "tan(x)", np.tan, stated=("1 + out ** 2",), flops=14, low=-1.4, high=1.4,
     range=ranges.without_poles(np.tan, -1.57, 1.57),
-    instructions=64,
+    instructions=64, fold=math.tan,
 )  # fmt: skip
 _scalar(
     "one_less_square", "1 - x ** 2", lambda x: (1 - x) * (1 + x), stated=("-2 * x",), flops=3,
@@ -390,12 +374,12 @@ _scalar(
 _scalar(
     "asin", "asin(x)", np.arcsin, stated=("1 / sqrt(one_less_square(x))",), flops=14, low=-0.9, high=0.9,
     range=ranges.rising(np.arcsin, domain=(-1.0, 1.0)),
-    instructions=80,
+    instructions=80, fold=math.asin,
 )  # fmt: skip
 _scalar(
     "acos", "acos(x)", np.arccos, stated=("-1 / sqrt(one_less_square(x))",), flops=14, low=-0.9, high=0.9,
     range=ranges.falling(np.arccos, domain=(-1.0, 1.0)),
-    instructions=80,
+    instructions=80, fold=math.acos,
 )  # fmt: skip
 _scalar(
     "atan",
@@ -405,6 +389,7 @@ _scalar(
     flops=14,
     range=ranges.rising(np.arctan),
     instructions=90,
+    fold=math.atan,
 )
 _scalar(
     "atan2",
@@ -434,11 +419,12 @@ _scalar(
     flops=14,
     range=ranges.rising(np.sinh, explodes=True),
     instructions=56,
+    fold=math.sinh,
 )
-_scalar("cosh", "cosh(x)", np.cosh, stated=("sinh(x)",), flops=14, range=_range_of_cosh, instructions=30)
-_scalar("sin", "sin(x)", np.sin, flops=12, range=ranges.periodic, instructions=60)
-_scalar("cos", "cos(x)", np.cos, flops=12, range=ranges.periodic, instructions=60)
-_scalar("abs", "Abs(x)", np.abs, stated=("sign(x)",), kinds=_is_number, range=ranges.size)
+_scalar(
+    "cosh", "cosh(x)", np.cosh, stated=("sinh(x)",), flops=14, range=_range_of_cosh, instructions=30, fold=math.cosh
+)
+_scalar("abs", "Abs(x)", np.abs, stated=("sign(x)",), kinds=_is_number, range=ranges.size, fold=abs)
 _scalar(
     "maximum",
     "Piecewise((x, y < x), (y, True))",
@@ -457,22 +443,32 @@ _scalar(
     range=ranges.smaller,
     instructions=2,
 )
-_scalar("sign", "sign(x)", np.sign, stated=("0",), kinds=_is_number, range=ranges.rising(np.sign), instructions=4)
-_scalar("floor", "floor(x)", np.floor, stated=("0",), range=ranges.rising(np.floor))
-_scalar("ceil", "ceiling(x)", np.ceil, stated=("0",), range=ranges.rising(np.ceil))
-_scalar("trunc", "sign(x) * floor(Abs(x))", np.trunc, stated=("0",), range=ranges.rising(np.trunc))
 _scalar(
-    "floor_divide", "floor(x / y)", _by_double(np.floor_divide), stated=("0", "0"), kinds=_is_number, flops=12, low=0.5,
+    "sign",
+    "sign(x)",
+    np.sign,
+    stated=("0",),
+    kinds=_is_number,
+    range=ranges.rising(np.sign),
+    instructions=4,
+    fold=lambda x: (x > 0) - (x < 0),
+)
+_scalar("floor", "floor(x)", np.floor, stated=("0",), range=ranges.rising(np.floor), fold=math.floor)
+_scalar("ceil", "ceiling(x)", np.ceil, stated=("0",), range=ranges.rising(np.ceil), fold=math.ceil)
+_scalar("trunc", "sign(x) * floor(Abs(x))", np.trunc, stated=("0",), range=ranges.rising(np.trunc), fold=math.trunc)
+_scalar(
+    "floor_divide", "floor(x / y)", numeric.by_double(np.floor_divide), stated=("0", "0"), kinds=_is_number,
+    flops=12, low=0.5,
     range=ranges.whole_quotient,
     instructions=60,
 )  # fmt: skip
 _scalar(
-    "remainder", "x - y * floor(x / y)", _by_double(np.remainder), stated=("1", "-floor_divide(x, y)"),
+    "remainder", "x - y * floor(x / y)", numeric.by_double(np.remainder), stated=("1", "-floor_divide(x, y)"),
     kinds=_is_number, flops=12, low=0.5,
     range=ranges.remainder,
     instructions=40,
 )  # fmt: skip
-_scalar("round", "round(x)", np.round, stated=("0",), range=ranges.rising(np.round))
+_scalar("round", "round(x)", np.round, stated=("0",), range=ranges.rising(np.round), fold=round)
 
 
 def _comparison(name: str, function: Callable[..., Any], range: ranges.Rule) -> None:
@@ -552,5 +548,3 @@ declare(
         range=ranges.chosen,
     )
 )
-
-POINTWISE = frozenset(name for name, operation in OPERATIONS.items() if operation.family == "pointwise")

@@ -19,7 +19,7 @@ import sympy
 import tapeless.compiler
 from tapeless.compiler.elaborate.functions import BUILTINS
 from tapeless.compiler.model import load
-from tapeless.ir.ops.scalar import POINTWISE
+from tapeless.ir.ops import POINTWISE
 from tapeless.ir.types import DType
 
 from .compared import ORDERS, computed, differences, drawn, special

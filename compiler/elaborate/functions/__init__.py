@@ -1,41 +1,14 @@
-"""The functions that the language itself cannot express; all others are written in it, in `std`."""
+"""The functions that the language itself cannot express; all others are written in it, in `std`.
 
-from tapeless.compiler.elaborate.functions import (
-    derivatives,
-    dot_product_attention,
-    einsum,
-    factors,
-    labels,
-    movement,
-    penalties,
-    pointwise,
-    random,
-    reductions,
-    shaping,
-    sorting,
-    windows,
-)
-from tapeless.compiler.elaborate.functions.movement import indexed
-from tapeless.compiler.elaborate.functions.reductions import quotient_of_totals
+Each module of this folder enters some into the table: all are imported here, in the order of their names.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
 from tapeless.compiler.elaborate.functions.registry import BUILTINS, CallSite, Surroundings
 
-__all__ = [
-    "BUILTINS",
-    "CallSite",
-    "Surroundings",
-    "derivatives",
-    "dot_product_attention",
-    "einsum",
-    "factors",
-    "indexed",
-    "labels",
-    "movement",
-    "penalties",
-    "pointwise",
-    "quotient_of_totals",
-    "random",
-    "reductions",
-    "shaping",
-    "sorting",
-    "windows",
-]
+for _module in sorted(module.name for module in iter_modules(__path__)):
+    import_module(f"{__name__}.{_module}")
+
+__all__ = ["BUILTINS", "CallSite", "Surroundings"]

@@ -10,59 +10,21 @@ from typing import Any
 from tapeless.compiler.elaborate.bounds import bound_after
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.values import Computed
+from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.types import DType, Rows
 
 _elementwise = partial(builtin, elementwise=True)
 
 
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
-
-
-_UNARY: dict[str, Callable[[float], float]] = {
-    "exp": math.exp,
-    "expm1": math.expm1,
-    "log": math.log,
-    "log1p": math.log1p,
-    "sqrt": math.sqrt,
-    "tanh": math.tanh,
-    "sigmoid": _sigmoid,
-    "softplus": lambda x: max(x, 0.0) + math.log1p(math.exp(-abs(x))),
-    "sin": math.sin,
-    "cos": math.cos,
-    "reciprocal": lambda x: 1 / x,
-    "square": lambda x: x * x,
-    "erf": math.erf,
-    "erfc": math.erfc,
-    "exp2": lambda x: math.pow(2, x),
-    "exp10": lambda x: math.pow(10, x),
-    "log2": math.log2,
-    "log10": math.log10,
-    "cbrt": lambda x: math.copysign(abs(x) ** (1 / 3), x),
-    "rsqrt": lambda x: 1 / math.sqrt(x),
-    "tan": math.tan,
-    "sinh": math.sinh,
-    "cosh": math.cosh,
-    "ceil": math.ceil,
-    "trunc": math.trunc,
-    "round": round,
-    "floor": lambda x: math.floor(x),
-    "sign": lambda x: (x > 0) - (x < 0),
-    "abs": abs,
-}
 # On integers these are the identity or exact, and stay integers.
 _WHOLE = ("sign", "abs")
-
-
+# Rounding: integers are what it gives.
+_ROUNDING = ("floor", "round", "ceil", "trunc")
 # NumPy's names of what the IR calls by shorter ones.
-_LONGER: dict[str, tuple[str, Callable[[float], float]]] = {
-    "arcsin": ("asin", math.asin),
-    "arccos": ("acos", math.acos),
-    "arctan": ("atan", math.atan),
-}
+_LONGER = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
 
 
-def _enter(name: str, fold: Callable[[float], float], op: str | None = None) -> None:
+def _enter(name: str, op: str, fold: Callable[[float], float]) -> None:
     def run(call: CallSite, x: Any) -> Any:
         value = call.number("x", x)
         if isinstance(value, (int, float)):
@@ -73,17 +35,16 @@ def _enter(name: str, fold: Callable[[float], float], op: str | None = None) -> 
             except (ValueError, OverflowError, ZeroDivisionError):
                 pass
             raise call.fault("E0406", f"`{name}({value:g})` has no finite result", "x")
-        if name in ("floor", "round", "ceil", "trunc") and isinstance(value, Computed) and not value.dtype.is_float:
+        if name in _ROUNDING and isinstance(value, Computed) and not value.dtype.is_float:
             return value
-        return call.emit.pointwise(op or name, value, dtype=None if name in _WHOLE else call.emit.real)
+        return call.emit.pointwise(op, value, dtype=None if name in _WHOLE else call.emit.real)
 
     _elementwise(name)(run)
 
 
-for _name, _fold in _UNARY.items():
-    _enter(_name, _fold)
-for _name, (_op, _fold) in _LONGER.items():
-    _enter(_name, _fold, _op)
+for _op, _operation in OPERATIONS.items():
+    if _operation.fold is not None:
+        _enter(_LONGER.get(_op, _op), _op, _operation.fold)
 
 
 # The order of polygamma beyond which its operation is not declared.
