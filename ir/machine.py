@@ -30,6 +30,30 @@ class Shares:
 
 
 @dataclass(frozen=True)
+class Products:
+    """How products of matrices are cut up.
+
+    A tile has at most `most_rows` rows; one whose rows may be fewer `held_rows`: their addresses, held at the last row,
+    fit the integer registers.
+    `inline` counts the instructions up to which an epilogue is written out on the registers.
+    Where a left operand is larger than two of the core's caches, `packed_rows` of it are taken at a time, with operands
+    packed: a block pays for the copy of a panel of B 32 times over, at a cycle for each of its elements.
+    `packed_tiles` of A are packed together, as they share lines where A lies transposed.
+    A panel of B has at most `panel_row` bytes for each step of k: with more steps than fit the core's cache, a large
+    product is done in blocks of `chain_steps`, and of `chain_rows` rows.
+    """
+
+    most_rows: int = 16
+    held_rows: int = 8
+    inline: int = 160
+    packed_rows: int = 512
+    packed_tiles: int = 4
+    panel_row: int = 512
+    chain_steps: int = 512
+    chain_rows: int = 128
+
+
+@dataclass(frozen=True)
 class Instructions:
     """How many instructions stand for what is more than one, on a machine that has them all.
 
@@ -60,6 +84,7 @@ class Machine:
     A task takes `task_nanoseconds`, and one more for so many `task_flops` and `task_bytes`: only for sharing out.
     `cheap_flops` are fewer than the store and the load that computing an element again saves.
     `largest_kernel` counts nodes: beyond this, what they compute no longer stays in registers.
+    `cut` says how products are cut up.
     """
 
     vector_bytes: int
@@ -77,6 +102,7 @@ class Machine:
     latency: int = 4
     shares: Shares = Shares()
     costs: Instructions = Instructions()
+    cut: Products = Products()
     part_microseconds: int = 10
     most_parts: int = 16
     cheap_flops: int = 4

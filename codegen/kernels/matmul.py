@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tapeless.codegen.kernels.micro_kernel import multiply
-from tapeless.codegen.kernels.product_plan import MOST_ROWS, Chains, Kind, Panels, ProductPlan, ProductShape
+from tapeless.codegen.kernels.product_plan import Chains, Kind, Panels, ProductPlan, ProductShape
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Function, Operand, vector
 from tapeless.codegen.nests.analysis import LoweringError, analyse
@@ -128,7 +128,7 @@ class Product:
         self.partial_elements = 0
         self.packed: _Packed | None = None
         self.packed_elements = 0
-        self.builder = Builder(target)
+        self.builder, self.most_rows = Builder(target), target.machine.cut.most_rows
 
     def function(self) -> Function:
         b = self.builder
@@ -247,7 +247,7 @@ class Product:
         row_length = -(-self.n.at(self.capacity) // self.width) * self.width
         partial = _Partial(self.rows_range[0], row_length)
         # Rows of a tile beyond the block's end lie behind it.
-        self.partial_elements = (blocks.rows + MOST_ROWS) * row_length
+        self.partial_elements = (blocks.rows + self.most_rows) * row_length
         clear = b.open_loop(index_constant(0), index_constant(self.partial_elements), self.lanes)
         with b.inside(clear.block):
             b.store("scratch", clear.variable, Constant(0.0, vector(self.kind, self.lanes)))

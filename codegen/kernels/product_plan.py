@@ -22,20 +22,6 @@ rows of B^T, whose lanes are added up at the end."""
 
 Along = Literal["rows", "columns", "stack"]
 
-INLINE_EPILOGUE = 160
-"""Instructions up to which an epilogue is written out on the registers."""
-MOST_ROWS, HELD_ROWS = 16, 8
-"""Rows of a tile at most; and of one whose rows may be fewer: their addresses, held at the last row, fit the integer
-registers."""
-PACKED_ROWS, PACKED_TILES = 512, 4
-"""Where a left operand is larger than two of the core's caches, its rows are taken in blocks of so many, with operands
-packed: a block pays for the copy of a panel of B 32 times over, at a cycle for each of its elements. So many tiles of A
-are packed together, as they share lines where A lies transposed."""
-ROW_OF_PANEL = 512
-"""Bytes of a panel of B for each step of k, at most: with more steps than fit the core's cache, a large product is done
-in blocks of CHAIN_BLOCK steps, and of PARTIAL_ROWS rows."""
-CHAIN_BLOCK, PARTIAL_ROWS = 512, 128
-
 
 @dataclass(frozen=True)
 class Tile:
@@ -91,7 +77,7 @@ class Panels:
 
     rows: int
     left: bool
-    tiles: int = PACKED_TILES
+    tiles: int
 
     def __str__(self) -> str:
         return f"{self.rows} rows of A at a time, panels of B {'and A ' if self.left else ''}packed"
@@ -118,11 +104,11 @@ class ProductPlan:
     lanes: int
     tile: Tile
     edge_rows: int
+    held_rows: int
+    inline: int
     along: Along
     parts: int
     blocks: Panels | Chains | None = None
-    held_rows: int = HELD_ROWS
-    inline: int = INLINE_EPILOGUE
 
     @property
     def width(self) -> int:
@@ -136,7 +122,7 @@ class ProductPlan:
 
 def plan_product(shape: ProductShape, machine: Machine) -> ProductPlan:
     """The plan that is expected to take the least time."""
-    (m, n, k), stacked = shape.extents, bool(shape.stack)
+    (m, n, k), stacked, cut = shape.extents, bool(shape.stack), machine.cut
     lanes = 1 if shape.n == Size(1) else machine.lanes(shape.element_bytes)
     tile = _tile(shape, lanes, machine)
     vectors = m * -(-n // lanes)
@@ -146,13 +132,13 @@ def plan_product(shape: ProductShape, machine: Machine) -> ProductPlan:
     blocks = None if stacked else _blocks(shape, tile, lanes, machine)
     if isinstance(blocks, Panels) and blocks.left:
         # Each part packs its own rows of A.
-        along, parts = "rows", max(1, min(parts, m // (PACKED_ROWS // 2)))
+        along, parts = "rows", max(1, min(parts, m // (cut.packed_rows // 2)))
     if stacked:
         for size in shape.stack:
             work *= size.at(shape.capacity)
         along, parts = "stack", max(1, min(parts_for(work, machine), shape.stack[0].at(shape.capacity)))
-    edge_rows = lanes if shape.kind == "turned" else HELD_ROWS // 2
-    return ProductPlan(shape.kind, lanes, tile, edge_rows, along, parts, blocks)
+    edge_rows = lanes if shape.kind == "turned" else cut.held_rows // 2
+    return ProductPlan(shape.kind, lanes, tile, edge_rows, cut.held_rows, cut.inline, along, parts, blocks)
 
 
 def _tile(shape: ProductShape, lanes: int, machine: Machine) -> Tile:
@@ -163,12 +149,13 @@ def _tile(shape: ProductShape, lanes: int, machine: Machine) -> Tile:
     m, n, _ = shape.extents
     # 64 elements of a row share the words of one random block, if the tile holds them all.
     together = 64 // lanes if shape.draws and lanes == 16 and shape.n.known and n and n % 64 == 0 else 0
-    return choose_tile(m, n, lanes, machine, vectors=together, most_rows=MOST_ROWS if shape.m.known else HELD_ROWS)
+    most_rows = machine.cut.most_rows if shape.m.known else machine.cut.held_rows
+    return choose_tile(m, n, lanes, machine, vectors=together, most_rows=most_rows)
 
 
-def choose_tile(m: int, n: int, lanes: int, machine: Machine, *, vectors: int = 0, most_rows: int = MOST_ROWS) -> Tile:
+def choose_tile(m: int, n: int, lanes: int, machine: Machine, *, vectors: int = 0, most_rows: int = 0) -> Tile:
     """The tile with the least expected time for an m x n product; of equals, the one with less text. It has `vectors`
-    vectors a row, if that is given, and `most_rows` rows at most.
+    vectors a row, if that is given, and `most_rows` rows at most, or as many as the machine takes.
     """
     columns = -(-n // lanes)
 
@@ -185,7 +172,7 @@ def choose_tile(m: int, n: int, lanes: int, machine: Machine, *, vectors: int = 
     fitting = [
         tile
         for tile in _tiles(machine)
-        if tile.rows <= min(max(1, m), most_rows)
+        if tile.rows <= min(max(1, m), most_rows or machine.cut.most_rows)
         and tile.vectors in ((vectors,) if vectors else range(1, max(1, columns) + 1))
     ]
     return min(fitting, key=cost)
@@ -197,7 +184,7 @@ def _tiles(machine: Machine) -> Sequence[Tile]:
     return [
         Tile(rows, vectors)
         for vectors in (1, 2, 3, 4)
-        for rows in range(1, MOST_ROWS + 1)
+        for rows in range(1, machine.cut.most_rows + 1)
         if rows * vectors + vectors <= room
     ]
 
@@ -222,7 +209,9 @@ def _blocks(shape: ProductShape, tile: Tile, lanes: int, machine: Machine) -> Pa
     large = m * k * shape.element_bytes > 2 * machine.core_cache and n > tile.vectors * lanes
     if not large or shape.kind != "broadcast":
         return None
-    if k > machine.core_cache // ROW_OF_PANEL:
-        return Chains(max(tile.rows, PARTIAL_ROWS // tile.rows * tile.rows), CHAIN_BLOCK)
-    group = PACKED_TILES * tile.rows
-    return Panels(max(group, PACKED_ROWS // group * group), shape.left_transposed and shape.m.known)
+    cut = machine.cut
+    if k > machine.core_cache // cut.panel_row:
+        return Chains(max(tile.rows, cut.chain_rows // tile.rows * tile.rows), cut.chain_steps)
+    group = cut.packed_tiles * tile.rows
+    packs_left = shape.left_transposed and shape.m.known
+    return Panels(max(group, cut.packed_rows // group * group), packs_left, cut.packed_tiles)

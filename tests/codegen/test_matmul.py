@@ -177,7 +177,9 @@ def test_stacks_of_products(flip):
             check(kernel("matmul", build), rows, capacity=8)
 
 
-@pytest.mark.parametrize("blocks", (Panels(24, left=False), Panels(24, left=True), Chains(24, 5)), ids=str)
+@pytest.mark.parametrize(
+    "blocks", (Panels(24, left=False, tiles=4), Panels(24, left=True, tiles=4), Chains(24, 5)), ids=str
+)
 @pytest.mark.parametrize("flip", (False, True))
 @pytest.mark.parametrize("lanes", sweep(WIDTHS, every=3))
 def test_blocks_of_rows(lanes, flip, blocks):

@@ -9,13 +9,12 @@ import random
 
 import pytest
 
-from tapeless.codegen.kernels.product_plan import PACKED_ROWS, PARTIAL_ROWS
 from tapeless.ir.graph import Builder, Node
 from tapeless.ir.types import DType, Rows, Tensor
 
 from .kernels import WIDTHS, check, kernel
 from .test_matmul import dropped, masked, plain, relu, swish
-from .test_thresholds import LARGE_OPERAND, LONG_CHAIN
+from .test_thresholds import CUT, LARGE_OPERAND, LONG_CHAIN
 
 CAPACITY = 70
 SMALL = (0, 1, 2, 3, 7, 16, 17, 33, 64, 65, 129)
@@ -29,7 +28,9 @@ def near(rng: random.Random, size: float) -> int:
 def large(rng: random.Random, dtype: DType) -> tuple[int, int, int]:
     """About where a left operand begins to be packed, or its rows' steps to be taken in blocks."""
     k = near(rng, rng.choice((LONG_CHAIN, LONG_CHAIN + 700, 1000)))
-    m = near(rng, rng.choice((LARGE_OPERAND / dtype.bytes / k, 2 * PARTIAL_ROWS, PACKED_ROWS, 2 * PACKED_ROWS)))
+    m = near(
+        rng, rng.choice((LARGE_OPERAND / dtype.bytes / k, 2 * CUT.chain_rows, CUT.packed_rows, 2 * CUT.packed_rows))
+    )
     return m, max(1, min(rng.choice((3, 17, 65, 130)), MOST // (m * k))), k
 
 

@@ -13,14 +13,7 @@ import pytest
 
 from tapeless.codegen.kernels.lower import lower_kernel
 from tapeless.codegen.kernels.matmul import Product, product_shape
-from tapeless.codegen.kernels.product_plan import (
-    CHAIN_BLOCK,
-    PACKED_ROWS,
-    PARTIAL_ROWS,
-    ROW_OF_PANEL,
-    Panels,
-    plan_product,
-)
+from tapeless.codegen.kernels.product_plan import Panels, plan_product
 from tapeless.codegen.loops.builder import index_constant
 from tapeless.codegen.loops.language import Operand
 from tapeless.ir.machine import X86_64_V3
@@ -31,7 +24,8 @@ from .kernels import WIDTHS, Compiled, check
 from .test_matmul import product
 
 MACHINE = X86_64_V3
-LARGE_OPERAND, LONG_CHAIN = 2 * MACHINE.core_cache, MACHINE.core_cache // ROW_OF_PANEL  # as on all of WIDTHS
+CUT = MACHINE.cut
+LARGE_OPERAND, LONG_CHAIN = 2 * MACHINE.core_cache, MACHINE.core_cache // CUT.panel_row  # as on all of WIDTHS
 DTYPES = (DType.F32, DType.F64)
 FLIPS = ((False, False), (True, False), (False, True), (True, True))  # of the left operand, and of the right one
 TOLERANCE = {DType.F32: 1e-4, DType.F64: 1e-12}  # of sums of up to 3,000 products
@@ -45,9 +39,9 @@ def shapes(dtype: DType) -> Iterator[Shape]:
     for k in (1100, LONG_CHAIN, LONG_CHAIN + 1):
         yield elements // k, 70, k
         yield elements // k + 1, 70, k
-    yield 301, 130, LONG_CHAIN + CHAIN_BLOCK + 5
-    yield 3 * PARTIAL_ROWS + 1, 129, LONG_CHAIN + 1
-    for rows in (PACKED_ROWS - 1, PACKED_ROWS, PACKED_ROWS + 1, 2 * PACKED_ROWS + 77):
+    yield 301, 130, LONG_CHAIN + CUT.chain_steps + 5
+    yield 3 * CUT.chain_rows + 1, 129, LONG_CHAIN + 1
+    for rows in (CUT.packed_rows - 1, CUT.packed_rows, CUT.packed_rows + 1, 2 * CUT.packed_rows + 77):
         yield rows, 65, 1031
     yield 600, 17, 1031
 
@@ -63,7 +57,7 @@ def checked(shape: Shape, dtype: DType, target: Target, flips: tuple[bool, bool]
 def test_sizes_are_on_both_sides(lanes: int, dtype: DType) -> None:
     """Of whether operands are packed, both or the right one, and of whether the steps are taken in blocks."""
     target = WIDTHS[lanes]
-    assert (2 * target.machine.core_cache, target.machine.core_cache // ROW_OF_PANEL) == (LARGE_OPERAND, LONG_CHAIN)
+    assert (2 * target.machine.core_cache, target.machine.core_cache // CUT.panel_row) == (LARGE_OPERAND, LONG_CHAIN)
     found = set()
     for m, n, k in shapes(dtype):
         for flip in (False, True):
