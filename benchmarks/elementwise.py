@@ -106,7 +106,7 @@ CASES: dict[str, tuple[Callable[[Builder, Shape], None], int]] = {  # bytes an e
 }
 
 
-class Program:
+class CompiledGraph:
     """A graph's kernels over arrays of their own."""
 
     def __init__(self, graph: Graph) -> None:
@@ -131,10 +131,10 @@ class Program:
         self.call(self.pointers, turns)
 
 
-def built(build: Callable[[Builder], None]) -> Program:
+def built(build: Callable[[Builder], None]) -> CompiledGraph:
     b = Builder("case", DType.F32)
     build(b)
-    return Program(b.graph())
+    return CompiledGraph(b.graph())
 
 
 def seconds(run: Callable[[], object]) -> float:

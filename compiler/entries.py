@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from tapeless.compiler.passes.differentiate import differentiate
+from tapeless.compiler.passes.layout import FREE
 from tapeless.compiler.passes.pipelines import AFTER_DIFFERENTIATION, BEFORE_DIFFERENTIATION, After, Pass, run
-from tapeless.compiler.passes.rewriter import FREE, Rewriter, without_dead_code
+from tapeless.compiler.passes.rewriter import Rewriter, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA
 from tapeless.compiler.stepping.step_graph import stepped
 from tapeless.ir.graph import OUTPUT_ROLES, STATE_ROLES, Builder, Graph, Node, Port, Value

@@ -41,7 +41,7 @@ class LoweringError(Exception):
 
 
 @dataclass(frozen=True)
-class Access:
+class Placement:
     """How elements lie in a buffer; `offset` is a sum of sizes, where the first one lies."""
 
     buffer: int
@@ -87,10 +87,10 @@ class _Analysis:
 
     # Inputs seen through transposes and reshapes, as strides
 
-    def find_views(self) -> dict[Value, Access]:
-        views: dict[Value, Access] = {}
+    def find_views(self) -> dict[Value, Placement]:
+        views: dict[Value, Placement] = {}
         for place, port in enumerate(self.region.inputs):
-            views[port.value] = Access(place, dense(port.value.type.shape, self.leading[place]))
+            views[port.value] = Placement(place, dense(port.value.type.shape, self.leading[place]))
         for node in self.region.nodes:
             if (
                 OPERATIONS[node.op].family in ("shape", "movement")
@@ -102,19 +102,19 @@ class _Analysis:
                     views[node.result] = made
         return views
 
-    def view_through(self, node: Node, view: Access) -> Access | None:
+    def view_through(self, node: Node, view: Placement) -> Placement | None:
         if node.op != "reshape":
             return _moved(node, view)
         shape = node.operands[0].type.shape
         mapped = of_units(shape, node.result.type.shape)
         if mapped is not None:
-            return Access(
+            return Placement(
                 view.buffer, tuple(ONE if axis is None else view.strides[axis] for axis in mapped), view.offset
             )
         if all(
             stride == wanted or dim == 1 for stride, wanted, dim in zip(view.strides, dense(shape), shape, strict=True)
         ):
-            return Access(view.buffer, dense(node.result.type.shape), view.offset)
+            return Placement(view.buffer, dense(node.result.type.shape), view.offset)
         return None
 
     # Which axes are one
@@ -351,7 +351,7 @@ def _strides(axes: Sequence[Axis | None], strides: Sequence[Size]) -> Strides:
     return {axis: stride for axis, stride in zip(axes, strides, strict=True) if axis is not None}
 
 
-def _beside(axes: Sequence[Axis | None], view: Access, read: Sequence[Along], along: int) -> Strides:
+def _beside(axes: Sequence[Axis | None], view: Placement, read: Sequence[Along], along: int) -> Strides:
     """The strides of an operand's axes that are axes of the result, all but one."""
     return {axis: stride for k, (one, stride) in enumerate(zip(read, view.strides, strict=True))
             if k != along and isinstance(one,
@@ -369,7 +369,7 @@ def _sum_of(place: At, axes: Sequence[Axis | None]) -> Term:
     return total if not place.first else _apply("sub", total, _number(-place.first))
 
 
-def _moved(node: Node, view: Access) -> Access | None:
+def _moved(node: Node, view: Placement) -> Placement | None:
     """What is read of memory at places that move evenly with those of the result; None if that is not so, some are
     read again and again, or along a diagonal.
     """
@@ -386,7 +386,7 @@ def _moved(node: Node, view: Access) -> Access | None:
         if one.first:
             offset = (*offset, stride * Size(one.first))
     known = tuple(stride for stride in strides if stride is not None)
-    return Access(view.buffer, known, offset) if found and len(known) == len(strides) else None
+    return Placement(view.buffer, known, offset) if found and len(known) == len(strides) else None
 
 
 def _walked(node: Node) -> list[tuple[Value, tuple[int | None, ...]]]:

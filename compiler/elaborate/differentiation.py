@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from tapeless.compiler.elaborate.emission import Emitter
 from tapeless.compiler.elaborate.emission_record import BEFORE
 from tapeless.compiler.passes.differentiate import differentiate
-from tapeless.compiler.passes.rewriter import FREE, Rewriter, computation, without_dead_code
+from tapeless.compiler.passes.layout import FREE
+from tapeless.compiler.passes.rewriter import Rewriter, computation, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.ir.adjoints import moved
 from tapeless.ir.graph import Graph, Node, Value

@@ -16,10 +16,10 @@ from tapeless.ir.machine import Machine
 from tapeless.ir.ops import OPERATIONS, POINTWISE
 from tapeless.ir.ops.product import last_two_swapped
 
+# No work of their own, and no memory: made anew wherever they are read; a count of operations leaves them out.
 FREE = frozenset({"constant", "iota", "count", "broadcast"})
 # Operations with a kernel of their own, and its family.
-ALONE = {"gather": "gather", "scatter_add": "scatter", "permutation": "permutation", "transpose": "nest"}
-ALONE |= {name: operation.kernel for name, operation in OPERATIONS.items() if operation.kernel}
+ALONE = {name: operation.kernel for name, operation in OPERATIONS.items() if operation.kernel}
 # Read at places that the loops do not stand at: what they take must lie in memory.
 DISPLACED = frozenset({"pick", "slice", "pad", "windows", "align_windows"})
 # Read memory through strides, and so also through those of a view.

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tapeless.compiler.passes.layout import FREE
 from tapeless.compiler.passes.scan_rules import slim
 from tapeless.ir.graph import Builder, Graph, Node, Span, Value
 from tapeless.ir.interpreter import computed_dtypes, evaluate
@@ -21,8 +22,6 @@ from tapeless.ir.types import DType
 Apply = Callable[["Rewriter", Node], Value | None]
 COMMUTATIVE = frozenset({"add", "mul", "strong_product", "maximum", "minimum", "eq", "ne", "logical_and", "logical_or"})
 BUDGET = 100
-# No work of their own: a count of operations leaves them out.
-FREE = frozenset({"constant", "broadcast", "iota", "count"})
 
 
 class RewriteLoop(Exception):

@@ -103,6 +103,7 @@ declare(
             Sample((Tensor(DType.F64, (4, 3)), _INDEX)),
             Sample((Tensor(DType.F64, (4, 3)), Tensor(DType.I32, (Rows(),)))),
         ),
+        kernel="gather",
         range=chosen,
         axes=_gather_axes,
     )
@@ -143,6 +144,7 @@ declare(
             Sample((Tensor(DType.F64, (Rows(), 3)), Tensor(DType.I32, (Rows(),))), {"size": 4}),
         ),
         attributes=("size",),
+        kernel="scatter",
         range=scattered,
     )
 )

@@ -150,6 +150,7 @@ declare(
         (Sample((_SEED, _COUNTER), {"shape": (Rows(),)}),),
         flops=60,
         attributes=("shape",),
+        kernel="permutation",
         range=between(0.0, math.inf),
     )
 )

@@ -246,6 +246,7 @@ declare(
         ),
         flops=0,
         attributes=("perm",),
+        kernel="nest",
         range=chosen,
         axes=lambda node: (tuple(kept(node.attrs["perm"].index(k)) for k in range(node.result.type.rank)),),
     )
