@@ -28,7 +28,7 @@ from tapeless.ir.types import DType, Rows, Tensor
 FORMAT = 1
 
 
-class StateTensor(Protocol):
+class SlotDescription(Protocol):
     """A tensor of the program's state, as the compiler names it."""
 
     @property
@@ -43,7 +43,7 @@ class StateTensor(Protocol):
     def turns(self) -> Sequence[range]: ...
 
 
-class DataTensor(Protocol):
+class DataDescription(Protocol):
     """An input or target; integers that index have a bound."""
 
     @property
@@ -58,7 +58,7 @@ class DataTensor(Protocol):
     def ignored(self) -> Sequence[int]: ...
 
 
-class Description(Protocol):
+class ProgramDescription(Protocol):
     """What an image tells of the program it was made from."""
 
     @property
@@ -68,9 +68,9 @@ class Description(Protocol):
     @property
     def identity(self) -> Mapping[str, Any]: ...
     @property
-    def slots(self) -> Sequence[StateTensor]: ...
+    def slots(self) -> Sequence[SlotDescription]: ...
     @property
-    def data(self) -> Sequence[DataTensor]: ...
+    def data(self) -> Sequence[DataDescription]: ...
     @property
     def settings(self) -> Any: ...
     @property
@@ -100,7 +100,7 @@ class Image:
         return native.assembly(self.llvm, self.target)
 
 
-def compile_image(program: Description, entries: Mapping[str, Graph], target: Target, capacity: int) -> Image:
+def compile_image(program: ProgramDescription, entries: Mapping[str, Graph], target: Target, capacity: int) -> Image:
     """Compile fused entry graphs for a target, with batches of at most `capacity` rows."""
     state = layout([(slot.name, slot.type) for slot in program.slots])
     trained = [slot for slot in program.slots if slot.role == "param" and not slot.frozen]
@@ -213,7 +213,7 @@ def _tensor(name: str, type: Tensor) -> dict[str, Any]:
     return {"name": name, "dtype": type.dtype.value, "shape": shape}
 
 
-def _block(block: Layout, slots: Sequence[StateTensor]) -> dict[str, Any]:
+def _block(block: Layout, slots: Sequence[SlotDescription]) -> dict[str, Any]:
     """A block's tensors, by name and place. Those that turns of one loop have stand together, turn by turn, as they
     would if each turn were written out.
     """
@@ -226,7 +226,7 @@ def _block(block: Layout, slots: Sequence[StateTensor]) -> dict[str, Any]:
     return {"bytes": block.bytes, "slots": described}
 
 
-def _turns(slot: StateTensor, offset: int) -> list[dict[str, Any]]:
+def _turns(slot: SlotDescription, offset: int) -> list[dict[str, Any]]:
     """The tensors that a slot holds, one behind the other."""
     type = slot.type.with_shape(slot.type.shape[len(slot.turns) :])
     names = turn_names(slot.name, slot.turns)

@@ -98,21 +98,6 @@ def standard(name: str) -> Defined | None:
     return standard_module(file).names[name] if file else None
 
 
-def standard_text(name: str) -> str | None:
-    """The text of one definition of the standard library, with the comments above it; None if there is no such name."""
-    defined = standard(name)
-    if defined is None:
-        return None
-    lines = defined.module.source.lines
-    start = first = defined.definition.span.line - 1
-    while start > 0 and lines[start - 1].startswith("#"):
-        start -= 1
-    end = first + 1
-    while end < len(lines) and (not lines[end].strip() or lines[end].startswith(" ")):
-        end += 1
-    return "\n".join(lines[start:end]).rstrip() + "\n"
-
-
 def read_module(files: Files, report: Callable[[Diagnostic], None]) -> Module:
     """The module of a model's own file, each of its files parsed once; every fault is reported."""
     modules = {source.file: _read(source, report) for source in files.sources}

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tapeless.compiler.elaborate.modules import STANDARD, standard, standard_names, standard_text
+from tapeless.compiler.elaborate.modules import STANDARD, standard, standard_names
 from tapeless.compiler.model import load
 from tapeless.ir.interpreter import run
 from tapeless.ir.text import read, write
 from tapeless.ir.types import DType
 from tapeless.ir.verifier import verify
+from tapeless.standard import source
 
 from .examples import EXAMPLES, name_of, sizes_of
 
@@ -60,7 +61,7 @@ def test_every_standard_name_is_defined_once() -> None:
     for name in names:
         defined = standard(name)
         assert defined is not None and defined.definition.name == name
-        assert name in (standard_text(name) or "")
+        assert name in source(name)
 
 
 def test_front_end_is_light() -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tapeless.compiler.elaborate.modules import standard, standard_names, standard_text
+from tapeless.compiler.elaborate.modules import standard, standard_names
 from tapeless.compiler.model import load
 from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType
+from tapeless.standard import definitions
 
 from .derivatives import DIRECTION, declared, derived
 
@@ -185,13 +186,12 @@ def test_every_function_and_layer_is_there() -> None:
     """The lines above reach all that the standard library defines, but for optimizers, starting values and
     schedules.
     """
-    pending, reached = re.findall(r"\w+", PROGRAMS), set[str]()
+    pending, reached, texts = re.findall(r"\w+", PROGRAMS), set[str](), definitions()
     while pending:
         name = pending.pop()
-        text = standard_text(name)
-        if text is not None and name not in reached:
+        if name in texts and name not in reached:
             reached.add(name)
-            pending += re.findall(r"\w+", text)
+            pending += re.findall(r"\w+", texts[name][1])
     missing = []
     for name, file in standard_names().items():
         defined = standard(name)

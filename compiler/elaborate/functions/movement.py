@@ -17,11 +17,8 @@ from tapeless.compiler.elaborate.folding import Mismatch
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
 from tapeless.compiler.elaborate.functions.shaping import gather
 from tapeless.compiler.elaborate.values import Computed, describe, shape_text
-from tapeless.compiler.language import ast
 from tapeless.compiler.messages.diagnostics import Label
 from tapeless.ir.types import Dim, DType, Rows
-
-Item = ast.Expression | ast.Slice | ast.Ellipsis
 
 
 def parted(emit: Emitter, x: Computed, parts: Sequence[tuple[int, Dim, int]]) -> Computed:
