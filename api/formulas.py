@@ -68,8 +68,8 @@ def _product(node: Node, operands: list[Formula]) -> Formula:
 
 
 def _count(node: Node, operands: list[Formula]) -> Formula:
-    dims = node.attrs["shape"]
-    return Formula(" * ".join(map(str, dims)), PRODUCT if len(dims) > 1 else ATOM)
+    text = " * ".join(map(str, node.attrs["shape"]))
+    return Formula(text, PRODUCT if "*" in text else ATOM)
 
 
 def _number(node: Node, operands: list[Formula]) -> Formula:

@@ -73,6 +73,11 @@ def test_the_count_of_all_examples_has_a_name(model):
     assert "data: image: f32[all, 64], label: i32[all]" in model.inspect().stage("scheduled")
 
 
+def test_a_count_of_several_axes_is_divided_by_as_a_whole():
+    text = "model M:\n    input x: [batch, 3]\n    metric m = mean(x)\n"
+    assert "m : f32[] = sum(x) / (3*batch)" in tapeless.load(text).inspect().stage("forward")
+
+
 def test_an_operation_shows_its_parts():
     text = operation_text("tanh")
     assert all(part in text for part in ("type_rule:", "derivative:", "reference:", "ops/scalar.py:"))
