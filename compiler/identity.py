@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tapeless.compiler.language.format import formatted
 from tapeless.compiler.language.lexer import lex
 from tapeless.compiler.messages.diagnostics import Source
-from tapeless.ir.graph import Graph, Value
+from tapeless.ir.graph import Graph, Port, Value
 from tapeless.ir.text import attribute_text
 
 if TYPE_CHECKING:
@@ -60,10 +60,17 @@ def _meaning(graph: Graph, numbers: bool = True) -> str:
         digest = hashlib.sha256(made.encode()).hexdigest()
         for place, value in enumerate(node.results):
             known[value] = f"{digest} {place} {value.type}"
-    outputs = sorted(f"{port.role} {port.label} {known[port.value]}" for port in graph.outputs)
+    outputs = sorted(f"{port.role} {_spelled(port)} {known[port.value]}" for port in graph.outputs)
     return hashlib.sha256(
         "\0".join([*(f"{port.role} {port.label}" for port in graph.inputs), *outputs]).encode()
     ).hexdigest()
+
+
+def _spelled(port: Port) -> str:
+    """An output's label and which part it is, as the digests in checkpoints on disk have always been made of it."""
+    if port.part is None:
+        return port.label
+    return f"{port.label}~{port.part.kind if port.part.kind == 'rest' else f'{port.part.term}.{port.part.kind}'}"
 
 
 def _lines(source: Source) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Reverse-mode differentiation of a graph: one sweep from seeds to the values that are wanted.
 
 The sweep accumulates adjoints and calls each operation's vector-Jacobian product; it knows no operation by name and
-repairs no shapes. It serves whole programs (`compiler.differentiate`) and the bodies of loops (`ops.scan`).
+repairs no shapes. It serves whole programs (`compiler.passes.differentiate`) and the bodies of loops (`ops.scan`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The body of the reverse scan is the forward body's own sweep. What that sweep re
 this order: what the forward scan walked, took or yielded anyway; what is made again because that is cheap (views,
 random numbers, comparisons); else a stack that the forward scan saves. Slopes that cost little beside their function
 are made there, and saved instead of what they are made of. For what is saved, a second forward scan with more yields
-is emitted, which `compiler.passes.scans` then merges with the first. A scan inside the body is run again to save its
+is emitted, which `compiler.passes.scan_rules` then merges with the first. A scan in the body is run again to save its
 own steps, so nesting two scans is checkpointing: the outer one saves its carries, the inner one is recomputed.
 
 The adjoint of what every step reads (a weight) is a sum over steps. Sums of products become one product of stacks

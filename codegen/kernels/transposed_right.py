@@ -3,7 +3,7 @@
 A tile is made the other way round: each step of k broadcasts one element of a row of B for each column of the tile, and
 multiplies it into the tile's elements of a column of op(A). When all steps are done, registers are transposed, and the
 tile is as any other's. Columns of A as it lies are first copied to where they can be read as vectors: it is the smaller
-of the two (see `compiler.layout`).
+of the two (see `compiler.passes.layout`).
 """
 
 from __future__ import annotations

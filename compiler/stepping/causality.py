@@ -1,6 +1,6 @@
 """Which values of a graph go along with the places of a sequence, and that none of them sees a later place.
 
-Every value has a `Fact`. Its axes are parts (`compiler.parts`), marked where they are the places of the sequence.
+Every value has a `Fact`. Its axes are parts (`axis_parts.py`), marked where they are the places of the sequence.
 What is computed at a place depends on that place and those before it; of a value with two such axes, as scores of
 queries and keys have, that is not so by itself: an element belongs to the later of its two places. A mask makes it
 so, and `beyond` holds that it did: for two marked parts i and j, what the elements are whose place along j is later

@@ -1,6 +1,6 @@
 """From the graph of a whole sequence to that of one place of it, with what the places before have left as carries.
 
-`stepped` takes the graph of outputs in evaluation mode. What `compiler.causality` found to go along with the places is
+`stepped` takes the graph of outputs in evaluation mode. What `causality.py` found to go along with the places is
 computed at the one place at hand: the axis of places has size 1. The rest comes from carries, which all start as zeros:
 
 - `position`, the number of the place;
@@ -8,7 +8,7 @@ computed at the one place at hand: the axis of places has size 1. The rest comes
 - a cache of what is read at all places up to this one, as the keys and values of attention are.
 
 Values that do not depend on the sequence, such as positions and masks, are computed at the place too: of `iota` remains
-`position`. Values are asked for by a view: their axes (`compiler.parts`), of which marked parts are taken at the index
+`position`. Values are asked for by a view: their axes (`axis_parts.py`), of which marked parts are taken at the index
 that is the mark.
 """
 

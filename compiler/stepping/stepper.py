@@ -1,8 +1,8 @@
 """The emitter of a graph for one place of a sequence, and of the bodies of loops in it: values as they are viewed
 from there.
 
-A view is the axes of a value (`compiler.parts`), of which marked parts are taken at the index that is the mark. What
-operations do with views that treat them in ways of their own is told by `compiler.step_operations`.
+A view is the axes of a value (`axis_parts.py`), of which marked parts are taken at the index that is the mark. What
+operations do with views that treat them in ways of their own is told by `step_operations.py`.
 """
 
 from __future__ import annotations

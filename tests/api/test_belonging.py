@@ -38,6 +38,9 @@ def record(text=TEXT, dtype=DType.F32, **given):
 
 
 THERE = record()
+EARLIER = (
+    "330433e99763fb02176cd2ebc515f19ecbe20af572f69398331602f4bca5a83e"  # written before parts were fields of ports
+)
 
 
 @pytest.mark.parametrize(
@@ -116,3 +119,9 @@ def test_strange_lines_are_shown_safely_and_soon():
     strange = dataclasses.replace(THERE, digest="?", lines=(("", ("\x1b[2J" + "x" * 10**6, *["a", "b"] * 10**5)),))
     told = belonging.differences(strange, THERE)
     assert "\x1b" not in told and len(told) < 2000 and "more" in told
+
+
+def test_digests_of_earlier_versions_hold() -> None:
+    """Checkpoints on disk keep them: of sums of quotients too, each part by its name."""
+    text = TEXT.replace(" as miss\n", "\n    metric p = sum(y * z) / sum(z) total\n    metric q = 2 * p + mean(z)\n", 1)
+    assert record(text).digest == EARLIER
