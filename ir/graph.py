@@ -78,6 +78,9 @@ _KEYED = {"gradient": "grad", "carry": "carry"}
 STATE_ROLES = ("param", "state", "optimizer", "hyper", "counter")
 
 
+PART_KINDS = ("numerator", "denominator", "rest")
+
+
 @dataclass(frozen=True)
 class Part:
     """What a port is of a loss or metric that is no mean over rows: a sum of quotients and a rest.
@@ -86,7 +89,7 @@ class Part:
     a mean, which is added to the quotients.
     """
 
-    kind: str  # numerator, denominator or rest
+    kind: str  # one of PART_KINDS
     term: int = 0
 
     def __str__(self) -> str:
@@ -361,6 +364,7 @@ class Builder:
 __all__ = [
     "INPUT_ROLES",
     "OUTPUT_ROLES",
+    "PART_KINDS",
     "STATE_ROLES",
     "Attribute",
     "Builder",

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tapeless.ir.graph import Graph, Node, Part, Port, Span, Value
+from tapeless.ir.graph import PART_KINDS, Graph, Node, Part, Port, Span, Value
 from tapeless.ir.types import DType, Examples, Rows, Tensor
 
 
@@ -198,11 +198,13 @@ class _Reader:
     def port(self, label: str, value: Value, role: str) -> Port:
         start = self.at
         facts = self.attributes()
-        if facts.keys() - {"part", "term", "places"}:
+        kind, term, places = (facts.pop(name, None) for name in ("part", "term", "places"))
+        counts = all(one is None or (type(one) is int and one >= 0) for one in (term, places))
+        if facts or kind not in (None, *PART_KINDS) or not counts or (kind is None and term is not None):
             self.at = start
             raise self.fail("a port's part, term or places")
-        part = Part(facts["part"], facts.get("term", 0)) if "part" in facts else None
-        return Port(label, value, role, self.span(), part, facts.get("places"))
+        part = None if kind is None else Part(kind, term or 0)
+        return Port(label, value, role, self.span(), part, places)
 
     def node(self, known: dict[str, Value]) -> Node:
         made: dict[str, Value] = {}

@@ -80,3 +80,11 @@ def test_what_ports_know_round_trips() -> None:
     assert [port.key for port in graph.outputs] == ["f1.numerator.1", "f1.rest", "carry(position)"]
     with pytest.raises(text.TextError, match="line 3: expected a port's part, term or places"):
         text.read(PARTS.replace("%x : f64[batch]", "%x : f64[batch] {rows=3}"))
+
+
+@pytest.mark.parametrize(
+    "facts", ('part="half"', "part=3", "term=1", 'part="rest", term=1.5', "places=-1", 'places="x"')
+)
+def test_what_ports_know_is_checked_where_it_is_read(facts: str) -> None:
+    with pytest.raises(text.TextError, match="line 7: expected a port's part, term or places"):
+        text.read(PARTS.replace('part="rest", term=0', facts))
