@@ -247,7 +247,7 @@ class Product:
         row_length = -(-self.n.at(self.capacity) // self.width) * self.width
         partial = _Partial(self.rows_range[0], row_length)
         # Rows of a tile beyond the block's end lie behind it.
-        self.partial_elements = (blocks.rows + self.most_rows) * row_length
+        self.partial_elements = (blocks.rows + max(self.most_rows, self.tile.rows)) * row_length
         clear = b.open_loop(index_constant(0), index_constant(self.partial_elements), self.lanes)
         with b.inside(clear.block):
             b.store("scratch", clear.variable, Constant(0.0, vector(self.kind, self.lanes)))

@@ -1,4 +1,4 @@
-"""The inner loop of everything that multiplies matrices: a tile of sums in registers, one step of k after the other."""
+"""The inner loop of products and of attention's: a tile of sums in registers, one step of k after the other."""
 
 from __future__ import annotations
 

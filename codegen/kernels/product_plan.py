@@ -97,7 +97,8 @@ class Chains:
 @dataclass(frozen=True)
 class ProductPlan:
     """`edge_rows`: of the tiles that cover what whole ones leave of a count that is not known. `along`: what parts are
-    shares of. `inline`: instructions up to which the epilogue of a tile is written out on its registers.
+    shares of. `inline`: instructions up to which the epilogue of a tile is written out on its registers. Blocks of rows
+    are whole tiles; raises ValueError if not.
     """
 
     kind: Kind
@@ -109,6 +110,14 @@ class ProductPlan:
     along: Along
     parts: int
     blocks: Panels | Chains | None = None
+
+    def __post_init__(self) -> None:
+        if self.blocks is not None:
+            together = self.tile.rows * (self.blocks.tiles if isinstance(self.blocks, Panels) else 1)
+            if self.blocks.rows <= 0 or self.blocks.rows % together:
+                raise ValueError(f"{self.blocks.rows} rows are not whole tiles of {together} rows")
+        if self.along == "stack" and self.blocks is not None:
+            raise ValueError("a stack of products is not done in blocks")
 
     @property
     def width(self) -> int:
