@@ -177,6 +177,13 @@ def test_stacks_of_products(flip):
             check(kernel("matmul", build), rows, capacity=8)
 
 
+def test_blocks_that_are_no_whole_tiles_are_refused():
+    shape = product_shape(product(64, 64, 64), 64, HOST)
+    plan = plan_product(shape, HOST.machine)
+    with pytest.raises(ValueError, match="not whole tiles"):
+        replace(plan, blocks=Chains(plan.tile.rows + 1, 5))
+
+
 @pytest.mark.parametrize(
     "blocks", (Panels(24, left=False, tiles=4), Panels(24, left=True, tiles=4), Chains(24, 5)), ids=str
 )
