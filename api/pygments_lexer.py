@@ -33,7 +33,17 @@ CONTROL = (
     "where",
 )
 CONSTANTS = ("true", "false", "batch", "training", "step", "steps", "pi", "inf")
-SETTINGS = ("except", "clip_norm", "clip_value", "gradient_noise", "epochs", "validation", "stop_early", "freeze")
+SETTINGS = (
+    "except",
+    "clip_norm",
+    "clip_value",
+    "gradient_noise",
+    "epochs",
+    "validation",
+    "stop_early",
+    "freeze",
+    "denormals",
+)
 
 # Names are those of Python, in any script; marks that belong to letters are no word characters of a regular expression.
 NAME = r"[A-Za-z_\u0080-\U0010ffff][\w\u0080-\U0010ffff]*"

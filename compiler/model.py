@@ -80,6 +80,7 @@ class Model:
     init: Graph
     update: Graph
     settings: Settings
+    denormals: str = "flush"  # or `keep`: what training does with numbers below the smallest normal one
     sources: tuple[Source, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
     # where statistics over the rows of a batch are used in training: batches need two rows at least
@@ -177,6 +178,7 @@ def _elaborated(files: Files, sizes: dict[str, int | float], dtype: DType, model
         init=init,
         update=updated,
         settings=_settings(plan),
+        denormals=plan.denormals,
         sources=files.sources,
         warnings=tuple(fault for fault in found if fault.severity == "warning"),
         statistics=training.statistics or evaluation.statistics or update.elaborator.updates.statistics,

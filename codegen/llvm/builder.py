@@ -101,6 +101,9 @@ class FunctionBuilder:
         _expect(a, I1)
         return self._binary(name, "and", a, b)
 
+    def either(self, name: str, a: Value, b: Value) -> Value:
+        return self._binary(name, "or", a, b)
+
     def fadd(self, name: str, a: Value, b: Value) -> Value:
         return self._binary(name, "fadd", a, b)
 
@@ -152,6 +155,10 @@ class FunctionBuilder:
         _expect(place, PTR)
         self._line(f"store {value}, {place}")
 
+    def alloca(self, name: str, type: str) -> Value:
+        """Memory of the function's own for one value."""
+        return self._set(name, PTR, f"alloca {type}")
+
     def load_acquire(self, name: str, place: Value) -> Value:
         """A number that another thread may write: what it wrote before is seen after this."""
         _expect(place, PTR)
@@ -167,6 +174,10 @@ class FunctionBuilder:
 
     def call(self, function: str, arguments: Sequence[Value] = ()) -> None:
         self._line(f"call void {function}({', '.join(str(argument) for argument in arguments)})")
+
+    def result(self, name: str, type: str, function: str, arguments: Sequence[Value] = ()) -> Value:
+        """What a function gives."""
+        return self._set(name, type, f"call {type} {function}({', '.join(str(argument) for argument in arguments)})")
 
     def larger(self, name: str, a: Value, b: Value) -> Value:
         return self._intrinsic(name, "smax", a, b)

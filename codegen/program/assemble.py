@@ -16,6 +16,7 @@ from tapeless.codegen.llvm import native
 from tapeless.codegen.llvm.functions import function_text, module_text
 from tapeless.codegen.loops.language import Function
 from tapeless.codegen.program.barrier import barrier
+from tapeless.codegen.program.denormals import FLUSHING
 from tapeless.codegen.program.driver import driver
 from tapeless.codegen.program.memory import Layout, layout
 from tapeless.codegen.program.schedule import Lowered, Scheduled, schedule
@@ -74,6 +75,8 @@ class ProgramDescription(Protocol):
     @property
     def settings(self) -> Any: ...
     @property
+    def denormals(self) -> str: ...
+    @property
     def statistics(self) -> Span | None: ...
 
 
@@ -124,6 +127,7 @@ def compile_image(program: ProgramDescription, entries: Mapping[str, Graph], tar
             [*(port.key for port in outputs), *keys],
             capacity,
             target,
+            name in FLUSHING and program.denormals == "flush",
         )
         drivers.append(made.text)
         described[name] = {

@@ -5,7 +5,8 @@
 Every thread runs it with its own number. For each batch: find its rows, or assemble them by the order; run the phases;
 add losses and metrics, times rows, to the sums (numerators and denominators of totals as they are). A loop's steps run
 the phases of its body. An entry whose tasks all have one part runs on thread 0 alone, and so does a loop of such tasks
-on the thread it falls to. What the context holds, and where, is told by `tapeless.abi.calls`.
+on the thread it falls to. Entries that train flush denormals from beginning to end (`denormals`). What the context
+holds, and where, is told by `tapeless.abi.calls`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tapeless.codegen.llvm.builder import (
     Value,
     integer,
 )
+from tapeless.codegen.program import denormals
 from tapeless.codegen.program.addresses import Addresses
 from tapeless.codegen.program.barrier import MEET
 from tapeless.codegen.program.memory import Place, align
@@ -47,12 +49,18 @@ class Driver:
 
 
 def driver(
-    symbol: str, scheduled: Scheduled, data: Sequence[str], outputs: Sequence[str], capacity: int, target: Target
+    symbol: str,
+    scheduled: Scheduled,
+    data: Sequence[str],
+    outputs: Sequence[str],
+    capacity: int,
+    target: Target,
+    flushes: bool = False,
 ) -> Driver:
     """Write an entry's driver. `data` and `outputs` are the keys of the pointers behind the context's fields, in
-    order.
+    order; `flushes`: denormals are zeros while it runs.
     """
-    writer = _Writer(symbol, scheduled, data, outputs, capacity, target)
+    writer = _Writer(symbol, scheduled, data, outputs, capacity, target, flushes)
     writer.write()
     return Driver(writer.f.text(), writer.parallel)
 
@@ -68,6 +76,7 @@ class _Writer:
         outputs: Sequence[str],
         capacity: int,
         target: Target,
+        flushes: bool,
     ) -> None:
         self.scheduled, self.graph, self.capacity, self.machine = scheduled, scheduled.graph, capacity, target.machine
         self.tasks = tasks_of(self.graph)
@@ -83,6 +92,7 @@ class _Writer:
         self.load_fields(pointer)
         self.addresses = Addresses(self.f, scheduled, self.field, self.load_pointers(pointer, data, outputs))
         self.shares: Shares = {}
+        self.mode = denormals.mode(target) if flushes else None
 
     def load_fields(self, pointer: int) -> None:
         """What the context holds, but for what is written there."""
@@ -103,6 +113,7 @@ class _Writer:
 
     def write(self) -> None:
         f, begin, end = self.f, self.field["begin"], self.field["end"]
+        modes = denormals.flush(f, self.mode) if self.mode else None
         ordered = f.icmp("ordered", "ne", self.field["order"], NULL)
         if self.parallel:
             self.shares = shares(f, self.tasks, self.machine, self.capacity, self.thread, self.field["threads"])
@@ -135,6 +146,8 @@ class _Writer:
         else:
             f.branch("return")
         f.begin("return")
+        if self.mode and modes:
+            denormals.restore(f, self.mode, modes)
         f.give(f.trunc("status.word", f.load("status.value", I64, self.field_at["status"]), I32))
 
     def run(self, ordered: Value) -> None:

@@ -17,6 +17,7 @@ from tapeless.ir.graph import Span
 
 # in one body: each hint compares a name with all others, and whoever has that many faults wants the first ones
 _HINTS = 50
+OWN_WORDS = ("stop_early", "denormals")  # settings whose values are words of their own, no names of anything
 
 
 def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[Diagnostic], None]) -> None:
@@ -72,7 +73,7 @@ def resolve(module: Module, sizes: Mapping[str, int | float], report: Callable[[
             check([(name,
                 "rule" if id(name) in chosen else "train") for setting in settings for part in (*setting.values,
                 *setting.named)
-                   for name in names_in(part) if not (setting.name == "stop_early" and part in setting.values)],
+                   for name in names_in(part) if not (setting.name in OWN_WORDS and part in setting.values)],
                    local)  # fmt: skip
 
 

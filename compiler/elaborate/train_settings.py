@@ -19,6 +19,8 @@ from tapeless.compiler.messages.near_names import nearest
 from tapeless.compiler.messages.newcomers_words import ELSEWHERE, SETTINGS
 from tapeless.ir.graph import Span
 
+DENORMALS = ("flush", "keep")
+
 
 @dataclass
 class TrainPlan:
@@ -34,6 +36,7 @@ class TrainPlan:
     clip_value: ast.Expression | None = None
     gradient_noise: ast.Expression | None = None
     optimizer: ast.Setting | None = None
+    denormals: str = "flush"
     exceptions: list[ast.Setting] = field(default_factory=list)
     frozen: list[ast.Text] = field(default_factory=list)
     broken: bool = False  # a fault has been found in it
@@ -190,6 +193,18 @@ class SettingsReader:
             matching(self.frame, self.common.storage.slots, value)
             self.plan.frozen.append(value)
 
+    def read_denormals(self, setting: ast.Setting) -> None:
+        """`denormals keep`."""
+        value = self.only(setting)
+        if not isinstance(value, ast.Name) or value.name not in DENORMALS:
+            raise self.fault(
+                "E0601",
+                "`denormals` is `flush` or `keep`",
+                value.span,
+                "Training takes numbers below the smallest normal one for zeros unless it says `denormals keep`.",
+            )
+        self.plan.denormals = value.name
+
     def read_stop_early(self, setting: ast.Setting) -> None:
         """`stop_early patience = 5 on accuracy rising`."""
         if setting.values:
@@ -256,4 +271,5 @@ _READERS: dict[str, Callable[[SettingsReader, ast.Setting], None]] = {
     "except": SettingsReader.read_except,
     "freeze": SettingsReader.read_freeze,
     "stop_early": SettingsReader.read_stop_early,
+    "denormals": SettingsReader.read_denormals,
 }

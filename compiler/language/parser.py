@@ -37,6 +37,7 @@ NAMES = (
     "validation",
     "stop_early",
     "freeze",
+    "denormals",
 )
 
 

@@ -139,6 +139,7 @@ SETTINGS = {
     "clip_gradient": "clip_norm 1.0", "gradient_clip": "clip_norm 1.0", "clipvalue": "clip_value 1.0",
     "val_split": "validation 0.2", "nesterov": "optimizer SGD(nesterov = true)", "beta1": "optimizer Adam(b1 = ...)",
     "beta2": "optimizer Adam(b2 = ...)", "warmup": "optimizer Adam(lr = cosine(peak = ..., warmup = ...))",
+    "flush_denormal": "denormals flush", "set_flush_denormal": "denormals flush", "ftz": "denormals flush",
 }  # fmt: skip
 
 

@@ -143,7 +143,7 @@ def training(r: random.Random) -> str:
     setting = r.choice((f"except '{pattern}': lr = 0", f"freeze '{pattern}'", f"epochs {r.choice(SIZES)}",
         f"batch {r.choice(SIZES)}", f"validation {r.choice(SIZES)}",
                         f"optimizer Adam(lr = {r.choice(SIZES)})", f"clip_norm {r.choice(SIZES)}",
-                        f"stop_early patience = {r.choice(SIZES)}"))  # fmt: skip
+                        f"stop_early patience = {r.choice(SIZES)}", f"denormals {r.choice(SIZES)}"))  # fmt: skip
     return (
         f"    param {'a' * r.choice((1, 40, 400))}: [4] = 1\n    output z = Dense(x, 4)\n    loss mean(z ** "
         f"2)\n\ntrain M:\n    {setting}\n"

@@ -61,6 +61,7 @@ class Program:
     name: str = "Test"
     source: Source = Source()
     settings: Settings = Settings()
+    denormals: str = "flush"
     statistics: None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
 
