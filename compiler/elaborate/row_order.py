@@ -1,9 +1,9 @@
 """Whether results depend on where in a batch a row stands: rows come in any order, and an epoch shuffles them.
 
 Operations that know the place of a row, as `iota` along the rows or a running sum over them does, are found in the
-graph. Where one leads to a result, it need not matter: the labels `arange(batch)` of a loss over pairs go with the
-rows, and what is sorted may be added up. So the graph is run, on some rows of random numbers in two orders, and the
-results are compared.
+graph (`row_places.py`). Where one leads to a result, it need not matter: the labels `arange(batch)` of a loss over
+pairs go with the rows, and what is sorted may be added up. So the graph is run, on some rows of random numbers in two
+orders, and the results are compared.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tapeless.compiler.stepping.axis_parts import Part, plain, regroup
-from tapeless.ir.correspondence import labels
+from tapeless.compiler.elaborate.row_places import knowing_places
 from tapeless.ir.graph import Graph, Node, Port, Value
 from tapeless.ir.interpreter import Array, run
 from tapeless.ir.ops import OPERATIONS
@@ -29,43 +28,17 @@ def by_place(graph: Graph, ports: Sequence[Port], bounds: Mapping[str, int | Non
     """Of the outputs whose value depends on the places of rows, the label and the node by which it comes to.
     `bounds` are those of the integers that the data bring.
     """
+    knowing = knowing_places(graph)
     suspects: dict[str, Node] = {}
-    for port in ports:
+    for port in ports if knowing else ():
         wanted = graph.ancestors([port.value])
-        node = next((node for node in graph.nodes if node.results[0] in wanted and knows_places(node)), None)
+        node = next((node for node in knowing if node.results[0] in wanted), None)
         if node is not None:
             suspects[port.label] = node
     if not suspects:
         return {}
     found = _moved(graph, [port for port in ports if port.label in suspects], bounds)
     return {label: node for label, node in suspects.items() if label in found}
-
-
-def knows_places(node: Node) -> bool:
-    """Whether an operation, or one in a loop's body, works otherwise at different places along the rows."""
-    if node.regions:
-        return any(knows_places(inner) for region in node.regions for inner in region.nodes)
-    if node.op == "iota":
-        return isinstance(node.attrs["shape"][node.attrs["axis"]], Rows)
-    if OPERATIONS[node.op].family == "random" or node.op in ("constant", "count"):
-        return False
-    if not any(isinstance(dim, Rows) for value in node.operands for dim in value.type.shape):
-        return False
-    if node.op == "reshape":
-        axes = tuple(
-            (Part(dim, True),) if isinstance(dim, Rows) else axis
-            for dim, axis in zip(node.operands[0].type.shape, plain(node.operands[0].type.shape), strict=True)
-        )
-        return regroup(axes, node.result.type.shape) is None
-    found = labels(node)
-    if found is None:
-        return node.op != "attention" or isinstance(node.result.type.shape[-2], Rows)
-    reduced = node.op == "argmax"
-    return any(
-        isinstance(dim, Rows) and (label is None or (reduced and label < 0))
-        for value, operand in zip(node.operands, found, strict=True)
-        for dim, label in zip(value.type.shape, operand, strict=True)
-    )
 
 
 def _moved(graph: Graph, ports: Sequence[Port], bounds: Mapping[str, int | None]) -> set[str]:
@@ -112,4 +85,4 @@ def _ordered(array: Array, value: Value) -> Array:
     return array
 
 
-__all__ = ["by_place", "knows_places"]
+__all__ = ["by_place"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from tapeless.compiler.elaborate.row_places import knowing_places
 from tapeless.compiler.messages.diagnostics import ProgramErrors
 
 from .programs import model
@@ -21,6 +22,10 @@ OUTPUTS = {
         "h = reshape(x, [batch * 2, 2])\noutput y = reshape(h * expand_dims(arange(batch * 2), 1), [batch, 4])"
     ),
     "in a loop": "h = x\nrepeat k in 0..3:\n    h = tanh(h + k * expand_dims(arange(batch), 1))\noutput h",
+    "rows behind their places": "output y = reshape(reshape(transpose(x), [4 * batch]), [batch, 4])",
+    "rows in two orders": (
+        "h = reshape(transpose(x), [4 * batch]) + reshape(x, [4 * batch])\noutput y = reshape(h, [batch, 4])"
+    ),
     "by a comparison alone": "output y = where(expand_dims(arange(batch), 1) < 2, x, 0)",
 }
 LOSSES = {
@@ -38,6 +43,14 @@ FREE = {
     "pairs of different rows": PAIRS + "l[n] = sum[m where m != n] exp(s[n, m])\nloss mean(log(l))",
     "symmetric pairs below the diagonal": PAIRS + "l[n] = sum[m where m < n] s[n, m] ** 2\nloss mean(l)",
     "dropout": "output y = dropout(x, 0.5)\nloss mean(dropout(x, 0.5))",
+}
+
+# What needs no numbers to be told from those: joined with places or time, and taken apart again.
+PLAIN = {
+    "a layer at each place": "h = reshape(x, [batch, 4, 1])\noutput y = Dense(h, 3)\nloss mean(y)",
+    "attention": "h = reshape(x, [batch, 4, 1])\noutput y = Dense(TransformerBlock(Dense(h, 8), 2), 3)\nloss mean(y)",
+    "a loop over places": "h = LSTM(reshape(x, [batch, 4, 1]), 5)\noutput y = Dense(h, 3)\nloss mean(y)",
+    "rows behind, and before again": "output y = transpose(reshape(reshape(transpose(x), [4 * batch]), [4, batch]))",
 }
 
 
@@ -59,3 +72,8 @@ def test_a_loss(name: str) -> None:
 @pytest.mark.parametrize("name", FREE)
 def test_what_is_the_same_in_any_order(name: str) -> None:
     assert "W0110" not in [warning.code for warning in model(program(FREE[name])).warnings]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_needs_no_numbers(name: str) -> None:
+    assert not any(knowing_places(graph) for graph in model(program(PLAIN[name])).forward.values())
