@@ -233,7 +233,9 @@ def _node_lines(node: Node, formula: str, sources: _Sources, indent: str) -> Ite
     attrs = node.attrs
     parts = f", {attrs['parts']} parts" if attrs.get("parts", 1) > 1 else ""
     if "length" in attrs:
-        yield f"{indent}{node.op} over {attrs['length']} steps{', the last one first' if attrs['reverse'] else ''}"
+        order = ", the last one first" if attrs["reverse"] else ""
+        shared = f"{parts} of the rows" if parts else ""
+        yield f"{indent}{node.op} over {attrs['length']} steps{order}{shared}"
     else:
         yield f"{indent}{node.op} {attrs.get('name', '')} ({attrs.get('family', node.op)}{parts})"
     places = attrs.get("places", ("",) * (len(node.operands) + len(node.results)))

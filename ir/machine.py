@@ -115,6 +115,10 @@ class Machine:
         """How many elements of the given size one vector holds (1 where there are no vectors)."""
         return max(1, self.vector_bytes // element_bytes)
 
+    def parts(self, microseconds: float) -> int:
+        """Into how many parts work is cut that takes so long."""
+        return max(1, min(self.most_parts, int(microseconds / self.part_microseconds)))
+
     # What work takes, for a microsecond.
 
     @property

@@ -33,7 +33,7 @@ def buffers_of(node: Node) -> tuple[Buffer, ...]:
 
 
 def parts_for(microseconds: float, machine: Machine) -> int:
-    return max(1, min(machine.most_parts, int(microseconds / machine.part_microseconds)))
+    return machine.parts(microseconds)
 
 
 def part_range(b: Builder, extent: Operand, parts: int, grain: int) -> tuple[Operand, Operand]:

@@ -1,7 +1,8 @@
 """Where tensors lie while a step runs: the memory plan's places as addresses.
 
 Data and outputs have an address for all rows and one for the rows of this batch; the bases of all else are the
-context's pointers, or what the loops that are open make of them.
+context's pointers, or what the loops that are open make of them. In a loop whose rows are cut into parts, a thread has
+the workspace of all its parts: places are as many times as far apart.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Addresses:
         self.f = f
         self.context = dict(bases)
         self.bases = dict(bases)  # as the loops that are open move them
+        self.parts: Value | None = None  # how many a thread has of the loop that is cut, if one is open
         self.whole = dict(whole)
         self.batch = scheduled.batch
         self.here: dict[str, Value] = {}
@@ -86,16 +88,25 @@ class Addresses:
         base = self.bases[place.base]
         if not place.offset:
             return base
-        return self.f.gep(self.f.fresh(place.base.partition(".")[0]), base, place.offset)
+        return self.f.gep(self.f.fresh(place.base.partition(".")[0]), base, self.apart(place.offset))
+
+    def apart(self, bytes: int) -> Value | int:
+        """So many bytes of workspace in each part that a thread has of a loop."""
+        if self.parts is None or not bytes:
+            return bytes
+        return self.f.mul(self.f.fresh("apart"), self.parts, integer(bytes))
 
     @contextmanager
-    def within(self, bases: Mapping[str, Value]) -> Iterator[None]:
-        """Inside a loop, whose operands and results move, and whose workspace is its own."""
-        outer, self.bases = self.bases, self.context | dict(bases)
+    def within(self, bases: Mapping[str, Value], parts: Value | None = None) -> Iterator[None]:
+        """Inside a loop, whose operands and results move, and whose workspace is its own; with `parts`, that of the
+        parts that a thread has of it.
+        """
+        outer = self.bases, self.parts
+        self.bases, self.parts = self.context | dict(bases), parts or self.parts
         try:
             yield
         finally:
-            self.bases = outer
+            self.bases, self.parts = outer
 
 
 def row_bytes(type: Tensor) -> int:

@@ -112,7 +112,7 @@ def compile_image(program: ProgramDescription, entries: Mapping[str, Graph], tar
     data = {tensor.name: tensor for tensor in program.data}
     schedules, drivers, described = {}, [], {}
     for name, graph in entries.items():
-        scheduled = schedule(graph, kernels.lower, state, gradients, capacity)
+        scheduled = schedule(graph, kernels.lower, state, gradients, capacity, target.machine)
         schedules[name] = scheduled
         types = {port.label: port.value.type for port in graph.inputs if port.role == "data"}
         inputs = [data[label] for label in data if label in types]

@@ -4,9 +4,10 @@
 
 Every thread runs it with its own number. For each batch: find its rows, or assemble them by the order; run the phases;
 add losses and metrics, times rows, to the sums (numerators and denominators of totals as they are). A loop's steps run
-the phases of its body. An entry whose tasks all have one part runs on thread 0 alone, and so does a loop of such tasks
-on the thread it falls to. Entries that train flush denormals from beginning to end (`denormals`). What the context
-holds, and where, is told by `tapeless.abi.calls`.
+the phases of its body. Of a loop whose rows are cut into parts, a thread takes those of its parts at once, through all
+steps, and meets nobody before the end. An entry whose tasks all have one part runs on thread 0 alone, and so does a
+loop of such tasks on the thread it falls to. Entries that train flush denormals from beginning to end (`denormals`).
+What the context holds, and where, is told by `tapeless.abi.calls`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from tapeless.codegen.program.addresses import Addresses
 from tapeless.codegen.program.barrier import MEET
 from tapeless.codegen.program.memory import Place, align
 from tapeless.codegen.program.schedule import Scheduled, assembles
-from tapeless.codegen.program.shares import Shares, phases_of, shared, shares, tasks_of
+from tapeless.codegen.program.shares import Shares, joint, phases_of, shared, shares, tasks_of
 from tapeless.ir.graph import Graph, Node
+from tapeless.ir.graph import Value as Tensors
+from tapeless.ir.row_wise import inner_wide, wide
 from tapeless.ir.target import Target
 from tapeless.ir.types import Rows, Tensor
 
@@ -46,6 +49,16 @@ class Driver:
 
     text: str
     parallel: bool
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What a thread has of a loop that is cut: its parts, from `part` on, and their rows."""
+
+    part: Value
+    parts: Value
+    row: Value
+    rows: Value
 
 
 def driver(
@@ -93,6 +106,7 @@ class _Writer:
         self.addresses = Addresses(self.f, scheduled, self.field, self.load_pointers(pointer, data, outputs))
         self.shares: Shares = {}
         self.mode = denormals.mode(target) if flushes else None
+        self.spread: frozenset[Tensors] = frozenset()  # inside a loop that is cut: what lies among all rows
 
     def load_fields(self, pointer: int) -> None:
         """What the context holds, but for what is written there."""
@@ -136,6 +150,7 @@ class _Writer:
             done = f.add("p.next", position.value, self.rows)
         else:
             self.rows = f.sub("rows", end, begin)
+        self.batch_rows = self.rows
         self.addresses.begin_batch(None if position is None else position.value, ordered)
         self.run(ordered)
         self.sum_up(done)
@@ -207,43 +222,61 @@ class _Writer:
         f.begin(f"{label}.done")
 
     def loop(self, loop: Node, together: bool) -> None:
-        """A loop: by all threads if its tasks have parts to share, else by the one whose share it is."""
-        if not together or shared(loop):
+        """A loop: by all threads if its tasks have parts to share, each with rows of its own if it is cut, else by the
+        one whose share it is.
+        """
+        if not together or joint(loop):
             self.steps(loop, together)
             return
-        f = self.f
-        label = f.fresh("alone")
+        f, parts = self.f, loop.attrs["parts"]
+        label = f.fresh("own")
         low, high = self.shares[loop]
-        f.branch_if(f.icmp(f"{label}.mine", "slt", low, high), f"{label}.run", f"{label}.done")
+        mine, share = f.icmp(f"{label}.mine", "slt", low, high), None
+        if parts > 1:
+            first, last = (
+                f.sdiv(f"{label}.{end}", f.mul(f"{label}.{end}.rows", part, self.rows), integer(parts))
+                for end, part in (("first", low), ("last", high))
+            )
+            share = _Share(low, f.sub(f"{label}.parts", high, low), first, f.sub(f"{label}.rows", last, first))
+            mine = f.icmp(f"{label}.any", "sgt", share.rows, integer(0))
+        f.branch_if(mine, f"{label}.run", f"{label}.done")
         f.begin(f"{label}.run")
-        self.steps(loop, False)
+        self.steps(loop, False, share)
         f.branch(f"{label}.done")
         f.begin(f"{label}.done")
 
-    def steps(self, loop: Node, together: bool) -> None:
+    def steps(self, loop: Node, together: bool, share: _Share | None = None) -> None:
         """The steps of a loop. A carry is written by turns into a second place and into the loop's result, which the
         last step writes.
         """
         f, label, (body,) = self.f, self.f.fresh("loop"), loop.regions
-        carries, length = loop.attrs["carries"], loop.attrs["length"]
+        carries, length, count = loop.attrs["carries"], loop.attrs["length"], len(loop.operands)
         walked = carries + loop.attrs["sequences"]
         pointers = self.addresses.of_task(loop)
-        taken, made = pointers[: len(loop.operands)], pointers[len(loop.operands) :][: len(loop.results)]
         scratch, behind = pointers[-1], 0
-        bases = {f"operand.{k}": pointer for k, pointer in enumerate(taken)}
         second = []
         for k, value in enumerate(loop.results[:carries]):
-            second.append(f.gep(f"{label}.second{k}", scratch, behind))
+            second.append(f.gep(f"{label}.second{k}", scratch, self.addresses.apart(behind)))
             behind += align(value.type.bytes(self.capacity))
-        if loop.attrs["scratch"]:
-            bases["workspace"] = f.gep(f"{label}.workspace", scratch, behind)
+        types = [port.value.type for port in (*body.inputs, *body.outputs)]
         # what is walked a step at a time: sequences that come in, and what all steps give
-        moving = [(k, f"operand.{k}", taken[k], body.inputs[k].value.type) for k in range(carries, walked)]
-        moving += [
-            (len(taken) + k, f"result.{k}", made[k], body.outputs[k].value.type)
-            for k in range(carries, len(body.outputs))
-        ]
-        sizes = [self.bytes(f"{label}.bytes{k}", type) for k, _, _, type in moving]
+        moving = [*range(carries, walked), *range(count + carries, len(types))]
+        around = (*loop.operands, *loop.results)
+        sizes = [self.bytes(f"{label}.bytes{k}", types[k], around[k] in self.spread) for k in moving]
+        workspace = (
+            f.gep(f"{label}.workspace", scratch, self.addresses.apart(behind)) if loop.attrs["scratch"] else NULL
+        )
+        outer = self.rows, self.capacity, self.spread
+        self.spread = inner_wide(loop, self.spread)
+        if share is not None:
+            pointers = [self.rows_of(pointer, type, share) for pointer, type in zip(pointers, types, strict=False)]
+            second = [self.rows_of(pointer, type, share) for pointer, type in zip(second, types, strict=False)]
+            if loop.attrs["scratch"]:
+                own = f.mul(f"{label}.own", share.part, integer(loop.attrs["workspace"]))
+                workspace = f.gep(f"{label}.parts", workspace, own)
+            self.rows, self.capacity, self.spread = share.rows, -(-self.capacity // loop.attrs["parts"]), wide(body)
+        taken, made = pointers[:count], pointers[count:]
+        bases = {f"operand.{k}": pointer for k, pointer in enumerate(taken)} | {"workspace": workspace}
         f.branch(f"{label}.enter")
         f.begin(f"{label}.enter")
         f.branch(f"{label}.step")
@@ -258,9 +291,10 @@ class _Writer:
             bases[f"result.{k}"] = f.select(f"{label}.out{k}", odd, second[k], made[k])
             carry.add(bases[f"result.{k}"], f"{label}.latch")
         at = left if loop.attrs["reverse"] else step.value
-        for (k, base, first, _), size in zip(moving, sizes, strict=True):
-            bases[base] = f.gep(f"{label}.here{k}", first, f.mul(f"{label}.move{k}", at, size))
-        with self.addresses.within(bases):
+        for k, size in zip(moving, sizes, strict=True):
+            base = f"operand.{k}" if k < count else f"result.{k - count}"
+            bases[base] = f.gep(f"{label}.here{k}", pointers[k], f.mul(f"{label}.move{k}", at, size))
+        with self.addresses.within(bases, None if share is None else share.parts):
             for tasks in phases_of(tasks_of(body)):
                 self.phase(tasks, together)
         f.branch(f"{label}.latch")
@@ -270,13 +304,23 @@ class _Writer:
         step.add(following, f"{label}.latch")
         f.branch_if(f.icmp(f"{label}.more", "slt", following, integer(length)), f"{label}.step", f"{label}.done")
         f.begin(f"{label}.done")
+        self.rows, self.capacity, self.spread = outer
 
-    def bytes(self, name: str, type: Tensor) -> Value:
-        """The bytes of a tensor of as many rows as the batch has."""
+    def rows_of(self, pointer: Value, type: Tensor, share: _Share) -> Value:
+        """Where the rows of a share begin in a tensor; one without rows is for all."""
+        axis = next((axis for axis, dim in enumerate(type.shape) if isinstance(dim, Rows)), None)
+        if axis is None:
+            return pointer
+        row = integer(type.with_shape(type.shape[axis:]).bytes(1))
+        return self.f.gep(self.f.fresh("own.rows"), pointer, self.f.mul(self.f.fresh("own.bytes"), share.row, row))
+
+    def bytes(self, name: str, type: Tensor, spread: bool = False) -> Value:
+        """The bytes of a tensor of as many rows as there are; `spread`: as the batch has."""
         factors = sum(isinstance(dim, Rows) for dim in type.shape)
         value = integer(type.bytes(1))
         for k in range(factors):
-            value = self.f.mul(name if k == factors - 1 else f"{name}.{k}", value, self.rows)
+            rows = self.batch_rows if spread else self.rows
+            value = self.f.mul(name if k == factors - 1 else f"{name}.{k}", value, rows)
         return value if factors else self.f.add(name, value, integer(0))
 
     # Results

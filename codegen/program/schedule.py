@@ -4,9 +4,10 @@ A phase holds tasks that need nothing from each other; all threads meet between 
 task are fixed here, from its cost alone, so results do not depend on how many threads share them out. A task that
 overwrites a slot of the state comes after all readers of its old value, and in a training step after the loss, so that
 a loss that is not finite stops the step before it changes anything. A scan becomes a `loop`, whose body is scheduled by
-itself: its places are told from where the loop's operands and results lie at each step. Fused graph in; graph of
-`task`,
-`loop` and `reshape` nodes out, in order of phases, with the same values.
+itself: its places are told from where the loop's operands and results lie at each step. Where the rows of the batch go
+their own ways through all steps, the loop is cut into parts of the rows (`_row_parts`), whose threads meet behind the
+last step only. Fused graph in; graph of `task`, `loop` and `reshape` nodes out, in order of phases, with the same
+values.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tapeless.codegen.program.memory import Layout, Lifetime, Place, align, plac
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
 from tapeless.ir.machine import Machine
 from tapeless.ir.ops import OPERATIONS
+from tapeless.ir.row_wise import is_row_wise
 from tapeless.ir.types import DType, Examples, Rows, Tensor
 
 ORDER = "order"  # the port that holds the examples' order; the tasks of phase 0 assemble the batch by it
@@ -48,17 +50,19 @@ class Scheduled:
     batch: Mapping[str, tuple[str, Place]]  # by data input: the value that its rows are assembled into, and its place
 
 
-def schedule(graph: Graph, lower: Lower, state: Layout, gradients: Layout, capacity: int) -> Scheduled:
+def schedule(
+    graph: Graph, lower: Lower, state: Layout, gradients: Layout, capacity: int, machine: Machine
+) -> Scheduled:
     """Give every kernel of a fused graph its phase, parts and places; `lower` makes a kernel's loops."""
     assembled, batch = _with_assembly(graph)
-    plan = _Plan(lower, capacity)
+    plan = _Plan(lower, machine)
     outside = {port.value: _outside(port, "data", state, gradients) for port in assembled.inputs}
     outside |= {
         port.value: _outside(port, "output", state, gradients)
         for port in assembled.outputs
         if port.role in ("state", "gradient", "output", "carry")
     }
-    made, places, workspace = plan.scheduled(assembled, outside)
+    made, places, workspace = plan.scheduled(assembled, outside, capacity)
     rows = {label: (value.name, places[value]) for label, value in batch.items()}
     return Scheduled(made, plan.functions, workspace, rows)
 
@@ -68,21 +72,23 @@ class _Plan:
     """Schedules graphs inside graphs, and collects the functions of their tasks."""
 
     lower: Lower
-    capacity: int
+    machine: Machine
     functions: dict[str, Function] = field(default_factory=dict)
 
-    def scheduled(self, graph: Graph, outside: Mapping[Value, Place]) -> tuple[Graph, dict[Value, Place], int]:
-        """The graph of tasks, the place of every value and the size of the workspace, given the places of ports."""
+    def scheduled(
+        self, graph: Graph, outside: Mapping[Value, Place], capacity: int, *, alone: bool = False
+    ) -> tuple[Graph, dict[Value, Place], int]:
+        """The graph of tasks, the place of every value and the size of the workspace for so many rows, given the
+        places of ports. `alone`: one thread runs it, and nothing in it is shared out.
+        """
         phases = _phases(graph)
         lowered = {node.results[0]: self.lower(node) for node in graph.nodes if node.op == "kernel"}
         functions = {value: made.function for value, made in lowered.items()}
         self.functions |= {function.name: function for function in functions.values()}
-        bodies = {node.results[0]: self._body(node.regions[0]) for node in graph.nodes if node.op == "scan"}
+        bodies = {node.results[0]: self._body(node, capacity, alone) for node in graph.nodes if node.op == "scan"}
         scratch = {value: _scratch(function) for value, function in functions.items()}
-        for node in graph.nodes:
-            if node.op == "scan":
-                scratch[node.results[0]] = bodies[node.results[0]][1] + sum(_carried_bytes(node, self.capacity))
-        places, working, workspace = _places(graph, phases, scratch, outside, self.capacity)
+        scratch |= {value: body.bytes for value, body in bodies.items()}
+        places, working, workspace = _places(graph, phases, scratch, outside, capacity)
         builder = Builder(graph.name)
         seen = {p.value: builder.input_like(p) for p in graph.inputs}
         for k in sorted(range(len(graph.nodes)), key=lambda k: (phases[k], k)):
@@ -102,7 +108,8 @@ class _Plan:
                 function = functions[first]
                 attrs |= {"parts": function.parts, "function": function.name, "plan": str(lowered[first].plan)}
             else:
-                regions = (bodies[first][0],)
+                attrs |= {"parts": bodies[first].parts, "workspace": bodies[first].workspace}
+                regions = (bodies[first].graph,)
             op, names = {"kernel": "task", "scan": "loop"}[node.op], [value.name for value in node.results]
             results = builder.emit_node(op, [seen[v] for v in node.operands], attrs, regions, names, node.span)
             seen.update(zip(node.results, results, strict=True))
@@ -110,12 +117,44 @@ class _Plan:
             builder.output_like(port, seen[port.value])
         return builder.graph(), places, workspace
 
-    def _body(self, body: Graph) -> tuple[Graph, int]:
-        """A scan's body as tasks, and the size of its workspace: its ports lie where the loop says at each step."""
+    def _body(self, node: Node, capacity: int, alone: bool) -> _Body:
+        """A scan's body as tasks: its ports lie where the loop says at each step."""
+        (body,) = node.regions
         outside = {port.value: Place(f"operand.{k}") for k, port in enumerate(body.inputs)}
         outside |= {port.value: Place(f"result.{k}") for k, port in enumerate(body.outputs)}
-        made, _, workspace = self.scheduled(body, outside)
-        return made, workspace
+        made, _, workspace = self.scheduled(body, outside, capacity, alone=alone)
+        carried = sum(_carried_bytes(node, capacity))
+        parts = 1 if alone or not is_row_wise(body) else _row_parts(node, made, self.machine, capacity)
+        if parts == 1:
+            return _Body(made, 1, workspace, workspace + carried)
+        made, _, workspace = self.scheduled(body, outside, -(-capacity // parts), alone=True)
+        return _Body(made, parts, workspace, parts * workspace + carried)
+
+
+@dataclass(frozen=True)
+class _Body:
+    """A scan's body as tasks, the parts that its rows are cut into, the bytes of a part's workspace, and those that the
+    loop needs in all.
+    """
+
+    graph: Graph
+    parts: int
+    workspace: int
+    bytes: int
+
+
+def _row_parts(node: Node, body: Graph, machine: Machine, capacity: int) -> int:
+    """Into how many parts the rows of a loop are cut, if they go their own ways.
+
+    What the rows are made of besides is read in each step by every thread. If it is more than a core's cache holds, it
+    is better that the steps' tasks are shared out, and each thread reads some of it.
+    """
+    tasks = [task for task in body.walk() if task.op == "task"]
+    common = sum(value.type.bytes(0) for value in node.operands[node.attrs["carries"] + node.attrs["sequences"] :])
+    if common > machine.core_cache and any(task.attrs["parts"] > 1 for task in tasks):
+        return 1
+    work = node.attrs["length"] * sum(cost(task, machine, capacity) for task in body.nodes if task.op != "reshape")
+    return min(machine.parts(work / 1000), max(capacity, 1))
 
 
 def _scratch(function: Function) -> int:

@@ -13,10 +13,10 @@ from tapeless.codegen.program.schedule import assembles, cost
 from tapeless.ir.graph import Graph, Node
 from tapeless.ir.machine import Machine
 
-__all__ = ["Shares", "phases_of", "shared", "tasks_of"]
+__all__ = ["Shares", "joint", "phases_of", "shared", "tasks_of"]
 
 Shares = dict[Node, tuple[Value, Value]]
-"""The parts [low, high) of a task; of a loop that one thread runs alone it has one."""
+"""The parts [low, high) of a task, or of a loop that is cut; one that a thread runs alone has one."""
 
 
 def tasks_of(graph: Graph) -> list[Node]:
@@ -30,8 +30,13 @@ def phases_of(tasks: Sequence[Node]) -> Iterator[list[Node]]:
 
 
 def shared(task: Node) -> bool:
-    """Whether a task, or one inside a loop, has parts for several threads."""
-    return any(shared(inner) for inner in tasks_of(task.regions[0])) if task.op == "loop" else task.attrs["parts"] > 1
+    """Whether a task or loop has parts for several threads, or one inside the loop has."""
+    return task.attrs["parts"] > 1 or joint(task)
+
+
+def joint(task: Node) -> bool:
+    """Whether all threads go through the steps of a loop together, to share out what is inside."""
+    return task.op == "loop" and task.attrs["parts"] == 1 and any(map(shared, tasks_of(task.regions[0])))
 
 
 def shares(
@@ -44,8 +49,8 @@ def shares(
     number = 0
     while pending:
         for phase in phases_of(pending.pop(0)):
-            pending += [tasks_of(loop.regions[0]) for loop in phase if loop.op == "loop" and shared(loop)]
-            divided = [task for task in phase if task.op == "task" or not shared(task)]
+            pending += [tasks_of(loop.regions[0]) for loop in phase if joint(loop)]
+            divided = [task for task in phase if not joint(task)]
             made |= _of_phase(f, f"phase{number}", divided, machine, capacity, (thread, following), threads)
             number += 1
     return made
@@ -60,7 +65,7 @@ def _of_phase(
     ends: tuple[Value, Value],
     threads: Value,
 ) -> Shares:
-    parts = [task.attrs.get("parts", 1) for task in tasks]
+    parts = [task.attrs["parts"] for task in tasks]
     costs = [max(1, cost(task, machine, capacity) // count) for task, count in zip(tasks, parts, strict=True)]
     total = integer(sum(each * count for each, count in zip(costs, parts, strict=True)))
     stretch = {

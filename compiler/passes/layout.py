@@ -134,15 +134,16 @@ def _crowds(graph: Graph, value: Value, machine: Machine) -> bool:
 def stored_once(graph: Graph, machine: Machine) -> Graph:
     """Gives each output port a value of its own that a kernel can store, in an order that overwrites nothing too early.
 
-    Inputs, constants, results of scans and values that go to two ports are copied. A slot of the state is
-    overwritten in place by the kernel that makes its new value; where that cannot be after all readers of the old
-    one and after the loss, the new value is made elsewhere and copied.
+    Inputs, constants, views and values that go to two ports are copied. A slot of the state is overwritten in place by
+    the kernel that makes its new value; where that cannot be after all readers of the old one and after the loss, the
+    new value is made elsewhere and copied. A scan overwrites none, as its first step already would.
     """
     plain = set()
     stored: set[Value] = set()
     for port in graph.outputs:
         producer = graph.producers.get(port.value)
-        if producer is None or is_free(producer, graph, machine) or producer.op in PLACED or port.value in stored:
+        placed = producer is not None and (producer.op == "reshape" or (producer.op == "scan" and port.role == "state"))
+        if producer is None or is_free(producer, graph, machine) or placed or port.value in stored:
             plain.add(port.key)
         stored.add(port.value)
     whole = _copied(graph, plain)

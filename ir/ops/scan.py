@@ -108,8 +108,9 @@ declare(
     )
 )
 
-# A scan with its place in time (phase) and memory (where operands and results lie, where the body's workspace begins):
-# what the scheduler makes of scans. Its region holds tasks.
+# A scan with its place in time (phase; parts of the rows, each of which takes all steps by itself) and memory (where
+# operands and results lie, where the memory of its own begins, how much workspace the body has for each part): what the
+# scheduler makes of scans. Its region holds tasks.
 declare(
     Operation(
         "loop",
@@ -118,6 +119,6 @@ declare(
         NoDerivative("loops are made after differentiation"),
         _scan_reference,
         (),
-        attributes=(*ATTRIBUTES, "phase", "places", "scratch"),
+        attributes=(*ATTRIBUTES, "phase", "parts", "places", "scratch", "workspace"),
     )
 )

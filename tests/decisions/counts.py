@@ -50,7 +50,7 @@ def counts(image: Image) -> dict[str, int | str]:
     return {
         "kernels": " ".join(f"{family}:{sum(task.attrs['family'] == family for task in tasks)}" for family in families),
         "phases": len({task.attrs["phase"] for task in scheduled.graph.nodes if task.op in ("task", "loop")}),
-        "parts": sum(int(task.attrs["parts"]) for task in tasks),
+        "parts": sum(int(node.attrs["parts"]) for node in scheduled.graph.walk() if node.op in ("task", "loop")),
         "cost": sum(schedule.cost(task, TARGET.machine, ROWS) for task in tasks),
         "bytes": sum(
             value.type.bytes(ROWS)
