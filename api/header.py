@@ -46,8 +46,8 @@ def _preamble(manifest: Manifest, name: str) -> str:
 
    Every function runs on the calling thread. To share one step among several threads, fill in a {name}_call, set its
    `context.threads`, and have each thread call the native entry with its context and its own number, 0 to threads - 1:
-   the results are the same bytes. Functions return 0, or 1 if the loss was not finite: training has then
-   stopped before that batch's update. */
+   the results are the same bytes. Each thread beyond the first takes {name.upper()}_THREAD_BYTES more of workspace.
+   Functions return 0, or 1 if the loss was not finite: training has then stopped before that batch's update. */
 #ifndef {name.upper()}_H
 #define {name.upper()}_H
 
@@ -61,12 +61,14 @@ extern "C" {{
 
 
 def _sizes(manifest: Manifest, upper: str) -> str:
-    workspace = max((entry.workspace for entry in manifest.entries.values()), default=0)
+    workspace = max((entry.workspace + entry.scratch for entry in manifest.entries.values()), default=0)
+    more = max((entry.scratch for entry in manifest.entries.values()), default=0)
     lines = [
         f"#define {upper}_BATCH {manifest.capacity} /* the most rows of one step */",
         f"#define {upper}_STATE_BYTES {manifest.state.bytes}",
         f"#define {upper}_GRADIENT_BYTES {max(manifest.gradients.bytes, 64)}",
         f"#define {upper}_WORKSPACE_BYTES {max(workspace, 64)}",
+        f"#define {upper}_THREAD_BYTES {more} /* more of it for each thread beyond the first */",
     ]
     results = _results(manifest)
     lines.append(f"#define {upper}_RESULTS {len(results)} /* losses and metrics, in this order: */")
@@ -389,7 +391,18 @@ def _c_type(spec: TensorSpec) -> str:
     return by_numpy(spec.dtype.name).record.c
 
 
-_SIZES = ("BATCH", "STATE_BYTES", "GRADIENT_BYTES", "WORKSPACE_BYTES", "RESULTS", "TENSORS", "POINTERS", "PLACES", "H")
+_SIZES = (
+    "BATCH",
+    "STATE_BYTES",
+    "GRADIENT_BYTES",
+    "WORKSPACE_BYTES",
+    "THREAD_BYTES",
+    "RESULTS",
+    "TENSORS",
+    "POINTERS",
+    "PLACES",
+    "H",
+)
 """What the header itself defines, after the model's name."""
 
 _WORDS = """

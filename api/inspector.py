@@ -298,7 +298,8 @@ def memory_text(image: Image, entry: str) -> str:
             if place.startswith("workspace+"):
                 spans.setdefault(value.name, []).append(node.attrs["phase"])
                 places[value.name], types[value.name] = place.partition("+")[2], str(value.type)
-    out.append(f"workspace of {entry}: {scheduled.workspace:,} bytes")
+    own = f", and {scheduled.scratch:,} for each thread" if scheduled.scratch else ""
+    out.append(f"workspace of {entry}: {scheduled.workspace:,} bytes{own}")
     for name in sorted(spans, key=lambda name: (int(places[name]), min(spans[name]))):
         phases = f"phases {min(spans[name])} to {max(spans[name])}"
         out.append(f"  {int(places[name]):>10,}  {name:<24} {types[name]:<16} {phases}")

@@ -82,16 +82,14 @@ def repeated(nodes: list[Node], target: Target) -> Callable[[list[list[int]], in
     first = 0
     for function in functions:
         given = ", ".join(f"ptr %p{first + i}" for i in range(len(function.buffers)))
-        lines += [f"  call void @{function.name}({given}, i64 1, i64 {part})" for part in range(function.parts)]
+        lines.append(f"  call void @{function.name}({given}, i64 1, i64 0, i64 {function.parts})")
         first += len(function.buffers)
     lines += ["  %j = add i64 %i, 1", "  %more = icmp slt i64 %j, %n", "  br i1 %more, label %loop, label %end",
               "end:", "  ret void", "}"]  # fmt: skip
     text = llvm.module_text([*texts, "\n".join(lines)], target)
     loaded = native.load(native.compile_object(text, target), ["repeat"])
     entry = loaded.function("repeat", *[ctypes.c_void_p] * count, ctypes.c_int64)
-    scratch = [
-        np.zeros(max(64, sum(b.bytes for b in f.buffers if b.role == "scratch")) * f.parts, np.uint8) for f in functions
-    ]
+    scratch = [np.zeros(max(64, sum(b.bytes for b in f.buffers if b.role == "scratch")), np.uint8) for f in functions]
 
     def call(pointers: list[list[int]], turns: int) -> None:
         given: list[int] = []

@@ -36,21 +36,13 @@ class Products:
     A tile has at most `most_rows` rows; one whose rows may be fewer `held_rows`: their addresses, held at the last row,
     fit the integer registers.
     `inline` counts the instructions up to which an epilogue is written out on the registers.
-    Where a left operand is larger than two of the core's caches, `packed_rows` of it are taken at a time, with operands
-    packed: a block pays for the copy of a panel of B 32 times over, at a cycle for each of its elements.
-    `packed_tiles` of A are packed together, as they share lines where A lies transposed.
-    A panel of B has at most `panel_row` bytes for each step of k: with more steps than fit the core's cache, a large
-    product is done in blocks of `chain_steps`, and of `chain_rows` rows.
+    A copy of a panel pays where it is read by `paying_tiles` tiles.
     """
 
     most_rows: int = 16
     held_rows: int = 8
     inline: int = 160
-    packed_rows: int = 512
-    packed_tiles: int = 4
-    panel_row: int = 512
-    chain_steps: int = 512
-    chain_rows: int = 128
+    paying_tiles: int = 8
 
 
 @dataclass(frozen=True)
@@ -77,6 +69,7 @@ class Machine:
     `clock` is in cycles a microsecond.
     `near_cache`, `core_cache`, `last_cache` are bytes: of the first level, of what a core has for itself, and of all.
     `ways` of the first level hold lines whose addresses are equal modulo `near_cache / ways`.
+    `page` is the memory that one entry of the nearest table of translations covers.
     `streaming` says that stores can go past the caches.
     `line` is the size of a line of the caches, and of the widest vector.
     `latency` of a multiply-add is in cycles.
@@ -97,6 +90,7 @@ class Machine:
     core_cache: int = MIB
     last_cache: int = 32 * MIB
     ways: int = 8
+    page: int = 4 * KIB
     streaming: bool = False
     line: int = 64
     latency: int = 4
@@ -182,11 +176,6 @@ class Machine:
     def crowding(self) -> int:
         """Bytes between rows that share the sets of the nearest cache."""
         return self.near_cache // self.ways
-
-    @property
-    def crowded_rows(self) -> int:
-        """Rows below which even crowded ones fit the sets that they share."""
-        return 8 * self.ways
 
     @property
     def streamed(self) -> int:

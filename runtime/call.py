@@ -57,7 +57,7 @@ class Call:
         self._function = image.addresses[entry]
         self._team = threads.team(team_size)
         self._memory = memory
-        self._workspace_bytes = description.workspace
+        self._workspace_bytes = description.working_memory(team_size)
         self._kept = (image, *arrays, *outputs, order)  # native code holds only addresses
         self._barrier = aligned(calls.barrier_bytes(team_size))
         self.sums = np.zeros(max(len(description.results), 1), np.float64) if sums is None else sums

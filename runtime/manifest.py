@@ -102,7 +102,7 @@ class Result:
 @dataclass(frozen=True)
 class Entry:
     """One native function: what it reads, writes and adds up, in the order of its pointers: data, carries, outputs,
-    carries.
+    carries. It takes `workspace` bytes, and `scratch` more for each thread.
 
     Carries are what a step leaves for the next one, which starts from zeros; `places` is how many steps there can be
     from there, if that is limited.
@@ -111,12 +111,17 @@ class Entry:
     name: str
     symbol: str
     workspace: int
+    scratch: int
     parallel: bool
     data: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     results: tuple[Result, ...]
     carries: tuple[TensorSpec, ...] = ()
     places: int | None = None
+
+    def working_memory(self, threads: int) -> int:
+        """The bytes of workspace for a call by so many threads."""
+        return self.workspace + threads * self.scratch
 
     def averages(self, sums: Iterable[float], rows: int) -> dict[str, float]:
         """Losses and metrics over all rows, by name, from the sums over batches: means, or quotients of totals.
@@ -216,6 +221,7 @@ def _entry(name: str, value: Mapping[str, Any]) -> Entry:
         name=name,
         symbol=value["symbol"],
         workspace=int(value.get("workspace", 0)),
+        scratch=int(value.get("scratch", 0)),
         parallel=bool(value.get("parallel", False)),
         data=tuple(_tensor(t, "input") for t in value.get("data", ())),
         outputs=tuple(_tensor(t, "output") for t in value.get("outputs", ())),

@@ -16,7 +16,6 @@ from tapeless.codegen.kernels.planned import Planned
 from tapeless.codegen.kernels.product_plan import Kind, ProductPlan, ProductShape, plan_product
 from tapeless.codegen.kernels.recurrence import lower_recurrence
 from tapeless.codegen.kernels.scatter import lower_scatter
-from tapeless.codegen.kernels.transposed_right import Turned
 from tapeless.codegen.loops.language import Function
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
@@ -29,7 +28,7 @@ def lower_matmul(node: Node, target: Target, capacity: int) -> Planned:
     return Planned(plan_product(shape, target.machine), lambda plan: write_product(node, target, shape, plan))
 
 
-WRITERS: dict[Kind, type[Product]] = {"broadcast": Product, "turned": Turned, "across": Column}
+WRITERS: dict[Kind, type[Product]] = {"broadcast": Product, "across": Column}
 
 
 def write_product(node: Node, target: Target, shape: ProductShape, plan: ProductPlan) -> Function:

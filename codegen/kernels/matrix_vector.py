@@ -26,9 +26,8 @@ class Column(Product):
         j: Operand,
         masks: tuple[Operand | None, ...],
         rows: int,
-        left: Operand | None,
-        steps: tuple[Operand, Operand] | None = None,
-        known: tuple[Operand, ...] | None = None,
+        there: Operand | None,
+        known: Sequence[Operand],
     ) -> list[tuple[Operand, ...]]:
         b, lanes = self.builder, self.lanes
         zero = Constant(0.0, vector(self.kind, lanes))

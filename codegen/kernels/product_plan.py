@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tapeless.abi.calls import LINE
 from tapeless.codegen.nests.groups import parts_for
 from tapeless.codegen.nests.sizes import Size
 from tapeless.ir.machine import Machine
 
-__all__ = ["Chains", "Panels", "ProductPlan", "ProductShape", "Tile", "choose_tile", "plan_product"]
+__all__ = ["Blocks", "ProductPlan", "ProductShape", "Scratch", "Tile", "choose_tile", "plan_product"]
 
-Kind = Literal["broadcast", "turned", "across"]
-"""How a tile is made. `broadcast`: each step of k multiplies elements of A into vectors along a row of B. `turned`: the
-same of the transposes, where B lies transposed; registers are transposed at the end. `across`: inner products along the
-rows of B^T, whose lanes are added up at the end."""
+Kind = Literal["broadcast", "across"]
+"""How a tile is made. `broadcast`: each step of k multiplies elements of A into vectors along a row of B. `across`:
+inner products along the rows of B^T, whose lanes are added up at the end."""
 
 Along = Literal["rows", "columns", "stack"]
 
@@ -47,8 +47,10 @@ class ProductShape:
     """A product as its writer sees it: op(A)[m, k] op(B)[k, n] for each place of a stack.
 
     `as_transpose` says that it is the transpose of what the kernel is to make: its column as a row.
-    `left_transposed` says that the rows of a tile lie side by side in A. `epilogue` counts its instructions for a
-    vector, and `draws` says whether it draws random numbers. `rows` are at most `capacity`.
+    `left_transposed` says that the rows of a tile lie side by side in A, `right_transposed` that the columns of a panel
+    are rows of B. `epilogue` counts its instructions
+    for a vector, `moved` the bytes that it reads and writes for an element, and `draws` says whether it draws random
+    numbers. `rows` are at most `capacity`.
     """
 
     kind: Kind
@@ -59,7 +61,9 @@ class ProductShape:
     stack: tuple[Size, ...]
     element_bytes: int
     left_transposed: bool
+    right_transposed: bool
     epilogue: int
+    moved: int
     draws: bool
     capacity: int
 
@@ -70,35 +74,31 @@ class ProductShape:
 
 
 @dataclass(frozen=True)
-class Panels:
-    """So many rows of A at a time meet a panel of B, copied to where tiles read it in sequence; with `left`, so are the
-    rows of A, `tiles` of them at once.
+class Blocks:
+    """So many rows of A, columns of B and steps of k at a time; unfinished tiles lie in scratch in between.
+
+    `left`: the block of A is copied, row by row, or tile by tile where it lies transposed. `right`: a panel of B, as
+    wide as a tile, is copied to where its rows follow each other, and transposed on the way if need be.
     """
 
     rows: int
-    left: bool
-    tiles: int
-
-    def __str__(self) -> str:
-        return f"{self.rows} rows of A at a time, panels of B {'and A ' if self.left else ''}packed"
-
-
-@dataclass(frozen=True)
-class Chains:
-    """So many rows of A at a time, and so many steps of k; unfinished tiles lie in scratch in between."""
-
-    rows: int
+    columns: int
     steps: int
+    left: bool = False
+    right: bool = False
 
     def __str__(self) -> str:
-        return f"{self.rows} rows of A and {self.steps} steps of k at a time"
+        copied = " and ".join(["A"] * self.left + ["B"] * self.right)
+        return f"{self.rows} x {self.columns} x {self.steps} at a time{f', {copied} packed' if copied else ''}"
 
 
 @dataclass(frozen=True)
 class ProductPlan:
-    """`edge_rows`: of the tiles that cover what whole ones leave of a count that is not known. `along`: what parts are
-    shares of. `inline`: instructions up to which the epilogue of a tile is written out on its registers. Blocks of rows
-    are whole tiles; raises ValueError if not.
+    """`edge_rows`: of the tiles that cover what whole ones leave of a count that is not known. `inline`: instructions
+    up to which the epilogue of a tile is written out on its registers. `along`: what parts are shares of. `rows_first`:
+    the tiles of a row follow each other, so that what an epilogue reads and writes is walked in sequence; else those of
+    a column do, as a copied panel serves them all. Blocks are whole tiles; raises ValueError if not, or if panels are
+    copied with rows first.
     """
 
     kind: Kind
@@ -109,15 +109,20 @@ class ProductPlan:
     inline: int
     along: Along
     parts: int
-    blocks: Panels | Chains | None = None
+    blocks: Blocks | None = None
+    rows_first: bool = False
 
     def __post_init__(self) -> None:
         if self.blocks is not None:
-            together = self.tile.rows * (self.blocks.tiles if isinstance(self.blocks, Panels) else 1)
-            if self.blocks.rows <= 0 or self.blocks.rows % together:
-                raise ValueError(f"{self.blocks.rows} rows are not whole tiles of {together} rows")
-        if self.along == "stack" and self.blocks is not None:
-            raise ValueError("a stack of products is not done in blocks")
+            if self.blocks.right and self.rows_first:
+                raise ValueError("a panel of B is copied for a column of tiles")
+            for size, whole, what in (
+                (self.blocks.rows, self.tile.rows, "rows"),
+                (self.blocks.columns, self.width, "columns"),
+                (self.blocks.steps, 1, "steps"),
+            ):
+                if size <= 0 or size % whole:
+                    raise ValueError(f"{size} {what} are not whole tiles of {whole} {what}")
 
     @property
     def width(self) -> int:
@@ -126,7 +131,42 @@ class ProductPlan:
 
     def __str__(self) -> str:
         shared = f", parts of the {self.along}" if self.parts > 1 else ""
-        return f"{self.kind}, tiles {self.tile} of {self.lanes}{shared}{f', {self.blocks}' if self.blocks else ''}"
+        order = ", row by row" if self.rows_first else ""
+        return (
+            f"{self.kind}, tiles {self.tile} of {self.lanes}{order}{shared}{f', {self.blocks}' if self.blocks else ''}"
+        )
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Where a product's own memory holds what, in elements: at 0 a tile, for the epilogue that goes over its rows; then
+    the copied panel of B, the copied block of A, its rows `left_row` apart (or its tiles by so much for each of their
+    rows), and unfinished tiles, `partial_row` for each of their rows.
+    """
+
+    right: int
+    left: int
+    left_row: int
+    partial: int
+    partial_row: int
+    elements: int
+
+    @staticmethod
+    def of(shape: ProductShape, plan: ProductPlan) -> Scratch:
+        right = plan.tile.rows * plan.width
+        if plan.blocks is None:
+            return Scratch(right, right, 0, right, 0, right)
+        m, n, k = shape.extents
+        blocks, height = plan.blocks, plan.tile.rows
+        line = LINE // shape.element_bytes
+        steps = -(-max(1, min(blocks.steps, k)) // line) * line
+        # The last tile may begin anywhere in the block, and is read whole.
+        rows = min(blocks.rows, -(-m // height) * height) + height
+        left = right + blocks.right * steps * plan.width
+        left_row = steps if shape.left_transposed else steps + line  # copied rows must not share sets of the cache
+        partial = left + blocks.left * rows * left_row
+        partial_row = min(blocks.columns, -(-n // plan.width) * plan.width) if k > blocks.steps else 0
+        return Scratch(right, left, left_row, partial, partial_row, partial + rows * partial_row)
 
 
 def plan_product(shape: ProductShape, machine: Machine) -> ProductPlan:
@@ -137,22 +177,20 @@ def plan_product(shape: ProductShape, machine: Machine) -> ProductPlan:
     vectors = m * -(-n // lanes)
     work = vectors * k / machine.products + vectors * shape.epilogue / machine.instructions
     row_tiles, column_tiles = -(-m // tile.rows), -(-n // (tile.vectors * lanes))
-    along, parts = _shares(shape.kind, parts_for(work, machine), row_tiles, column_tiles)
-    blocks = None if stacked else _blocks(shape, tile, lanes, machine)
-    if isinstance(blocks, Panels) and blocks.left:
-        # Each part packs its own rows of A.
-        along, parts = "rows", max(1, min(parts, m // (cut.packed_rows // 2)))
+    blocks = _blocks(shape, tile, lanes, machine)
+    rows_first = shape.moved * m * n > machine.core_cache // 2 and not (blocks and blocks.right)
+    nearly = "columns" if blocks and blocks.right else "rows" if rows_first or (blocks and blocks.left) else None
+    along, parts = _shares(parts_for(work, machine), row_tiles, column_tiles, nearly)
     if stacked:
         for size in shape.stack:
             work *= size.at(shape.capacity)
         along, parts = "stack", max(1, min(parts_for(work, machine), shape.stack[0].at(shape.capacity)))
-    edge_rows = lanes if shape.kind == "turned" else cut.held_rows // 2
-    return ProductPlan(shape.kind, lanes, tile, edge_rows, cut.held_rows, cut.inline, along, parts, blocks)
+    return ProductPlan(
+        shape.kind, lanes, tile, cut.held_rows // 2, cut.held_rows, cut.inline, along, parts, blocks, rows_first
+    )
 
 
 def _tile(shape: ProductShape, lanes: int, machine: Machine) -> Tile:
-    if shape.kind == "turned":
-        return Tile(lanes, 1)
     if shape.kind == "across":
         return Tile(1, 1)
     m, n, _ = shape.extents
@@ -198,8 +236,10 @@ def _tiles(machine: Machine) -> Sequence[Tile]:
     ]
 
 
-def _shares(kind: Kind, parts: int, row_tiles: int, column_tiles: int) -> tuple[Along, int]:
-    """Along columns or along rows, whichever gives more even shares; a share is whole tiles."""
+def _shares(parts: int, row_tiles: int, column_tiles: int, nearly: Along | None) -> tuple[Along, int]:
+    """Along columns or along rows, whichever gives more even shares, or those of one kind if they are `nearly` as even;
+    a share is whole tiles.
+    """
 
     def best(tiles: int) -> tuple[float, int]:
         """The speed-up, if each part had a thread, and the fewest parts that give it."""
@@ -207,20 +247,35 @@ def _shares(kind: Kind, parts: int, row_tiles: int, column_tiles: int) -> tuple[
         return found[0], -found[1]
 
     by_columns, by_rows = best(max(1, column_tiles)), best(max(1, row_tiles))
-    if kind == "turned":
-        # Along rows, where that gives as many shares: then no row of A is copied twice.
-        return ("rows", by_rows[1]) if by_rows[0] > 1 and by_rows[1] >= by_columns[1] else ("columns", by_columns[1])
-    return ("columns", by_columns[1]) if by_columns[0] >= by_rows[0] else ("rows", by_rows[1])
+    columns, rows = by_columns[0], by_rows[0]
+    columns, rows = (0.8 * columns if nearly == "rows" else columns), (0.8 * rows if nearly == "columns" else rows)
+    return ("columns", by_columns[1]) if columns >= rows else ("rows", by_rows[1])
 
 
-def _blocks(shape: ProductShape, tile: Tile, lanes: int, machine: Machine) -> Panels | Chains | None:
-    m, n, k = shape.extents
-    large = m * k * shape.element_bytes > 2 * machine.core_cache and n > tile.vectors * lanes
-    if not large or shape.kind != "broadcast":
+def _blocks(shape: ProductShape, tile: Tile, lanes: int, machine: Machine) -> Blocks | None:
+    """What keeps the operands of the inner loop near: steps of k for which a panel of B stays in the nearest caches,
+    rows for which so much of A, and columns for which the unfinished tiles, stay in the core's. An operand is copied
+    where each step of k would read it from another page, and it is read often enough to pay for the copy.
+    """
+    if shape.kind != "broadcast":
         return None
-    cut = machine.cut
-    if k > machine.core_cache // cut.panel_row:
-        return Chains(max(tile.rows, cut.chain_rows // tile.rows * tile.rows), cut.chain_steps)
-    group = cut.packed_tiles * tile.rows
-    packs_left = shape.left_transposed and shape.m.known
-    return Panels(max(group, cut.packed_rows // group * group), packs_left, cut.packed_tiles)
+    (m, n, k), element, width, cut = shape.extents, shape.element_bytes, tile.vectors * lanes, machine.cut
+    steps = max(1, 2 * machine.near_cache // (width * element))
+    far = k * n * element > 2 * machine.near_cache and n * element >= machine.page
+    right = shape.right_transposed or (far and m >= cut.paying_tiles * tile.rows)
+    left = shape.left_transposed and m * element >= machine.page and n >= cut.paying_tiles * width
+    if not (right or left or 4 * k > 5 * steps):
+        return None
+    steps = _even(k, steps, machine.line // element) if 4 * k > 5 * steps else max(1, k)
+    rows = _even(m, machine.core_cache // 4 // (steps * element), tile.rows)
+    columns = (
+        _even(n, machine.core_cache // 2 // (rows * element), width) if steps < k else -(-max(1, n) // width) * width
+    )
+    return Blocks(rows, columns, steps, left, right)
+
+
+def _even(extent: int, most: int, grain: int) -> int:
+    """The size of blocks of whole grains that are at most so large, if a grain is, and as alike as can be."""
+    most = max(grain, most // grain * grain)
+    count = max(1, -(-extent // most))
+    return max(1, -(-extent // (count * grain))) * grain

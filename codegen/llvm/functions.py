@@ -16,7 +16,6 @@ from tapeless.codegen.llvm.arithmetic import COMPUTE
 from tapeless.codegen.llvm.storage import CONVERSIONS
 from tapeless.codegen.llvm.types import mangle, number, spell, spell_as
 from tapeless.codegen.loops.language import (
-    PART,
     Compute,
     Constant,
     For,
@@ -45,7 +44,7 @@ def module_text(bodies: list[str], target: Target) -> str:
 
 
 def function_text(function: Function, target: Target, *, linkage: str = "internal") -> str:
-    """The function as `void @name(ptr, ..., i64 rows, i64 part)`, a definition in LLVM IR."""
+    """The function as `void @name(ptr, ..., i64 rows, i64 part, i64 until)`, a definition in LLVM IR."""
     return Writer(function, target).text(linkage)
 
 
@@ -61,14 +60,11 @@ class Writer:
 
     def text(self, linkage: str) -> str:
         function = self.function
-        parameters = ", ".join([f"ptr %{buffer.name}" for buffer in function.buffers] + ["i64 %rows", "i64 %part"])
+        parameters = ", ".join(
+            [f"ptr %{buffer.name}" for buffer in function.buffers] + ["i64 %rows", "i64 %part", "i64 %until"]
+        )
         prefix = f"{linkage} " if linkage else ""
         self.lines += [f"define {prefix}void @{function.name}({parameters}) nounwind {{", "entry:"]
-        for buffer in function.buffers:
-            if buffer.role == "scratch" and function.parts > 1:
-                offset = self.temporary()
-                self.lines.append(f"  {offset} = mul i64 %{PART.name}, {buffer.bytes}")
-                self.lines.append(f"  %{buffer.name}.own = getelementptr i8, ptr %{buffer.name}, i64 {offset}")
         self.block(function.body)
         if self.streams:  # what went past the caches is there for all threads before anything that follows
             self.lines.append("  fence seq_cst")
@@ -137,7 +133,7 @@ class Writer:
     def address(self, buffer: str, index: Operand, masked: bool = False) -> str:
         """An element's address; one that only masked lanes may reach can lie outside the buffer."""
         declared = self.function.index[buffer]
-        base = f"%{buffer}.own" if declared.role == "scratch" and self.function.parts > 1 else f"%{buffer}"
+        base = f"%{buffer}"
         if isinstance(index, Constant) and index.value == 0:
             return base
         pointer = self.temporary()

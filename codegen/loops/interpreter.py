@@ -42,14 +42,17 @@ class LoopError(Exception):
     """The function touched memory outside a buffer; the message names buffer and index."""
 
 
-def run(function: Function, buffers: Sequence[Array], rows: int, part: int = 0) -> None:
-    """Does one part's work on flat arrays, one for each buffer but the scratch, changing them in place."""
+def run(function: Function, buffers: Sequence[Array], rows: int, part: int = 0, until: int | None = None) -> None:
+    """Does the work of the parts from `part` up to `until` (of that one alone, if not given) on flat arrays, one for
+    each buffer but the scratch, changing them in place.
+    """
     memory = {buffer.name: array for buffer, array in zip(function.buffers, buffers, strict=False)}
     for buffer in function.buffers:
         if buffer.name not in memory:
             # Scratch holds nothing: all bits set are a NaN, which spoils what reads one that was not written.
             memory[buffer.name] = np.full(buffer.bytes, 0xFF, np.uint8).view(_DTYPE[buffer.dtype])
-    values: dict[str, Array] = {"rows": np.array([rows], np.int64), "part": np.array([part], np.int64)}
+    known = {"rows": rows, "part": part, "until": part + 1 if until is None else until}
+    values: dict[str, Array] = {name: np.array([value], np.int64) for name, value in known.items()}
     with np.errstate(all="ignore"):
         _Machine(memory, values).block(function.body)
 

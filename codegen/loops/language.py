@@ -37,6 +37,7 @@ __all__ = [
     "OPERATIONS",
     "PART",
     "ROWS",
+    "UNTIL",
     "Buffer",
     "Compute",
     "Constant",
@@ -117,13 +118,14 @@ Operand = Value | Constant
 
 ROWS = Value("rows", vector(INDEX, 1))
 PART = Value("part", vector(INDEX, 1))
+UNTIL = Value("until", vector(INDEX, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
     """A parameter of the function: where a tensor lies. `dtype` is the element in memory, `kind` that in registers.
 
-    Scratch is memory that one part has to itself: `bytes` for each part, at `part * bytes`.
+    Scratch is memory that a call has to itself, of so many `bytes`; it holds nothing between calls.
     """
 
     name: str
@@ -236,7 +238,9 @@ Instruction = Compute | Shuffle | Load | Gather | Store | Scatter | Stream | Gap
 
 @dataclass(frozen=True)
 class Function:
-    """One kernel. `parts` is how many shares its work is cut into; a call does the share numbered `part`."""
+    """One kernel. `parts` is how many shares its work is cut into; a call does those from `part` up to `until`, as one:
+    what it prepares for itself serves all of them.
+    """
 
     name: str
     buffers: tuple[Buffer, ...]

@@ -26,6 +26,7 @@ from tapeless.abi.dtypes import INDEX
 from tapeless.codegen.loops.language import (
     PART,
     ROWS,
+    UNTIL,
     Buffer,
     Compute,
     Constant,
@@ -174,7 +175,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
         self.at = 0
-        self.values: dict[str, Value] = {"rows": ROWS, "part": PART}
+        self.values: dict[str, Value] = {"rows": ROWS, "part": PART, "until": UNTIL}
         self.tokens: list[str] = []
         self.number = 0
 

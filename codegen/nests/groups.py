@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tapeless.abi.dtypes import TYPES
 from tapeless.codegen.loops.builder import Builder, index_constant
-from tapeless.codegen.loops.language import PART, Buffer, Operand
+from tapeless.codegen.loops.language import PART, UNTIL, Buffer, Operand
 from tapeless.codegen.nests.sizes import Axis
 from tapeless.codegen.nests.terms import Count, Domain, Leaf, Number, Store, Term, Uniform, Walk, closure
 from tapeless.ir.graph import Node
@@ -37,7 +37,7 @@ def parts_for(microseconds: float, machine: Machine) -> int:
 
 
 def part_range(b: Builder, extent: Operand, parts: int, grain: int) -> tuple[Operand, Operand]:
-    """The share of 0..extent that `part` does: whole grains, but for the last."""
+    """The share of 0..extent that the parts do: whole grains, but for the last."""
     if parts == 1:
         return index_constant(0), extent
     each = b.arithmetic(
@@ -45,7 +45,7 @@ def part_range(b: Builder, extent: Operand, parts: int, grain: int) -> tuple[Ope
     )
     each = b.arithmetic("mul", each, index_constant(grain))
     start = b.arithmetic("min", b.arithmetic("mul", PART, each), extent)
-    return start, b.arithmetic("min", b.arithmetic("add", start, each), extent)
+    return start, b.arithmetic("min", b.arithmetic("mul", UNTIL, each), extent)
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ def compile_image(program: ProgramDescription, entries: Mapping[str, Graph], tar
         described[name] = {
             "symbol": symbol,
             "workspace": scheduled.workspace,
+            "scratch": scheduled.scratch,
             "parallel": made.parallel,
             "data": [
                 {**_tensor(d.name, types[d.name]), "role": d.role, "bound": d.bound, "ignored": list(d.ignored)}

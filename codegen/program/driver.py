@@ -32,7 +32,7 @@ from tapeless.codegen.program import denormals
 from tapeless.codegen.program.addresses import Addresses
 from tapeless.codegen.program.barrier import MEET
 from tapeless.codegen.program.memory import Place, align
-from tapeless.codegen.program.schedule import Scheduled, assembles
+from tapeless.codegen.program.schedule import SCRATCH, Scheduled, assembles
 from tapeless.codegen.program.shares import Shares, joint, phases_of, shared, shares, tasks_of
 from tapeless.ir.graph import Graph, Node
 from tapeless.ir.graph import Value as Tensors
@@ -103,6 +103,10 @@ class _Writer:
         self.field: dict[str, Value] = {}
         pointer = target.pointer_bytes
         self.load_fields(pointer)
+        own = self.f.add(
+            "own", self.f.mul("own.all", self.thread, integer(scheduled.scratch)), integer(scheduled.workspace)
+        )
+        self.field[SCRATCH] = self.f.gep(SCRATCH, self.field["workspace"], own)
         self.addresses = Addresses(self.f, scheduled, self.field, self.load_pointers(pointer, data, outputs))
         self.shares: Shares = {}
         self.mode = denormals.mode(target) if flushes else None
@@ -204,21 +208,14 @@ class _Writer:
         f = self.f
         function, arguments = f"@{task.attrs['function']}", (*self.addresses.of_task(task), self.rows)
         if not together:
-            for number in range(task.attrs["parts"]):
-                f.call(function, (*arguments, integer(number)))
+            f.call(function, (*arguments, integer(0), integer(task.attrs["parts"])))
             return
         label = f.fresh("task")
         low, high = self.shares[task]
-        f.branch(f"{label}.enter")
-        f.begin(f"{label}.enter")
-        f.branch(f"{label}.next")
-        f.begin(f"{label}.next")
-        part = f.phi(f"{label}.part", low, f"{label}.enter")
-        f.branch_if(f.icmp(f"{label}.more", "slt", part.value, high), f"{label}.run", f"{label}.done")
+        f.branch_if(f.icmp(f"{label}.any", "slt", low, high), f"{label}.run", f"{label}.done")
         f.begin(f"{label}.run")
-        f.call(function, (*arguments, part.value))
-        part.add(f.add(f"{label}.after", part.value, integer(1)), f"{label}.run")
-        f.branch(f"{label}.next")
+        f.call(function, (*arguments, low, high))
+        f.branch(f"{label}.done")
         f.begin(f"{label}.done")
 
     def loop(self, loop: Node, together: bool) -> None:

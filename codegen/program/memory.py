@@ -16,7 +16,9 @@ from tapeless.ir.types import Tensor
 
 @dataclass(frozen=True)
 class Place:
-    """A base (state, gradients, workspace, arguments, or the name of data or an output after a dot) and an offset."""
+    """A base (state, gradients, workspace, scratch, arguments, or the name of data or an output after a dot) and an
+    offset.
+    """
 
     base: str
     offset: int = 0
@@ -53,7 +55,7 @@ def align(count: int) -> int:
 
 @dataclass(frozen=True)
 class Lifetime:
-    """A piece of workspace, for a value or for the scratch of the node that makes it: its size in bytes, and the
+    """A piece of workspace, for a value or for what a loop needs for itself: its size in bytes, and the
     first and last phase in which it must hold.
     """
 

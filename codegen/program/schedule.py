@@ -25,6 +25,7 @@ from tapeless.ir.ops import OPERATIONS
 from tapeless.ir.row_wise import is_row_wise
 from tapeless.ir.types import DType, Examples, Rows, Tensor
 
+SCRATCH = "scratch"  # the base of what a thread has to itself
 ORDER = "order"  # the port that holds the examples' order; the tasks of phase 0 assemble the batch by it
 ASSEMBLY = "assembly"  # the family of kernels that do so
 
@@ -47,6 +48,7 @@ class Scheduled:
     graph: Graph
     functions: Mapping[str, Function]
     workspace: int
+    scratch: int  # what each thread has to itself, behind the workspace
     batch: Mapping[str, tuple[str, Place]]  # by data input: the value that its rows are assembled into, and its place
 
 
@@ -64,7 +66,7 @@ def schedule(
     }
     made, places, workspace = plan.scheduled(assembled, outside, capacity)
     rows = {label: (value.name, places[value]) for label, value in batch.items()}
-    return Scheduled(made, plan.functions, workspace, rows)
+    return Scheduled(made, plan.functions, workspace, plan.scratch, rows)
 
 
 @dataclass
@@ -74,6 +76,7 @@ class _Plan:
     lower: Lower
     machine: Machine
     functions: dict[str, Function] = field(default_factory=dict)
+    scratch: int = 0
 
     def scheduled(
         self, graph: Graph, outside: Mapping[Value, Place], capacity: int, *, alone: bool = False
@@ -86,9 +89,9 @@ class _Plan:
         functions = {value: made.function for value, made in lowered.items()}
         self.functions |= {function.name: function for function in functions.values()}
         bodies = {node.results[0]: self._body(node, capacity, alone) for node in graph.nodes if node.op == "scan"}
-        scratch = {value: _scratch(function) for value, function in functions.items()}
-        scratch |= {value: body.bytes for value, body in bodies.items()}
-        places, working, workspace = _places(graph, phases, scratch, outside, capacity)
+        self.scratch = max((self.scratch, *(_scratch(function) for function in functions.values())))
+        loops = {value: body.bytes for value, body in bodies.items()}
+        places, working, workspace = _places(graph, phases, loops, outside, capacity)
         builder = Builder(graph.name)
         seen = {p.value: builder.input_like(p) for p in graph.inputs}
         for k in sorted(range(len(graph.nodes)), key=lambda k: (phases[k], k)):
@@ -107,6 +110,7 @@ class _Plan:
             if node.op == "kernel":
                 function = functions[first]
                 attrs |= {"parts": function.parts, "function": function.name, "plan": str(lowered[first].plan)}
+                attrs["scratch"] = str(Place(SCRATCH)) if _scratch(function) else ""
             else:
                 attrs |= {"parts": bodies[first].parts, "workspace": bodies[first].workspace}
                 regions = (bodies[first].graph,)
@@ -158,8 +162,8 @@ def _row_parts(node: Node, body: Graph, machine: Machine, capacity: int) -> int:
 
 
 def _scratch(function: Function) -> int:
-    """The bytes that all parts of a function need for themselves."""
-    return function.parts * sum(buffer.bytes for buffer in function.buffers if buffer.role == "scratch")
+    """The bytes that a call of a function needs for itself."""
+    return align(sum(buffer.bytes for buffer in function.buffers if buffer.role == "scratch"))
 
 
 def _carried_bytes(node: Node, capacity: int) -> list[int]:

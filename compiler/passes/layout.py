@@ -40,15 +40,13 @@ def lay_out(graph: Graph, machine: Machine, again: bool = False) -> Graph:
 def packed_operands(graph: Graph, machine: Machine, again: bool = False) -> Graph:
     """Puts operands in memory as products and indexing want them.
 
-    The right operand of a product that would be read column by column is transposed ahead of it, unless the product is
-    better made the other way round (see `_turned`); what costs nothing to compute, and so has no place in memory, is
-    copied for those that read it at places of their own; so are weights whose rows would crowd a product's cache (see
-    `leading`).
+    The right operand of a product that would be read column by column is transposed ahead of it, unless the product
+    does so itself (see `_transposes`); what costs nothing to compute, and so has no place in memory, is copied for
+    those that read it at places of their own.
     """
     builder = Builder(graph.name)
     seen = inputs_of(builder, graph)
     transposed: dict[Value, Value] = {}
-    packed: dict[Value, Value] = {}
     copied: dict[Value, Value] = {}
     for node in graph.nodes:
         if node.op in IN_MEMORY or node.op in COUNTED:
@@ -60,22 +58,9 @@ def packed_operands(graph: Graph, machine: Machine, again: bool = False) -> Grap
                 value: copied[value] if _needs_copy(graph, node, value, machine) else seen[value]
                 for value in node.operands
             }
-            turned = node.op == "matmul" and node.attrs["transpose_b"] and _turned(graph, node, machine, again)
-            if (
-                node.op == "matmul"
-                and (turned or not node.attrs["transpose_b"])
-                and _crowds(graph, node.operands[1], machine)
-            ):
-                weights = node.operands[1]
-                if weights not in packed:
-                    name = f"{weights.name}.packed"
-                    packed[weights] = builder.emit(
-                        "cast", here[weights], name=name, span=node.span, dtype=weights.type.dtype
-                    )
-                here[weights] = packed[weights]
         else:
-            here, turned = {value: seen[value] for value in node.operands}, False
-        if node.op == "matmul" and node.attrs["transpose_b"] and not turned:
+            here = {value: seen[value] for value in node.operands}
+        if node.op == "matmul" and node.attrs["transpose_b"] and not _transposes(graph, node, machine, again):
             left, right = (here[value] for value in node.operands)
             if right not in transposed:
                 perm = last_two_swapped(right.type.rank)
@@ -90,10 +75,10 @@ def packed_operands(graph: Graph, machine: Machine, again: bool = False) -> Grap
     return with_outputs(builder, graph, seen)
 
 
-def _turned(graph: Graph, node: Node, machine: Machine, again: bool) -> bool:
-    """Whether a product a b^T is made the other way round in registers, rather than of a transposed copy of b: where
-    more would be copied than a, if that is not transposed already, and the result are. Beyond the nearest cache a
-    copy counts twice, as it is written and read again.
+def _transposes(graph: Graph, node: Node, machine: Machine, again: bool) -> bool:
+    """Whether a product a b^T transposes panels of b as it reads them, which it may do several times, rather than be
+    given a transposed copy: where more would be copied than a, if that is not transposed already, and the result are.
+    Beyond the nearest cache a copy counts twice, as it is written and read again.
     """
     a, b = node.operands
     if b.type.rank != 2 or (again and b not in graph.producers):
@@ -119,16 +104,6 @@ def spread_over_stack(node: Node) -> bool:
         return False
     rank = len(node.attrs["shape"])
     return tuple(node.attrs["axes"][-2:]) == (rank - 2, rank - 1)
-
-
-def _crowds(graph: Graph, value: Value, machine: Machine) -> bool:
-    """Whether a matrix lies outside the workspace, large, with rows that share sets of the nearest cache."""
-    if value.type.rank != 2:
-        return False
-    rows, columns = value.type.shape
-    if not isinstance(rows, int) or not isinstance(columns, int) or value in graph.producers:
-        return False
-    return rows >= machine.crowded_rows and columns > 0 and columns * value.type.dtype.bytes % machine.crowding == 0
 
 
 def stored_once(graph: Graph, machine: Machine) -> Graph:

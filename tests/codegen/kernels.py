@@ -118,7 +118,7 @@ class Compiled:
         self.object = native.compile_object(self.text, target)
         if self.elsewhere is None:
             self.loaded = native.load(self.object, [function.name])
-            types = [ctypes.c_void_p] * len(function.buffers) + [ctypes.c_int64] * 2
+            types = [ctypes.c_void_p] * len(function.buffers) + [ctypes.c_int64] * 3
             self.entry = self.loaded.function(function.name, *types)
 
     def __call__(self, memory: Sequence[np.ndarray], rows: int) -> None:
@@ -127,11 +127,11 @@ class Compiled:
             return
         pointers, scratch, size = [array.ctypes.data for array in memory], None, 0
         for buffer in self.function.buffers[len(memory) :]:
-            size = buffer.bytes * self.function.parts
+            size = buffer.bytes
             scratch = np.full(size + 64, POISON, np.uint8)
             pointers.append(scratch.ctypes.data)
         for part in range(self.function.parts):
-            self.entry(*pointers, rows, part)
+            self.entry(*pointers, rows, part, part + 1)
         assert scratch is None or (scratch[size:] == POISON).all(), "a kernel wrote past its scratch"
 
 

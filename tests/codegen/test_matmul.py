@@ -10,7 +10,7 @@ import pytest
 
 from tapeless.codegen.kernels.lower import lower_kernel, write_product
 from tapeless.codegen.kernels.matmul import product_shape
-from tapeless.codegen.kernels.product_plan import Chains, Panels, plan_product
+from tapeless.codegen.kernels.product_plan import Blocks, plan_product
 from tapeless.codegen.llvm import functions as llvm
 from tapeless.codegen.llvm import native
 from tapeless.ir.graph import Builder
@@ -181,18 +181,18 @@ def test_blocks_that_are_no_whole_tiles_are_refused():
     shape = product_shape(product(64, 64, 64), 64, HOST)
     plan = plan_product(shape, HOST.machine)
     with pytest.raises(ValueError, match="not whole tiles"):
-        replace(plan, blocks=Chains(plan.tile.rows + 1, 5))
+        replace(plan, blocks=Blocks(plan.tile.rows + 1, plan.width, 5))
 
 
-@pytest.mark.parametrize(
-    "blocks", (Panels(24, left=False, tiles=4), Panels(24, left=True, tiles=4), Chains(24, 5)), ids=str
-)
+@pytest.mark.parametrize("copied", ("", "A", "B", "AB"))
 @pytest.mark.parametrize("flip", (False, True))
 @pytest.mark.parametrize("lanes", sweep(WIDTHS, every=3))
-def test_blocks_of_rows(lanes, flip, blocks):
-    """A plan from outside: rows in blocks, packed, or steps in blocks. The same bits as all at once."""
+def test_blocks(lanes, flip, copied):
+    """A plan from outside: rows, columns and steps in blocks, operands copied or not. The same bits as all at once."""
     target = WIDTHS[lanes]
-    for m, n, k in ((37, 70, 9), (64, 33, 20), (BATCH, 100, 16), (200, 300, BATCH)):
+    for m, n, k, along in (
+        (37, 70, 9, "rows"), (64, 33, 20, "columns"), (BATCH, 100, 16, "rows"), (200, 300, BATCH, "columns"),
+    ):  # fmt: skip
 
         def build(b: Builder, m: object = m, n: object = n, k: object = k) -> None:
             x = b.input("x", tensor(*((k, m) if flip else (m, k))), "operand")
@@ -201,15 +201,14 @@ def test_blocks_of_rows(lanes, flip, blocks):
 
         node = kernel("matmul", build)
         shape = product_shape(node, 64, target)
-        if isinstance(blocks, Panels) and blocks.left and not (shape.left_transposed and shape.m.known):
-            continue
         plan = plan_product(shape, target.machine)
-        group = plan.tile.rows * (blocks.tiles if isinstance(blocks, Panels) else 1)
-        own = replace(blocks, rows=max(group, blocks.rows // group * group))
-        compiled = Compiled(write_product(node, target, shape, replace(plan, along="rows", blocks=own)), target)
-        whole = Compiled(lower_kernel(node, target, 64), target)
-        for rows in (1, 50):
-            arrays = arrays_for(node.regions[0], rows)
-            check(node, rows, arrays=arrays, compiled=compiled)
-            made, alike = (run_compiled(node, arrays, rows, compiled=one)["r"] for one in (compiled, whole))
-            assert made.tobytes() == alike.tobytes()
+        for steps in (5, 16, 64):
+            blocks = Blocks(2 * plan.tile.rows, plan.width, steps, "A" in copied, "B" in copied)
+            own = replace(plan, along=along, parts=2, blocks=blocks)
+            compiled = Compiled(write_product(node, target, shape, own), target)
+            whole = Compiled(write_product(node, target, shape, replace(plan, blocks=None)), target)
+            for rows in (0, 1, 50):
+                arrays = arrays_for(node.regions[0], rows)
+                check(node, rows, arrays=arrays, compiled=compiled)
+                made, alike = (run_compiled(node, arrays, rows, compiled=one)["r"] for one in (compiled, whole))
+                assert made.tobytes() == alike.tobytes()

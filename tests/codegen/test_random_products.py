@@ -14,7 +14,7 @@ from tapeless.ir.types import DType, Rows, Tensor
 
 from .kernels import WIDTHS, check, kernel
 from .test_matmul import dropped, masked, plain, relu, swish
-from .test_thresholds import CUT, LARGE_OPERAND, LONG_CHAIN
+from .test_thresholds import MACHINE
 
 CAPACITY = 70
 SMALL = (0, 1, 2, 3, 7, 16, 17, 33, 64, 65, 129)
@@ -26,12 +26,11 @@ def near(rng: random.Random, size: float) -> int:
 
 
 def large(rng: random.Random, dtype: DType) -> tuple[int, int, int]:
-    """About where a left operand begins to be packed, or its rows' steps to be taken in blocks."""
-    k = near(rng, rng.choice((LONG_CHAIN, LONG_CHAIN + 700, 1000)))
-    m = near(
-        rng, rng.choice((LARGE_OPERAND / dtype.bytes / k, 2 * CUT.chain_rows, CUT.packed_rows, 2 * CUT.packed_rows))
-    )
-    return m, max(1, min(rng.choice((3, 17, 65, 130)), MOST // (m * k))), k
+    """About where operands begin to be copied, or to be taken in blocks."""
+    page = MACHINE.page // dtype.bytes
+    k = near(rng, rng.choice((64, 256, 700, 1700)))
+    m, n = (near(rng, rng.choice((17, 65, 130, page))) for _ in range(2))
+    return m, max(1, min(n, MOST // max(1, m * k))), k
 
 
 def drawn(rng: random.Random) -> tuple[Node, int, float]:

@@ -1,8 +1,8 @@
 """Products on both sides of each size from which they are computed another way, for every width of vectors.
 
-A left operand beyond LARGE_OPERAND bytes is taken in blocks of rows, with copies of what tiles read; one with more
-than LONG_CHAIN steps of k in blocks of those. The sizes are real ones: a tile has as many rows, and a block as many
-tiles, as it has in use.
+Operands that go beyond the nearest caches are taken in blocks of steps, rows and columns; those whose steps lie on
+pages of their own are copied. The sizes are real ones: a tile has as many rows, and a block as many tiles, as it has
+in use.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import pytest
 
 from tapeless.codegen.kernels.lower import lower_kernel
 from tapeless.codegen.kernels.matmul import Product, product_shape
-from tapeless.codegen.kernels.product_plan import Panels, plan_product
+from tapeless.codegen.kernels.product_plan import plan_product
 from tapeless.codegen.loops.builder import index_constant
-from tapeless.codegen.loops.language import Operand
 from tapeless.ir.machine import X86_64_V3
 from tapeless.ir.target import Target
 from tapeless.ir.types import DType, Rows
@@ -23,9 +22,7 @@ from tapeless.ir.types import DType, Rows
 from .kernels import WIDTHS, Compiled, check
 from .test_matmul import product
 
-MACHINE = X86_64_V3
-CUT = MACHINE.cut
-LARGE_OPERAND, LONG_CHAIN = 2 * MACHINE.core_cache, MACHINE.core_cache // CUT.panel_row  # as on all of WIDTHS
+MACHINE = X86_64_V3  # as all of WIDTHS
 DTYPES = (DType.F32, DType.F64)
 FLIPS = ((False, False), (True, False), (False, True), (True, True))  # of the left operand, and of the right one
 TOLERANCE = {DType.F32: 1e-4, DType.F64: 1e-12}  # of sums of up to 3,000 products
@@ -35,15 +32,17 @@ Shape = tuple[int, int, int]
 
 def shapes(dtype: DType) -> Iterator[Shape]:
     """Rows, columns and steps about each threshold, most of them no multiple of anything."""
-    elements = LARGE_OPERAND // dtype.bytes
-    for k in (1100, LONG_CHAIN, LONG_CHAIN + 1):
-        yield elements // k, 70, k
-        yield elements // k + 1, 70, k
-    yield 301, 130, LONG_CHAIN + CUT.chain_steps + 5
-    yield 3 * CUT.chain_rows + 1, 129, LONG_CHAIN + 1
-    for rows in (CUT.packed_rows - 1, CUT.packed_rows, CUT.packed_rows + 1, 2 * CUT.packed_rows + 77):
-        yield rows, 65, 1031
-    yield 600, 17, 1031
+    page = MACHINE.page // dtype.bytes
+    for k in (250, 700, 1031):  # within one block of steps, in two, in several; and rows of A far apart
+        yield 37, 70, k
+        yield page, page // 2 + 1, k // 4
+    for n in (page - 1, page, page + 1):  # rows of B far apart, read by few tiles and by many
+        yield 7, n, 65
+        yield 131, n, 65
+    yield page, page, 65  # both far apart
+    yield 601, 33, 513  # several blocks of rows
+    yield 270, page + 300, 700  # several blocks of columns
+    yield 1, 17, 2100
 
 
 def checked(shape: Shape, dtype: DType, target: Target, flips: tuple[bool, bool]) -> None:
@@ -55,16 +54,20 @@ def checked(shape: Shape, dtype: DType, target: Target, flips: tuple[bool, bool]
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("lanes", WIDTHS)
 def test_sizes_are_on_both_sides(lanes: int, dtype: DType) -> None:
-    """Of whether operands are packed, both or the right one, and of whether the steps are taken in blocks."""
-    target = WIDTHS[lanes]
-    assert (2 * target.machine.core_cache, target.machine.core_cache // CUT.panel_row) == (LARGE_OPERAND, LONG_CHAIN)
-    found = set()
-    for m, n, k in shapes(dtype):
+    """Of what is copied, and of whether rows, columns and steps are taken in blocks."""
+    copied, blocked = set(), set()
+    for shape in shapes(dtype):
+        m, n, k = shape
         for flip in (False, True):
             node = product(m, n, k, dtype=dtype, transpose_a=flip)
-            blocks = plan_product(product_shape(node, 1, target), target.machine).blocks
-            found.add((type(blocks).__name__, isinstance(blocks, Panels) and blocks.left))
-    assert found == {("NoneType", False), ("Chains", False), ("Panels", False), ("Panels", True)}
+            plan = plan_product(product_shape(node, 1, WIDTHS[lanes]), WIDTHS[lanes].machine)
+            blocks = plan.blocks
+            copied.add((False, False) if blocks is None else (blocks.left, blocks.right))
+            sizes = (blocks.rows, blocks.columns, blocks.steps) if blocks else shape
+            blocked |= {axis for axis, size, extent in zip("mnk", sizes, shape, strict=True) if size < extent}
+    assert copied == {(False, False), (True, False), (False, True), (True, True)}
+    # Narrow panels are short enough for many steps, and then there are no unfinished tiles.
+    assert blocked >= {1: {*"m"}, 4: {*"mk"}, 8: {*"mk"}, 16: {*"mnk"}}[lanes]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -97,12 +100,15 @@ def test_gradient_of_weights(lanes: int, dtype: DType) -> None:
 class OneRowTooFew(Product):
     """Packs all rows of a block of A but the last."""
 
-    def pack_left(self, blocks: Panels, first: Operand, last: Operand) -> None:
-        super().pack_left(blocks, first, self.builder.arithmetic("sub", last, index_constant(1)))
+    def pack_left(self) -> None:
+        rows = first, last = self.rows_range
+        self.rows_range = first, self.builder.arithmetic("sub", last, index_constant(1))
+        super().pack_left()
+        self.rows_range = rows
 
 
 def test_one_row_too_few_is_seen() -> None:
-    node = product(520, 70, 1031, transpose_a=True)
+    node = product(1024, 520, 65, transpose_a=True)
     for target in WIDTHS.values():
         shape = product_shape(node, 1, target)
         wrong = OneRowTooFew(node, target, shape, plan_product(shape, target.machine)).function()

@@ -59,6 +59,7 @@ def counts(image: Image) -> dict[str, int | str]:
             if value.type.shape[:1] != (Examples(),)
         ),
         "workspace": scheduled.workspace,
+        "scratch": scheduled.scratch,
         "loads": sum(loads for loads, _ in inner),
         "multiply_adds": sum(made for _, made in inner),
     }

@@ -64,7 +64,7 @@ class Executable:
             lines.append(f"  %rows{number} = load i64, ptr getelementptr (i64, ptr @image, i64 {place})")
             place += 1
             lines += [
-                f"  call void @k{number}({', '.join(arguments)}, i64 %rows{number}, i64 {part})"
+                f"  call void @k{number}({', '.join(arguments)}, i64 %rows{number}, i64 {part}, i64 {part + 1})"
                 for part in range(function.parts)
             ]
         attribute = '"wasm-export-name"="run"' if self.machine.linux is None else ""
@@ -93,7 +93,7 @@ class Executable:
                     arrays[array.ctypes.data] = (add(array.tobytes()), array)
                 numbers.append(arrays[array.ctypes.data][0])
             for buffer in function.buffers[len(memory) :]:
-                numbers.append(add(bytes([SCRATCH]) * (buffer.bytes * function.parts)))
+                numbers.append(add(bytes([SCRATCH]) * buffer.bytes))
             numbers.append(rows)
         image[: 8 * count] = np.array(numbers, "<i8").tobytes()
         assert len(image) <= SPACE
