@@ -411,9 +411,9 @@ class Product:
         begun = b.compare("lt", index_constant(0), block.start)
         there: list[Instruction] = []
         with b.inside(there):
-            known = [b.load("scratch", self.kind, place, self.lanes) for place in places]
+            loaded = [b.load("scratch", self.kind, place, self.lanes) for place in places]
         zeros = [Constant(0.0, vector(self.kind, self.lanes))] * count
-        known = b.conditional(begun, there, known, (), zeros)
+        known = b.conditional(begun, there, loaded, (), zeros)
         tile = self.product(i, j, masks, rows, left, known)
         last: list[Instruction] = []
         more: list[Instruction] = []

@@ -179,7 +179,11 @@ def plan_product(shape: ProductShape, machine: Machine) -> ProductPlan:
     row_tiles, column_tiles = -(-m // tile.rows), -(-n // (tile.vectors * lanes))
     blocks = _blocks(shape, tile, lanes, machine)
     rows_first = shape.moved * m * n > machine.core_cache // 2 and not (blocks and blocks.right)
-    nearly = "columns" if blocks and blocks.right else "rows" if rows_first or (blocks and blocks.left) else None
+    nearly: Along | None = None
+    if blocks and blocks.right:
+        nearly = "columns"
+    elif rows_first or (blocks and blocks.left):
+        nearly = "rows"
     along, parts = _shares(parts_for(work, machine), row_tiles, column_tiles, nearly)
     if stacked:
         for size in shape.stack:
