@@ -1,51 +1,52 @@
-"""Matrix products of float32 on one thread, as shares of this machine's multiply-add peak.
+"""Matrix products of float32 on one thread, as shares of what this machine can do.
 
-python -m benchmarks.matmul [--peers] [--repeats N]
+python -m benchmarks.matmul [--quick] [--shapes 512 64x512x784 256x1024x2048tp] [--peers] [--python PYTHON]
+    [--target x86-64-v3] [--repeats N] [--workloads NAME...]
 
-Kernels are called from native code in a loop. The peak is measured around each sample, by a loop of independent
-multiply-adds in registers; the best sample over the best peak among them is printed, as other work may share the
-processor: it can only slow a sample down. Products are timed by the process's own time. Peers (--peers) run in
-processes of their own, with the same peak: NumPy's OpenBLAS as it comes and with OPENBLAS_CORETYPE=SkylakeX,
-PyTorch's MKL as it comes and told that the processor is Intel's, and its oneDNN.
+Cubes in every transposition, with rows padded and a power of two apart, hot in a cache and (`r`, from 512 on) rotating
+through 64 MB, and the products of the workloads' training steps. A share is of the limit: the time that multiply-adds
+take at the peak with the lanes that do something useful, or that the bytes take from the level that holds them, the
+longer of the two. Kernels are called from native code in a loop. Peak and peers are measured around each sample, by
+turns: the best sample over the best peak is printed, as other work may share the processor and can only slow a sample
+down. Products are timed by the process's own time.
+
+Peers (--peers) run in processes of their own: NumPy's OpenBLAS, PyTorch's MKL and its oneDNN. `--target` makes
+kernels for another target that this machine runs, with the peak of that target's vectors.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import os
+import json
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.environment import environment, has, processor
+from benchmarks.limits import Limits, measured, peak
+from benchmarks.product_cases import CUBES, TRANSPOSITIONS, Case, cubes, of_workloads, parsed
+from benchmarks.workloads import WORKLOADS
 from tapeless.codegen.kernels.lower import lower_kernel
 from tapeless.codegen.llvm import functions as llvm
 from tapeless.codegen.llvm import native
 from tapeless.codegen.llvm.functions import function_text
 from tapeless.compiler.passes.layout import packed_operands
 from tapeless.ir.graph import Builder, Graph, Node, Value
-from tapeless.ir.target import Target, host
+from tapeless.ir.target import Target, named
 from tapeless.ir.types import DType, Tensor
 from tapeless.runtime.buffers import aligned
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-CUBES = (16, 32, 64, 128, 250, 256, 512, 1024, 2048)
-# (M, N, K, transpose A, transpose B) of the workloads' products.
-STEPS = (
-    (64, 512, 784, False, False), (784, 512, 64, True, False), (64, 256, 512, False, False),
-    (64, 512, 256, False, True),
-    (256, 2048, 1024, False, False), (1024, 2048, 256, True, False), (256, 1024, 2048, False, True),
-    (1024, 512, 128, False, False), (32, 512, 128, False, False),
-)  # fmt: skip
-CROWDED, PAD = 1024, 16  # elements: rows a multiple of CROWDED apart get PAD more, as the compiler's layout does
 SAMPLE = 0.001  # seconds
+SAMPLES = 3  # in a row; peers take as many
+LIBRARIES = {"OpenBLAS": ("numpy", "numpy"), "MKL": ("torch", "torch"), "oneDNN": ("onednn", "torch")}
 
 
 def product(m: int, n: int, k: int, transpose_a: bool, transpose_b: bool) -> Graph:
@@ -101,157 +102,203 @@ def repeated(nodes: list[Node], target: Target) -> Callable[[list[list[int]], in
     return call
 
 
-def peak(target: Target) -> Callable[[], float]:
-    """Measures multiply-adds in registers: GFLOP/s."""
-    lanes, chains = target.lanes(4), 12 if target.machine.registers < 32 else 24
-    kind = f"<{lanes} x float>"
-    lines = ["define void @peak(ptr %out, i64 %n) nounwind {", "entry:", f"  %x = load {kind}, ptr %out, align 4",
-        "  br label %loop", "loop:",
-             "  %i = phi i64 [ 0, %entry ], [ %j, %loop ]"]  # fmt: skip
-    lines += [f"  %a{c} = phi {kind} [ zeroinitializer, %entry ], [ %b{c}, %loop ]" for c in range(chains)]
-    lines += [f"  %b{c} = call {kind} @llvm.fma.v{lanes}f32({kind} %a{c}, {kind} %x, {kind} %x)" for c in range(chains)]
-    lines += ["  %j = add i64 %i, 1", "  %more = icmp slt i64 %j, %n", "  br i1 %more, label %loop, label %end", "end:"]
-    lines += [f"  %s0 = fadd {kind} %b0, %b1"]
-    lines += [f"  %s{c} = fadd {kind} %s{c - 1}, %b{c + 1}" for c in range(1, chains - 1)]
-    lines += [f"  store {kind} %s{chains - 2}, ptr %out, align 4", "  ret void", "}"]
-    loaded = native.load(native.compile_object(llvm.module_text(["\n".join(lines)], target), target), ["peak"])
-    entry = loaded.function("peak", ctypes.c_void_p, ctypes.c_int64)
-    memory = np.zeros(64, np.float32)
-    turns = 20_000
-
-    def measure() -> float:
-        best = float("inf")
-        for _ in range(10):
-            begun = time.perf_counter()
-            entry(memory.ctypes.data, turns)
-            best = min(best, time.perf_counter() - begun)
-        return 2 * lanes * chains * turns / best / 1e9
-
-    measure.loaded = loaded  # type: ignore[attr-defined]
-    return measure
-
-
-def padded(columns: int) -> int:
-    return columns + PAD if columns % CROWDED == 0 else columns
-
-
-def share(case: tuple[int, int, int, bool, bool], measure: Callable[[], float], repeats: int) -> float:
-    """The share of the peak. Where the compiler would copy a transposed right operand, it is copied anew in each
-    turn, as a step does.
+class Ours:
+    """A case's kernels over operands of their own. Where the compiler would copy a transposed right operand, it is
+    copied anew in each turn, as a step does.
     """
-    m, n, k, transpose_a, transpose_b = case
-    target, rng = host(), np.random.default_rng(0)
-    copied = transpose_b and any(node.op == "transpose" for node in packed_operands(product(*case)).nodes)
-    turned = transpose_b and not copied
-    lda, ldb, ldc = padded(m if transpose_a else k), padded(k if turned else n), padded(n)
 
-    def matrix(rows: int, columns: int) -> Array:
-        made = aligned(rows * columns * 4).view(np.float32).reshape(rows, columns)
-        made[...] = rng.normal(size=made.shape)
-        return made
-
-    x, y, r = matrix(k if transpose_a else m, lda), matrix(n if turned else k, ldb), matrix(m, ldc)
-    made = kernel(product(m, n, k, transpose_a, turned), (lda, ldb, ldc))
-    nodes, pointers = [made], [[a.ctypes.data for a in (x, y, r)]]
-    if copied:
-        z = matrix(n, padded(k))
-        nodes, pointers = [transposition(n, k, (padded(k), ldb)), made], [[z.ctypes.data, y.ctypes.data], pointers[0]]
-    run = repeated(nodes, target)
-    run(pointers, 1)
-    left = x[:, :m].T if transpose_a else x[:, :k]
-    right = y[:, :k].T if turned else y[:, :n]
-    np.testing.assert_allclose(r[:, :n], left @ right, rtol=1e-3, atol=1e-2)
-    turns = max(1, int(SAMPLE * 1.5e11 / (2 * m * n * k)))
-    best, top = 0.0, measure()
-    for _ in range(repeats):
-        begun = time.process_time()
-        run(pointers, turns)
-        best = max(best, 2 * m * n * k * turns / (time.process_time() - begun) / 1e9)
-        top = max(top, measure())
-    return best / top
-
-
-PEER = """
-import sys, time
-import numpy as np
-library, sizes = sys.argv[1], [int(s) for s in sys.argv[2].split(",")]
-for n in sizes:
-    a, b = (np.random.default_rng(s).normal(size=(n, n)).astype(np.float32) for s in (0, 1))
-    if library == "numpy":
-        c = np.empty((n, n), np.float32)
-        call = lambda: np.matmul(a, b, out=c)
-    else:
-        import torch
-        torch.set_num_threads(1)
-        torch.set_grad_enabled(False)
-        x, y = torch.from_numpy(a), torch.from_numpy(b)
-        z = torch.empty(n, n)
-        if library == "onednn":
-            x, y = x.to_mkldnn(), y.T.contiguous().to_mkldnn()
-        call = (lambda: torch.mm(x, y, out=z)) if library == "torch" else (lambda: torch.nn.functional.linear(x, y))
-    turns = max(1, int(0.001 * 1.5e11 / (2 * n**3)))
-    call()
-    best = []
-    for _ in range(50):
-        t = time.process_time()
-        for _ in range(turns):
-            call()
-        best.append(time.process_time() - t)
-    print(2 * n**3 * turns / min(best) / 1e9, flush=True)
-"""
-
-
-def peers(measure: Callable[[], float]) -> Iterator[tuple[str, list[float]]]:
-    """Each peer's shares at the cubes."""
-    one = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    with tempfile.TemporaryDirectory() as folder:
-        source, library = Path(folder) / "intel.c", Path(folder) / "intel.so"
-        source.write_text("int mkl_serv_intel_cpu_true(void) { return 1; }\n")
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
-        ways = (
-            ("OpenBLAS", "numpy", {}),
-            ("OpenBLAS SkylakeX", "numpy", {"OPENBLAS_CORETYPE": "SkylakeX"}),
-            ("MKL", "torch", {}),
-            ("MKL AVX-512", "torch", {"LD_PRELOAD": str(library)}),
-            ("oneDNN", "onednn", {}),
+    def __init__(self, case: Case, target: Target) -> None:
+        region = product(case.m, case.n, case.k, case.transpose_a, case.transpose_b)
+        copied = case.transpose_b and any(
+            node.op == "transpose" for node in packed_operands(region, target.machine).nodes
         )
-        for name, which, environment in ways:
-            top = max(measure() for _ in range(50))
-            sizes = ",".join(map(str, CUBES))
-            made = subprocess.run([sys.executable, "-c", PEER, which, sizes], env=os.environ | one | environment,
-                                  capture_output=True, text=True, check=False)  # fmt: skip
-            if made.returncode == 0:
-                top = max(top, *(measure() for _ in range(50)))
-                yield name, [float(line) / top for line in made.stdout.split()]
+        (ka, la), (kb, lb), (kc, lc) = case.shapes
+        if copied:
+            region = product(case.m, case.n, case.k, case.transpose_a, False)
+        self.case, self.copied = case, copied
+        right = case.n if copied else lb
+        leading = (case.leading(la), case.leading(right), case.leading(lc))
+        nodes = [kernel(region, leading)]
+        if copied:
+            nodes.insert(0, transposition(case.n, case.k, (case.leading(lb), leading[1])))
+        self._run = repeated(nodes, target)
+        self._sets: list[list[Array]] = []
+        for place in range(case.sets):
+            stored = ((ka, leading[0]), (kb, case.leading(lb)), (kc, leading[2]))
+            arrays = [matrix(rows, columns, place) for rows, columns in stored]
+            self._sets.append([*arrays, matrix(case.k, leading[1], place)] if copied else arrays)
+        self._check()
+
+    def _pointers(self, arrays: list[Array]) -> list[list[int]]:
+        a, b, c, *copy = (array.ctypes.data for array in arrays)
+        return [[b, copy[0]], [a, copy[0], c]] if copy else [[a, b, c]]
+
+    def _check(self) -> None:
+        case, (a, b, c, *_) = self.case, self._sets[0]
+        self._run(self._pointers(self._sets[0]), 1)
+        (_, la), (_, lb), (_, lc) = case.shapes
+        left, right = a[:, :la], b[:, :lb]
+        made = (left.T if case.transpose_a else left) @ (right.T if case.transpose_b else right)
+        np.testing.assert_allclose(c[:, :lc], made, rtol=1e-3, atol=1e-2)
+
+    def seconds(self, turns: int) -> float:
+        """Of one product, by the process's own time: the best of some samples, of which the first fills the caches."""
+        pointers = [self._pointers(arrays) for arrays in self._sets]
+        best = float("inf")
+        for _ in range(SAMPLES):
+            begun = time.process_time()
+            if len(pointers) == 1:
+                self._run(pointers[0], turns)
+            else:
+                for turn in range(turns):
+                    self._run(pointers[turn % len(pointers)], 1)
+            best = min(best, time.process_time() - begun)
+        return best / turns
+
+
+def matrix(rows: int, columns: int, seed: int) -> Array:
+    made = aligned(rows * columns * 4).view(np.float32).reshape(rows, columns)
+    made[...] = np.random.default_rng(seed).random(made.shape, np.float32) - np.float32(0.5)
+    return made
+
+
+class Library:
+    """A peer's process."""
+
+    def __init__(self, name: str, python: str) -> None:
+        self.name = name
+        script = Path(__file__).parent / "peers" / "products.py"
+        self._process = subprocess.Popen(
+            [python, "-W", "ignore", str(script), LIBRARIES[name][0]],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(1),
+        )  # fmt: skip
+
+    def ask(self, line: str) -> str:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"{self.name} ended early")
+        return answer.strip()
+
+    def take(self, case: Case, turns: int) -> None:
+        self.ask(json.dumps(asdict(case) | {"shapes": case.shapes, "sets": case.sets, "turns": turns}))
+
+    def seconds(self) -> float:
+        return float(self.ask("time"))
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@dataclass
+class Result:
+    """A case's best times, and the limit's."""
+
+    case: Case
+    ours: float
+    limit: float
+    peers: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float:
+        return self.limit / self.ours
+
+    @property
+    def behind(self) -> float:
+        """Our time over the best peer's, less one."""
+        return self.ours / min(self.peers.values()) - 1 if self.peers else 0.0
+
+
+def limit(case: Case, target: Target, top: float, limits: Limits) -> float:
+    """Seconds below which no product goes, at a peak of `top` GFLOP/s."""
+    size = case.bytes * case.sets
+    computing = case.flops / (top * 1e9 * case.vectors(target.lanes(4)))
+    return max(computing, case.bytes / (limits.bandwidth(size) * 1e9))
+
+
+def timed(
+    case: Case, target: Target, measure: Callable[[], float], limits: Limits, libraries: Iterable[Library], repeats: int
+) -> Result:
+    """The best times of a case, ours and the peers' by turns."""
+    ours = Ours(case, target)
+    turns = max(1, int(SAMPLE * 1.5e11 / case.flops))
+    turns = max(turns, case.sets)
+    best, top, theirs = float("inf"), measure(), {}
+    for library in libraries:
+        library.take(case, turns)
+        theirs[library] = float("inf")
+    for _ in range(repeats):
+        best = min(best, ours.seconds(turns))
+        top = max(top, measure())
+        for library in theirs:
+            theirs[library] = min(theirs[library], library.seconds())
+    peers = {library.name: seconds for library, seconds in theirs.items()}
+    return Result(case, best, limit(case, target, top, limits), peers)
+
+
+def row(result: Result, names: Iterable[str]) -> str:
+    case = result.case
+    cells = [str(case), f"+{case.pad}" if case.pad else "", "rotating" if case.rotating else "hot", case.origin]
+    cells += [f"{case.flops / result.ours / 1e9:.0f}", f"{result.share:.3f}"]
+    cells += [f"{result.peers[name] / result.ours:.2f}" for name in names]
+    return "| " + " | ".join(cells) + " |"
+
+
+def summary(results: list[Result], asked: float) -> str:
+    """The worst cases, by share of the limit and by how far peers are ahead."""
+    lines = [f"\n{sum(r.share >= asked for r in results)} of {len(results)} cases reach {asked:.0%} of the limit"]
+    lines += [f"  {r.share:.3f}  {r.case}{' padded' * bool(r.case.pad)}{' rotating' * r.case.rotating}"
+              for r in sorted(results, key=lambda r: r.share)[:8]]  # fmt: skip
+    if results and results[0].peers:
+        late = [r for r in results if r.behind > 0.03]
+        lines.append(f"{len(results) - len(late)} of {len(results)} cases are at most 3% behind the best peer")
+        lines += [f"  {r.behind:+.0%}  {r.case}{' padded' * bool(r.case.pad)}{' rotating' * r.case.rotating}, "
+                  f"{min(r.peers, key=lambda name: r.peers[name])}"
+                  for r in sorted(late, key=lambda r: -r.behind)[:8]]  # fmt: skip
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--peers", action="store_true", help="time OpenBLAS, MKL and oneDNN beside")
+    parser.add_argument("--python", default=sys.executable, help="an interpreter with NumPy and PyTorch")
+    parser.add_argument("--target", default="host")
+    parser.add_argument("--shapes", nargs="+", help="only these: 512, 64x512x784, 784tx512x64 (A transposed), p, r")
+    parser.add_argument("--workloads", nargs="*", help="only the products of these workloads; of all if none is named")
+    parser.add_argument("--quick", action="store_true", help="cubes to 1024 as they are, few repeats")
+    parser.add_argument("--repeats", type=int)
     options = parser.parse_args()
-    measure = peak(host())
-    print(f"peak {max(measure() for _ in range(50)):.0f} GFLOP/s, one thread; shares of it\n")
-    columns: dict[str, list[Any]] = {
-        "Tapeless": [share((n, n, n, False, False), measure, options.repeats) for n in CUBES]
-    }
-    columns["A transposed"] = [share((n, n, n, True, False), measure, options.repeats) for n in CUBES]
-    columns["B transposed"] = [share((n, n, n, False, True), measure, options.repeats) for n in CUBES]
-    if options.peers:
-        columns |= dict(peers(measure))
-    print("| cube | " + " | ".join(columns) + " |\n|---" + "|---" * len(columns) + "|")
-    for place, n in enumerate(CUBES):
-        print(f"| {n} | " + " | ".join(f"{column[place]:.2f}" for column in columns.values()) + " |")
-    print("\n| M, N, K | A | B | share |\n|---|---|---|---|")
-    for case in STEPS:
-        m, n, k, *flips = case
-        print(
-            (
-                f"| {m}, {n}, {k} | {' | '.join('transposed' if flip else '' for flip in flips)} | "
-                f"{share(case, measure, options.repeats):.2f} |"
-            ),
-            flush=True,
-        )
+    target, measure = named(options.target), peak(named(options.target))
+    limits = measured(1)
+    if options.shapes:
+        cases = [parsed(text) for text in options.shapes]
+    elif options.workloads is not None:
+        cases = list(of_workloads(options.workloads or [workload.name for workload in WORKLOADS]))
+    elif options.quick:
+        cases = list(cubes([n for n in CUBES if n <= 1024], TRANSPOSITIONS[:1]))
+    else:
+        cases = [*cubes(CUBES), *of_workloads()]
+    repeats = options.repeats or (5 if options.quick else 20)
+    asked = ["OpenBLAS", "MKL", "oneDNN"] if options.peers else []
+    libraries = [Library(name, options.python) for name in asked if has(options.python, LIBRARIES[name][1])]
+    names = [library.name for library in libraries]
+    print(f"{processor()}; one thread, {target.name}; peak {max(measure() for _ in range(20)):.0f} GFLOP/s\n")
+    print(
+        "| product | rows | | of | GFLOP/s | share of the limit | "
+        + "".join(f"{name}, time / ours | " for name in names)
+    )
+    print("|---" * (6 + len(names)) + "|")
+    results = []
+    for case in cases:
+        results.append(timed(case, target, measure, limits, libraries, repeats))
+        print(row(results[-1], names), flush=True)
+    print(summary(results, 0.92 if options.target == "host" else 0.88))
+    for library in libraries:
+        library.close()
 
 
 if __name__ == "__main__":
