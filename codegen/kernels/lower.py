@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tapeless.codegen.kernels.along_axis import lower_along, lower_argsort
+from tapeless.codegen.kernels.convolution import lower_convolution
+from tapeless.codegen.kernels.convolution_shares import lower_convolution_shares
 from tapeless.codegen.kernels.factorisation import lower_cholesky, lower_triangular_solve
 from tapeless.codegen.kernels.flash_attention import lower_attention, lower_attention_gradient
 from tapeless.codegen.kernels.matmul import Product, product_shape
@@ -39,6 +41,8 @@ def write_product(node: Node, target: Target, shape: ProductShape, plan: Product
 FAMILIES: dict[str, Callable[[Node, Target, int], Planned]] = {
     "nest": lower_nest,
     "matmul": lower_matmul,
+    "convolution": lower_convolution,
+    "convolution_shares": lower_convolution_shares,
     "pack": lower_pack,
     "assembly": lower_nest,
     "gather": lower_nest,

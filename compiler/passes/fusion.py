@@ -1,7 +1,8 @@
 """Fusion: groups the nodes of a simplified graph into kernels, each one machine loop.
 
 A kernel is one of these families (its region says what it computes):
-- matmul: a matrix product with the pointwise work on its result (bias, activation, mask, optimizer step) as epilogue;
+- matmul, convolution: a product with the pointwise work on its result (bias, activation, mask, optimizer step) as
+  epilogue;
 - nest: pointwise work and reductions over one set of loop axes, all reductions over the same axes;
 - pack: a transposed copy of a matrix, so that a product reads its right operand row by row;
 - gather, scatter, permutation: one node each.
@@ -23,6 +24,7 @@ import networkx
 from tapeless.compiler.passes.layout import (
     ALONE,
     DISPLACED,
+    PRODUCTS,
     inputs_of,
     is_free,
     leading,
@@ -36,6 +38,7 @@ from tapeless.ir.graph import Builder, Graph, Node, Value
 from tapeless.ir.machine import Machine
 from tapeless.ir.ops import OPERATIONS, POINTWISE
 
+GROWING = PRODUCTS | {"nest"}  # families whose kernels take in more nodes
 REDUCTIONS = frozenset({"sum", "prod", "max", "min", "argmax"})
 LONGEST_CHAIN = 3  # nodes repeated for one value
 FARTHEST = 64  # levels between a node and a producer that it may join: beyond, a path leads around them anyway,
@@ -83,7 +86,7 @@ class _Fusion:
             self.groups[k] = _Group(k, self._family(node))
         self._order()
         for k, node in enumerate(self.graph.nodes):
-            if k in self.groups and self.groups[k].family in ("nest", "matmul"):
+            if k in self.groups and self.groups[k].family in GROWING:
                 self._grow(k, node)
         for group in self._distinct():
             self._recompute(group)
@@ -96,7 +99,7 @@ class _Fusion:
     def _family(node: Node) -> str:
         if node.op == "transpose" and tuple(node.attrs["perm"]) == (1, 0):
             return "pack"
-        return {"matmul": "matmul", "reshape": "view", "scan": "scan", **ALONE}.get(node.op, "nest")
+        return {**dict.fromkeys(PRODUCTS, node.op), "reshape": "view", "scan": "scan", **ALONE}.get(node.op, "nest")
 
     def _order(self) -> None:
         """Edges between groups: dataflow; old readers of a state slot, and the losses, before its writer."""
@@ -183,15 +186,14 @@ class _Fusion:
 
     def _try(self, first: _Group, second: _Group) -> bool:
         first, second = self._current(first), self._current(second)
-        if first is second or {first.family, second.family} - {"nest", "matmul"}:
+        if first is second or {first.family, second.family} - GROWING:
             return False
-        if (
-            first.family == second.family == "matmul"
-            or len(first.places) + len(second.places) > self.machine.largest_kernel
-        ):
+        if {first.family, second.family} <= PRODUCTS or len(first.places) + len(
+            second.places
+        ) > self.machine.largest_kernel:
             return False
         places = sorted(first.places + second.places)
-        family = "matmul" if "matmul" in (first.family, second.family) else "nest"
+        family = next((one for one in (first.family, second.family) if one in PRODUCTS), "nest")
         if not self._fits(family, places) or self._detour(first, second) or self._detour(second, first):
             return False
         self._merge(first, second, places, family)
@@ -205,8 +207,8 @@ class _Fusion:
         nodes = [self.graph.nodes[k] for k in places]
         if not self._overwrites_safely(nodes):
             return False
-        if family == "matmul":
-            (product,) = (node for node in nodes if node.op == "matmul")
+        if family in PRODUCTS:
+            (product,) = (node for node in nodes if node.op in PRODUCTS)
             epilogue, inside = (
                 [n for n in nodes if n is not product],
                 {value for node in nodes for value in node.results},
@@ -236,7 +238,7 @@ class _Fusion:
             return True
         if made & self.losses:
             return False
-        members = self._with_free([node for node in nodes if node.op != "matmul"])
+        members = self._with_free([node for node in nodes if node.op not in PRODUCTS])
         axes = LoopAxes(members)
         gone = {axes.of_use(n, 0)[k] for n in members if n.op in REDUCTIONS for k in reduced(n)}
         for value in written:
@@ -352,7 +354,7 @@ class _Fusion:
         region.copy_nodes(nodes, inner)
         for value in results:
             region.output(value.name, inner[value], "result")
-        main = next((node for node in members if node.op == "matmul"), members[-1])
+        main = next((node for node in members if node.op in PRODUCTS), members[-1])
         attrs = {
             "family": group.family,
             "name": results[-1].name,
@@ -379,7 +381,7 @@ class _Fusion:
             if k not in group.places or not users or len(users) > 2 or value in self.graph.output_values:
                 continue
             chain = self._cheap_chain(k, group)
-            if not chain or any(user.family not in ("nest", "matmul") for user in users):
+            if not chain or any(user.family not in GROWING for user in users):
                 continue
             if not all(self._fits(user.family, self._with(user, chain)) for user in users):
                 continue

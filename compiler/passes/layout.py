@@ -24,7 +24,9 @@ ALONE = {name: operation.kernel for name, operation in OPERATIONS.items() if ope
 DISPLACED = frozenset({"pick", "slice", "pad", "windows", "align_windows"})
 # Read memory through strides, and so also through those of a view.
 THROUGH_VIEWS = DISPLACED | {"gather", "transpose"}
-IN_MEMORY = frozenset({"matmul", "reshape", "scan", *DISPLACED, *ALONE})
+# Results that are made tile by tile, with the pointwise work on them; each is a family of kernels.
+PRODUCTS = frozenset({"matmul", "convolution"})
+IN_MEMORY = frozenset({"reshape", "scan", *PRODUCTS, *DISPLACED, *ALONE})
 COUNTED = ("random_uniform",)  # by seed and training step, and in loops by the turn
 ROWS = 64  # what `batch` counts for where sizes are compared
 PLACED = ("reshape", "scan")  # results that lie where others are, or where their steps put them

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tapeless.compiler.passes.channels_last import channels_last
 from tapeless.compiler.passes.decompose import DECOMPOSE
 from tapeless.compiler.passes.fusion import fuse
 from tapeless.compiler.passes.layout import lay_out
+from tapeless.compiler.passes.picture_shares import in_shares
 from tapeless.compiler.passes.rewriter import rewrite, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.compiler.passes.scan_rules import invariants_outside, merge_scans, products_outside
@@ -52,6 +54,8 @@ def loss_first(graph: Graph) -> Graph:
 BEFORE_DIFFERENTIATION = (
     Pass("loss_first", loss_first),
     Pass("stable", lambda graph: rewrite(graph, RULES)),
+    # Chains of convolutions have their channels last, and so have their gradients.
+    Pass("channels_last", channels_last),
     Pass("products_outside", products_outside),
     Pass("used", without_dead_code),
 )
@@ -62,6 +66,8 @@ AFTER_DIFFERENTIATION = (
 SIMPLIFICATION = (
     # Stable forms, algebra, constants, common subexpressions, dead code: what a reader calls simplified.
     Pass("simplify", lambda graph: rewrite(graph, RULES)),
+    # Convolutions that have not been differentiated: their chains have channels last as well.
+    Pass("channels_last_again", channels_last),
     # Operations that kernels are not made of become those that they are.
     Pass("decompose", lambda graph: rewrite(graph, (*DECOMPOSE, *ALGEBRA))),
     # Decomposition leaves numbers next to numbers: once more.
@@ -74,6 +80,8 @@ def lowering(machine: Machine) -> tuple[Pass, ...]:
     return (
         # What is the same in every step of a scan is computed once, before it.
         Pass("invariants_outside", lambda graph: invariants_outside(graph, machine)),
+        # Sums over many pictures are cut into shares, which are made side by side.
+        Pass("in_shares", lambda graph: in_shares(graph, machine)),
         # Operands and outputs lie where kernels want them.
         Pass("lay_out", lambda graph: lay_out(graph, machine)),
         # Groups of nodes become kernels.

@@ -1,4 +1,4 @@
-"""The rewrite rules: algebra, movement of broadcasts and indexing; and, from stable.py, stable forms.
+"""The rewrite rules: algebra, movement of broadcasts and indexing; from stable.py stable forms, and convolutions.
 
 Each rule keeps the value where the left side is defined and finite; where they differ in rounding or overflow, the
 right side is the more accurate. No rule drops a NaN that a user's arithmetic would show, with one declared exception:
@@ -7,6 +7,7 @@ right side is the more accurate. No rule drops a NaN that a user's arithmetic wo
 
 from __future__ import annotations
 
+from tapeless.compiler.passes.convolution import CONVOLUTION
 from tapeless.compiler.passes.rewriter import Rewriter, Rule
 from tapeless.compiler.passes.stable import STABLE
 from tapeless.ir.graph import Node, Value
@@ -483,4 +484,4 @@ ALGEBRA: tuple[Rule, ...] = (
     ),
 )
 
-RULES = (*STABLE, *ALGEBRA)
+RULES = (*STABLE, *ALGEBRA, *CONVOLUTION)

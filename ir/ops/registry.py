@@ -95,10 +95,11 @@ class Sample:
 @dataclass(frozen=True)
 class Operation:
     """A primitive of the IR; see the module's docstring. `family` is pointwise, shape, movement, reduction, product,
-    indexing, recurrence, factor, attention, random or structure; `kernel` is the family of the kernel that it has to
-    itself, if it cannot share the loops of others; `slope` is the operation that is its derivative, where that costs
-    little beside it and much alone; `range` tells the range of its results from those of its operands; `axes` how
-    their axes correspond (`ir/correspondence.py`), if it works alike at places; what is pointwise does at all.
+    indexing, recurrence, factor, attention, convolution, random or structure; `kernel` is the family of the kernel that
+    it has to itself, if it cannot share the loops of others; `slope` is the operation that is its derivative, where
+    that costs little beside it and much alone; `range` tells the range of its results from those of its operands;
+    `axes` how their axes correspond (`ir/correspondence.py`), if it works alike at places; what is pointwise does at
+    all.
     `flops` are those of an element, and `instructions` those of a vector of them: the one counts work, the other
     weighs loops against each other. `fold` is what it makes of one number that is known when compiling: a pointwise
     operation of one operand that states it is a function of the language.
@@ -144,6 +145,11 @@ class Operation:
                 4 * wide + 2 * operands[3].count(rows) if len(operands) > 4 else 0,
             )
             return Cost(2 * keys * (backward or forward), moved)
+        if self.family == "convolution":
+            # each tap of each channel meets each result: once, whichever of the three is made
+            weights, made = (operands[1], results[0]) if self.name == "convolution" else (results[0], operands[1])
+            taps = weights.at(rows)[-4] * weights.at(rows)[-3]
+            return Cost(2 * taps * operands[0].at(rows)[-1] * made.count(rows), moved)
         largest = max((type.count(rows) for type in (*operands, *results)), default=0)
         return Cost(round(self.flops * largest), moved)
 

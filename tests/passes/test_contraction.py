@@ -1,4 +1,4 @@
-"""Which sums of products become products of matrices, forward and in the gradient."""
+"""Which sums of products become products of matrices, or convolutions, forward and in the gradient."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ model M:
     param w: [12] = 1
     p = x * all
 """
-# How many products of matrices the line makes, and how many it and its gradient make together.
+# How many products the line makes, and how many it and its gradient make together.
 LINES = {
     "y[n, o, i, j] = sum[c, u, v] p[n, c, i + u, j + v] * K[o, c, u, v]": (1, 3),
     "y[n, o, i, j] = sum[c, u, v] p[n, c, 2 * i + u, 2 * j + v] * K[o, c, u, v] / 3": (1, 3),
@@ -35,7 +35,7 @@ LINES = {
 
 
 def products(graph: Graph) -> int:
-    return sum(node.op == "matmul" for node in graph.nodes)
+    return sum(node.op in ("matmul", "convolution", "convolution_weights") for node in graph.nodes)
 
 
 @pytest.mark.parametrize("line", LINES)
