@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 
 from tapeless.codegen.llvm.builder import FunctionBuilder, Value, integer
 from tapeless.codegen.program.memory import Place
@@ -66,6 +67,18 @@ class Addresses:
                 self.here[base] = self.f.select(here, ordered, copied, rows)
             else:
                 self.here[base] = self.f.gep(here, rows, 0)
+
+    def elsewhere(
+        self,
+        f: FunctionBuilder,
+        bases: Mapping[str, Value],
+        whole: Mapping[str, Value],
+        here: Mapping[str, Value],
+    ) -> Addresses:
+        """The same in another function, which has all of them anew."""
+        made = copy(self)
+        made.f, made.context, made.bases, made.whole, made.here = f, dict(bases), dict(bases), dict(whole), dict(here)
+        return made
 
     def of_task(self, task: Node) -> list[Value]:
         """Operands, results and scratch of a task or loop."""

@@ -20,6 +20,7 @@ from tapeless.codegen.program.denormals import FLUSHING
 from tapeless.codegen.program.driver import driver
 from tapeless.codegen.program.memory import Layout, layout
 from tapeless.codegen.program.schedule import Lowered, Scheduled, schedule
+from tapeless.codegen.program.shares import sharing
 from tapeless.ir.graph import Graph, Node, Part, Span
 from tapeless.ir.linkage import ascii_name
 from tapeless.ir.stacking import turn_names
@@ -168,7 +169,7 @@ def compile_image(program: ProgramDescription, entries: Mapping[str, Graph], tar
     }
     return Image(
         manifest,
-        module_text([*bodies, barrier(target.pointer_bytes), *drivers], target),
+        module_text([*bodies, barrier(target.pointer_bytes), sharing(), *drivers], target),
         target,
         schedules,
         dict(kernels.named),

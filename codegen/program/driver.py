@@ -6,13 +6,17 @@ Every thread runs it with its own number. For each batch: find its rows, or asse
 add losses and metrics, times rows, to the sums (numerators and denominators of totals as they are). A loop's steps run
 the phases of its body. Of a loop whose rows are cut into parts, a thread takes those of its parts at once, through all
 steps, and meets nobody before the end. An entry whose tasks all have one part runs on thread 0 alone, and so does a
-loop of such tasks on the thread it falls to. Entries that train flush denormals from beginning to end (`denormals`).
+loop of such tasks on the thread it falls to. Where tasks are many, the phases are cut into functions of some tasks
+each: the time that code generation takes for a function grows faster than its length. What those share lies in a frame
+of the thread's own: its parts of each task, and where the batch is. Entries that train flush denormals from beginning
+to end (`denormals`).
 What the context holds, and where, is told by `tapeless.abi.calls`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tapeless.abi.calls import CONTEXT, NOT_FINITE, offsets, pointers_at
@@ -32,8 +36,8 @@ from tapeless.codegen.program import denormals
 from tapeless.codegen.program.addresses import Addresses
 from tapeless.codegen.program.barrier import MEET
 from tapeless.codegen.program.memory import Place, align
-from tapeless.codegen.program.schedule import SCRATCH, Scheduled, assembles
-from tapeless.codegen.program.shares import Shares, joint, phases_of, shared, shares, tasks_of
+from tapeless.codegen.program.schedule import ORDER, SCRATCH, Scheduled, assembles
+from tapeless.codegen.program.shares import SHARE, SHARE_BYTES, Shares, joint, phases_of, shared, shares, tasks_of
 from tapeless.ir.graph import Graph, Node
 from tapeless.ir.graph import Value as Tensors
 from tapeless.ir.row_wise import inner_wide, wide
@@ -41,6 +45,8 @@ from tapeless.ir.target import Target
 from tapeless.ir.types import Rows, Tensor
 
 __all__ = ["Driver", "driver"]
+
+SECTION = 24  # tasks in one function, unless a phase has more
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def driver(
     """
     writer = _Writer(symbol, scheduled, data, outputs, capacity, target, flushes)
     writer.write()
-    return Driver(writer.f.text(), writer.parallel)
+    return Driver("\n".join([*writer.texts, writer.f.text()]), writer.parallel)
 
 
 class _Writer:
@@ -91,7 +97,9 @@ class _Writer:
         target: Target,
         flushes: bool,
     ) -> None:
-        self.scheduled, self.graph, self.capacity, self.machine = scheduled, scheduled.graph, capacity, target.machine
+        self.symbol, self.scheduled, self.graph, self.capacity = symbol, scheduled, scheduled.graph, capacity
+        self.pointer = target.pointer_bytes
+        self.pointers = [*(f"data.{key}" for key in data), *(f"output.{key}" for key in outputs)]
         self.tasks = tasks_of(self.graph)
         self.parallel = any(shared(task) for task in self.tasks)
         self.walks = bool(data or outputs) and not _whole(self.graph)
@@ -101,31 +109,34 @@ class _Writer:
         self.thread = self.f.sext("thread", number, I64)
         self.field_at: dict[str, Value] = {}
         self.field: dict[str, Value] = {}
-        pointer = target.pointer_bytes
-        self.load_fields(pointer)
-        own = self.f.add(
-            "own", self.f.mul("own.all", self.thread, integer(scheduled.scratch)), integer(scheduled.workspace)
-        )
-        self.field[SCRATCH] = self.f.gep(SCRATCH, self.field["workspace"], own)
-        self.addresses = Addresses(self.f, scheduled, self.field, self.load_pointers(pointer, data, outputs))
-        self.shares: Shares = {}
+        self.load_fields()
+        self.addresses = Addresses(self.f, scheduled, self.field, self.load_pointers())
+        self.shares = shares(self.tasks, target.machine, capacity) if self.parallel else Shares()
+        self.texts: list[str] = []  # of what stands beside the entry: a table, functions
+        self.kept = len(self.shares.rows) * SHARE_BYTES  # the bytes of the frame
+        self.frame = self.f.alloca("frame", f"[{self.kept // 8 + 2 + len(self.pointers)} x {I64}]")
         self.mode = denormals.mode(target) if flushes else None
         self.spread: frozenset[Tensors] = frozenset()  # inside a loop that is cut: what lies among all rows
 
-    def load_fields(self, pointer: int) -> None:
-        """What the context holds, but for what is written there."""
-        at = offsets(pointer)
+    def load_fields(self) -> None:
+        """What the context holds, but for what is written there, and the thread's own scratch; by the same names in
+        every function.
+        """
+        at = offsets(self.pointer)
         for field in CONTEXT:
             name = field.name.rstrip("_")
             self.field_at[name] = self.f.gep(f"{name}.at", self.context, at[field.name])
             if name not in ("status", "done"):
                 self.field[name] = self.f.load(name, PTR if field.is_pointer else I64, self.field_at[name])
+        all_own = self.f.mul("own.all", self.thread, integer(self.scheduled.scratch))
+        own = self.f.add("own", all_own, integer(self.scheduled.workspace))
+        self.field[SCRATCH] = self.f.gep(SCRATCH, self.field["workspace"], own)
 
-    def load_pointers(self, pointer: int, data: Sequence[str], outputs: Sequence[str]) -> dict[str, Value]:
+    def load_pointers(self) -> dict[str, Value]:
         """Those behind the fields, of all rows of data and outputs."""
         made = {}
-        for k, base in enumerate([*(f"data.{key}" for key in data), *(f"output.{key}" for key in outputs)]):
-            at = self.f.gep(f"pointer{k}.at", self.context, pointers_at(pointer) + pointer * k)
+        for k, base in enumerate(self.pointers):
+            at = self.f.gep(f"pointer{k}.at", self.context, pointers_at(self.pointer) + self.pointer * k)
             made[base] = self.f.load(f"pointer{k}", PTR, at, comment=base.partition(".")[2])
         return made
 
@@ -134,7 +145,10 @@ class _Writer:
         modes = denormals.flush(f, self.mode) if self.mode else None
         ordered = f.icmp("ordered", "ne", self.field["order"], NULL)
         if self.parallel:
-            self.shares = shares(f, self.tasks, self.machine, self.capacity, self.thread, self.field["threads"])
+            table = f"{self.symbol}.shares"
+            self.texts.append(self.shares.text(table))
+            count = integer(len(self.shares.rows))
+            f.call(SHARE, (Value(PTR, f"@{table}"), count, self.thread, self.field["threads"], self.frame))
             f.branch("start")
         else:
             f.branch_if(f.icmp("alone", "eq", self.thread, integer(0)), "start", "return")
@@ -172,6 +186,8 @@ class _Writer:
     def run(self, ordered: Value) -> None:
         """The phases of one batch."""
         f = self.f
+        if len(self.tasks) > SECTION:
+            self.keep()
         if self.parallel:
             self.meet()
         gathering = [task for task in self.tasks if assembles(task)]
@@ -181,28 +197,75 @@ class _Writer:
             self.phase(gathering, self.parallel)
             f.branch("phases")
             f.begin("phases")
-        computing = [task for task in self.tasks if not assembles(task)]
+        phases = list(phases_of([task for task in self.tasks if not assembles(task)]))
         losses = [port.value for port in self.graph.outputs if port.role == "loss" and port.label == "loss"]
         writes = {port.value for port in self.graph.outputs if port.role == "state"}
-        guarded = not (losses and writes)
-        for tasks in phases_of(computing):
-            if not guarded and any(value in writes for task in tasks for value in task.results):
-                guarded = True
-                self.guard(self.place(losses[0].name), losses[0].type)
-            self.phase(tasks, self.parallel)
+        updating = (
+            k for k, tasks in enumerate(phases) if any(value in writes for task in tasks for value in task.results)
+        )
+        first = next(updating, len(phases)) if losses else len(phases)
+        self.sections(phases[:first])
+        if first < len(phases):
+            self.guard(self.place(losses[0].name), losses[0].type)
+        self.sections(phases[first:])
+
+    def sections(self, phases: Sequence[Sequence[Node]]) -> None:
+        """Phases, in functions of their own if the entry has many tasks."""
+        if len(self.tasks) <= SECTION:
+            for tasks in phases:
+                self.phase(tasks, self.parallel)
+            return
+        walk = [(task, task is tasks[-1]) for tasks in phases for task in tasks]
+        for begin in range(0, len(walk), SECTION):
+            with self.section(f"{self.symbol}.{len(self.texts)}"):
+                for task, last in walk[begin : begin + SECTION]:
+                    self.phase([task], self.parallel, last)
+
+    def keep(self) -> None:
+        """Leave in the frame, behind the shares, what sections must know of the batch."""
+        for k, value in enumerate((self.rows, self.addresses.bases[ORDER], *self.addresses.here.values())):
+            self.f.store(value, self.f.gep(f"kept{k}.at", self.frame, self.kept + 8 * k))
+
+    @contextmanager
+    def section(self, symbol: str) -> Iterator[None]:
+        """A function that goes on where this one calls it."""
+        outer, addresses, rows = self.f, self.addresses, self.rows
+        parameters = (self.context, self.thread, Value(PTR, "%frame"))
+        self.f = FunctionBuilder(symbol, parameters, linkage="internal", attributes="noinline")
+        frame, self.frame = self.frame, parameters[-1]
+        self.load_fields()
+
+        def kept(k: int, name: str, type: str) -> Value:
+            return self.f.load(name, type, self.f.gep(f"{name}.at", self.frame, self.kept + 8 * k))
+
+        self.rows = self.batch_rows = kept(0, "rows", I64)
+        bases = {**self.field, ORDER: kept(1, "order.here", PTR)}
+        here = {base: kept(2 + k, f"here{k}", PTR) for k, base in enumerate(addresses.here)}
+        self.addresses = addresses.elsewhere(self.f, bases, self.load_pointers(), here)
+        yield
+        self.f.give()
+        self.texts.append(self.f.text())
+        self.f, self.addresses, self.rows, self.frame = outer, addresses, rows, frame
+        self.f.call(f"@{symbol}", (self.context, self.thread, self.frame))
 
     def meet(self) -> None:
         self.f.call(MEET, (self.context, self.thread))
 
-    def phase(self, tasks: Sequence[Node], together: bool) -> None:
-        """A phase; if the threads run it `together`, they meet after it."""
+    def phase(self, tasks: Sequence[Node], together: bool, last: bool = True) -> None:
+        """A phase, or some of its tasks; if the threads run it `together`, they meet after the `last`."""
         for task in tasks:
             if task.op == "loop":
                 self.loop(task, together)
             else:
                 self.task(task, together)
-        if together:
+        if together and last:
             self.meet()
+
+    def share(self, task: Node) -> tuple[Value, Value]:
+        """The parts [low, high) of a task that are the thread's."""
+        at, name = self.shares.at[task] * SHARE_BYTES, self.f.fresh("share")
+        low = self.f.load(f"{name}.low", I64, self.f.gep(f"{name}.low.at", self.frame, at))
+        return low, self.f.load(f"{name}.high", I64, self.f.gep(f"{name}.high.at", self.frame, at + 8))
 
     def task(self, task: Node, together: bool) -> None:
         f = self.f
@@ -211,7 +274,7 @@ class _Writer:
             f.call(function, (*arguments, integer(0), integer(task.attrs["parts"])))
             return
         label = f.fresh("task")
-        low, high = self.shares[task]
+        low, high = self.share(task)
         f.branch_if(f.icmp(f"{label}.any", "slt", low, high), f"{label}.run", f"{label}.done")
         f.begin(f"{label}.run")
         f.call(function, (*arguments, low, high))
@@ -227,7 +290,7 @@ class _Writer:
             return
         f, parts = self.f, loop.attrs["parts"]
         label = f.fresh("own")
-        low, high = self.shares[loop]
+        low, high = self.share(loop)
         mine, share = f.icmp(f"{label}.mine", "slt", low, high), None
         if parts > 1:
             first, last = (
