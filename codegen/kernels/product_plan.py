@@ -178,7 +178,7 @@ def plan_product(shape: ProductShape, machine: Machine) -> ProductPlan:
     work = vectors * k / machine.products + vectors * shape.epilogue / machine.instructions
     row_tiles, column_tiles = -(-m // tile.rows), -(-n // (tile.vectors * lanes))
     blocks = _blocks(shape, tile, lanes, machine)
-    rows_first = shape.moved * m * n > machine.core_cache // 2 and not (blocks and blocks.right)
+    rows_first = _moves(shape, machine) and not (blocks and blocks.right)
     nearly: Along | None = None
     if blocks and blocks.right:
         nearly = "columns"
@@ -259,23 +259,31 @@ def _shares(parts: int, row_tiles: int, column_tiles: int, nearly: Along | None)
 def _blocks(shape: ProductShape, tile: Tile, lanes: int, machine: Machine) -> Blocks | None:
     """What keeps the operands of the inner loop near: steps of k for which a panel of B stays in the nearest caches,
     rows for which so much of A, and columns for which the unfinished tiles, stay in the core's. An operand is copied
-    where each step of k would read it from another page, and it is read often enough to pay for the copy.
+    where each step or two of k would read it from another page, and it is read often enough to pay for the copy.
     """
     if shape.kind != "broadcast":
         return None
     (m, n, k), element, width, cut = shape.extents, shape.element_bytes, tile.vectors * lanes, machine.cut
     steps = max(1, 2 * machine.near_cache // (width * element))
-    far = k * n * element > 2 * machine.near_cache and n * element >= machine.page
+    near = machine.core_cache // 2 if _moves(shape, machine) else 2 * machine.near_cache
+    far = k * n * element > near and 2 * n * element >= machine.page
     right = shape.right_transposed or (far and m >= cut.paying_tiles * tile.rows)
     left = shape.left_transposed and m * element >= machine.page and n >= cut.paying_tiles * width
     if not (right or left or 4 * k > 5 * steps):
         return None
     steps = _even(k, steps, machine.line // element) if 4 * k > 5 * steps else max(1, k)
-    rows = _even(m, machine.core_cache // 4 // (steps * element), tile.rows)
+    rows = _even(m, 3 * machine.core_cache // 8 // (steps * element), tile.rows)
     columns = (
         _even(n, machine.core_cache // 2 // (rows * element), width) if steps < k else -(-max(1, n) // width) * width
     )
     return Blocks(rows, columns, steps, left, right)
+
+
+def _moves(shape: ProductShape, machine: Machine) -> bool:
+    """Whether the epilogue reads whole arrays, and moves more than the core's cache keeps beside the operands."""
+    m, n, _ = shape.extents
+    more = shape.moved > 2 * shape.element_bytes  # than a result and its mask
+    return more and shape.moved * m * n > machine.core_cache // 2
 
 
 def _even(extent: int, most: int, grain: int) -> int:

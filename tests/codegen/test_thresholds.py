@@ -35,8 +35,8 @@ def shapes(dtype: DType) -> Iterator[Shape]:
     page = MACHINE.page // dtype.bytes
     for k in (250, 700, 1031):  # within one block of steps, in two, in several; and rows of A far apart
         yield 37, 70, k
-        yield page, page // 2 + 1, k // 4
-    for n in (page - 1, page, page + 1):  # rows of B far apart, read by few tiles and by many
+        yield page, page // 2 + 1, k // 12
+    for n in (page // 2 - 1, page // 2, page // 2 + 1):  # rows of B far apart, read by few tiles and by many
         yield 7, n, 65
         yield 131, n, 65
     yield page, page, 65  # both far apart
