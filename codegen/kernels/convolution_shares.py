@@ -14,9 +14,9 @@ from tapeless.codegen.kernels.micro_kernel import multiply
 from tapeless.codegen.kernels.picture_band import Band, PictureBands, each_vector
 from tapeless.codegen.kernels.planned import Planned
 from tapeless.codegen.loops.builder import Builder, index_constant
-from tapeless.codegen.loops.language import PART, Buffer, Constant, Function, Operand, vector
+from tapeless.codegen.loops.language import PART, UNTIL, Buffer, Constant, Function, Operand, vector
 from tapeless.codegen.nests.analysis import LoweringError
-from tapeless.codegen.nests.groups import buffers_of, part_range
+from tapeless.codegen.nests.groups import buffers_of
 from tapeless.codegen.nests.open_loops import OpenLoops
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
@@ -61,12 +61,28 @@ class _Shares:
         self.own: Operand = index_constant(0)
 
     def function(self) -> Function:
+        b, shape, parts = self.b, self.shape, self.plan.parts
+        images = OpenLoops(b).size(shape.images)
+        each = b.arithmetic("div", b.arithmetic("add", images, index_constant(parts - 1)), index_constant(parts))
+        turn = b.open_loop(PART, UNTIL, 1)
+        with b.inside(turn.block):
+            start = b.arithmetic("min", b.arithmetic("mul", turn.variable, each), images)
+            self.share(turn.variable, start, b.arithmetic("min", b.arithmetic("add", start, each), images))
+        b.close_loop(turn)
+        buffers, elements = self.buffers, shape.scratch(min(self.plan.band, shape.size[0]))
+        if elements:
+            buffers = (*buffers, Buffer("scratch", self.kind, "scratch", -(-elements * self.element_bytes // 64) * 64))
+        return Function(self.node.attrs["name"], buffers, parts, tuple(b.block))
+
+    def share(self, number: Operand, start: Operand, stop: Operand) -> None:
+        """The sums over some pictures, in the weights that are this share's own: a part is one share, however many of
+        them a call does.
+        """
         b, shape, plan = self.b, self.shape, self.plan
         (high, wide), count = shape.size, shape.steps * shape.units
-        self.own = b.arithmetic("mul", PART, index_constant(count)) if plan.parts > 1 else index_constant(0)
+        self.own = b.arithmetic("mul", number, index_constant(count))
         zero = Constant(0.0, vector(self.kind, self.lanes))
         each_vector(b, self.own, count, self.lanes, lambda k, mask: b.store(self.result, k, zero, mask))
-        start, stop = part_range(b, OpenLoops(b).size(shape.images), plan.parts, 1)
         over_images = b.open_loop(start, stop, 1)
         over_bands = b.open_loop(index_constant(0), index_constant(high), plan.band)
         with b.inside(over_bands.block):
@@ -80,10 +96,6 @@ class _Shares:
         with b.inside(over_images.block):
             b.close_loop(over_bands)
         b.close_loop(over_images)
-        buffers, elements = self.buffers, shape.scratch(min(plan.band, high))
-        if elements:
-            buffers = (*buffers, Buffer("scratch", self.kind, "scratch", -(-elements * self.element_bytes // 64) * 64))
-        return Function(self.node.attrs["name"], buffers, plan.parts, tuple(b.block))
 
     def taps(self, band: Band, adjoint: Operand, rows: Operand) -> None:
         """Tiles of taps: all of them, or those of one row, or of one place, after the other."""

@@ -277,3 +277,28 @@ def test_other_layers(call: str) -> None:
     check(
         shape, call, depthwise if expected is None else lambda h, _: expected(h), len(call), native=len(call) % 3 == 0
     )
+
+
+def test_a_step_is_the_same_for_any_number_of_threads() -> None:
+    """Shares of pictures follow from the shapes, bands and tiles change nothing."""
+    text = """
+model M:
+    input  x: [batch, 2, 20, 20]
+    target y: int[batch] < 3
+    h = max_pool(relu(Conv(x, 17, padding = 1)), 2)
+    h = relu(Conv(h, 16, stride = 2, padding = 1))
+    output z = Dense(mean(h, axis = [2, 3]), 3)
+    loss cross_entropy(z, y)
+
+train M:
+    optimizer SGD(lr = 0.1)
+    batch 32
+"""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(70, 2, 20, 20)).astype(np.float32), rng.integers(0, 3, 70).astype(np.int32)
+    trained = []
+    for threads in (1, 2, 3, 4):
+        program = tapeless.load(text).compile(threads=threads, seed=1)
+        program.fit(x, y, epochs=2, progress=False)
+        trained.append(b"".join(np.ascontiguousarray(value).tobytes() for value in program.parameters.values()))
+    assert len(set(trained)) == 1
