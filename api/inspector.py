@@ -10,11 +10,12 @@ import html
 import inspect
 import textwrap
 import types
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from tapeless.cache import stage_folders
 from tapeless.codegen.program.assemble import Image
+from tapeless.compiler.passes.rematerialise import Choice
 from tapeless.formulas import Formulas
 from tapeless.ir import text as ir_text
 from tapeless.ir.graph import Graph, Node, Span, Value
@@ -51,7 +52,7 @@ class Inspection:
         if stage == "simplified":
             return self._pipeline.simplified(name)
         if stage == "fused":
-            return self._pipeline.fused(name, target_named(self._target).machine)
+            return self._pipeline.bounded(name, target_named(self._target), self._batch).graph
         if stage == "scheduled":
             return self._lowered(name).schedules[name].graph
         raise UserError(f"the stage {stage!r} is not a graph; {', '.join(GRAPH_STAGES)} are")
@@ -68,7 +69,7 @@ class Inspection:
             "loops": self._loops,
             "llvm": lambda entry: self._lowered(entry).llvm,
             "asm": lambda entry: self._lowered(entry).assembly,
-            "memory": lambda entry: memory_text(self._lowered(entry), entry),
+            "memory": self._memory,
             "timing": self._timing,
         }
         if stage not in printers:
@@ -133,6 +134,12 @@ class Inspection:
             headings = dict.fromkeys(self._sources.heading(span) for span in spans if span is not None)
             texts[function.name] = "\n".join([*headings, loops_text.format_function(function).rstrip(), ""])
         return "\n".join(texts.values())
+
+    def _memory(self, entry: str) -> str:
+        """Where every tensor lies, and what is made again so that they take no more."""
+        image = self._lowered(entry)
+        choices = self._pipeline.bounded(entry, target_named(self._target), self._batch).choices
+        return memory_text(image, entry) + remade_text(choices)
 
     def _timing(self, entry: str) -> str:
         """How long the stages of the compilation take in this process, and one run of the entry on zeros."""
@@ -303,6 +310,19 @@ def memory_text(image: Image, entry: str) -> str:
     for name in sorted(spans, key=lambda name: (int(places[name]), min(spans[name]))):
         phases = f"phases {min(spans[name])} to {max(spans[name])}"
         out.append(f"  {int(places[name]):>10,}  {name:<24} {types[name]:<16} {phases}")
+    return "\n".join(out) + "\n"
+
+
+def remade_text(choices: Sequence[Choice]) -> str:
+    """What is kept and what is made again of each stretch of the forward half; nothing where all is kept."""
+    if not choices:
+        return ""
+    out = [f"made again in the backward half: {sum(choice.nanoseconds for choice in choices) / 1000:,.1f} us of work"]
+    for choice in sorted(choices, key=lambda choice: choice.stretch):
+        out.append(f"  stretch {choice.stretch}")
+        for title, names in (("keeps", [v.name for v in choice.kept]), ("again", [v.name for v in choice.again])):
+            listed = textwrap.fill(", ".join(names) or "nothing but what it begins with", 100, break_on_hyphens=False)
+            out.append(textwrap.indent(listed, " " * 10).replace(" " * 10, f"    {title} ", 1))
     return "\n".join(out) + "\n"
 
 

@@ -90,7 +90,7 @@ class Model:
         self.freeze = tuple(freeze)
         self.imports = imports
         self._files = files
-        self._pipelines: dict[str, Pipeline] = {}
+        self._pipelines: dict[tuple[str, int | None], Pipeline] = {}
 
     def compile(
         self,
@@ -99,18 +99,22 @@ class Model:
         dtype: str = "float32",
         threads: int | None = None,
         cache: bool | str | PathLike[str] = True,
+        max_memory: int | str | None = None,
     ) -> Program:
         """The model as a native program with fresh weights from `seed`.
 
         `batch` is the number of rows of a training step (None: as the model says); every other call takes any number
         of rows. `threads`: see Program. `cache`: whether compiled programs are kept on disk, or the folder for them.
+        `max_memory`: the most bytes that state, gradients and the workspace of a training step may take together, a
+        number or a text like "2G" (None: as the model says); for it, forward values are made again in the backward
+        half instead of kept, as few as it takes. UserError where that is not possible, when training begins.
 
         What the text allows and hardly means is told as ModelWarning. Its faults are told when the program is first
         used.
         """
         store = disk.Cache(None if cache is True else Path(cache)) if cache else disk.NoCache()
         self._tell(_dtype(dtype), store)
-        compiled = _Compiled(self, _dtype(dtype), store)
+        compiled = _Compiled(self, _dtype(dtype), store, _memory(max_memory))
         return Program(compiled, seed, threads, batch, compiled.replay)
 
     def sized_for(self, data: Mapping[str, Any]) -> Model:
@@ -131,6 +135,7 @@ class Model:
         target: str | None = None,
         batch: int | None = None,
         dtype: str = "float32",
+        max_memory: int | str | None = None,
     ) -> list[Path]:
         """Writes the program as a library for C: object file, header, manifest, and a shared library if this machine
         has a compiler and the target is its own. The paths of what was written."""
@@ -138,13 +143,19 @@ class Model:
 
         self._tell(_dtype(dtype), disk.NoCache())
         with BUILDING:
-            return build(self.pipeline(dtype), Path(folder), target, batch)
+            return build(self.pipeline(dtype, _memory(max_memory)), Path(folder), target, batch)
 
-    def inspect(self, dtype: str = "float32", batch: int | None = None, target: str | None = None) -> Inspection:
+    def inspect(
+        self,
+        dtype: str = "float32",
+        batch: int | None = None,
+        target: str | None = None,
+        max_memory: int | str | None = None,
+    ) -> Inspection:
         """Every stage of the compilation as text, down to the machine code of a target (None: this machine)."""
         from tapeless.inspector import Inspection
 
-        return Inspection(self.pipeline(dtype), batch, target)
+        return Inspection(self.pipeline(dtype, _memory(max_memory)), batch, target)
 
     def check(self) -> str:
         """The warnings about the text, empty if there are none. Raises SourceError with all faults, if it has any."""
@@ -174,14 +185,15 @@ class Model:
             return found
         return ()
 
-    def pipeline(self, dtype: str) -> Pipeline:
-        """The stages of the compilation in one precision, made once."""
+    def pipeline(self, dtype: str, memory: int | None = None) -> Pipeline:
+        """The stages of the compilation in one precision, made once for a bound on memory."""
         short = _dtype(dtype)
-        if short not in self._pipelines:
+        if (short, memory) not in self._pipelines:
             from tapeless.pipeline import Pipeline
 
-            self._pipelines[short] = Pipeline(self.files, self.name, self.sizes, DType(short), self.freeze)
-        return self._pipelines[short]
+            made = Pipeline(self.files, self.name, self.sizes, DType(short), self.freeze, memory=memory)
+            self._pipelines[short, memory] = made
+        return self._pipelines[short, memory]
 
     @property
     def files(self) -> Files:
@@ -220,8 +232,8 @@ class Model:
 class _Compiled:
     """Machine code for groups of a model's entries, from the cache or from the compiler: what a Program asks."""
 
-    def __init__(self, model: Model, dtype: str, store: disk.Cache) -> None:
-        self._model, self._dtype, self._store = model, dtype, store
+    def __init__(self, model: Model, dtype: str, store: disk.Cache, memory: int | None) -> None:
+        self._model, self._dtype, self._store, self._memory = model, dtype, store, memory
 
     def __call__(self, group: Group, capacity: int | None) -> Image:
         with BUILDING:  # whoever waits for another thread's compilation finds it in the cache
@@ -240,7 +252,9 @@ class _Compiled:
         return DType(self._dtype).numpy
 
     def _image(self, group: Group, capacity: int | None) -> Image:
-        key = disk.key(**self._model.identity, dtype=self._dtype, entries=GROUPS[group], capacity=capacity)
+        key = disk.key(
+            **self._model.identity, dtype=self._dtype, entries=GROUPS[group], capacity=capacity, memory=self._memory
+        )
         stored = self._store.get(key)
         if stored is not None:
             # What is whole but no image was put there by something else: it is compiled again and replaced.
@@ -248,9 +262,19 @@ class _Compiled:
                 return Image.from_bytes(stored)
         from tapeless.pipeline import target_named
 
-        made = self._model.pipeline(self._long()).image(GROUPS[group], target_named(None), capacity)
+        made = self._model.pipeline(self._long(), self._memory).image(GROUPS[group], target_named(None), capacity)
         self._store.put(key, pack(made.manifest, made.code))
         return Image.from_object(made.manifest, made.code)
+
+
+def _memory(most: int | str | None) -> int | None:
+    """A bound on memory in bytes."""
+    from tapeless.compiler.language.byte_sizes import bytes_of
+
+    count = bytes_of(str(most)) if isinstance(most, int | str) and not isinstance(most, bool) else None
+    if most is not None and count is None:
+        raise UserError(f"max_memory is a number of bytes above 0, or a text like '512M' or '2G', not {most!r}")
+    return count
 
 
 def _dtype(name: str) -> str:

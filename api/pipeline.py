@@ -9,20 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from tapeless.codegen.program.assemble import Image, compile_image
+from tapeless.codegen.program.assemble import Image, Scales, compile_image
 from tapeless.compiler import entries
 from tapeless.compiler import model as front
 from tapeless.compiler.language import parser, unparse
+from tapeless.compiler.language.byte_sizes import amount
 from tapeless.compiler.language.files import Files
 from tapeless.compiler.messages.diagnostics import ProgramErrors, render
 from tapeless.compiler.passes.differentiate import DifferentiationError, diagnostic
 from tapeless.compiler.passes.pipelines import SIMPLIFICATION, After, lowering, run
+from tapeless.compiler.passes.rematerialise import Bounded, TooMuch, within
 from tapeless.compiler.stepping.causality import LooksAhead
 from tapeless.ir.graph import Graph
 from tapeless.ir.machine import Machine
 from tapeless.ir.target import TARGETS, Target, named
 from tapeless.ir.types import DType
 from tapeless.runtime.errors import UserError
+
+BACKWARD = ("train_step", "gradients")  # the entries that have a backward half
 
 
 class SourceError(UserError):
@@ -37,17 +41,19 @@ class Pipeline:
     """One model in one precision on its way through the stages."""
 
     def __init__(self, files: Files, model: str | None, sizes: Mapping[str, int | float], dtype: DType,
-                 freeze: Sequence[str] = (), after: After | None = None) -> None:  # fmt: skip
-        self._files, self._name, self._after = files, model, after
+                 freeze: Sequence[str] = (), after: After | None = None,
+                 memory: int | None = None) -> None:  # fmt: skip
+        self._files, self._name, self._after, self._memory = files, model, after, memory
         self._sizes, self._dtype, self._freeze = dict(sizes), dtype, tuple(freeze)
         self._entries: dict[str, Graph] = {}
         self._simplified: dict[str, Graph] = {}
         self._fused: dict[tuple[str, Machine], Graph] = {}
+        self._bounded: dict[tuple[str, Target, int], Bounded] = {}
         self._lowered: dict[tuple[str, int | None, str | None], Image] = {}
 
     def fresh(self, after: After | None = None) -> Pipeline:
         """The same model with no stage made yet; `after` is told of each pass."""
-        return Pipeline(self._files, self._name, self._sizes, self._dtype, self._freeze, after)
+        return Pipeline(self._files, self._name, self._sizes, self._dtype, self._freeze, after, self._memory)
 
     def syntax(self) -> str:
         """The syntax tree as text. Raises SourceError."""
@@ -130,6 +136,30 @@ class Pipeline:
             self._fused[name, machine] = run(lowering(machine), self.simplified(name), self._after)
         return self._fused[name, machine]
 
+    def bounded(self, name: str, target: Target, capacity: int | None) -> Bounded:
+        """The kernels of an entry, and what of its forward half is made again: as little as the bound on memory allows.
+        UserError where that cannot be met."""
+        bound = self._memory or self.model.memory
+        if bound is None or name not in BACKWARD:
+            return Bounded(self.fused(name, target.machine), ())
+        rows = capacity or self.model.settings.batch
+        if (name, target, rows) not in self._bounded:
+            graph, scales = self.simplified(name), Scales(self.model, target, rows)
+
+            def fused(graph: Graph) -> Graph:
+                return run(lowering(target.machine), graph, self._after)
+
+            try:
+                found = within(graph, target.machine, rows, bound, fused, scales.bytes)
+            except TooMuch as least:
+                raise UserError(
+                    f"training {self.model.name} with {rows} rows takes {amount(least.bytes)} of memory at least, and "
+                    f"{amount(bound)} are allowed: that is state, gradients and the workspace of `{name}`, which makes "
+                    "again what it can. Fewer rows take less; so does `checkpoint every = k` in a loop over time"
+                ) from None
+            self._bounded[name, target, rows] = found
+        return self._bounded[name, target, rows]
+
     def lowered(self, name: str, capacity: int | None, target: str | None = None) -> Image:
         """Machine code for one entry, with its schedule and loops; `target` None is this machine."""
         key = (name, capacity, target)
@@ -139,7 +169,7 @@ class Pipeline:
 
     def image(self, names: Sequence[str], target: Target, capacity: int | None) -> Image:
         """Machine code for the named entries."""
-        kernels = {name: self.fused(name, target.machine) for name in names}
+        kernels = {name: self.bounded(name, target, capacity).graph for name in names}
         return compile_image(self.model, kernels, target, capacity or self.model.settings.batch)
 
 

@@ -43,6 +43,7 @@ SETTINGS = (
     "stop_early",
     "freeze",
     "denormals",
+    "memory",
 )
 
 # Names are those of Python, in any script; marks that belong to letters are no word characters of a regular expression.

@@ -88,6 +88,7 @@ class Model:
     derived: Mapping[Span, tuple[int, int]] = field(default_factory=dict)  # of `grad` and its kin: see Emitter
     # its arguments and free dimensions, as far as they are numbers
     sizes: Mapping[str, int | float] = field(default_factory=dict)
+    memory: int | None = None  # the most bytes of a training step: state, gradients and workspace
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
@@ -184,6 +185,7 @@ def _elaborated(files: Files, sizes: dict[str, int | float], dtype: DType, model
         statistics=training.statistics or evaluation.statistics or update.elaborator.updates.statistics,
         derived=training.derived,
         sizes=sizes | {name: value for name, value in arguments.items() if type(value) in (int, float)},
+        memory=plan.memory,
     )
 
 

@@ -112,12 +112,13 @@ def check(
 @click.option("--dot", is_flag=True, help="A drawing for Graphviz, for the stages that are graphs.")
 @click.option("--plain", is_flag=True, help="Without source lines: a text that `tapeless run` reads.")
 @click.option("--batch", type=click.IntRange(1))
+@click.option("--max-memory", metavar="SIZE", help="The most memory of a training step: 512M, 2G, or bytes.")
 @click.option("--dtype", type=click.Choice(list(PRECISIONS)), default=next(iter(PRECISIONS)), show_default=True)
 @click.option("--target", metavar="NAME", help="The machine, as for build; this one if not given.")
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path))
 def inspect(
     file: Path, sizes: tuple[str, ...], model: str | None, stage: str, entry: str | None, dot: bool, plain: bool,
-    batch: int | None, dtype: str, target: str | None, out: Path | None,
+    batch: int | None, max_memory: str | None, dtype: str, target: str | None, out: Path | None,
 ) -> None:  # fmt: skip
     """Prints a stage of the compilation; `tapeless inspect op NAME` prints an operation's definition, `inspect op`
     lists them.
@@ -129,7 +130,7 @@ def inspect(
     if str(file) == "op" and not file.exists():
         text = "\n".join(inspector.operation_text(name) for name in sizes) if sizes else inspector.operations_text()
     else:
-        inspection = load_model(file, sizes, model).inspect(dtype, batch, target)
+        inspection = load_model(file, sizes, model).inspect(dtype, batch, target, max_memory)
         text = inspection.dot(stage, entry) if dot else inspection.stage(stage, entry, source=not plain)
     if out is None:
         click.echo(printable(text), nl=not text.endswith("\n"))
@@ -171,15 +172,19 @@ def run(
 @model_arguments
 @click.option("--target", metavar="NAME", help="The machine to build for. This one, if not given.")
 @click.option("--batch", type=click.IntRange(1), help="The most rows of one step.")
+@click.option("--max-memory", metavar="SIZE", help="The most memory of a training step: 512M, 2G, or bytes.")
 @click.option("--dtype", type=click.Choice(list(PRECISIONS)), default=next(iter(PRECISIONS)), show_default=True)
 @click.option("--out", metavar="FOLDER", default="dist", show_default=True, type=click.Path(path_type=Path))
 def build(
-    file: Path, sizes: tuple[str, ...], model: str | None, target: str | None, batch: int | None, dtype: str,
+    file: Path, sizes: tuple[str, ...], model: str | None, target: str | None, batch: int | None,
+    max_memory: str | None, dtype: str,
     out: Path,
 ) -> None:  # fmt: skip
     """Writes the program as a library with a C header."""
     with warnings_told():
-        written = load_model(file, sizes, model).build(out, target=target, batch=batch, dtype=dtype)
+        written = load_model(file, sizes, model).build(
+            out, target=target, batch=batch, dtype=dtype, max_memory=max_memory
+        )
     for path in written:
         click.echo(f"{path}  {path.stat().st_size:,} bytes")
 

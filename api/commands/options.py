@@ -123,13 +123,16 @@ def compile_model(
     data: Mapping[str, Any],
     batch: int | None = None,
     group: Group = "train",
+    max_memory: str | None = None,
 ) -> Program:
     """The compiled program, with one group of its entries; sizes that the model leaves free are those of the data."""
     cache: bool | str = False if no_cache else os.environ.get("TAPELESS_CACHE", True)
 
     def compiled(model: Model) -> Program:
         with warnings_told(group in ("train", "gradients")):
-            return model.compile(batch=batch, seed=seed, dtype=dtype, threads=threads, cache=cache)
+            return model.compile(
+                batch=batch, seed=seed, dtype=dtype, threads=threads, cache=cache, max_memory=max_memory
+            )
 
     program = compiled(model)
     try:

@@ -16,6 +16,7 @@ from tapeless.codegen.program.memory import Place
 from tapeless.codegen.program.schedule import ORDER, Scheduled, assembles
 from tapeless.ir.graph import Node
 from tapeless.ir.graph import Value as Tensors
+from tapeless.ir.ops import VIEWS
 from tapeless.ir.types import DType, Rows, Tensor
 
 __all__ = ["Addresses", "row_bytes"]
@@ -42,7 +43,7 @@ class Addresses:
         self.assembled = {name: label for label, (name, _) in self.batch.items()}
         self.root: dict[Tensors, Tensors] = {}
         for node in graph.nodes:
-            if node.op == "reshape":
+            if node.op in VIEWS:
                 self.root[node.result] = self.root.get(node.operands[0], node.operands[0])
 
     def begin_batch(self, position: Value | None, ordered: Value) -> None:

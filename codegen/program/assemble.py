@@ -106,9 +106,7 @@ class Image:
 
 def compile_image(program: ProgramDescription, entries: Mapping[str, Graph], target: Target, capacity: int) -> Image:
     """Compile fused entry graphs for a target, with batches of at most `capacity` rows."""
-    state = layout([(slot.name, slot.type) for slot in program.slots])
-    trained = [slot for slot in program.slots if slot.role == "param" and not slot.frozen]
-    gradients = layout([(slot.name, slot.type) for slot in trained])
+    state, gradients, trained = _blocks(program)
     kernels = _Kernels(target, capacity)
     data = {tensor.name: tensor for tensor in program.data}
     schedules, drivers, described = {}, [], {}
@@ -174,6 +172,27 @@ def compile_image(program: ProgramDescription, entries: Mapping[str, Graph], tar
         schedules,
         dict(kernels.named),
     )
+
+
+def _blocks(program: ProgramDescription) -> tuple[Layout, Layout, list[SlotDescription]]:
+    """The blocks of state and of gradients, and what is trained."""
+    trained = [slot for slot in program.slots if slot.role == "param" and not slot.frozen]
+    state = layout([(slot.name, slot.type) for slot in program.slots])
+    return state, layout([(slot.name, slot.type) for slot in trained]), trained
+
+
+class Scales:
+    """Weighs fused graphs of one entry: the bytes of state, gradients and workspace that an image of them would
+    plan."""
+
+    def __init__(self, program: ProgramDescription, target: Target, capacity: int) -> None:
+        self._state, self._gradients, _ = _blocks(program)
+        self._kernels, self._capacity, self._machine = _Kernels(target, capacity), capacity, target.machine
+
+    def bytes(self, graph: Graph) -> int:
+        """The bytes of one graph; kernels that it has in common with others are planned once."""
+        planned = schedule(graph, self._kernels.lower, self._state, self._gradients, self._capacity, self._machine)
+        return self._state.bytes + self._gradients.bytes + planned.workspace
 
 
 class _Kernels:

@@ -6,7 +6,7 @@ overwrites a slot of the state comes after all readers of its old value, and in 
 a loss that is not finite stops the step before it changes anything. A scan becomes a `loop`, whose body is scheduled by
 itself: its places are told from where the loop's operands and results lie at each step. Where the rows of the batch go
 their own ways through all steps, the loop is cut into parts of the rows (`_row_parts`), whose threads meet behind the
-last step only. Fused graph in; graph of `task`, `loop` and `reshape` nodes out, in order of phases, with the same
+last step only. Fused graph in; graph of `task`, `loop` and view nodes out, in order of phases, with the same
 values.
 """
 
@@ -21,7 +21,7 @@ from tapeless.codegen.loops.language import Function
 from tapeless.codegen.program.memory import Layout, Lifetime, Place, align, place_workspace
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
 from tapeless.ir.machine import Machine
-from tapeless.ir.ops import OPERATIONS
+from tapeless.ir.ops import OPERATIONS, VIEWS
 from tapeless.ir.row_wise import is_row_wise
 from tapeless.ir.types import DType, Examples, Rows, Tensor
 
@@ -157,7 +157,7 @@ def _row_parts(node: Node, body: Graph, machine: Machine, capacity: int) -> int:
     common = sum(value.type.bytes(0) for value in node.operands[node.attrs["carries"] + node.attrs["sequences"] :])
     if common > machine.core_cache and any(task.attrs["parts"] > 1 for task in tasks):
         return 1
-    work = node.attrs["length"] * sum(cost(task, machine, capacity) for task in body.nodes if task.op != "reshape")
+    work = node.attrs["length"] * sum(cost(task, machine, capacity) for task in body.nodes if task.op not in VIEWS)
     return min(machine.parts(work / 1000), max(capacity, 1))
 
 
@@ -224,7 +224,7 @@ def _phases(graph: Graph) -> list[int]:
             before[writer].update(k for k in readers.get(slots[port.label], ()) if k != writer)
     phases = [0] * len(graph.nodes)
     for k in TopologicalSorter(dict(enumerate(before))).static_order():
-        step = 0 if graph.nodes[k].op == "reshape" else 1
+        step = 0 if graph.nodes[k].op in VIEWS else 1
         phases[k] = max((phases[other] + step for other in before[k]), default=0)
     return phases
 
@@ -234,7 +234,7 @@ def _aliases(graph: Graph, node: Node) -> list[Value]:
     found = []
     for value in node.operands:
         found.append(value)
-        while value in graph.producers and graph.producers[value].op == "reshape":
+        while value in graph.producers and graph.producers[value].op in VIEWS:
             value = graph.producers[value].operands[0]
             found.append(value)
     return found
@@ -252,11 +252,11 @@ def _places(
     final: dict[Value, int] = {}
     for k in sorted(range(len(graph.nodes)), key=lambda k: (phases[k], k)):
         node = graph.nodes[k]
-        for value in node.operands:
+        for value in node.operands[:1] if node.op in VIEWS else node.operands:
             source = root.get(value, value)
             final[source] = max(final.get(source, 0), phases[k])
         for value in node.results:
-            if node.op == "reshape":
+            if node.op in VIEWS:
                 root[value] = root.get(node.operands[0], node.operands[0])
             else:
                 first[value] = phases[k]
@@ -305,7 +305,7 @@ def _outside(port: Port, side: str, state: Layout, gradients: Layout) -> Place:
 def cost(node: Node, machine: Machine, capacity: int) -> int:
     """An estimate of a task's or loop's time in nanoseconds, for sharing parts out."""
     if node.op == "loop":
-        step = sum(cost(task, machine, capacity) for task in node.regions[0].nodes if task.op != "reshape")
+        step = sum(cost(task, machine, capacity) for task in node.regions[0].nodes if task.op not in VIEWS)
         return step * int(node.attrs["length"])
     flops = 0
     for inner in node.regions[0].nodes:

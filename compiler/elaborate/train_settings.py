@@ -14,6 +14,7 @@ from tapeless.compiler.elaborate.modules import Module, fitting
 from tapeless.compiler.elaborate.parameter_patterns import matching
 from tapeless.compiler.elaborate.values import Binding, Fault, Poisoned, describe
 from tapeless.compiler.language import ast
+from tapeless.compiler.language.byte_sizes import bytes_of
 from tapeless.compiler.language.parser import NAMES
 from tapeless.compiler.messages.near_names import nearest
 from tapeless.compiler.messages.newcomers_words import ELSEWHERE, SETTINGS
@@ -29,6 +30,7 @@ class TrainPlan:
     epochs: int = 10
     batch: int = 64
     validation: float = 0.0
+    memory: int | None = None  # bytes
     patience: int | None = None
     monitor: str | None = None
     rising: bool = False
@@ -205,6 +207,18 @@ class SettingsReader:
             )
         self.plan.denormals = value.name
 
+    def read_memory(self, setting: ast.Setting) -> None:
+        """`memory 2G`, or a number of bytes."""
+        syntax = self.only(setting)
+        if not isinstance(syntax, ast.Text):
+            self.plan.memory = self.whole(setting, syntax, 1)
+        elif (size := bytes_of(syntax.value)) is not None:
+            self.plan.memory = size
+        else:
+            raise self.fault(
+                "E0601", "`memory` needs a number of bytes above 0", syntax.span, "Write `memory 512M`, or `memory 2G`."
+            )
+
     def read_stop_early(self, setting: ast.Setting) -> None:
         """`stop_early patience = 5 on accuracy rising`."""
         if setting.values:
@@ -270,6 +284,7 @@ _READERS: dict[str, Callable[[SettingsReader, ast.Setting], None]] = {
     "optimizer": SettingsReader.read_optimizer,
     "except": SettingsReader.read_except,
     "freeze": SettingsReader.read_freeze,
+    "memory": SettingsReader.read_memory,
     "stop_early": SettingsReader.read_stop_early,
     "denormals": SettingsReader.read_denormals,
 }

@@ -20,7 +20,7 @@ from tapeless.compiler.messages.diagnostics import ProgramErrors, Source
 
 INDENT = 4
 BEFORE_COMMENT = 2
-_OPERANDS = ("name", "number", "string", ")", "]", "true", "false")
+_OPERANDS = ("name", "number", "size", "string", ")", "]", "true", "false")
 _LAYOUT = ("newline", "indent", "dedent", "end")
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from tapeless.compiler.language.byte_sizes import SIZE, UNITS
 from tapeless.compiler.messages.diagnostics import Diagnostic, Source
 from tapeless.ir.graph import Span
 
@@ -112,6 +114,7 @@ _TOKEN = re.compile(
 )
 _NUMBER = re.compile(r"(?:\d+(?:_\d+)*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 _SPACE = re.compile(r"\s")
+_BETWEEN_LINES = ("newline", "indent", "dedent")
 _CLOSING = {")": "(", "]": "[", "}": "{"}
 _MEANT = {
     "−": "-", "–": "-", "×": "*", "·": "*", "÷": "/", "“": '"', "”": '"', "‘": "'", "’": "'", "≤": "<=", "≥": ">=",
@@ -120,6 +123,11 @@ _MEANT = {
     "√": "sqrt(x)", "∑": "sum[i] x[i]",
     "∞": "inf", "→": "->", "∂": "grad(y, x)", "`": "'",
 }  # fmt: skip
+
+
+def _after_memory(tokens: Sequence[Token]) -> bool:
+    """Whether what comes next is the value of the setting `memory`, which may have a unit."""
+    return bool(tokens) and tokens[-1].text == "memory" and (len(tokens) < 2 or tokens[-2].kind in _BETWEEN_LINES)
 
 
 # Quotes of other scripts and of word processors, with what closes them.
@@ -311,6 +319,8 @@ def lex(source: Source) -> Lexed:
                         fault("E0109", f"`{piece}` closes nothing", number, column, position + 1)
                         continue
                 append(token)
+            elif kind == "number" and SIZE.fullmatch(piece) and _after_memory(tokens):
+                append(Token("size" if piece[-1] in UNITS else kind, piece, number, column, position + 1))
             elif kind == "number":
                 if not _NUMBER.fullmatch(piece):
                     fault(

@@ -38,6 +38,7 @@ NAMES = (
     "stop_early",
     "freeze",
     "denormals",
+    "memory",
 )
 
 
@@ -245,7 +246,10 @@ class Parser(Statements):
                     word = self.advance()
                     words.append(ast.Name(self.place(word), word.text))
                 break
-            if token.kind == "name" and self.peek().kind == "=":
+            if token.kind == "size":
+                self.advance()
+                values.append(ast.Text(self.place(token), token.text))
+            elif token.kind == "name" and self.peek().kind == "=":
                 self.advance()
                 self.advance()
                 value = self.expression()

@@ -36,7 +36,7 @@ from tapeless.ir.axes import LoopAxes, loop_axes_agree
 from tapeless.ir.correspondence import reduced
 from tapeless.ir.graph import Builder, Graph, Node, Value
 from tapeless.ir.machine import Machine
-from tapeless.ir.ops import OPERATIONS, POINTWISE
+from tapeless.ir.ops import OPERATIONS, POINTWISE, VIEWS
 
 GROWING = PRODUCTS | {"nest"}  # families whose kernels take in more nodes
 REDUCTIONS = frozenset({"sum", "prod", "max", "min", "argmax"})
@@ -99,7 +99,9 @@ class _Fusion:
     def _family(node: Node) -> str:
         if node.op == "transpose" and tuple(node.attrs["perm"]) == (1, 0):
             return "pack"
-        return {**dict.fromkeys(PRODUCTS, node.op), "reshape": "view", "scan": "scan", **ALONE}.get(node.op, "nest")
+        return {**dict.fromkeys(PRODUCTS, node.op), **dict.fromkeys(VIEWS, "view"), "scan": "scan", **ALONE}.get(
+            node.op, "nest"
+        )
 
     def _order(self) -> None:
         """Edges between groups: dataflow; old readers of a state slot, and the losses, before its writer."""

@@ -13,7 +13,7 @@ import networkx
 
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
 from tapeless.ir.machine import Machine
-from tapeless.ir.ops import OPERATIONS, POINTWISE
+from tapeless.ir.ops import OPERATIONS, POINTWISE, VIEWS
 from tapeless.ir.ops.product import last_two_swapped
 
 # No work of their own, and no memory: made anew wherever they are read; a count of operations leaves them out.
@@ -26,10 +26,10 @@ DISPLACED = frozenset({"pick", "slice", "pad", "windows", "align_windows"})
 THROUGH_VIEWS = DISPLACED | {"gather", "transpose"}
 # Results that are made tile by tile, with the pointwise work on them; each is a family of kernels.
 PRODUCTS = frozenset({"matmul", "convolution"})
-IN_MEMORY = frozenset({"reshape", "scan", *PRODUCTS, *DISPLACED, *ALONE})
+IN_MEMORY = frozenset({"scan", *VIEWS, *PRODUCTS, *DISPLACED, *ALONE})
 COUNTED = ("random_uniform",)  # by seed and training step, and in loops by the turn
 ROWS = 64  # what `batch` counts for where sizes are compared
-PLACED = ("reshape", "scan")  # results that lie where others are, or where their steps put them
+PLACED = (*VIEWS, "scan")  # results that lie where others are, or where their steps put them
 
 
 def lay_out(graph: Graph, machine: Machine, again: bool = False) -> Graph:
@@ -119,7 +119,7 @@ def stored_once(graph: Graph, machine: Machine) -> Graph:
     stored: set[Value] = set()
     for port in graph.outputs:
         producer = graph.producers.get(port.value)
-        placed = producer is not None and (producer.op == "reshape" or (producer.op == "scan" and port.role == "state"))
+        placed = producer is not None and (producer.op in VIEWS or (producer.op == "scan" and port.role == "state"))
         if producer is None or is_free(producer, graph, machine) or placed or port.value in stored:
             plain.add(port.key)
         stored.add(port.value)
@@ -152,7 +152,7 @@ def _too_early(graph: Graph, machine: Machine) -> set[str]:
     order.add_edges_from((place[v], k) for k, node in enumerate(graph.nodes) for v in node.operands if v in place)
     readers: dict[Value, list[int]] = {}
     for k, node in enumerate(graph.nodes):
-        if not is_free(node, graph, machine) and node.op != "reshape":
+        if not is_free(node, graph, machine) and node.op not in VIEWS:
             for slot in {slot for value in node.operands for slot in reads[value]}:
                 readers.setdefault(slot, []).append(k)
     losses = [place[port.value] for port in graph.outputs if port.role == "loss"]
@@ -182,10 +182,11 @@ def read_slots(graph: Graph, machine: Machine) -> dict[Value, frozenset[Value]]:
     """For each value, the inputs whose memory somebody who takes it reads: its own, a view's, a free value's."""
     reads = {port.value: frozenset({port.value}) for port in graph.inputs}
     for node in graph.nodes:
-        seen_through = node.op == "reshape" or is_free(node, graph, machine)
-        through = (
-            frozenset[Value]().union(*(reads[value] for value in node.operands)) if seen_through else frozenset[Value]()
-        )
+        through = frozenset[Value]()
+        if node.op in VIEWS:
+            through = reads[node.operands[0]]
+        elif is_free(node, graph, machine):
+            through = through.union(*(reads[value] for value in node.operands))
         reads.update(dict.fromkeys(node.results, through))
     return reads
 

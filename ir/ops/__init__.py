@@ -13,6 +13,7 @@ for _module in sorted(module.name for module in iter_modules(__path__)):
     import_module(f"{__name__}.{_module}")
 
 POINTWISE = frozenset(name for name, operation in OPERATIONS.items() if operation.family == "pointwise")
+VIEWS = frozenset({"reshape", "after"})  # results lie where their first operand does
 
 
 def operation(name: str) -> Operation:
@@ -26,6 +27,7 @@ def operation(name: str) -> Operation:
 __all__ = [
     "OPERATIONS",
     "POINTWISE",
+    "VIEWS",
     "Cost",
     "JointDerivative",
     "NoDerivative",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tapeless.ir.ops.registry import Array, NoDerivative, Operation, Run, declare, expect
+from tapeless.ir.ops.registry import Array, NoDerivative, Operation, Run, declare, expect, expect_count
 from tapeless.ir.types import Tensor
 
 if TYPE_CHECKING:
@@ -57,5 +57,24 @@ declare(
         _kernel_reference,
         (),
         attributes=("family", "name", "leading", "function", "plan", "phase", "parts", "places", "scratch"),
+    )
+)
+
+
+def _after_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
+    expect_count("after", operands, 2)
+    return (operands[0],)
+
+
+# The first operand where it lies, to be read once the second is made: what is computed of it is not computed earlier,
+# however early it could be. Rematerialisation puts it before what is made again for the backward half.
+declare(
+    Operation(
+        "after",
+        "structure",
+        _after_rule,
+        NoDerivative("what is made again is decided after differentiation"),
+        lambda run, operands: operands[0],
+        (),
     )
 )
