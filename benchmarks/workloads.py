@@ -24,30 +24,36 @@ DIGITS = HERE.parent / "examples" / "digits" / "digits.npz"
 
 
 @dataclass(frozen=True)
-class Dense:
-    """What peers need that write a dense network out: `loss` is "squared" or "cross_entropy", `optimizer` "sgd" or
-    "adam".
-    """
+class Optimizer:
+    """What peers need of a model's `train` section: `kind` is "sgd", "adam" or "adamw"."""
 
-    activation: str
-    loss: str
-    optimizer: str
+    kind: str
     rate: float
+    momentum: float = 0.0
+    decay: float = 0.0
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A model of `models/`, the operations of its products in a step, and how many steps one timed repeat takes."""
+    """A model of `models/`, the operations of its products in a step, and how many steps one timed repeat takes.
+    `predicted` is what its text calls that which it predicts.
+    """
 
     name: str
     flops: float
     steps: int
-    dense: Dense | None = None
+    optimizer: Optimizer
+    predicted: str = "out"
 
     @cached_property
     def source(self) -> str:
         """The model in the language."""
         return (HERE / "models" / f"{self.name}.tl").read_text("utf-8")
+
+    @property
+    def predicting(self) -> str:
+        """The model with an output, for inference."""
+        return self.source.replace("    loss ", f"    output predicted = {self.predicted}\n    loss ", 1)
 
     @cached_property
     def model(self) -> Model:
@@ -109,14 +115,14 @@ def _options(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, Arra
 
 
 WORKLOADS: Sequence[Workload] = (
-    Workload("tiny_mlp", 68e3, 2000, Dense("tanh", "squared", "sgd", 0.01)),
-    Workload("logreg", 82e3, 2000, Dense("", "cross_entropy", "sgd", 0.1)),
-    Workload("mlp", 154e6, 20, Dense("relu", "cross_entropy", "adam", 1e-5)),
-    Workload("mlp_large", 11.7e9, 2),
-    Workload("cnn", 2.96e9, 5),
-    Workload("lstm", 1.36e9, 5),
-    Workload("gpt", 5.3e9, 2),
-    Workload("elementwise", 0, 5),
+    Workload("tiny_mlp", 68e3, 2000, Optimizer("sgd", 0.01)),
+    Workload("logreg", 82e3, 1120, Optimizer("sgd", 0.1)),
+    Workload("mlp", 154e6, 20, Optimizer("adam", 1e-5)),
+    Workload("mlp_large", 11.7e9, 2, Optimizer("sgd", 0.01, momentum=0.9)),
+    Workload("cnn", 2.96e9, 5, Optimizer("adam", 1e-5)),
+    Workload("lstm", 1.36e9, 5, Optimizer("adam", 1e-3)),
+    Workload("gpt", 5.3e9, 2, Optimizer("adamw", 1e-3, decay=0.01)),
+    Workload("elementwise", 0, 5, Optimizer("sgd", 1e5), "made"),
 )
 
 

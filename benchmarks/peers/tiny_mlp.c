@@ -7,7 +7,7 @@
 enum { BATCH = 32, IN = 8, UNITS = 16 };
 
 void train(float *restrict w1, float *restrict b1, float *restrict w2, float *restrict b2, float *restrict w3,
-           float *restrict b3, const float *restrict x, const float *restrict y, float rate, long steps, float *loss)
+           float *restrict b3, const float *restrict x, const float *restrict y, float rate, long steps, int threads, float *loss)
 {
     static float h1[BATCH][UNITS], h2[BATCH][UNITS], d1[BATCH][UNITS], d2[BATCH][UNITS];
     float total = 0;
