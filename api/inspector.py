@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tapeless.cache import stage_folders
 from tapeless.codegen.program.assemble import Image
+from tapeless.codegen.program.shares import joint
 from tapeless.compiler.passes.rematerialise import Choice
 from tapeless.formulas import Formulas
 from tapeless.ir import text as ir_text
@@ -204,8 +205,11 @@ def _graph_lines(
     primal: Set[Value] = frozenset(),
     last: tuple[str, int] | None = None,
     back: str = "",
+    meets: bool = True,
 ) -> Iterator[str]:
-    """`primal` holds the values of the forward half, if a backward one follows; `last` is the line shown last."""
+    """`primal` holds the values of the forward half, if a backward one follows; `last` is the line shown last; `meets`:
+    threads do so between phases.
+    """
     inner = indent + "  "
     if not indent:
         yield f"graph {graph.name}"
@@ -219,19 +223,22 @@ def _graph_lines(
             last = None
         if node.attrs.get("phase", phase) != phase:
             phase = node.attrs["phase"]
-            yield from ("", f"{inner}# ---- phase {phase}" + (", after all threads have met" if phase else ""))
+            yield from (
+                "",
+                f"{inner}# ---- phase {phase}" + (", after all threads have met" if phase and meets else ""),
+            )
             last = None
         if node.span is not None and (node.span.file, node.span.line) != last:
             last = (node.span.file, node.span.line)
             yield from ("", inner + sources.heading(node.span))
-        yield from _node_lines(node, formula, sources, inner)
+        yield from _node_lines(node, formula, sources, inner, meets)
     if not indent:
         yield ""
         for port in graph.outputs:
             yield f"{inner}{port.role} {port.label} = {port.value.name}"
 
 
-def _node_lines(node: Node, formula: str, sources: _Sources, indent: str) -> Iterator[str]:
+def _node_lines(node: Node, formula: str, sources: _Sources, indent: str, meets: bool) -> Iterator[str]:
     """A line for a value; for a kernel or a task, what it reads and writes and where, then its body."""
     if not node.regions:
         (value,) = node.results
@@ -256,7 +263,8 @@ def _node_lines(node: Node, formula: str, sources: _Sources, indent: str) -> Ite
         yield f"{indent}  plan   {attrs['plan']}"
     for region in node.regions:
         line_shown = (node.span.file, node.span.line) if node.span else None
-        yield from _graph_lines(region, sources, indent + "  ", last=line_shown)
+        together = meets and (node.op != "loop" or joint(node))
+        yield from _graph_lines(region, sources, indent + "  ", last=line_shown, meets=together)
 
 
 def drawing(graph: Graph) -> str:

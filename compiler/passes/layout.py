@@ -51,6 +51,10 @@ def packed_operands(graph: Graph, machine: Machine, again: bool = False) -> Grap
     transposed: dict[Value, Value] = {}
     copied: dict[Value, Value] = {}
     for node in graph.nodes:
+        if (row := _picked_row(graph, node, machine)) is not None:
+            operands = seen[row], seen[node.operands[1]]
+            seen[node.result] = builder.emit("gather", *operands, name=node.result.name, span=node.span)
+            continue
         if node.op in IN_MEMORY or node.op in COUNTED:
             for value in node.operands:
                 if _needs_copy(graph, node, value, machine) and value not in copied:
@@ -88,6 +92,19 @@ def _transposes(graph: Graph, node: Node, machine: Machine, again: bool) -> bool
     left, right, result = (value.type.count(ROWS) for value in (a, b, node.result))
     copied = 2 * right if right * b.type.dtype.bytes > 2 * machine.near_cache else right
     return copied >= result + (0 if node.attrs["transpose_a"] else left)
+
+
+def _picked_row(graph: Graph, node: Node, machine: Machine) -> Value | None:
+    """The row of which elements are picked, where all rows are the same and are not worth writing out: where they would
+    fill the nearest cache.
+    """
+    if node.op != "pick" or (spread := graph.producers.get(node.operands[0])) is None or spread.op != "broadcast":
+        return None
+    (row,), rows = spread.operands, spread.result.type
+    if tuple(spread.attrs["axes"]) != (rows.rank - 1,) or rows.bytes(ROWS) < machine.near_cache:
+        return None
+    makers = (graph.producers.get(value) for value in (row, node.operands[1]))
+    return row if all(maker is None or not is_free(maker, graph, machine) for maker in makers) else None
 
 
 def _needs_copy(graph: Graph, user: Node, value: Value, machine: Machine) -> bool:

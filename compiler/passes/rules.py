@@ -1,4 +1,5 @@
-"""The rewrite rules: algebra, movement of broadcasts and indexing; from stable.py stable forms, and convolutions.
+"""The rewrite rules: algebra, movement of broadcasts and indexing; from stable.py stable forms, from indexing.py
+those of computed places, and convolutions.
 
 Each rule keeps the value where the left side is defined and finite; where they differ in rounding or overflow, the
 right side is the more accurate. No rule drops a NaN that a user's arithmetic would show, with one declared exception:
@@ -8,6 +9,7 @@ right side is the more accurate. No rule drops a NaN that a user's arithmetic wo
 from __future__ import annotations
 
 from tapeless.compiler.passes.convolution import CONVOLUTION
+from tapeless.compiler.passes.indexing import INDEXING
 from tapeless.compiler.passes.rewriter import Rewriter, Rule
 from tapeless.compiler.passes.stable import STABLE
 from tapeless.ir.graph import Node, Value
@@ -484,4 +486,4 @@ ALGEBRA: tuple[Rule, ...] = (
     ),
 )
 
-RULES = (*STABLE, *ALGEBRA, *CONVOLUTION)
+RULES = (*STABLE, *ALGEBRA, *INDEXING, *CONVOLUTION)

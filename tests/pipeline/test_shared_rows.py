@@ -21,7 +21,7 @@ model Walk(units = 9, t = 6, n = 3):
 TAIL = "    loss cross_entropy(Dense(h, 3), y)\n"
 CELLS = {
     "lstm": "    h = LSTM(x, units, last = true)\n",
-    "gru and rnn": "    h = RNN(GRU(x, units), units, reverse = true, last = true)\n",
+    "gru backwards": "    h = GRU(x, units, reverse = true, last = true)\n",
     "checkpoints": """
     a = Dense(x, units)
     scan over t checkpoint every = 2 with h: [batch, units] = 0:
@@ -86,3 +86,12 @@ def test_weights_that_fit_no_cache(units: int, cut: bool) -> None:
     """512 units have 4 MiB of weights: no thread is to read all of them in each step."""
     text = HEAD.replace("units = 9", f"units = {units}") + CELLS["lstm"] + TAIL
     assert [parts > 1 for parts in parts_of(text, host())] == [cut, cut]
+
+
+@pytest.mark.parametrize(("units", "meets"), [(128, False), (512, True)])
+def test_what_is_printed_of_a_loop(units: int, meets: bool) -> None:
+    """How its rows are cut, and whether threads meet inside."""
+    shown = tapeless.load(HEAD + CELLS["lstm"] + TAIL, units=units).inspect().stage("scheduled", "gradients")
+    first = shown[shown.index("loop over 6 steps") :]
+    assert ("parts of the rows" in first[: first.index("\n")]) is not meets
+    assert ("\n      # ---- phase 1, after all threads have met" in first) is meets
