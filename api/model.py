@@ -100,6 +100,7 @@ class Model:
         threads: int | None = None,
         cache: bool | str | PathLike[str] = True,
         max_memory: int | str | None = None,
+        target: str | None = None,
     ) -> Program:
         """The model as a native program with fresh weights from `seed`.
 
@@ -108,13 +109,15 @@ class Model:
         `max_memory`: the most bytes that state, gradients and the workspace of a training step may take together, a
         number or a text like "2G" (None: as the model says); for it, forward values are made again in the backward
         half instead of kept, as few as it takes. UserError where that is not possible, when training begins.
+        `target`: the instructions to use, such as "x86-64-v3" on a processor that has more (None: all that this one
+        has). UserError, when the program is first used, if this machine does not run it.
 
         What the text allows and hardly means is told as ModelWarning. Its faults are told when the program is first
         used.
         """
         store = disk.Cache(None if cache is True else Path(cache)) if cache else disk.NoCache()
         self._tell(_dtype(dtype), store)
-        compiled = _Compiled(self, _dtype(dtype), store, _memory(max_memory))
+        compiled = _Compiled(self, _dtype(dtype), store, _memory(max_memory), target)
         return Program(compiled, seed, threads, batch, compiled.replay)
 
     def sized_for(self, data: Mapping[str, Any]) -> Model:
@@ -232,8 +235,9 @@ class Model:
 class _Compiled:
     """Machine code for groups of a model's entries, from the cache or from the compiler: what a Program asks."""
 
-    def __init__(self, model: Model, dtype: str, store: disk.Cache, memory: int | None) -> None:
+    def __init__(self, model: Model, dtype: str, store: disk.Cache, memory: int | None, target: str | None) -> None:
         self._model, self._dtype, self._store, self._memory = model, dtype, store, memory
+        self._target = None if target == "host" else target
 
     def __call__(self, group: Group, capacity: int | None) -> Image:
         with BUILDING:  # whoever waits for another thread's compilation finds it in the cache
@@ -253,16 +257,18 @@ class _Compiled:
 
     def _image(self, group: Group, capacity: int | None) -> Image:
         key = disk.key(
-            **self._model.identity, dtype=self._dtype, entries=GROUPS[group], capacity=capacity, memory=self._memory
-        )
+            **self._model.identity, dtype=self._dtype, entries=GROUPS[group], capacity=capacity, memory=self._memory,
+            target=self._target,
+        )  # fmt: skip
         stored = self._store.get(key)
         if stored is not None:
             # What is whole but no image was put there by something else: it is compiled again and replaced.
             with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError):
                 return Image.from_bytes(stored)
-        from tapeless.pipeline import target_named
+        from tapeless.pipeline import target_to_run
 
-        made = self._model.pipeline(self._long(), self._memory).image(GROUPS[group], target_named(None), capacity)
+        target = target_to_run(self._target)
+        made = self._model.pipeline(self._long(), self._memory).image(GROUPS[group], target, capacity)
         self._store.put(key, pack(made.manifest, made.code))
         return Image.from_object(made.manifest, made.code)
 

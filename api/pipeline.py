@@ -22,7 +22,7 @@ from tapeless.compiler.passes.rematerialise import Bounded, TooMuch, within
 from tapeless.compiler.stepping.causality import LooksAhead
 from tapeless.ir.graph import Graph
 from tapeless.ir.machine import Machine
-from tapeless.ir.target import TARGETS, Target, named
+from tapeless.ir.target import TARGETS, Target, named, runnable
 from tapeless.ir.types import DType
 from tapeless.runtime.errors import UserError
 
@@ -179,3 +179,14 @@ def target_named(name: str | None) -> Target:
         return named(name or "host")
     except KeyError:
         raise UserError(f"there is no target {name!r}; there are host, {', '.join(TARGETS)}") from None
+
+
+def target_to_run(name: str | None) -> Target:
+    """A target by name whose programs run on this machine; None is this machine as it is."""
+    target = target_named(name)
+    if target.name not in (able := runnable()):
+        raise UserError(
+            f"programs for {name} don't run on this machine; it runs {', '.join(able)}. "
+            f"`tapeless build --target {name}` writes a library for another"
+        )
+    return target

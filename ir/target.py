@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from tapeless.ir import machine
 from tapeless.ir.machine import Machine
 
-__all__ = ["TARGETS", "Target", "host", "named"]
+__all__ = ["TARGETS", "Target", "host", "named", "runnable"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,14 @@ TARGETS: dict[str, Target] = {
 """The machines known by name. A name is what `--target` takes."""
 
 
+# Widest first: the row of the table whose instructions a processor has gives its facts.
+_X86_64 = (
+    ("x86-64-v4", ("avx512f", "avx512dq", "avx512bw", "avx512vl")),
+    ("x86-64-v3", ("avx2", "fma")),
+    ("x86-64", ()),
+)
+
+
 def named(name: str) -> Target:
     """The target called `name`; "host" is this machine. Raises KeyError for a name that is not in the table."""
     return host() if name == "host" else TARGETS[name]
@@ -78,15 +86,25 @@ def host() -> Target:
     features = flags.flatten()
     architecture = triple.split("-")[0]
     if architecture == "x86_64":
-        # Widest first: the row of the table whose instructions this CPU has gives the facts.
-        needs = (
-            ("x86-64-v4", ("avx512f", "avx512dq", "avx512bw", "avx512vl")),
-            ("x86-64-v3", ("avx2", "fma")),
-            ("x86-64", ()),
-        )
-        name = next(name for name, wanted in needs if all(flags.get(flag, False) for flag in wanted))
+        name = next(name for name, wanted in _X86_64 if all(flags.get(flag, False) for flag in wanted))
     elif architecture in ("aarch64", "arm64"):
         name = "aarch64-apple-darwin" if "apple" in triple else "aarch64-linux-gnu"
     else:
         return Target("host", triple, cpu, features, machine.UNKNOWN)
     return replace(TARGETS[name], name="host", triple=triple, cpu=cpu, features=features)
+
+
+def runnable() -> tuple[str, ...]:
+    """The names of the targets whose programs run in this process: those whose system and instructions it has."""
+    import llvmlite.binding as llvm
+
+    triple, flags = llvm.get_process_triple(), llvm.get_host_cpu_features()
+    if triple.startswith("x86_64") and "linux" in triple:
+        return ("host", *(name for name, wanted in _X86_64 if all(flags.get(flag, False) for flag in wanted)))
+    here = host().machine
+    same = (
+        name
+        for name, target in TARGETS.items()
+        if target.machine == here and ("apple" in target.triple) == ("apple" in triple)
+    )
+    return ("host", *(same if triple.startswith(("aarch64", "arm64")) else ()))

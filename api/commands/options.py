@@ -124,6 +124,7 @@ def compile_model(
     batch: int | None = None,
     group: Group = "train",
     max_memory: str | None = None,
+    target: str | None = None,
 ) -> Program:
     """The compiled program, with one group of its entries; sizes that the model leaves free are those of the data."""
     cache: bool | str = False if no_cache else os.environ.get("TAPELESS_CACHE", True)
@@ -131,7 +132,7 @@ def compile_model(
     def compiled(model: Model) -> Program:
         with warnings_told(group in ("train", "gradients")):
             return model.compile(
-                batch=batch, seed=seed, dtype=dtype, threads=threads, cache=cache, max_memory=max_memory
+                batch=batch, seed=seed, dtype=dtype, threads=threads, cache=cache, max_memory=max_memory, target=target
             )
 
     program = compiled(model)

@@ -34,6 +34,7 @@ _STARTED = time.perf_counter()
 @click.option("--epochs", type=click.IntRange(0))
 @click.option("--batch", type=click.IntRange(1), help="Rows of a training step.")
 @click.option("--max-memory", metavar="SIZE", help="The most memory of a training step: 512M, 2G, or bytes.")
+@click.option("--target", metavar="NAME", help="Instructions to use, such as x86-64-v3; all there are, if not given.")
 @click.option("--validation", type=click.FloatRange(0, 1, max_open=True), help="Fraction of the rows to hold out.")
 @click.option("--patience", type=click.IntRange(0), help="Epochs without improvement before training stops; 0: never.")
 @click.option("--weights", metavar="FILE", help="Weights to begin with.")
@@ -66,8 +67,8 @@ _STARTED = time.perf_counter()
 def train(
     file: Path, sizes: tuple[str, ...], model: str | None, dtype: str, threads: int | None, no_cache: bool, seed: int,
     data_files: tuple[str, ...], columns: tuple[str, ...], epochs: int | None, batch: int | None,
-    max_memory: str | None, validation: float | None, patience: int | None, weights: str | None, parts: tuple[str, ...],
-    freeze: tuple[str, ...],
+    max_memory: str | None, target: str | None, validation: float | None, patience: int | None,
+    weights: str | None, parts: tuple[str, ...], freeze: tuple[str, ...],
     out: Path | None, every: str | None, resume: Path | None, max_steps: int | None, plot: bool, quiet: bool,
 ) -> int | None:  # fmt: skip
     """Trains a model and saves its weights. What is not given is as the model's `train` section says.
@@ -94,7 +95,7 @@ def train(
             outputs.require(out.with_suffix(beside), read, what)
     loaded = load_model(file, sizes, model, freeze)
     data = arrays_for(loaded, data_files, columns)
-    program = compile_model(loaded, dtype, threads, no_cache, seed, data, batch, max_memory=max_memory)
+    program = compile_model(loaded, dtype, threads, no_cache, seed, data, batch, max_memory=max_memory, target=target)
     if weights:
         program.load(weights)
     for part in parts:
