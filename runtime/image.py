@@ -1,7 +1,7 @@
 """Machine code in memory: a manifest and the addresses of its entries.
 
-The code comes either as an object file, which llvmlite's linker places in memory (imported only then), or as a shared
-library, for which ctypes is enough.
+The code comes either as an object file, which `elf.py` places in memory or else llvmlite's linker (imported only then),
+or as a shared library, for which ctypes is enough.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tapeless.runtime import elf
 from tapeless.runtime.errors import UserError
 from tapeless.runtime.manifest import Manifest
 from tapeless.runtime.turns import BUILDING
@@ -56,8 +57,11 @@ class Image:
     def from_object(manifest: Mapping[str, Any], code: bytes) -> Image:
         """Links an object file for this machine into memory."""
         description = Manifest.from_json(manifest)
-        with BUILDING:
-            linked = _Linked(code, [entry.symbol for entry in description.entries.values()])
+        symbols = [entry.symbol for entry in description.entries.values()]
+        linked: elf.Placed | _Linked | None = elf.place(code, symbols)
+        if linked is None:
+            with BUILDING:
+                linked = _Linked(code, symbols)
         addresses = {name: linked.addresses[entry.symbol] for name, entry in description.entries.items()}
         return Image(description, addresses, linked, hashlib.sha256(code).hexdigest())
 
