@@ -24,6 +24,10 @@ setup(
         for package, folder in FOLDERS.items()
         for name in [package, *(f"{package}.{inner}" for inner in find_packages(str(ROOT / folder)))]
     ],
-    package_data={"tapeless": ["py.typed"], "tapeless.compiler": ["std/*.tl", "messages/explanations/*.md"]},
+    package_data={
+        "tapeless": ["py.typed"],
+        "tapeless.compiler": ["std/*.tl", "messages/explanations/*.md"],
+        "tapeless.ir.ops": ["slopes.json"],
+    },
     include_package_data=False,
 )

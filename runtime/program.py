@@ -49,7 +49,7 @@ GROUPS: dict[Group, tuple[str, ...]] = {
     "evaluate": ("evaluate",),
     "gradients": ("gradients",),
     "apply": ("apply",),
-    "train": ("init", "permutation", "train_step", "evaluate"),
+    "train": ("init", "permutation", "train_step"),
 }
 
 Images = Callable[[Group, int | None], Image]
@@ -221,9 +221,9 @@ class Program:
 
     # -- running
 
-    def bind(self, group: Group, entry: str, inputs: Data, targets: Data = None) -> Examples:
+    def bind(self, entry: str, inputs: Data, targets: Data = None) -> Examples:
         """Data checked against what an entry takes."""
-        return self._bound(self.image(group), entry, inputs, targets)
+        return self._bound(self.having(entry), entry, inputs, targets)
 
     def _bound(self, image: Image, entry: str, inputs: Data, targets: Data = None) -> Examples:
         return data.bind(image.manifest.entries[entry].data, inputs, targets, image.manifest.data)

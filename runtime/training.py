@@ -75,14 +75,14 @@ class Training:
         self.entry = self.image.manifest.entries["train_step"]
         self.batch = self.image.manifest.capacity
         self.names = list(dict.fromkeys(result.name for result in self.entry.results))
-        self.examples = program.bind("train", "train_step", inputs, targets)
+        self.examples = program.bind("train_step", inputs, targets)
         program.memory()
         self.progress = self._progress()
         self.settings = self.progress.settings
         held, self.train = split(program, self.examples.rows, self.settings.validation)
         self.held: tuple[Examples, Order | None] | None = None if held is None else (self.examples, held)
         if isinstance(options.validation, tuple):
-            self.held = (program.bind("train", "evaluate", *options.validation), None)
+            self.held = (program.bind("evaluate", *options.validation), None)
         if self.progress.best is None:
             self.progress.best = watched(self.settings, self.names, self.held is not None)
         self._check_company()

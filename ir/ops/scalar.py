@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeless.ir import ranges
-from tapeless.ir.ops import formula as formulas
-from tapeless.ir.ops import numeric
+from tapeless.ir.ops import numeric, slopes
+from tapeless.ir.ops.formula import NAMES
 from tapeless.ir.ops.registry import (
     Array,
     Gradients,
@@ -91,18 +91,18 @@ def _chain_rule(formula: str, stated: tuple[str, ...], end: Mapping[DType, float
     """
 
     def product(builder: Builder, node: Node, adjoint: Value) -> Gradients:
-        values = dict(zip(formulas.NAMES, node.operands, strict=False)) | {"out": node.result}
+        values = dict(zip(NAMES, node.operands, strict=False)) | {"out": node.result}
         gradients: list[Value | None] = []
         for place in range(len(node.operands)):
-            slope = formulas.partial(formula, stated, place)
-            if slope == 0:
+            slope = slopes.slope(formula, stated, place)
+            if slope.trivial == 0:
                 gradients.append(None)
-            elif slope == 1:
+            elif slope.trivial == 1:
                 gradients.append(adjoint)
-            elif slope == -1:
+            elif slope.trivial == -1:
                 gradients.append(builder.emit("neg", adjoint))
             else:
-                made = formulas.emit(builder, slope, values, node.result)
+                made = slope.emit(builder, values, node.result)
                 gradients.append(weighed(builder, adjoint, _ended(builder, made, node.operands[0], end)))
         return gradients
 
