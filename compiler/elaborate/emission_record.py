@@ -24,7 +24,7 @@ class EmissionRecord:
 
     def update(self) -> None:
         """Enter the nodes made since the last time."""
-        # Imported here: networkx comes along, which a model without derivatives never needs.
+        # Imported here: the passes come along, which a model without derivatives never needs.
         from tapeless.compiler.passes.rewriter import computation
 
         nodes = self.builder.nodes

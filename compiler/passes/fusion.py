@@ -16,10 +16,10 @@ them. Valid graph in; valid graph of `kernel` and `reshape` nodes out, with the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-
-import networkx
+from heapq import heapify, heappop, heappush
 
 from tapeless.compiler.passes.layout import (
     ALONE,
@@ -340,10 +340,19 @@ class _Fusion:
 
     @staticmethod
     def _sorted(groups: Sequence[_Group]) -> list[_Group]:
-        order: networkx.DiGraph[_Group] = networkx.DiGraph()
-        order.add_nodes_from(groups)
-        order.add_edges_from((group, later) for group in groups for later in group.after if later.places)
-        return list(networkx.lexicographical_topological_sort(order, key=lambda group: group.places[0]))
+        waiting = Counter(later for group in groups for later in group.after if later.places)
+        ready = [(group.places[0], group) for group in groups if not waiting[group]]
+        heapify(ready)
+        order = []
+        while ready:
+            _, group = heappop(ready)
+            order.append(group)
+            for later in group.after:
+                if later.places:
+                    waiting[later] -= 1
+                    if not waiting[later]:
+                        heappush(ready, (later.places[0], later))
+        return order
 
     def _emit(self, builder: Builder, seen: dict[Value, Value], group: _Group) -> None:
         members = [self.graph.nodes[k] for k in sorted({*group.places, *group.repeated})]

@@ -7,9 +7,8 @@ values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-
-import networkx
+from collections.abc import Mapping, Sequence, Set
+from graphlib import CycleError, TopologicalSorter
 
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
 from tapeless.ir.machine import Machine
@@ -164,9 +163,7 @@ def _too_early(graph: Graph, machine: Machine) -> set[str]:
     """The keys of the state ports whose slot would be overwritten before somebody has read it, or before the loss."""
     place = {value: k for k, node in enumerate(graph.nodes) for value in node.results}
     reads = read_slots(graph, machine)
-    order: networkx.DiGraph[int] = networkx.DiGraph()
-    order.add_nodes_from(range(len(graph.nodes)))
-    order.add_edges_from((place[v], k) for k, node in enumerate(graph.nodes) for v in node.operands if v in place)
+    before = {k: {place[v] for v in node.operands if v in place} for k, node in enumerate(graph.nodes)}
     readers: dict[Value, list[int]] = {}
     for k, node in enumerate(graph.nodes):
         if not is_free(node, graph, machine) and node.op not in VIEWS:
@@ -177,14 +174,28 @@ def _too_early(graph: Graph, machine: Machine) -> set[str]:
     found = set()
     for port, old in overwritten(graph):
         writer = writers[port.key] = place[port.value]
-        order.add_edges_from((k, writer) for k in (*losses, *readers.get(old, ())) if k != writer)
+        before[writer].update(k for k in (*losses, *readers.get(old, ())) if k != writer)
         node = graph.nodes[writer]
         direct = node.op in POINTWISE and node.results[0].type.shape == old.type.shape
         elsewhere = any(old in reads[value] for value in node.operands if value != old)
         if (writer in readers.get(old, ()) and not direct) or elsewhere or writer in losses:
             found.add(port.key)
-    knots = [part for part in networkx.strongly_connected_components(order) if len(part) > 1]
-    return found | {key for key, writer in writers.items() if any(writer in part for part in knots)}
+    knotted = _knotted(before)
+    return found | {key for key, writer in writers.items() if writer in knotted}
+
+
+def _knotted(before: Mapping[int, Set[int]]) -> Set[int]:
+    """Those that come before themselves, by way of others."""
+    try:
+        TopologicalSorter(before).prepare()
+    except CycleError:
+        import networkx  # takes longer to import than most models take to lay out, and is rarely asked
+
+        order: networkx.DiGraph[int] = networkx.DiGraph(
+            (first, second) for second, all_first in before.items() for first in all_first
+        )
+        return {k for part in networkx.strongly_connected_components(order) if len(part) > 1 for k in part}
+    return frozenset()
 
 
 def overwritten(graph: Graph) -> list[tuple[Port, Value]]:

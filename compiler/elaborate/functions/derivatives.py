@@ -133,7 +133,7 @@ def _derived(
 
 
 def _derivatives(call: CallSite, y: Computed, *held: Value) -> Derivatives:
-    """Imported here: the passes come along, and networkx with them, which a model without derivatives never needs."""
+    """Imported here: the passes come along, which a model without derivatives never needs."""
     from tapeless.compiler.elaborate.differentiation import Derivatives
 
     return Derivatives.of(y.value, call.emit, held)
