@@ -11,6 +11,8 @@ from tapeless.ir.graph import Builder, Graph, Node
 from tapeless.ir.machine import Machine
 from tapeless.ir.ops import OPERATIONS
 
+FEWEST = 4  # shares that the caches need not hold: so many threads are kept at work
+
 
 def in_shares(graph: Graph, machine: Machine) -> Graph:
     """The graph with each `convolution_weights` as the sum of `convolution_shares`."""
@@ -34,9 +36,10 @@ def in_shares(graph: Graph, machine: Machine) -> Graph:
 
 
 def _shares(node: Node, machine: Machine) -> int:
-    """As many as are worth a part, but no more than there are pictures."""
+    """As many as are worth a part, but no more than there are pictures; few where the weights are many."""
     types = [value.type for value in node.operands]
     cost = OPERATIONS[node.op].cost(types, [node.result.type], node.attrs, ROWS)
     lanes = machine.lanes(node.result.type.dtype.bytes)
     parts = int(cost.flops / 2 / lanes / machine.products / machine.part_microseconds)
-    return max(1, min(machine.most_parts, parts, types[0].at(ROWS)[0]))
+    held = max(FEWEST, machine.last_cache // max(1, node.result.type.bytes(ROWS)))
+    return max(1, min(machine.most_parts, parts, types[0].at(ROWS)[0], held))

@@ -72,6 +72,20 @@ def test_no_transposes_in_a_step() -> None:
     assert sum(node.op == "convolution_weights" for node in graph.nodes) == 2
 
 
+def test_one_by_one_in_a_chain() -> None:
+    """A convolution of single places behind another one takes channels last as well; alone, it is a product."""
+    chain = load(
+        "model M:\n    input x: [batch, 3, 6, 6]\n    h = relu(Conv(x, 4, padding = 1))\n"
+        "    h = relu(Conv(h, 5, kernel = 1))\n    output z = Conv(h, 6)\n    loss mean(z ** 2)\n",
+        "model.tl",
+    )
+    graph = simplified(entries.gradients(chain))
+    assert transposes(graph) == 0
+    assert not any(node.op == "matmul" for node in graph.nodes)
+    alone = load("model M:\n    input x: [batch, 3, 6, 6]\n    output z = Conv(x, 4, kernel = 1)\n", "model.tl")
+    assert not any(node.op == "convolution" for node in simplified(entries.predict(alone)).nodes)
+
+
 def test_nothing_changes_without_convolutions() -> None:
     source = entries.predict(
         load("model M:\n    input x: [batch, 3, 4]\n    output y = transpose(x, [0, 2, 1])\n", "m.tl")
