@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -23,6 +23,7 @@ from tapeless.runtime.program import GROUPS, Group, Program
 from tapeless.runtime.turns import BUILDING
 
 if TYPE_CHECKING:
+    from tapeless.codegen.program.tuning import Plans, Tuned
     from tapeless.compiler.language.files import Files, Reach
     from tapeless.inspector import Inspection
     from tapeless.pipeline import Pipeline
@@ -101,6 +102,7 @@ class Model:
         cache: bool | str | PathLike[str] = True,
         max_memory: int | str | None = None,
         target: str | None = None,
+        tune: bool = False,
     ) -> Program:
         """The model as a native program with fresh weights from `seed`.
 
@@ -111,6 +113,7 @@ class Model:
         half instead of kept, as few as it takes. UserError where that is not possible, when training begins.
         `target`: the instructions to use, such as "x86-64-v3" on a processor that has more (None: all that this one
         has). UserError, when the program is first used, if this machine does not run it.
+        `tune`: measure first how the kernels of a training step are best made on this machine, see `tune`.
 
         What the text allows and hardly means is told as ModelWarning. Its faults are told when the program is first
         used.
@@ -118,7 +121,21 @@ class Model:
         store = disk.Cache(None if cache is True else Path(cache)) if cache else disk.NoCache()
         self._tell(_dtype(dtype), store)
         compiled = _Compiled(self, _dtype(dtype), store, _memory(max_memory), target)
+        if tune:
+            for _ in compiled.tune(batch):
+                pass
         return Program(compiled, seed, threads, batch, compiled.replay)
+
+    def tune(
+        self, batch: int | None = None, dtype: str = "float32", cache: bool | str | PathLike[str] = True
+    ) -> Iterator[Tuned]:
+        """Measures on this machine, kernel by kernel, how a training step of `batch` rows is best made, and gives what
+        was found of each: its plan and how long a call takes, before and after. When all are done, the plans are kept
+        in the cache, and programs that are compiled from then on are made by them. What they compute stays the same
+        bytes.
+        """
+        store = disk.Cache(None if cache is True else Path(cache)) if cache else disk.NoCache()
+        yield from _Compiled(self, _dtype(dtype), store).tune(batch)
 
     def sized_for(self, data: Mapping[str, Any]) -> Model:
         """The model with the sizes that it leaves free (a dimension that is neither `batch` nor an argument) taken from
@@ -235,9 +252,12 @@ class Model:
 class _Compiled:
     """Machine code for groups of a model's entries, from the cache or from the compiler: what a Program asks."""
 
-    def __init__(self, model: Model, dtype: str, store: disk.Cache, memory: int | None, target: str | None) -> None:
+    def __init__(
+        self, model: Model, dtype: str, store: disk.Cache, memory: int | None = None, target: str | None = None
+    ) -> None:
         self._model, self._dtype, self._store, self._memory = model, dtype, store, memory
         self._target = None if target == "host" else target
+        self._tuned: dict[int | None, Plans] = {}
 
     def __call__(self, group: Group, capacity: int | None) -> Image:
         with BUILDING:  # whoever waits for another thread's compilation finds it in the cache
@@ -256,10 +276,8 @@ class _Compiled:
         return DType(self._dtype).numpy
 
     def _image(self, group: Group, capacity: int | None) -> Image:
-        key = disk.key(
-            **self._model.identity, dtype=self._dtype, entries=GROUPS[group], capacity=capacity, memory=self._memory,
-            target=self._target,
-        )  # fmt: skip
+        plans = self._plans(capacity)
+        key = self._key(GROUPS[group], capacity, plans)
         stored = self._store.get(key)
         if stored is not None:
             # What is whole but no image was put there by something else: it is compiled again and replaced.
@@ -267,10 +285,35 @@ class _Compiled:
                 return Image.from_bytes(stored)
         from tapeless.pipeline import target_to_run
 
-        target = target_to_run(self._target)
-        made = self._model.pipeline(self._long(), self._memory).image(GROUPS[group], target, capacity)
+        pipeline = self._model.pipeline(self._long(), self._memory)
+        made = pipeline.image(GROUPS[group], target_to_run(self._target), capacity, plans)
         self._store.put(key, pack(made.manifest, made.code))
         return Image.from_object(made.manifest, made.code)
+
+    def tune(self, capacity: int | None) -> Iterator[Tuned]:
+        """See `Model.tune`."""
+        found = []
+        with BUILDING:
+            for one in self._model.pipeline(self._long(), self._memory).tune(("train_step",), capacity, self._target):
+                found.append(one)
+                yield one
+        self._tuned[capacity] = {one.key: one.best for one in found if one.best != one.expected}
+        self._store.put(self._key(("plans",), capacity, {}), json.dumps(self._tuned[capacity]).encode())
+
+    def _plans(self, capacity: int | None) -> Plans:
+        """What tuning has found for so many rows."""
+        if capacity not in self._tuned:
+            self._tuned[capacity] = {}
+            with contextlib.suppress(ValueError):
+                stored: object = json.loads(self._store.get(self._key(("plans",), capacity, {})) or b"")
+                if isinstance(stored, dict) and all(isinstance(plan, str) for plan in stored.values()):
+                    self._tuned[capacity] = stored
+        return self._tuned[capacity]
+
+    def _key(self, entries: Sequence[str], capacity: int | None, plans: Plans) -> str:
+        chosen = {"plans": plans} if plans else {}
+        same = {**self._model.identity, "dtype": self._dtype, "memory": self._memory, "target": self._target}
+        return disk.key(**same, entries=entries, capacity=capacity, **chosen)
 
 
 def _memory(most: int | str | None) -> int | None:

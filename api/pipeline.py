@@ -6,10 +6,11 @@ comes from the cache never does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from tapeless.codegen.program.assemble import Image, Scales, compile_image
+from tapeless.codegen.program.tuning import Plans, Tuned, tune
 from tapeless.compiler import entries
 from tapeless.compiler import model as front
 from tapeless.compiler.language import parser, unparse
@@ -167,10 +168,16 @@ class Pipeline:
             self._lowered[key] = self.image((name,), target_named(target), capacity)
         return self._lowered[key]
 
-    def image(self, names: Sequence[str], target: Target, capacity: int | None) -> Image:
-        """Machine code for the named entries."""
+    def image(self, names: Sequence[str], target: Target, capacity: int | None, plans: Plans | None = None) -> Image:
+        """Machine code for the named entries, by plans that tuning has found."""
         kernels = {name: self.bounded(name, target, capacity).graph for name in names}
-        return compile_image(self.model, kernels, target, capacity or self.model.settings.batch)
+        return compile_image(self.model, kernels, target, capacity or self.model.settings.batch, plans)
+
+    def tune(self, names: Sequence[str], capacity: int | None, name: str | None) -> Iterator[Tuned]:
+        """Measures the plans of the entries' kernels on this machine: see `codegen.program.tuning`."""
+        target = target_to_run(name)
+        graphs = [self.bounded(entry, target, capacity).graph for entry in names]
+        return tune(graphs, target, capacity or self.model.settings.batch)
 
 
 def target_named(name: str | None) -> Target:

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from tapeless.abi.dtypes import PRECISIONS
-from tapeless.commands import language, outputs, running, sampling
+from tapeless.commands import language, outputs, running, sampling, tuning
 from tapeless.commands.options import data_options, load_model, model_arguments, read_arrays, warnings_told
 from tapeless.runtime.errors import INTERRUPTED, UserError, printable
 
@@ -70,6 +70,7 @@ def commands() -> None:
 for command in (
     *(running.train, running.evaluate, running.predict, running.grad),
     sampling.sample,
+    tuning.tune,
     *(language.fmt, language.explain),
 ):
     commands.add_command(command)

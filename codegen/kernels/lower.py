@@ -15,7 +15,7 @@ from tapeless.codegen.kernels.nests import lower_nest
 from tapeless.codegen.kernels.pack import lower_pack
 from tapeless.codegen.kernels.permutation import lower_permutation
 from tapeless.codegen.kernels.planned import Planned
-from tapeless.codegen.kernels.product_plan import Kind, ProductPlan, ProductShape, plan_product
+from tapeless.codegen.kernels.product_plan import Kind, ProductPlan, ProductShape, other_plans, plan_product
 from tapeless.codegen.kernels.recurrence import lower_recurrence
 from tapeless.codegen.kernels.scatter import lower_scatter
 from tapeless.codegen.loops.language import Function
@@ -27,7 +27,10 @@ __all__ = ["FAMILIES", "lower_kernel"]
 
 def lower_matmul(node: Node, target: Target, capacity: int) -> Planned:
     shape = product_shape(node, capacity, target)
-    return Planned(plan_product(shape, target.machine), lambda plan: write_product(node, target, shape, plan))
+    plan = plan_product(shape, target.machine)
+    return Planned(
+        plan, lambda plan: write_product(node, target, shape, plan), lambda: other_plans(shape, plan, target.machine)
+    )
 
 
 WRITERS: dict[Kind, type[Product]] = {"broadcast": Product, "across": Column}

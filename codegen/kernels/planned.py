@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,13 @@ __all__ = ["OUTER", "Planned", "SharePlan", "share_lines", "share_out"]
 
 @dataclass(frozen=True)
 class Planned:
-    """`plan` is the one that is expected to be the best; `write` takes any that is possible, and writes once."""
+    """`plan` is the one that is expected to be the best; `write` takes any that is possible, and writes once.
+    `alternatives` are others worth measuring, by which the same bits are computed.
+    """
 
     plan: Any
     write: Callable[[Any], Function]
+    alternatives: Callable[[], Sequence[Any]] = tuple
 
 
 @dataclass(frozen=True)

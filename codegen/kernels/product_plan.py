@@ -6,7 +6,7 @@ plan, and decide nothing that it holds; a tuner may hand in another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tapeless.abi.calls import LINE
@@ -14,7 +14,7 @@ from tapeless.codegen.nests.groups import parts_for
 from tapeless.codegen.nests.sizes import Size
 from tapeless.ir.machine import Machine
 
-__all__ = ["Blocks", "ProductPlan", "ProductShape", "Scratch", "Tile", "choose_tile", "plan_product"]
+__all__ = ["Blocks", "ProductPlan", "ProductShape", "Scratch", "Tile", "choose_tile", "other_plans", "plan_product"]
 
 Kind = Literal["broadcast", "across"]
 """How a tile is made. `broadcast`: each step of k multiplies elements of A into vectors along a row of B. `across`:
@@ -194,12 +194,42 @@ def plan_product(shape: ProductShape, machine: Machine) -> ProductPlan:
     )
 
 
+def other_plans(shape: ProductShape, plan: ProductPlan, machine: Machine) -> list[ProductPlan]:
+    """Plans about the expected one: other tiles, block sizes, copies and orders. All give the same bits."""
+    if plan.kind != "broadcast":
+        return []
+    m, n, k = shape.extents
+    near = sorted(_tiles(machine), key=lambda tile: _tile_cost(tile, m, n, plan.lanes, machine))
+    most = machine.cut.most_rows if shape.m.known else machine.cut.held_rows
+    fits = [tile for tile in near if tile.rows <= min(m, most) and (tile.vectors - 1) * plan.lanes < n]
+    tiles = [plan.tile] if shape.draws else [plan.tile, *fits[:3]]
+    found = []
+    for tile in tiles:
+        width = tile.vectors * plan.lanes
+        expected = _blocks(shape, tile, plan.lanes, machine)
+        choices: list[Blocks | None] = [expected, *([] if shape.right_transposed else [None])]
+        for steps, rows in ((k, m), (k, m // 2), (k // 2, m), (k // 4, m), (256, m), (512, m)):
+            if 0 < steps <= k and rows > 0:
+                sizes = _even(rows, rows, tile.rows), _even(n, max(512, width), width), steps
+                for left, right in ((False, False), (False, True), (True, True)):
+                    if (right or not shape.right_transposed) and (left or right or steps < k):
+                        choices.append(Blocks(*sizes, left, right))
+        for blocks in choices:
+            for rows_first in (False, True):
+                if not (rows_first and blocks is not None and blocks.right):
+                    found.append(replace(plan, tile=tile, blocks=blocks, rows_first=rows_first))
+    return found
+
+
 def _tile(shape: ProductShape, lanes: int, machine: Machine) -> Tile:
     if shape.kind == "across":
         return Tile(1, 1)
     m, n, _ = shape.extents
     # 64 elements of a row share the words of one random block, if the tile holds them all.
     together = 64 // lanes if shape.draws and lanes == 16 and shape.n.known and n and n % 64 == 0 else 0
+    if _moves(shape, machine):  # what is walked in sequence is walked in long pieces
+        full = [tile for tile in _tiles(machine) if tile.share(machine) >= machine.shares.twelve]
+        together = together or max((tile.vectors for tile in full if tile.vectors * lanes <= n), default=0)
     most_rows = machine.cut.most_rows if shape.m.known else machine.cut.held_rows
     return choose_tile(m, n, lanes, machine, vectors=together, most_rows=most_rows)
 
@@ -209,24 +239,26 @@ def choose_tile(m: int, n: int, lanes: int, machine: Machine, *, vectors: int = 
     vectors a row, if that is given, and `most_rows` rows at most, or as many as the machine takes.
     """
     columns = -(-n // lanes)
-
-    def cost(tile: Tile) -> float:
-        whole, rest = divmod(m, tile.rows)
-        rows = whole * tile.rows / tile.share(machine)
-        rows += rest / Tile(rest, tile.vectors).share(machine) if rest else 0
-        text = (tile.rows + rest) * tile.vectors * (2 if columns % tile.vectors else 1)
-        # Loads for each multiply-add: vectors of B, and elements of A, of which several fit into a cycle.
-        loads = 1 / tile.rows + 1 / machine.loads / tile.vectors
-        costs = 1 + machine.shares.load * loads + machine.shares.text * text
-        return rows * -(-columns // tile.vectors) * tile.vectors * costs
-
     fitting = [
         tile
         for tile in _tiles(machine)
         if tile.rows <= min(max(1, m), most_rows or machine.cut.most_rows)
         and tile.vectors in ((vectors,) if vectors else range(1, max(1, columns) + 1))
     ]
-    return min(fitting, key=cost)
+    return min(fitting, key=lambda tile: _tile_cost(tile, m, n, lanes, machine))
+
+
+def _tile_cost(tile: Tile, m: int, n: int, lanes: int, machine: Machine) -> float:
+    """The expected time of an m x n product in such tiles, for comparing them."""
+    columns = -(-n // lanes)
+    whole, rest = divmod(m, tile.rows)
+    rows = whole * tile.rows / tile.share(machine)
+    rows += rest / Tile(rest, tile.vectors).share(machine) if rest else 0
+    text = (tile.rows + rest) * tile.vectors * (2 if columns % tile.vectors else 1)
+    # Loads for each multiply-add: vectors of B, and elements of A, of which several fit into a cycle.
+    loads = 1 / tile.rows + 1 / machine.loads / tile.vectors
+    costs = 1 + machine.shares.load * loads + machine.shares.text * text
+    return rows * -(-columns // tile.vectors) * tile.vectors * costs
 
 
 def _tiles(machine: Machine) -> Sequence[Tile]:

@@ -21,6 +21,8 @@ from tapeless.codegen.program.driver import driver
 from tapeless.codegen.program.memory import Layout, layout
 from tapeless.codegen.program.schedule import Lowered, Scheduled, schedule
 from tapeless.codegen.program.shares import sharing
+from tapeless.codegen.program.structure import kernel_key, structure
+from tapeless.codegen.program.tuning import Plans, chosen
 from tapeless.ir.graph import Graph, Node, Part, Span
 from tapeless.ir.linkage import ascii_name
 from tapeless.ir.stacking import turn_names
@@ -104,10 +106,18 @@ class Image:
         return native.assembly(self.llvm, self.target)
 
 
-def compile_image(program: ProgramDescription, entries: Mapping[str, Graph], target: Target, capacity: int) -> Image:
-    """Compile fused entry graphs for a target, with batches of at most `capacity` rows."""
+def compile_image(
+    program: ProgramDescription,
+    entries: Mapping[str, Graph],
+    target: Target,
+    capacity: int,
+    plans: Plans | None = None,
+) -> Image:
+    """Compile fused entry graphs for a target, with batches of at most `capacity` rows; `plans` are those that tuning
+    has found.
+    """
     state, gradients, trained = _blocks(program)
-    kernels = _Kernels(target, capacity)
+    kernels = _Kernels(target, capacity, plans or {})
     data = {tensor.name: tensor for tensor in program.data}
     schedules, drivers, described = {}, [], {}
     for name, graph in entries.items():
@@ -187,19 +197,19 @@ class Scales:
 
     def __init__(self, program: ProgramDescription, target: Target, capacity: int) -> None:
         self._state, self._gradients, _ = _blocks(program)
-        self._kernels, self._capacity, self._machine = _Kernels(target, capacity), capacity, target.machine
+        self._kernels, self._capacity, self._machine = _Kernels(target, capacity, {}), capacity, target.machine
 
     def bytes(self, graph: Graph) -> int:
         """The bytes of one graph; kernels that it has in common with others are planned once."""
         planned = schedule(graph, self._kernels.lower, self._state, self._gradients, self._capacity, self._machine)
-        return self._state.bytes + self._gradients.bytes + planned.workspace
+        return self._state.bytes + self._gradients.bytes + planned.workspace + planned.scratch
 
 
 class _Kernels:
     """The functions of an image: one for each structure of kernel."""
 
-    def __init__(self, target: Target, capacity: int) -> None:
-        self._target, self._capacity = target, capacity
+    def __init__(self, target: Target, capacity: int, plans: Plans) -> None:
+        self._target, self._capacity, self._plans = target, capacity, plans
         self.lowered: dict[object, Lowered] = {}
         self.named: dict[str, Function] = {}
 
@@ -207,30 +217,15 @@ class _Kernels:
         key = structure(node)
         if key not in self.lowered:
             made = planned(node, self._target, self._capacity)
-            function = made.write(made.plan)
+            plan = chosen(made, kernel_key(node), self._plans)
+            function = made.write(plan)
             base = name = ascii_name(f"{node.attrs['family']}.{node.attrs['name']}")
             while name in self.named:
                 name = f"{base}.{len(self.named)}"
             function = replace(function, name=name)
             self.named[function.name] = function
-            self.lowered[key] = Lowered(function, made.plan)
+            self.lowered[key] = Lowered(function, plan)
         return self.lowered[key]
-
-
-def structure(node: Node) -> object:
-    """What two kernel nodes share if and only if they compute the same from operands of the same types and layout."""
-    (region,) = node.regions
-    number = {port.value: k for k, port in enumerate(region.inputs)}
-    steps = []
-    for inner in region.nodes:
-        operands = tuple(number[value] for value in inner.operands)
-        for value in inner.results:
-            number[value] = len(number)
-        types = tuple(value.type for value in inner.results)
-        steps.append((inner.op, operands, types, tuple(sorted(inner.attrs.items()))))
-    inputs = tuple(port.value.type for port in region.inputs)
-    outputs = tuple(number[port.value] for port in region.outputs)
-    return (node.attrs["family"], node.attrs["leading"], inputs, tuple(steps), outputs)
 
 
 def _tensor(name: str, type: Tensor) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 from tapeless.codegen.kernels.lower import lower_kernel, write_product
 from tapeless.codegen.kernels.matmul import product_shape
-from tapeless.codegen.kernels.product_plan import Blocks, plan_product
+from tapeless.codegen.kernels.product_plan import Blocks, other_plans, plan_product
 from tapeless.codegen.llvm import functions as llvm
 from tapeless.codegen.llvm import native
 from tapeless.ir.graph import Builder
@@ -212,3 +212,20 @@ def test_blocks(lanes, flip, copied):
                 check(node, rows, arrays=arrays, compiled=compiled)
                 made, alike = (run_compiled(node, arrays, rows, compiled=one)["r"] for one in (compiled, whole))
                 assert made.tobytes() == alike.tobytes()
+
+
+@pytest.mark.parametrize("lanes", sweep(WIDTHS, every=3))
+def test_every_plan_that_may_be_measured_gives_the_same_bits(lanes):
+    target = WIDTHS[lanes]
+    cases = ((70, 90, 40, (False, True)), (BATCH, 70, 600, (False, False)), (40, 130, BATCH, (True, False)))
+    for m, n, k, flips in cases:
+        node = product(m, n, k, transpose_a=flips[0], transpose_b=flips[1], epilogue=swish)
+        shape = product_shape(node, 64, target)
+        plan = plan_product(shape, target.machine)
+        arrays = arrays_for(node.regions[0], 50)
+
+        def bits(plan: object, node=node, shape=shape, arrays=arrays) -> bytes:
+            compiled = Compiled(write_product(node, target, shape, plan), target)
+            return run_compiled(node, arrays, 50, compiled=compiled)["h"].tobytes()
+
+        assert {bits(one) for one in other_plans(shape, plan, target.machine)[lanes % 5 :: 5]} == {bits(plan)}
