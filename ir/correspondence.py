@@ -116,8 +116,7 @@ def labels(node: Node) -> Labels | None:
     """For each axis of each operand the axis of the result that it is, as a whole; -1, -2, ... for what is reduced;
     None for all else. None of an operation that does not work alike at places.
     """
-    found = correspondence(node)
-    return None if found is None else labels_of(node, found)
+    return node.labels
 
 
 def labels_of(node: Node, axes: Axes) -> Labels:

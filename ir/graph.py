@@ -18,6 +18,7 @@ from tapeless.ir.types import Dim, DType, IRTypeError, Rows, Shape, Tensor
 if TYPE_CHECKING:
     import networkx
 
+    from tapeless.ir.correspondence import Labels
     from tapeless.ir.range_analysis import Ranges
 
 Attribute = int | float | bool | str | DType | Rows | tuple["Attribute", ...]
@@ -67,6 +68,14 @@ class Node:
         """The only result. Raises ValueError if there are several."""
         (value,) = self.results
         return value
+
+    @cached_property
+    def labels(self) -> Labels | None:
+        """Which axes of the operands are which of the result: asked for each group that a node might join."""
+        from tapeless.ir.correspondence import correspondence, labels_of
+
+        found = correspondence(self)
+        return None if found is None else labels_of(self, found)
 
     def __hash__(self) -> int:
         return hash((self.op, self.operands, self.results))

@@ -20,8 +20,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import networkx
-
 from tapeless.compiler.passes.halves import Halves, halves, is_stored, stored
 from tapeless.compiler.passes.rewriter import without_dead_code
 from tapeless.ir.graph import Graph, Node, Value
@@ -136,6 +134,8 @@ class _Stretch:
 
     def _cut(self, price: int) -> frozenset[int]:
         """The places of the nodes that are made again, for the price of a byte."""
+        import networkx  # for models whose memory is bounded: its import takes long
+
         flow: networkx.DiGraph[object] = networkx.DiGraph()
         flow.add_nodes_from(("keep", "end"))
         for value in self.wanted:
