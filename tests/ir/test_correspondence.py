@@ -66,6 +66,7 @@ def test_who_declares_nothing() -> None:
         "global_norm",
         "attention",
         "attention_gradient",
+        "after",
     }
     assert {name for name, op in OPERATIONS.items() if op.axes is None} == whole | {"scan", "loop", "kernel", "task"}
 
