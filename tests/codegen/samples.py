@@ -13,7 +13,7 @@ from tapeless.ir.graph import Builder, Node, Value
 from tapeless.ir.target import Target
 from tapeless.ir.types import DType, Rows, Tensor
 
-from . import test_attention, test_matmul, test_nest, test_rows
+from . import test_attention, test_convolution, test_matmul, test_nest, test_rows
 from .kernels import arrays_for, kernel
 
 BATCH = Rows()
@@ -128,6 +128,9 @@ def samples(dtype: DType, n: int = 17) -> Iterator[Sample]:
         node = kernel(family, lambda b, build=build: build(b, dtype), dtype=dtype)
         definite = ("x0",) if family in ("cholesky", "triangular_solve") else ()
         yield Sample(name, node, ranges, definite)
+    shapes = test_convolution.geometry((4, 5), 2, n, (2, 3), step=(1, 2))
+    yield Sample("convolution", test_convolution.made("convolution", shapes, dtype, epilogue=True))
+    yield Sample("convolution's weights", test_convolution.made("convolution_shares", shapes, dtype))
     for causal, lengths in ((True, False), (False, True)):
         kind = "causal " if causal else "of lengths "
         shape = (2, 1, 5, n, 3, 2, causal, lengths, dtype)
