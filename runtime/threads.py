@@ -10,16 +10,26 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 from tapeless.runtime.errors import UserError
+from tapeless.runtime.quota import quota
 
 NativeEntry = Callable[[int, int], int]
 ENTRY = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32)
 
 
+@cache
+def _quota() -> float | None:
+    return quota()
+
+
 def processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many processors this process may use: those it is bound to, as far as its control group's quota goes."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable(bound, _quota())
+
+
+def usable(bound: int, allowed: float | None) -> int:
+    """As many threads as run all the time: one more, once the quota is used up, would keep the others waiting."""
+    return bound if allowed is None else max(1, min(bound, int(allowed)))
 
 
 @cache
