@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tapeless.ir.ops.registry import Array, NoDerivative, Operation, Run, declare, expect, expect_count
-from tapeless.ir.types import Tensor
+from tapeless.ir.ops.registry import Array, NoDerivative, Operation, Run, Sample, declare, expect, expect_count
+from tapeless.ir.types import DType, Tensor
 
 if TYPE_CHECKING:
     from tapeless.ir.graph import Graph
@@ -75,6 +75,6 @@ declare(
         _after_rule,
         NoDerivative("what is made again is decided after differentiation"),
         lambda run, operands: operands[0],
-        (),
+        (Sample((Tensor(DType.F64, (3, 4)), Tensor(DType.F64, (2,)))),),
     )
 )
