@@ -30,7 +30,7 @@ class Trained:
         self.rows = len(arrays["x"])
         self.memory = program.memory()
         order = np.tile(np.arange(self.rows, dtype=np.int32), max(steps, TIMED))
-        examples = program.bind("train", "train_step", arrays)
+        examples = program.bind("train_step", arrays)
         self.call = call_over(program.image("train"), "train_step", self.memory, threads, examples, order)
         fresh = self.memory.state.copy()
         self.call.run(0, steps * self.rows)
