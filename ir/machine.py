@@ -74,7 +74,8 @@ class Machine:
     `line` is the size of a line of the caches, and of the widest vector.
     `latency` of a multiply-add is in cycles.
     Work is cut into at most `most_parts` parts of at least `part_microseconds`.
-    A task takes `task_nanoseconds`, and one more for so many `task_flops` and `task_bytes`: only for sharing out.
+    A task takes `task_nanoseconds`, and one more for so many `task_flops` and `task_bytes`, and for the flops of a
+    product at `product_share` of the peak: only for sharing out.
     `cheap_flops` are fewer than the store and the load that computing an element again saves.
     `largest_kernel` counts nodes: beyond this, what they compute no longer stays in registers.
     `cut` says how products are cut up.
@@ -103,6 +104,7 @@ class Machine:
     task_nanoseconds: int = 20
     task_flops: int = 30
     task_bytes: int = 20
+    product_share: float = 0.8
     largest_kernel: int = 48
 
     def lanes(self, element_bytes: int) -> int:
@@ -119,6 +121,10 @@ class Machine:
     def products(self) -> int:
         """Vector multiply-adds of a product, at the peak."""
         return self.multiply_adds * self.clock
+
+    def product_flops(self, element_bytes: int) -> float:
+        """Flops of a product in a nanosecond, as it goes with packing and edges."""
+        return 2 * self.lanes(element_bytes) * self.products * self.product_share / 1000
 
     @property
     def instructions(self) -> int:

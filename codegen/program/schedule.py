@@ -28,6 +28,7 @@ from tapeless.ir.types import DType, Examples, Rows, Tensor
 SCRATCH = "scratch"  # the base of what a thread has to itself
 ORDER = "order"  # the port that holds the examples' order; the tasks of phase 0 assemble the batch by it
 ASSEMBLY = "assembly"  # the family of kernels that do so
+PRODUCTS = frozenset({"product", "convolution", "attention"})  # families whose work is multiply-adds on registers
 
 
 @dataclass(frozen=True)
@@ -307,9 +308,14 @@ def cost(node: Node, machine: Machine, capacity: int) -> int:
     if node.op == "loop":
         step = sum(cost(task, machine, capacity) for task in node.regions[0].nodes if task.op not in VIEWS)
         return step * int(node.attrs["length"])
-    flops = 0
+    flops, products = 0, 0.0
     for inner in node.regions[0].nodes:
         operands, results = [v.type for v in inner.operands], [v.type for v in inner.results]
-        flops += OPERATIONS[inner.op].cost(operands, results, inner.attrs, capacity).flops
+        operation = OPERATIONS[inner.op]
+        work = operation.cost(operands, results, inner.attrs, capacity).flops
+        if operation.family in PRODUCTS:
+            products += work / machine.product_flops(results[0].dtype.bytes)
+        else:
+            flops += work
     moved = sum(value.type.bytes(capacity) for value in node.results)
-    return machine.task_nanoseconds + flops // machine.task_flops + moved // machine.task_bytes
+    return machine.task_nanoseconds + flops // machine.task_flops + int(products) + moved // machine.task_bytes
