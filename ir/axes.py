@@ -57,6 +57,16 @@ class LoopAxes:
                     self._join(self._key(node, place, axis), (node.result, target))
 
 
+def _walked(axes: LoopAxes, node: Node) -> tuple[Key, ...]:
+    """The axes of a result that its loops walk: shares of what is summed are stretches of another."""
+    return axes.of(node.results[0])[1:] if node.op == "sum_shares" else axes.of(node.results[0])
+
+
+def _cut(node: Node) -> set[Any]:
+    """What tells reductions over the same axes apart: into how many shares they are cut."""
+    return {("shares", node.attrs["shared"], node.attrs["shares"])} if node.op == "sum_shares" else set()
+
+
 def loop_axes_agree(nodes: Sequence[Node], free: Set[Value], reductions: Set[str]) -> bool:
     """Whether nodes can share one nest: all reductions over the same axes R, and every value indexed by P and R or by
     P alone, where P are the axes that no reduction removes. The values in `free` may have any axes."""
@@ -66,18 +76,18 @@ def loop_axes_agree(nodes: Sequence[Node], free: Set[Value], reductions: Set[str
     for node in nodes:
         if node.op in reductions:
             operand = axes.of_use(node, 0)
-            removed = {operand[k] for k in reduced(node)}
+            removed = {operand[k] for k in reduced(node)} | _cut(node)
             if gone is not None and removed != gone:
                 return False
             gone = removed
             everything.update(operand)
         if node.results[0] not in free:
-            everything.update(axes.of(node.results[0]))
+            everything.update(_walked(axes, node))
     parallel = everything - (gone or set())
     for node in nodes:
         if node.results[0] in free:
             continue
-        index = axes.of(node.results[0])
+        index = _walked(axes, node)
         if len(set(index)) != len(index) or set(index) not in (everything, parallel):
             return False
         if node.op in reductions:

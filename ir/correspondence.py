@@ -99,6 +99,12 @@ def over(node: Node) -> Axes:
     )
 
 
+def over_shares(node: Node) -> Axes:
+    """As `over`, but the result has the shares of what is reduced as a new first axis."""
+    ((*axes,),) = over(node)
+    return (tuple(kept(one.moves[0][0] + 1) if isinstance(one, At) else one for one in axes),)
+
+
 def reduced(node: Node) -> tuple[int, ...]:
     """The axes that a reduction removes."""
     return tuple(node.attrs["axes"]) if "axes" in node.attrs else (node.attrs["axis"],)

@@ -72,7 +72,7 @@ class Machine:
     `page` is the memory that one entry of the nearest table of translations covers.
     `streaming` says that stores can go past the caches.
     `line` is the size of a line of the caches, and of the widest vector.
-    `latency` of a multiply-add is in cycles.
+    `latency` of a multiply-add is in cycles, and `window` counts the instructions that are looked at while others wait.
     Work is cut into at most `most_parts` parts of at least `part_microseconds`.
     A task takes `task_nanoseconds`, and one more for so many `task_flops` and `task_bytes`, and for the flops of a
     product at `product_share` of the peak: only for sharing out.
@@ -95,6 +95,7 @@ class Machine:
     streaming: bool = False
     line: int = 64
     latency: int = 4
+    window: int = 256
     shares: Shares = Shares()
     costs: Instructions = Instructions()
     cut: Products = Products()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tapeless.abi.dtypes import INTEGER, MASK, TYPES
+from tapeless.codegen.nests.cut import cut
 from tapeless.codegen.nests.sizes import ONE, Axis, Size, Strides, dense, product, size_of
 from tapeless.codegen.nests.terms import (
     Apply,
@@ -83,6 +84,7 @@ class _Analysis:
         self.names: dict[tuple[tuple[Value, int], int], Axis] = {}
         self.extents: dict[Axis, Size] = {}
         self.loads: dict[tuple[object, ...], Load] = {}
+        self.cuts: dict[Axis, tuple[Axis, int]] = {}
         self.views = self.find_views()
 
     # Inputs seen through transposes and reshapes, as strides
@@ -127,6 +129,11 @@ class _Analysis:
                 for axis, other in enumerate(axes):
                     if other is not None:
                         self.classes.join((node.result, other), (operand, axis))
+        shares: dict[tuple[object, int], Value] = {}
+        for node in self.region.nodes:
+            if node.op == "sum_shares":
+                key = self.classes.find((node.operands[0], node.attrs["shared"])), node.attrs["shares"]
+                self.classes.join((shares.setdefault(key, node.result), 0), (node.result, 0))
 
     def axis(self, value: Value, place: int, taken: Iterable[Axis | None] = ()) -> Axis | None:
         """The loop axis of a value's axis, other than those `taken` (a value met along two paths); None for size 1."""
@@ -179,7 +186,10 @@ class _Analysis:
             made = (term for (value, _), term in terms.items() if value == self.leaf and isinstance(term, Leaf))
             leaf = next(made, Leaf(self.leaf.type.dtype.kind, frozenset()))
             first_axes[self.leaf] = self.own_axes(self.leaf)
-        return Domain(stores, self.extents, leaf, first_axes)
+        domain = Domain(stores, self.extents, leaf, first_axes)
+        for inner, (outer, shares) in self.cuts.items():
+            domain = cut(domain, inner, outer, shares)
+        return domain
 
     def output_view(self, value: Value, leading: int) -> tuple[Value, tuple[Size, ...]]:
         """An output that is a reshape stores its operand, with the operand's strides."""
@@ -326,6 +336,11 @@ class _Analysis:
         gone = frozenset(axis for axis in (wanted[place] for place in dropped) if axis is not None)
         if not gone:
             return Number(kind, 0) if node.op == "argmax" else operand
+        if node.op == "sum_shares":
+            shared, share = wanted[node.attrs["shared"]], axes[0]
+            if shared is not None and share is not None:
+                self.cuts[shared] = share, node.attrs["shares"]
+            return Reduction(kind, "sum", operand, gone)
         if node.op != "logsumexp":
             return Reduction(kind, node.op, operand, gone)
         # log(sum(exp(x - m))) + m with m the maximum, or 0 where that is not finite

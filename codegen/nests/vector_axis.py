@@ -15,6 +15,8 @@ from tapeless.ir.ops import OPERATIONS
 
 __all__ = ["VectorChoice"]
 
+LONG_ROW = 64
+"""Vectors along an axis from which it pays to write the body twice."""
 MOST_TEXT = 320
 """Instructions up to which a chunk's body is written out for all of its vectors: compile time is by the line."""
 
@@ -94,11 +96,13 @@ class VectorChoice:
             return 64 // self.lanes
         extent = self.extents[axis]
         whole = -(-extent.at(self.capacity) // self.lanes)
+        # A body so long that the next turn is not looked at while this one waits has two vectors side by side.
+        long = 2 if cost > self.machine.window // 2 and whole >= LONG_ROW else 1
         if any(term.reduced for term in self.group.terms):
             if extent.known and whole <= 4 and whole * cost <= 160:
                 return max(1, whole)
-            return 4 if cost <= 24 and whole >= 4 else 2 if cost <= 60 and whole >= 2 else 1
-        return 1
+            return 4 if cost <= 24 and whole >= 4 else 2 if cost <= 60 and whole >= 2 else long
+        return long
 
     def short_axis(self, rows: Axis) -> Axis | None:
         """The axis along the rows if all sweeps are over it, it is shorter than a vector, and each access walks it

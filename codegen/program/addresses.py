@@ -46,9 +46,9 @@ class Addresses:
             if node.op in VIEWS:
                 self.root[node.result] = self.root.get(node.operands[0], node.operands[0])
 
-    def begin_batch(self, position: Value | None, ordered: Value) -> None:
+    def begin_batch(self, position: Value | None, first: Value | None, gathered: Value) -> None:
         """Where the order, and each data input's and each output's rows, of the batch at a position lie; no position:
-        of all rows at once.
+        of all rows at once. The data's rows are `gathered`, or those from the `first` on.
         """
         if position is not None:
             offset = self.f.mul("order.bytes", position, integer(DType.I32.bytes))
@@ -61,11 +61,12 @@ class Addresses:
             if position is None or not stride:
                 self.here[base] = self.f.gep(here, pointer, 0)
                 continue
-            offset = self.f.mul(f"{here}.bytes", position, integer(stride))
+            of_data = label in self.batch and kind == "data" and first is not None
+            offset = self.f.mul(f"{here}.bytes", first if of_data and first else position, integer(stride))
             rows = self.f.gep(f"{here}.rows", pointer, offset)
-            if label in self.batch and kind == "data":
+            if of_data:
                 copied = self.f.gep(f"{here}.batch", self.bases["workspace"], self.batch[label][1].offset)
-                self.here[base] = self.f.select(here, ordered, copied, rows)
+                self.here[base] = self.f.select(here, gathered, copied, rows)
             else:
                 self.here[base] = self.f.gep(here, rows, 0)
 

@@ -42,7 +42,7 @@ from tapeless.ir.graph import Graph, Node
 from tapeless.ir.graph import Value as Tensors
 from tapeless.ir.row_wise import inner_wide, wide
 from tapeless.ir.target import Target
-from tapeless.ir.types import Rows, Tensor
+from tapeless.ir.types import DType, Rows, Tensor
 
 __all__ = ["Driver", "driver"]
 
@@ -169,7 +169,10 @@ class _Writer:
         else:
             self.rows = f.sub("rows", end, begin)
         self.batch_rows = self.rows
-        self.addresses.begin_batch(None if position is None else position.value, ordered)
+        first = None if position is None else position.value
+        if position is not None and any(assembles(task) for task in self.tasks):
+            first, ordered = self.first_row(position.value, ordered)
+        self.addresses.begin_batch(None if position is None else position.value, first, ordered)
         self.run(ordered)
         self.sum_up(done)
         f.begin("finish")
@@ -182,6 +185,34 @@ class _Writer:
         if self.mode and modes:
             denormals.restore(f, self.mode, modes)
         f.give(f.trunc("status.word", f.load("status.value", I64, self.field_at["status"]), I32))
+
+    def first_row(self, position: Value, ordered: Value) -> tuple[Value, Value]:
+        """The first of the rows of the batch at a position, and whether they have to be gathered: where the order has
+        them in sequence, they are read where they lie, as without an order.
+        """
+        f = self.f
+        f.branch_if(ordered, "look", "found")
+        f.begin("look")
+        order = f.gep("look.order", self.field["order"], f.mul("look.bytes", position, integer(DType.I32.bytes)))
+        first = f.sext("look.first", f.load("look.row", I32, order), I64)
+        f.branch("row")
+        f.begin("row")
+        row = f.phi("row.k", integer(1), "look")
+        f.branch_if(f.icmp("row.more", "slt", row.value, self.rows), "compare", "found")
+        f.begin("compare")
+        at = f.gep("row.at", order, f.mul("row.bytes", row.value, integer(DType.I32.bytes)))
+        here = f.sext("row.here", f.load("row.row", I32, at), I64)
+        row.add(f.add("row.next", row.value, integer(1)), "compare")
+        f.branch_if(f.icmp("row.follows", "eq", here, f.add("row.wanted", first, row.value)), "row", "scattered")
+        f.begin("scattered")
+        f.branch("found")
+        f.begin("found")
+        begin = f.phi("first.row", position, "batch")
+        gather = f.phi("gather", integer(0), "batch")
+        for block, needed in (("row", 0), ("scattered", 1)):
+            begin.add(first, block)
+            gather.add(integer(needed), block)
+        return begin.value, f.icmp("gathered", "ne", gather.value, integer(0))
 
     def run(self, ordered: Value) -> None:
         """The phases of one batch."""

@@ -39,7 +39,7 @@ from tapeless.ir.machine import Machine
 from tapeless.ir.ops import OPERATIONS, POINTWISE, VIEWS
 
 GROWING = PRODUCTS | {"nest"}  # families whose kernels take in more nodes
-REDUCTIONS = frozenset({"sum", "prod", "max", "min", "argmax"})
+REDUCTIONS = frozenset({"sum", "sum_shares", "prod", "max", "min", "argmax"})
 LONGEST_CHAIN = 3  # nodes repeated for one value
 FARTHEST = 64  # levels between a node and a producer that it may join: beyond, a path leads around them anyway,
 FEW = 4  # unless no more groups than these wait for the producer

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeless.ir import ranges
-from tapeless.ir.correspondence import over
+from tapeless.ir.correspondence import over, over_shares
 from tapeless.ir.ops.registry import (
     Array,
     Gradients,
@@ -193,5 +193,42 @@ declare(
         attributes=("axis",),
         range=ranges.between(0.0, math.inf),
         axes=over,
+    )
+)
+
+
+def _shares_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
+    (kept,) = _rule("sum_shares", False)(operands, attrs, regions)
+    (operand,), shared, shares = operands, attrs["shared"], attrs["shares"]
+    expect(shared in attrs["axes"], f"`sum_shares` over {attrs['axes']} cuts axis {shared}, which it does not sum")
+    extent = operand.shape[shared]
+    expect(
+        isinstance(extent, int) and shares > 0 and extent % shares == 0,
+        f"`sum_shares` of {operand}: axis {shared} is not cut into {shares} equal shares",
+    )
+    return (kept.with_shape((shares, *kept.shape)),)
+
+
+def _shares_reference(run: Run, operands: Sequence[Array]) -> Array:
+    (x,), shared = operands, run.attrs["shared"]
+    stretches = np.split(x, run.attrs["shares"], axis=shared)
+    return np.stack([np.sum(one, axis=tuple(run.attrs["axes"]), dtype=x.dtype) for one in stretches])
+
+
+# Sums over equal stretches of one of the axes that are summed: partial sums, side by side along a new first axis.
+declare(
+    Operation(
+        "sum_shares",
+        "reduction",
+        _shares_rule,
+        NoDerivative("sums are cut into shares after differentiation"),
+        _shares_reference,
+        (
+            Sample((Tensor(DType.F64, (3, 8)),), {"axes": (1,), "shared": 1, "shares": 4}),
+            Sample((Tensor(DType.F64, (6, 4)),), {"axes": (0, 1), "shared": 0, "shares": 2}),
+            Sample((Tensor(DType.F64, (5, 6, 3)),), {"axes": (0, 1), "shared": 1, "shares": 3}),
+        ),
+        attributes=("axes", "shared", "shares"),
+        axes=over_shares,
     )
 )
