@@ -1,4 +1,4 @@
-"""Batches by an order: gathered, or read where they lie if the order has them in sequence. The same bytes either way."""
+"""Batches by an order: gathered, or read where they lie if it has them in sequence. The same bytes either way."""
 
 from __future__ import annotations
 
