@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +15,7 @@ from tapeless.runtime import context, threads
 from tapeless.runtime.buffers import Array, Bytes, address, aligned
 from tapeless.runtime.errors import UserError
 from tapeless.runtime.image import Image
+from tapeless.runtime.pace import Pace
 
 
 class Memory:
@@ -25,6 +28,16 @@ class Memory:
         self.state = state
         self.gradients = gradients
         self._workspace = aligned(0)
+        self._paces: dict[tuple[str, int, int], Pace] = {}
+
+    def pace(self, image: Image, entry: str) -> Pace:
+        """What calls of an entry have shown of the number of threads: each goes on where the last one ended."""
+        processors, capacity = threads.processors(), image.manifest.capacity
+        key = entry, capacity, processors
+        if key not in self._paces:
+            effort = image.manifest.entries[entry].effort or (0,)
+            self._paces[key] = Pace([nanoseconds * 1e-9 for nanoseconds in effort[:processors]])
+        return self._paces[key]
 
     def workspace(self, count: int) -> Bytes:
         if len(self._workspace) < count:
@@ -36,7 +49,10 @@ class Memory:
 
 
 class Call:
-    """One entry with its data bound. `sums` grows from run to run, one number for each result of the entry."""
+    """One entry with its data bound. `sums` grows from run to run, one number for each result of the entry.
+
+    `team_size` None leaves the number of threads to what the call costs, and to how it goes: see `pace`.
+    """
 
     def __init__(
         self,
@@ -51,22 +67,21 @@ class Call:
         epoch: int = 0,
         sums: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        description = image.manifest.entries[entry]
-        if team_size is None:
-            team_size = threads.processors() if description.parallel else 1
+        self._description = image.manifest.entries[entry]
+        self._capacity = image.manifest.capacity
+        pace = memory.pace(image, entry)
+        self._pace = pace if team_size is None else None
+        self._most = pace.most if team_size is None else team_size
         self._function = image.addresses[entry]
-        self._team = threads.team(team_size)
         self._memory = memory
-        self._workspace_bytes = description.working_memory(team_size)
         self._kept = (image, *arrays, *outputs, order)  # native code holds only addresses
-        self._barrier = aligned(calls.barrier_bytes(team_size))
-        self.sums = np.zeros(max(len(description.results), 1), np.float64) if sums is None else sums
+        self._barrier = aligned(calls.barrier_bytes(self._most))
+        self.sums = np.zeros(max(len(self._description.results), 1), np.float64) if sums is None else sums
         self._arguments = context.Arguments((ctypes.c_uint32 * 2)(*seed), epoch, 0)
         pointers = [address(array) for array in (*arrays, *outputs)]
         self._context = context.with_pointers(len(pointers))(
             state=address(memory.state),
             gradients=address(memory.gradients),
-            threads=team_size,
             barrier=address(self._barrier),
             yield_=threads.yield_address(),
             order=None if order is None else address(order),
@@ -78,11 +93,27 @@ class Call:
 
     def run(self, begin: int, end: int) -> int:
         """Runs examples [begin, end); the position up to which they were done, `end` unless `status` is not OK."""
-        self._context.workspace = address(self._memory.workspace(self._workspace_bytes))
+        if self._pace is None:
+            return self._run(begin, end, self._most)
+        while True:  # once also where there are no examples to take
+            left = (end - begin) / self._capacity if end > begin else 1.0
+            size, batches = self._pace.piece(left)
+            upto = min(begin + math.ceil(batches * self._capacity), end)
+            started = time.perf_counter()
+            done = self._run(begin, upto, size)
+            self._pace.record(size, batches, time.perf_counter() - started)
+            if upto >= end or self.status != calls.OK:
+                return done
+            begin = upto
+
+    def _run(self, begin: int, end: int, size: int) -> int:
+        """As `run`, on so many threads."""
+        workspace = self._memory.workspace(self._description.working_memory(size))
+        self._context.workspace, self._context.threads = address(workspace), size
         self._context.begin, self._context.end = begin, end
         self._context.status, self._context.done = calls.OK, begin
         self._barrier[:] = 0
-        self._team.call(self._function, self._context)
+        threads.team(size).call(self._function, self._context)
         return int(self._context.done)
 
     @property

@@ -102,7 +102,8 @@ class Result:
 @dataclass(frozen=True)
 class Entry:
     """One native function: what it reads, writes and adds up, in the order of its pointers: data, carries, outputs,
-    carries. It takes `workspace` bytes, and `scratch` more for each thread.
+    carries. It takes `workspace` bytes, and `scratch` more for each thread. `effort` is an estimate of the nanoseconds
+    that a full batch takes 1, 2, ... threads; more are of no use.
 
     Carries are what a step leaves for the next one, which starts from zeros; `places` is how many steps there can be
     from there, if that is limited.
@@ -112,7 +113,7 @@ class Entry:
     symbol: str
     workspace: int
     scratch: int
-    parallel: bool
+    effort: tuple[int, ...]
     data: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     results: tuple[Result, ...]
@@ -222,7 +223,7 @@ def _entry(name: str, value: Mapping[str, Any]) -> Entry:
         symbol=value["symbol"],
         workspace=int(value.get("workspace", 0)),
         scratch=int(value.get("scratch", 0)),
-        parallel=bool(value.get("parallel", False)),
+        effort=tuple(value.get("effort", ())),
         data=tuple(_tensor(t, "input") for t in value.get("data", ())),
         outputs=tuple(_tensor(t, "output") for t in value.get("outputs", ())),
         results=tuple(

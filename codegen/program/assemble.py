@@ -18,6 +18,7 @@ from tapeless.codegen.loops.language import Function
 from tapeless.codegen.program.barrier import barrier
 from tapeless.codegen.program.denormals import FLUSHING
 from tapeless.codegen.program.driver import driver
+from tapeless.codegen.program.effort import effort
 from tapeless.codegen.program.memory import Layout, layout
 from tapeless.codegen.program.schedule import Lowered, Scheduled, schedule
 from tapeless.codegen.program.shares import sharing
@@ -138,12 +139,12 @@ def compile_image(
             target,
             name in FLUSHING and program.denormals == "flush",
         )
-        drivers.append(made.text)
+        drivers.append(made)
         described[name] = {
             "symbol": symbol,
             "workspace": scheduled.workspace,
             "scratch": scheduled.scratch,
-            "parallel": made.parallel,
+            "effort": effort(scheduled.graph, target.machine, capacity),
             "data": [
                 {**_tensor(d.name, types[d.name]), "role": d.role, "bound": d.bound, "ignored": list(d.ignored)}
                 for d in inputs

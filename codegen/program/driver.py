@@ -44,17 +44,9 @@ from tapeless.ir.row_wise import inner_wide, wide
 from tapeless.ir.target import Target
 from tapeless.ir.types import DType, Rows, Tensor
 
-__all__ = ["Driver", "driver"]
+__all__ = ["driver"]
 
 SECTION = 24  # tasks in one function, unless a phase has more
-
-
-@dataclass(frozen=True)
-class Driver:
-    """An entry's driver: its LLVM text, and what a host must know of it."""
-
-    text: str
-    parallel: bool
 
 
 @dataclass(frozen=True)
@@ -75,13 +67,13 @@ def driver(
     capacity: int,
     target: Target,
     flushes: bool = False,
-) -> Driver:
-    """Write an entry's driver. `data` and `outputs` are the keys of the pointers behind the context's fields, in
-    order; `flushes`: denormals are zeros while it runs.
+) -> str:
+    """An entry's driver, as LLVM text. `data` and `outputs` are the keys of the pointers behind the context's fields,
+    in order; `flushes`: denormals are zeros while it runs.
     """
     writer = _Writer(symbol, scheduled, data, outputs, capacity, target, flushes)
     writer.write()
-    return Driver("\n".join([*writer.texts, writer.f.text()]), writer.parallel)
+    return "\n".join([*writer.texts, writer.f.text()])
 
 
 class _Writer:

@@ -15,7 +15,7 @@ from tapeless.codegen.program.schedule import assembles, cost
 from tapeless.ir.graph import Graph, Node
 from tapeless.ir.machine import Machine
 
-__all__ = ["SHARE", "SHARE_BYTES", "Shares", "joint", "phases_of", "shared", "shares", "sharing", "tasks_of"]
+__all__ = ["SHARE", "SHARE_BYTES", "Shares", "divide", "joint", "phases_of", "shared", "shares", "sharing", "tasks_of"]
 
 SHARE = "@share"
 SHARE_BYTES = 16  # two numbers of a thread's own for each task: its parts are [low, high)
@@ -67,11 +67,12 @@ def shares(tasks: Sequence[Node], machine: Machine, capacity: int) -> Shares:
     while pending:
         for phase in phases_of(pending.pop(0)):
             pending += [tasks_of(loop.regions[0]) for loop in phase if joint(loop)]
-            _divide(made, [task for task in phase if not joint(task)], machine, capacity)
+            divide(made, [task for task in phase if not joint(task)], machine, capacity)
     return made
 
 
-def _divide(made: Shares, tasks: Sequence[Node], machine: Machine, capacity: int) -> None:
+def divide(made: Shares, tasks: Sequence[Node], machine: Machine, capacity: int) -> None:
+    """Add the tasks of a phase to the table."""
     counts = [task.attrs["parts"] for task in tasks]
     costs = [max(1, cost(task, machine, capacity) // count) for task, count in zip(tasks, counts, strict=True)]
     total = sum(each * count for each, count in zip(costs, counts, strict=True))
