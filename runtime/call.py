@@ -28,6 +28,7 @@ class Memory:
         self.state = state
         self.gradients = gradients
         self._workspace = aligned(0)
+        self._located = self._workspace, address(self._workspace)
         self._paces: dict[tuple[str, int, int], Pace] = {}
 
     def pace(self, image: Image, entry: str) -> Pace:
@@ -46,6 +47,13 @@ class Memory:
             except MemoryError:
                 raise UserError(f"there is no memory for the {count:,} bytes of a step; take a smaller batch") from None
         return self._workspace
+
+    def workspace_address(self, count: int) -> int:
+        """Where `workspace` is, which is not looked up again while it stays there."""
+        workspace = self.workspace(count)
+        if self._located[0] is not workspace:
+            self._located = workspace, address(workspace)
+        return self._located[1]
 
 
 class Call:
@@ -74,8 +82,9 @@ class Call:
         self._most = pace.most if team_size is None else team_size
         self._function = image.addresses[entry]
         self._memory = memory
-        self._kept = (image, *arrays, *outputs, order)  # native code holds only addresses
+        self._kept: tuple[object, ...] = (image, *arrays, *outputs, order)  # native code holds only addresses
         self._barrier = aligned(calls.barrier_bytes(self._most))
+        self._counts = bool(self._description.results)
         self.sums = np.zeros(max(len(self._description.results), 1), np.float64) if sums is None else sums
         self._arguments = context.Arguments((ctypes.c_uint32 * 2)(*seed), epoch, 0)
         pointers = [address(array) for array in (*arrays, *outputs)]
@@ -91,9 +100,24 @@ class Call:
         for k, pointer in enumerate(pointers):
             self._context.pointers[k] = pointer
 
+    def over(self, arrays: Sequence[Array], outputs: Sequence[Array] = ()) -> Call:
+        """The same call over other arrays, from a context of its own and with sums that start from zero: what does not
+        depend on the arrays is not made again.
+        """
+        made = Call.__new__(Call)
+        made.__dict__.update(self.__dict__)
+        made._kept = (self._kept, arrays, outputs)
+        made._context = type(self._context).from_buffer_copy(self._context)
+        if self._counts:
+            made.sums = np.zeros(len(self.sums), np.float64)
+            made._context.sums = address(made.sums)
+        for place, array in enumerate((*arrays, *outputs)):
+            made._context.pointers[place] = address(array)
+        return made
+
     def run(self, begin: int, end: int) -> int:
         """Runs examples [begin, end); the position up to which they were done, `end` unless `status` is not OK."""
-        if self._pace is None:
+        if self._pace is None or self._most == 1:
             return self._run(begin, end, self._most)
         while True:  # once also where there are no examples to take
             left = (end - begin) / self._capacity if end > begin else 1.0
@@ -108,11 +132,12 @@ class Call:
 
     def _run(self, begin: int, end: int, size: int) -> int:
         """As `run`, on so many threads."""
-        workspace = self._memory.workspace(self._description.working_memory(size))
-        self._context.workspace, self._context.threads = address(workspace), size
+        self._context.workspace = self._memory.workspace_address(self._description.working_memory(size))
+        self._context.threads = size
         self._context.begin, self._context.end = begin, end
         self._context.status, self._context.done = calls.OK, begin
-        self._barrier[:] = 0
+        if size > 1:
+            self._barrier[:] = 0
         threads.team(size).call(self._function, self._context)
         return int(self._context.done)
 

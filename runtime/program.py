@@ -6,7 +6,7 @@ Machine code is asked for in groups of entries, each when it is first needed, an
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from tapeless.runtime import (
     restoring,
     resumption,
     sampling,
+    threads,
     training,
 )
 from tapeless.runtime.buffers import Array, Views
@@ -35,9 +36,10 @@ from tapeless.runtime.errors import DataError, UserError
 from tapeless.runtime.foreign import as_array
 from tapeless.runtime.image import Image
 from tapeless.runtime.manifest import Entry, Manifest
+from tapeless.runtime.ready import Ready
 from tapeless.runtime.restoring import Checkpoint
 from tapeless.runtime.run import Options, Run
-from tapeless.runtime.staging import call_over
+from tapeless.runtime.staging import StagedCall, call_over
 from tapeless.runtime.stepping import Carry, Stepper
 from tapeless.runtime.turns import Turns, alone
 
@@ -99,6 +101,8 @@ class Program:
         self._views: Views | None = None
         self._by_roles: dict[tuple[str, ...], Views] = {}
         self._steppers: dict[int, Stepper] = {}  # by the rows that they were compiled for
+        self._ready: dict[str, Ready] = {}  # by entry
+        self._calls: dict[tuple[Image, str, int | None, int], Call] = {}  # without data, to be made `over` some
         self._initialised = False
         # what memory is to hold when there is some, in place of starting values
         self._restored: dict[str, Array] | None = None
@@ -225,8 +229,26 @@ class Program:
         """Data checked against what an entry takes."""
         return self._bound(self.having(entry), entry, inputs, targets)
 
-    def _bound(self, image: Image, entry: str, inputs: Data, targets: Data = None) -> Examples:
-        return data.bind(image.manifest.entries[entry].data, inputs, targets, image.manifest.data)
+    def _bound(self, image: Image, entry: str, inputs: Data, targets: Data = None, some: bool = True) -> Examples:
+        specs = image.manifest.entries[entry].data
+        if entry not in self._ready:
+            self._ready[entry] = Ready(specs)
+        ready = self._ready[entry].examples(inputs, targets)
+        return ready or data.bind(specs, inputs, targets, image.manifest.data, some)
+
+    def _call(self, image: Image, entry: str, examples: Examples, outputs: Sequence[Array] = ()) -> Call | StagedCall:
+        """A call over checked data; what calls of an entry have in common is kept from one to the next."""
+        if examples.streamed:
+            return call_over(image, entry, self.memory(), self.threads, examples, outputs=outputs)
+        key = (image, entry, self.threads, threads.processors())
+        if key not in self._calls:
+            nothing, found = np.empty(0), image.manifest.entries[entry]
+            self._calls[key] = Call(
+                image, entry, self.memory(), self.threads, [nothing] * len(found.data), [nothing] * len(found.outputs)
+            )
+        if not self._initialised:
+            self.memory()
+        return self._calls[key].over(examples.arrays, outputs)
 
     def fit(self, inputs: Data = None, targets: Data = None, **options: Any) -> Run:
         """Trains on the examples; a model without data takes one step each epoch. The options, and what they are by
@@ -249,7 +271,10 @@ class Program:
     def evaluate_examples(self, examples: Examples, order: Array | None = None) -> dict[str, float]:
         """As `evaluate`, on checked data; with `order`, on those rows alone."""
         image = self.having("evaluate")
-        call = call_over(image, "evaluate", self.memory(), self.threads, examples, order)
+        if order is None:
+            call = self._call(image, "evaluate", examples)
+        else:
+            call = call_over(image, "evaluate", self.memory(), self.threads, examples, order)
         rows = examples.rows if order is None else len(order)
         call.run(0, rows)
         return averages(image.manifest.entries["evaluate"], call.sums, rows)
@@ -261,14 +286,14 @@ class Program:
         """
         image = self.image("predict")
         entry = image.manifest.entries["predict"]
-        examples = data.bind(entry.data, inputs, None, image.manifest.data, some=False)
+        examples = self._bound(image, "predict", inputs, some=False)
         outputs = [np.zeros(spec.concrete(examples.rows), spec.dtype) for spec in entry.outputs]
         if not examples.rows and all(output.size == 0 for output in outputs):
             pass  # no rows in, none out
         elif not examples.rows:
             outputs = self._without_rows(image, entry)
         else:
-            call_over(image, "predict", self.memory(), self.threads, examples, outputs=outputs).run(0, examples.rows)
+            self._call(image, "predict", examples, outputs).run(0, examples.rows)
         if len(outputs) == 1:
             return outputs[0]
         return {spec.name: output for spec, output in zip(entry.outputs, outputs, strict=True)}
@@ -385,7 +410,7 @@ class Program:
             # Powers of two: few programs serve all sizes.
             image = self.image("gradients", 1 << (examples.rows - 1).bit_length())
         arrays = [data.native(spec, array) for spec, array in zip(entry.data, examples.arrays, strict=True)]
-        call = Call(image, "gradients", self.memory(), self.threads, arrays)
+        call = self._call(image, "gradients", Examples(tuple(arrays), examples.rows))
         call.run(0, examples.rows)
         return averages(entry, call.sums, examples.rows)["loss"]
 

@@ -143,7 +143,7 @@ class Stepper:
             *(address(array) for array in outputs), *(new + offset for offset in offsets),
         ]  # fmt: skip
         context.pointers[:] = pointers
-        context.workspace = address(self._memory.workspace(entry.working_memory(self._team.size)))
+        context.workspace = self._memory.workspace_address(entry.working_memory(self._team.size))
         context.begin, context.status = 0, calls.OK
         self._barrier[:] = 0
         self._team.call(self._function, context)

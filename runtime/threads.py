@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 
 from tapeless.runtime.errors import UserError
 from tapeless.runtime.quota import quota
@@ -42,6 +42,12 @@ def yield_address() -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
+@lru_cache(256)
+def _native(function: int) -> NativeEntry:
+    """The entry at an address, as Python calls it."""
+    return ENTRY(function)
+
+
 class Team:
     """A fixed number of threads, kept from call to call, of which one is served at a time."""
 
@@ -58,7 +64,7 @@ class Team:
 
     def call(self, function: int, context: ctypes.Structure) -> None:
         """Runs the entry at address `function` once on every thread, all at the same time; ends when all have."""
-        native, pointer = ENTRY(function), ctypes.addressof(context)
+        native, pointer = _native(function), ctypes.addressof(context)
         if self._pool is None:
             native(pointer, 0)
             return

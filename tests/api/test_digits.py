@@ -77,7 +77,7 @@ def test_a_step_by_hand_is_a_step_of_training(model, digits, cache_folder):
     image, label = digits[0][:64], digits[1][:64]
     one, two = (model.compile(seed=4, cache=cache_folder) for _ in range(2))
     one.state["steps"][...] = two.state["steps"][...] = 10
-    examples = one.bind("train", "train_step", image, label)
+    examples = one.bind("train_step", image, label)
     Call(one.image("train"), "train_step", one.memory(), 1, examples.arrays).run(0, 64)
     two.apply(two.gradients(image, label))
     for name in one.parameters:
