@@ -1,5 +1,5 @@
 """What is decided of a product of matrices before a loop of it is written: how tiles are made and how large they are,
-what is copied, and how the work is shared out. The writers (matmul.py, transposed_right.py, matrix_vector.py) take a
+what is copied, and how the work is shared out. The writers (matmul.py, matrix_vector.py) take a
 plan, and decide nothing that it holds; a tuner may hand in another.
 """
 
