@@ -1,6 +1,6 @@
 """What is decided of a product of matrices before a loop of it is written: how tiles are made and how large they are,
-what is copied, and how the work is shared out. The writers (matmul.py, matrix_vector.py) take a
-plan, and decide nothing that it holds; a tuner may hand in another.
+what is copied, in which blocks, and how the work is shared out. The writers (matmul.py, matrix_vector.py) take a plan,
+and decide nothing that it holds; tuning hands in others.
 """
 
 from __future__ import annotations
