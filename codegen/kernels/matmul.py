@@ -3,9 +3,9 @@
 C[M, N] = op(A)[M, K] B[K, N], or a stack of such products. A tile of C (rows times vectors) lives in registers while
 k runs; each step broadcasts one element of A for each row and multiplies it into the vectors of B. Small operands stay
 where they are; large ones are gone over in blocks of rows, columns and steps of k, and copied where they lie far apart
-(see `product_plan.py`), and an unfinished tile waits in scratch. Then the epilogue, any pointwise work over [M, N], turns the tile into what is stored.
-Each element of the product is one chain of multiply-adds in the order of k, whatever the tile: a row's bits do not
-depend on the count of rows.
+(see `product_plan.py`), and an unfinished tile waits in scratch. Then the epilogue, any pointwise work over [M, N],
+turns the tile into what is stored. Each element of the product is one chain of multiply-adds in the order of k,
+whatever the tile: a row's bits do not depend on the count of rows.
 
 A light epilogue is written out on the registers. A heavy one (an exponential is twenty instructions, and a tile has up
 to 28 vectors) goes through a tile of scratch and a loop over its rows: compile time is by the line.
