@@ -17,10 +17,11 @@ from tapeless.compiler.passes.differentiate import differentiate
 from tapeless.compiler.passes.layout import FREE
 from tapeless.compiler.passes.rewriter import Rewriter, computation, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
+from tapeless.compiler.passes.stacked import stacked
 from tapeless.ir.adjoints import moved
 from tapeless.ir.graph import Graph, Node, Value
 from tapeless.ir.ranges import Range
-from tapeless.ir.types import Rows
+from tapeless.ir.types import Rows, Shape
 
 # Labels of a part's inputs; those that a program's names could have stand beside them.
 _X, _SEED, _DIRECTION = "<x>", "<seed>", "<direction>"
@@ -140,7 +141,12 @@ class Derivatives:
         DifferentiationError.
         """
         part = self.part(y, x, {} if seed is None else {_SEED: seed})
-        return self.written(self.derived(part, _X, None if seed is None else _SEED), x)
+        return self.written(self.derived(part, _X, None if seed is None else _SEED), x.type.shape)
+
+    def gradients(self, y: Value, x: Value, seeds: Value) -> Value:
+        """As `gradient`, by many seeds at once, along their first axis. Raises DifferentiationError."""
+        derived = self.derived(self.part(y, x, {_SEED: seeds}, stack=_SEED), _X, _SEED)
+        return self.written_for_all(derived, _SEED, x.type.shape)
 
     def directional(self, y: Value, x: Value, direction: Value) -> Value:
         """The derivative of y as x moves along `direction`. Raises DifferentiationError.
@@ -148,21 +154,40 @@ class Derivatives:
         It is the gradient by u of the sum of direction * (the gradient by x of sum(u * y)): that is linear in u, so
         its value does not depend on u (J. Townsend, A new trick for calculating Jacobian vector products, 2017).
         """
-        root = self.root(self.term(x))
-        if root.type != x.type:
-            direction = self.into.emit("reshape", direction, shape=root.type.shape)
-        part = self.part(y, x, {_SEED: self.into.builder.full(0.0, y), _DIRECTION: direction})
-        return self.written(self.derived(self.derived(part, _X, _SEED), _SEED, _DIRECTION), y)
+        part = self.part(y, x, {_SEED: self.into.builder.full(0.0, y), _DIRECTION: self.along_root(x, direction)})
+        return self.written(self.derived(self.derived(part, _X, _SEED), _SEED, _DIRECTION), y.type.shape)
 
-    def part(self, y: Value, x: Value, held: Mapping[str, Value]) -> Excerpt:
-        """The part between x and y as a graph of its own, in stable form; x and what is held constant are inputs."""
+    def directionals(self, y: Value, x: Value, directions: Value) -> Value:
+        """As `directional`, along many directions at once, which stand along their first axis. Raises
+        DifferentiationError.
+        """
+        held = {_SEED: self.into.builder.full(0.0, y), _DIRECTION: self.along_root(x, directions)}
+        part = self.part(y, x, held, stack=_DIRECTION)
+        derived = self.derived(self.derived(part, _X, _SEED), _SEED, _DIRECTION)
+        return self.written_for_all(derived, _DIRECTION, y.type.shape)
+
+    def along_root(self, x: Value, directions: Value) -> Value:
+        """Directions of x, one or a stack of them, in the shape of the value that all uses of x go through."""
+        root, shape = self.root(self.term(x)), directions.type.shape
+        stack = shape[: len(shape) - x.type.rank]
+        return (
+            directions
+            if root.type == x.type
+            else self.into.emit("reshape", directions, shape=(*stack, *root.type.shape))
+        )
+
+    def part(self, y: Value, x: Value, held: Mapping[str, Value], stack: str = "") -> Excerpt:
+        """The part between x and y as a graph of its own, in stable form; x and what is held constant are inputs: of a
+        stack of values, one of them.
+        """
         found = self.between(y, x)
         builder = Rewriter("part", self.emitter.real, RULES)
         y, root = self.term(y), self.root(self.term(x))
         bindings = {_X: root, **held}
         seen = {root: builder.input(_X, root.type, "operand")}
         for label, value in held.items():
-            builder.input(label, value.type, "operand")
+            type = value.type
+            builder.input(label, type.with_shape(type.shape[1:]) if label == stack else type, "operand")
         for value in (value for node in found.nodes for value in node.operands if value not in found.moving):
             chain = self.constant(value)
             if chain:
@@ -203,8 +228,14 @@ class Derivatives:
             node = self.record.producer(node.operands[0])
         return [node, *reversed(chain)] if node is not None and node.op == "constant" else []
 
-    def written(self, part: Excerpt, like: Value) -> Value:
-        """Write a part's nodes into the graph, but for those that are made already; its result, shaped `like`."""
+    def written_for_all(self, part: Excerpt, label: str, shape: Shape) -> Value:
+        """Write a part for a stack of values of one of its inputs; the stack of results, each of that shape."""
+        count = part.bindings[label].type.shape[0]
+        assert isinstance(count, int)
+        return self.written(replace(part, graph=stacked(part.graph, label, count)), (count, *shape))
+
+    def written(self, part: Excerpt, shape: Shape) -> Value:
+        """Write a part's nodes into the graph, but for those that are made already; its result, in that shape."""
         written, into = 0, self.into
         seen = {port.value: part.bindings[port.label] for port in part.graph.inputs}
         for node in part.graph.nodes:
@@ -217,7 +248,7 @@ class Derivatives:
             before = derived.get(into.span, (0, 0))
             derived[into.span] = (before[0] + part.asked, before[1] + written)
         made = seen[part.graph.outputs[0].value]
-        return made if made.type.shape == like.type.shape else into.emit("reshape", made, shape=like.type.shape)
+        return made if made.type.shape == shape else into.emit("reshape", made, shape=shape)
 
     def known(self, node: Node, operands: Sequence[Value]) -> tuple[Value, ...] | None:
         """What a node on these operands has given already, here or where it is to be written."""

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tapeless.compiler.elaborate.folding import Mismatch, dims_product
-from tapeless.compiler.elaborate.functions.movement import stacked
 from tapeless.compiler.elaborate.functions.registry import CallSite, builtin
-from tapeless.compiler.elaborate.functions.shaping import reshaped, unit
+from tapeless.compiler.elaborate.functions.shaping import reshaped
 from tapeless.compiler.elaborate.values import Computed, describe
 from tapeless.compiler.language import ast
 from tapeless.compiler.messages.diagnostics import Diagnostic, Label
 from tapeless.compiler.passes.differentiate import DifferentiationError
 from tapeless.ir.graph import Value
-from tapeless.ir.types import Dim, DType, Rows
+from tapeless.ir.types import Dim, DType, Rows, Shape
 
 if TYPE_CHECKING:
     from tapeless.compiler.elaborate.differentiation import Derivatives
@@ -35,7 +34,7 @@ def grad(call: CallSite, y: Any, x: Any) -> Computed:
                          f"`grad(sum({y_text}), {x_text})` is the gradient of their sum, `jacobian({y_text}, "
                              f"{x_text})` has each by itself."
                          if call.name == "grad" else "Take the sum, or one of them.")  # fmt: skip
-    return _derived(call, result, by, lambda found: found.gradient(result.value, by.value), by)
+    return _derived(call, result, by, lambda found: found.gradient(result.value, by.value), by.shape)
 
 
 @builtin("vjp")
@@ -43,7 +42,7 @@ def vjp(call: CallSite, y: Any, x: Any, v: Any) -> Computed:
     """The gradient of `sum(v * y)` by `x`, `v` held constant: v times the Jacobian."""
     result, by = _function(call, y), _variable(call, x)
     weight = _like(call, "v", v, result, "y")
-    return _derived(call, result, by, lambda found: found.gradient(result.value, by.value, weight), by, weight)
+    return _derived(call, result, by, lambda found: found.gradient(result.value, by.value, weight), by.shape, weight)
 
 
 @builtin("jvp")
@@ -52,7 +51,7 @@ def jvp(call: CallSite, y: Any, x: Any, v: Any) -> Computed:
     result, by = _function(call, y), _variable(call, x)
     direction = _like(call, "v", v, by, "x")
     return _derived(
-        call, result, by, lambda found: found.directional(result.value, by.value, direction), result, direction
+        call, result, by, lambda found: found.directional(result.value, by.value, direction), result.shape, direction
     )
 
 
@@ -66,7 +65,9 @@ def hvp(call: CallSite, y: Any, x: Any, v: Any) -> Computed:
     # a straight line has no second derivative, and that is no oversight
     if not found.between(slope.value, by.value).nodes:
         return Computed(call.emit.builder.full(0.0, by.value))
-    return _derived(call, slope, by, lambda found: found.gradient(slope.value, by.value, direction), by, direction)
+    return _derived(
+        call, slope, by, lambda found: found.gradient(slope.value, by.value, direction), by.shape, direction
+    )
 
 
 @builtin("jacobian")
@@ -94,21 +95,32 @@ def jacobian(call: CallSite, y: Any, x: Any) -> Computed:
                          "y", [*call.label("y", result), *call.label("x", by)],
                          "Its product with a vector takes one: `vjp(y, x, v)` or `jvp(y, x, v)`.")  # fmt: skip
 
-    def column(place: int) -> Computed:
-        mask = emit.broadcast(unit(emit, _beyond_rows(varied), place), varied.shape).value
-        if backward:
-            return _derived(call, result, by, lambda found: found.gradient(result.value, by.value, mask), like, mask)
-        return _derived(call, result, by, lambda found: found.directional(result.value, by.value, mask), like, mask)
-
+    units = _units(call, varied, count)
+    made = (count, *like.shape)
+    if backward:
+        stack = _derived(call, result, by, lambda found: found.gradients(result.value, by.value, units), made, units)
+    else:
+        stack = _derived(call, result, by, lambda found: found.directionals(result.value, by.value, units), made, units)
     shape = result.shape + (_beyond_rows(by) if _has_rows(result) else by.shape)
     axis = (1 if _has_rows(result) else 0) if backward else like.rank
-    return reshaped(emit, stacked(emit, [column(place) for place in range(count)], axis), shape)
+    order = (*range(1, axis + 1), 0, *range(axis + 1, stack.rank))
+    turned = emit.emit("transpose", stack.value, perm=order) if axis else stack.value
+    return reshaped(emit, Computed(turned), shape)
+
+
+def _units(call: CallSite, x: Computed, count: int) -> Value:
+    """All tensors shaped like x of which one element of each row is 1, and the others 0."""
+    emit = call.emit
+    places = [emit.once("iota", axis=axis, shape=(count, count), dtype=DType.I32) for axis in (0, 1)]
+    unit = Computed(emit.emit("cast", emit.emit("eq", *places), dtype=emit.real))
+    own = (count, *((1,) if _has_rows(x) else ()), *_beyond_rows(x))
+    return emit.broadcast(reshaped(emit, unit, own), (count, *x.shape)).value
 
 
 def _derived(
-    call: CallSite, y: Computed, x: Computed, rule: Callable[[Derivatives], Value], like: Computed, *held: Value
+    call: CallSite, y: Computed, x: Computed, rule: Callable[[Derivatives], Value], shape: Shape, *held: Value
 ) -> Computed:
-    """Apply a rule that holds some values constant, with a warning where its result means little."""
+    """Apply a rule that holds some values constant and gives that shape, with a warning where it means little."""
     found = _derivatives(call, y, *held)
     if found.leads_around(y.value, x.value):
         raise call.fault("E0702",
@@ -118,7 +130,7 @@ def _derived(
     if not way.nodes and found.root(found.term(x.value)) != found.term(y.value):
         why = "depends only by comparisons on" if found.jumps(y.value, x.value) else "does not depend on"
         _warn(call, "W0103", f"{_text(call, 'y')} {why} {_text(call, 'x')}, so this derivative is zero")
-        return Computed(call.emit.builder.full(0.0, like.value))
+        return call.emit.broadcast(Computed(call.emit.constant(0.0)), shape)
     if _has_rows(y) and _has_rows(x) and way.mixes_rows:
         message = (
             f"rows of {_text(call, 'y')} depend on other rows of {_text(call, 'x')}, and their derivatives are added "
