@@ -183,14 +183,6 @@ def one_hot(call: CallSite, y: Any, n: Any) -> Computed:
     return Computed(emit.emit("cast", emit.emit("eq", places, spread), dtype=emit.real))
 
 
-def unit(emit: Emitter, shape: tuple[Dim, ...], place: int) -> Computed:
-    """Zeros but for a one at a place, counted through all axes."""
-    total = dims_product(shape)
-    index = emit.once("iota", axis=0, shape=(total,), dtype=DType.I32)
-    chosen = emit.broadcast(Computed(emit.constant(place, DType.I32)), (total,)).value
-    return reshaped(emit, Computed(emit.emit("cast", emit.emit("eq", index, chosen), dtype=emit.real)), shape)
-
-
 def reshaped(emit: Emitter, x: Computed, shape: tuple[Dim, ...]) -> Computed:
     """The same elements in another shape."""
     return x if x.shape == shape else Computed(emit.emit("reshape", x.value, shape=shape), x.bound)
