@@ -76,7 +76,8 @@ class Machine:
     Work is cut into at most `most_parts` parts of at least `part_microseconds`.
     A task takes `task_nanoseconds`, and one more for so many `task_flops` and `task_bytes`, and for the flops of a
     product at `product_share` of the peak: only for sharing out.
-    Threads that meet take `meeting_nanoseconds` for each of them.
+    Threads that meet take `meeting_nanoseconds` for each of them; one that waits looks `spins` times before it lets
+    others run.
     `cheap_flops` are fewer than the store and the load that computing an element again saves.
     `largest_kernel` counts nodes: beyond this, what they compute no longer stays in registers.
     `cut` says how products are cut up.
@@ -108,6 +109,7 @@ class Machine:
     task_bytes: int = 20
     product_share: float = 0.8
     meeting_nanoseconds: int = 100
+    spins: int = 400
     largest_kernel: int = 48
 
     def lanes(self, element_bytes: int) -> int:

@@ -66,8 +66,8 @@ class Program:
     """One model, compiled, with one set of weights.
 
     `parameters`, `state` and `hyper` are live views by name: `program.parameters["h.W"][...] = W` sets a weight.
-    Weights start from `seed`. `threads` is how many native threads run a call (None: as many as there are processors
-    if the program is large enough to gain); results are the same bytes for any number. `batch` is the number of rows of
+    Weights start from `seed`. `threads` is how many native threads run a call (None: as many as
+    its work pays for, fewer while the machine is busy); results are the same bytes for any number. `batch` is the number of rows of
     a training step (None: as the model's `train` section says).
 
     Methods may be called from any thread: one is served at a time, and beside a `fit` between two of its steps, with

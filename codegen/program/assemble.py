@@ -178,7 +178,7 @@ def compile_image(
     }
     return Image(
         manifest,
-        module_text([*bodies, barrier(target.pointer_bytes), sharing(), *drivers], target),
+        module_text([*bodies, barrier(target), sharing(), *drivers], target),
         target,
         schedules,
         dict(kernels.named),

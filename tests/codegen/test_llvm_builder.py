@@ -7,6 +7,7 @@ import pytest
 
 from tapeless.codegen.llvm.builder import F64, I1, I64, NULL, PTR, FunctionBuilder, Value, integer
 from tapeless.codegen.program.barrier import barrier
+from tapeless.ir.target import TARGETS
 
 POINTER, COUNT = Value(PTR, "%memory"), Value(I64, "%count")
 
@@ -34,9 +35,12 @@ def test_a_loop_is_what_llvm_takes():
     llvm.parse_assembly(f.text()).verify()
 
 
-@pytest.mark.parametrize("pointer", [4, 8])
-def test_the_barrier_is_what_llvm_takes(pointer):
-    llvm.parse_assembly(barrier(pointer)).verify()
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_barrier_is_what_llvm_takes(name):
+    text = barrier(TARGETS[name])
+    llvm.parse_assembly(text).verify()
+    pauses = {"x86": "@llvm.x86.sse2.pause()", "aarch64": "@llvm.aarch64.hint(i32 1)"}
+    assert next((pause for begin, pause in pauses.items() if name.startswith(begin)), "ret void") in text
 
 
 @pytest.mark.parametrize(
