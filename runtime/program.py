@@ -66,9 +66,9 @@ class Program:
     """One model, compiled, with one set of weights.
 
     `parameters`, `state` and `hyper` are live views by name: `program.parameters["h.W"][...] = W` sets a weight.
-    Weights start from `seed`. `threads` is how many native threads run a call (None: as many as
-    its work pays for, fewer while the machine is busy); results are the same bytes for any number. `batch` is the number of rows of
-    a training step (None: as the model's `train` section says).
+    Weights start from `seed`. `threads` is how many native threads run a call (None: as many as its work
+    pays for, fewer while the machine is busy); results are the same bytes for any number. `batch` is the number of
+    rows of a training step (None: as the model's `train` section says).
 
     Methods may be called from any thread: one is served at a time, and beside a `fit` between two of its steps, with
     the weights as they are then. The views are memory itself: what another thread trains changes while they are
