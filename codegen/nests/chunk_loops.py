@@ -34,16 +34,20 @@ class ChunkLoops:
         return self.vectors * self.lanes
 
     def range(self, axis: Axis, parts: int = 1) -> tuple[Operand, Operand]:
-        """From where to where a loop goes: what one of the parts does of the outermost one."""
+        """From where to where a loop goes: what one of the parts does of the one that is cut."""
         extent = self.open.size(self.plan.extents[axis])
-        return part_range(self.b, extent, parts, self.plan.grain if parts > 1 else 1)
+        if axis != self.plan.cut:
+            return index_constant(0), extent
+        return part_range(self.b, extent, parts, self.plan.grain(axis) if parts > 1 else 1)
 
     def nest(self, axes: Sequence[Axis], carried: Values, adds: Adds, body: Body, parts: int = 1) -> Values:
-        """Loops over `axes`, the vector axis last; the outermost cut into parts."""
+        """Loops over `axes`, the vector axis last; one of them cut into parts."""
         if not axes:
             return body(carried)
         start, stop = self.range(axes[0], parts)
-        return self.over(axes[0], start, stop, carried, adds, lambda values: self.nest(axes[1:], values, adds, body))
+        return self.over(
+            axes[0], start, stop, carried, adds, lambda values: self.nest(axes[1:], values, adds, body, parts)
+        )
 
     def over(self, axis: Axis, start: Operand, stop: Operand, carried: Values, adds: Adds, body: Body) -> Values:
         if axis == self.plan.vector_axis:

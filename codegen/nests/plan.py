@@ -1,8 +1,8 @@
 """What is decided of a kernel that is nests: everything that depends on shapes and on the machine, before a loop is
 written. The writers (vector_nest.py, element_nest.py) take a plan, and decide nothing that it holds.
 
-The work is cut into parts along the outermost parallel axis, their count from the cost alone, never from the count of
-threads; a nest without such an axis is done by part 0 alone.
+The work is cut into parts along a parallel axis, the outermost one if it is long enough, their count from the cost
+alone, never from the count of threads; a nest without such an axis is done by part 0 alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ElementPlan:
     """A nest over no axes: single elements, each made of single elements."""
 
     stores: tuple[Store, ...]
-    grains = 1
+    most_parts = 1
 
     def __str__(self) -> str:
         return "single elements"
@@ -46,7 +46,7 @@ class VectorPlan:
     `vectors`: how many a chunk of the vector axis has. `short`: the axis along rows that are taken as blocks, their
     lanes along the vector axis. `kept`: values that stay in memory from one sweep to the next, and where. `ahead`:
     reductions over a row that are begun while the row before is finished. `streamed`: results that go past the caches,
-    if a sweep does nothing else. `capacity`: the most rows there are.
+    if a sweep does nothing else. `capacity`: the most rows there are. `cut`: the parallel axis that parts cut.
     """
 
     group: Group
@@ -59,6 +59,7 @@ class VectorPlan:
     kept: Mapping[Term, Store]
     streamed: tuple[Store, ...]
     ahead: tuple[Reduction, ...] = ()
+    cut: Axis | None = None
 
     def __str__(self) -> str:
         loops = "".join(f"axis {axis}, " for axis in self.parallel if axis != self.vector_axis)
@@ -94,17 +95,18 @@ class VectorPlan:
         """Whether the vector axis is one chunk of known extent: bound without a loop."""
         return self.extent.known and 0 < self.extent.coefficient <= self.width
 
-    @property
-    def grain(self) -> int:
-        """How many places of the outermost loop are a share at least."""
-        return self.width if self.parallel[0] == self.vector_axis else 1
+    def grain(self, axis: Axis) -> int:
+        """How many places along an axis are a share at least."""
+        return self.width if axis == self.vector_axis else 1
+
+    def grains(self, axis: Axis) -> int:
+        """How many shares the loop over an axis can be cut into."""
+        return max(1, -(-self.extents[axis].at(self.capacity) // self.grain(axis)))
 
     @property
-    def grains(self) -> int:
-        """How many shares the outermost loop can be cut into."""
-        if not self.parallel:
-            return 1
-        return max(1, -(-self.extents[self.parallel[0]].at(self.capacity) // self.grain))
+    def most_parts(self) -> int:
+        """How many parts there can be: those that its longest loop can be cut into."""
+        return max(map(self.grains, self.parallel), default=1)
 
     def block_levels(self, axis: Axis, step: int) -> int:
         """A long loop that carries sums goes in blocks of BLOCK turns, those in blocks of BLOCK blocks, and so on: how
@@ -124,8 +126,14 @@ class KernelPlan:
     parts: int
 
     def __str__(self) -> str:
-        shared = ", parts of the outermost axis" if self.parts > 1 else ""
-        return "; ".join(map(str, self.nests)) + shared
+        return "; ".join(map(str, self.nests)) + (f", parts of {self._cut()}" if self.parts > 1 else "")
+
+    def _cut(self) -> str:
+        """The axes that parts cut; they mostly are the outermost ones."""
+        loops = [nest for nest in self.nests if isinstance(nest, VectorPlan) and nest.parallel]
+        if all(nest.cut == nest.parallel[0] for nest in loops):
+            return "the outermost axis"
+        return " and ".join(f"axis {nest.cut}" for nest in loops)
 
 
 def plan(domain: Domain, target: Target, capacity: int, moved: int) -> KernelPlan:
@@ -134,8 +142,19 @@ def plan(domain: Domain, target: Target, capacity: int, moved: int) -> KernelPla
     streams = 0 < target.machine.streamed < moved
     nests = [_nest(group, domain.extents, target, capacity, streams) for group in found]
     dearest = max((microseconds(group, domain, target, capacity) for group in found), default=0.0)
-    parts = min(parts_for(dearest, target.machine), max((nest.grains for nest in nests), default=1))
+    parts = min(parts_for(dearest, target.machine), max((nest.most_parts for nest in nests), default=1))
+    nests = [_with_cut(nest, parts) for nest in nests]
     return KernelPlan(tuple(_with_ahead(nest, parts, target.machine, streams) for nest in nests), parts)
+
+
+def _with_cut(nest: ElementPlan | VectorPlan, parts: int) -> ElementPlan | VectorPlan:
+    """Parts cut the outermost loop that is as many shares, or else the one that is the most: a row of a million
+    elements is as parallel as a million rows of one.
+    """
+    if isinstance(nest, ElementPlan) or not nest.parallel:
+        return nest
+    enough = (axis for axis in nest.parallel if nest.grains(axis) >= parts)
+    return replace(nest, cut=next(enough, max(nest.parallel, key=nest.grains)))
 
 
 def _nest(

@@ -59,7 +59,7 @@ class VectorNest:
 
         def inside(carried: Values) -> Values:
             if plan.ahead:
-                self.rows_ahead(plan.parallel[-1], *self.loops.range(plan.parallel[-1], 1 if rows else parts))
+                self.rows_ahead(plan.parallel[-1], *self.loops.range(plan.parallel[-1], parts))
             else:
                 self.innermost()
             return carried

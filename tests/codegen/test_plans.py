@@ -102,6 +102,21 @@ def test_parts_are_cut_along_the_outermost_axis():
     assert planned(softmax, BATCH, 1000, capacity=4096).parts == 16
 
 
+def test_a_row_is_cut_where_rows_are_too_few():
+    """Rows that a factor goes along: no one row."""
+
+    def scaled(b: Builder, rows, columns):
+        x = matrix(b, rows, columns)
+        factor = b.input("f", Tensor(DType.F32, (columns,)), "operand")
+        b.output("y", b.emit("mul", x, b.broadcast_to(factor, x.type.shape, (1,))), "result")
+
+    few, many = planned(scaled, BATCH, 1000000, capacity=1), planned(scaled, BATCH, 1000, capacity=1000)
+    (one,), (other,) = few.nests, many.nests
+    assert few.parts == 16 and many.parts > 1
+    assert (one.cut, other.cut) == (one.vector_axis, other.parallel[0])
+    assert str(few).endswith(f"parts of axis {one.cut}")
+
+
 def test_scalars_need_no_vector():
     def total(b: Builder, rows, columns):
         x = b.input("x", Tensor(DType.F32, ()), "operand")
