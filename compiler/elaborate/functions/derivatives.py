@@ -18,7 +18,7 @@ from tapeless.ir.types import Dim, DType, Rows, Shape
 if TYPE_CHECKING:
     from tapeless.compiler.elaborate.differentiation import Derivatives
 
-PASSES = 64  # of one `jacobian`: each is code of its own
+PASSES = 64  # of one `jacobian`: what lies on the way is as many times as large
 
 
 @builtin("grad")
@@ -73,8 +73,9 @@ def hvp(call: CallSite, y: Any, x: Any, v: Any) -> Computed:
 @builtin("jacobian")
 def jacobian(call: CallSite, y: Any, x: Any) -> Computed:
     """The derivative of each element of `y` by each element of `x`: the axes of `y`, then those of `x`. Where both
-    have rows,
-    `batch` comes once, and each row is differentiated by its own. One pass for each element of the smaller side."""
+    have rows, `batch` comes once, and each row is differentiated by its own. One pass over a stack of as many
+    directions as the smaller side has elements.
+    """
     emit = call.emit
     result, by = _function(call, y), _variable(call, x)
     above, below = (dims_product(_beyond_rows(side)) for side in (result, by))
