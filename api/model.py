@@ -292,11 +292,15 @@ class _Compiled:
 
     def tune(self, capacity: int | None) -> Iterator[Tuned]:
         """See `Model.tune`."""
-        found = []
-        with BUILDING:
-            for one in self._model.pipeline(self._long(), self._memory).tune(("train_step",), capacity, self._target):
-                found.append(one)
-                yield one
+        found: list[Tuned] = []
+        measured = self._model.pipeline(self._long(), self._memory).tune(("train_step",), capacity, self._target)
+        while True:
+            with BUILDING:  # not while the caller looks at what was found, who may never ask for more
+                one = next(measured, None)
+            if one is None:
+                break
+            found.append(one)
+            yield one
         self._tuned[capacity] = {one.key: one.best for one in found if one.best != one.expected}
         self._store.put(self._key(("plans",), capacity, {}), json.dumps(self._tuned[capacity]).encode())
 
