@@ -101,10 +101,7 @@ class _Convolution:
         if left:
             yield (
                 index_constant(whole),
-                tuple(
-                    b.first(index_constant(left - k * self.lanes), self.lanes) if left < (k + 1) * self.lanes else None
-                    for k in range(-(-left // self.lanes))
-                ),
+                b.covering(left, self.lanes),
             )
 
     def rows(self, band: Band, first: Operand, last: Operand, channel: Operand, masks: Masks) -> None:
@@ -225,13 +222,7 @@ class _Convolution:
     def stores_at(self, e: Evaluator, y: Operand, x: Operand, block: list[Any], leaf: Sequence[Operand]) -> None:
         indices = {axis: index for axis, index in zip(self.axes[1:3], (y, x), strict=True) if axis is not None}
         with e.open.within(Scope(block, indices)):
-            term = self.domain.leaf
-            assert term is not None
-            e.open.memo(term)[term] = tuple(leaf)
-            for store in self.domain.stores:
-                e.get(store.term)
-            for store in self.domain.stores:
-                e.write(store)
+            e.write_all(self.domain, leaf)
 
     def inline_epilogue(
         self, tile: list[tuple[Operand, ...]], y: Operand, x: Operand, wide: int, channel: Operand, masks: Masks

@@ -163,10 +163,7 @@ class _Shares:
                 self.tile(band, adjoint, rows, start, offsets, row, at, loop.variable, (None,) * self.plan.vectors)
             b.close_loop(loop)
         if left:
-            masks = tuple(
-                b.first(index_constant(left - k * self.lanes), self.lanes) if left < (k + 1) * self.lanes else None
-                for k in range(-(-left // self.lanes))
-            )
+            masks = b.covering(left, self.lanes)
             self.tile(band, adjoint, rows, start, offsets, row, at, index_constant(whole), masks)
 
     def tile(

@@ -371,10 +371,7 @@ class Product:
             shifts = [index_constant(k * lanes) for k in range(self.tile.vectors)]
             return tuple(b.first(b.arithmetic("sub", left, shift), lanes) for shift in shifts)
         if span.narrow:
-            return tuple(
-                b.first(index_constant(span.narrow - k), lanes) if span.narrow < k + lanes else None
-                for k in range(0, span.narrow, lanes)
-            )
+            return b.covering(span.narrow, lanes)
         return (None,) * self.tile.vectors
 
     def row_spans(self) -> list[_Span]:
@@ -526,13 +523,7 @@ class Product:
         m_axis = self.domain.first_axes[self.leaf][self.row_axis]
         scope = Scope(block, {} if m_axis is None else {m_axis: row})
         with e.open.within(scope):
-            term = self.domain.leaf
-            assert term is not None
-            e.open.memo(term)[term] = tuple(leaf)
-            for store in self.domain.stores:
-                e.get(store.term)
-            for store in self.domain.stores:
-                e.write(store)
+            e.write_all(self.domain, leaf)
 
     def inline_epilogue(
         self, tile: list[tuple[Operand, ...]], i: Operand, j: Operand, masks: tuple[Operand | None, ...]

@@ -160,6 +160,13 @@ class Builder:
             return Constant(tuple(lane < n for lane in range(lanes)), vector(MASK, lanes))
         return self.compute("first", count, type=vector(MASK, lanes))
 
+    def covering(self, count: int, lanes: int) -> tuple[Operand | None, ...]:
+        """Of the vectors that cover so many elements, the mask of each; None of a whole one."""
+        return tuple(
+            self.first(index_constant(count - start), lanes) if count < start + lanes else None
+            for start in range(0, count, lanes)
+        )
+
     # Memory
 
     def load(self, buffer: str, kind: str, index: Operand, lanes: int = 1, mask: Operand | None = None) -> Value:

@@ -110,11 +110,7 @@ class ChunkLoops:
             return body(carried)
 
     def chunk_of(self, base: int, left: int) -> Chunk:
-        lanes = self.lanes
-        masks = tuple(
-            self.b.first(index_constant(left - start), lanes) if left < start + lanes else None
-            for start in range(0, left, lanes)
-        )
+        masks = self.b.covering(left, self.lanes)
         return Chunk(index_constant(base), masks, aligned=True, left=index_constant(left))
 
     def whole_chunks(self, start: Operand, stop: Operand, carried: Values, adds: Adds, body: Body) -> Values:

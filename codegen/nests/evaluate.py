@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from tapeless.abi.dtypes import INTEGER, WORD
 from tapeless.codegen.loops.builder import Builder
-from tapeless.codegen.loops.language import Buffer, Constant, vector
+from tapeless.codegen.loops.language import Buffer, Constant, Operand, vector
 from tapeless.codegen.nests.elements import Elements
 from tapeless.codegen.nests.open_loops import OpenLoops, Values
 from tapeless.codegen.nests.pointwise import lower_pointwise
@@ -20,6 +20,7 @@ from tapeless.codegen.nests.sizes import Axis
 from tapeless.codegen.nests.terms import (
     Apply,
     Count,
+    Domain,
     IndexedLoad,
     Iota,
     Leaf,
@@ -146,6 +147,15 @@ class Evaluator:
             return (self.b.convert(self.open.index(term.axis), term.kind),)
         kind = term.kind if term.kind in (INTEGER, WORD) else INTEGER
         return tuple(self.b.convert(value, term.kind) for value in self.open.positions(kind))
+
+    def write_all(self, domain: Domain, leaf: Sequence[Operand]) -> None:
+        """All stores of a domain, where the loops stand, of a leaf that is known."""
+        assert domain.leaf is not None
+        self.open.memo(domain.leaf)[domain.leaf] = tuple(leaf)
+        for store in domain.stores:
+            self.get(store.term)
+        for store in domain.stores:
+            self.write(store)
 
     def write(self, store: Store) -> None:
         """Stores the term's values at the place that the open loops stand at; the values have been computed."""
