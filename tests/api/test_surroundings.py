@@ -1,6 +1,7 @@
 """Surroundings that are not as they should be: a message and exit code 2, never a traceback, and nothing lost.
 
-Each command line runs in a process of its own, as a person would start it.
+Command lines run in processes of their own, as a person would start them, but for those that only say what is wrong
+with their words and data.
 """
 
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tapeless.commands.main import main
 from tapeless.runtime.writing import write_atomically
 
 DIGITS = Path(__file__).parent.parent.parent / "examples" / "digits"
@@ -50,6 +52,19 @@ def refused(*arguments, message, **how):
     done = tapeless(*arguments, **how)
     assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
     assert message in done.stderr and "error" in done.stderr.lower(), done.stderr
+
+
+@pytest.fixture
+def refused_here(capfd):
+    """The same in this process."""
+
+    def call(*arguments, message):
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, arguments)])
+        said = capfd.readouterr().err
+        assert ended.value.code == 2 and message in said and "error" in said.lower(), said
+
+    return call
 
 
 @pytest.mark.slow
@@ -107,17 +122,17 @@ def test_a_folder_without_permission(here):
         (("surplus",), "'surplus' is not a size"),
     ],
 )
-def test_wrong_command_lines(here, arguments, message):
-    refused("train", *LINE, *arguments, message=message)
+def test_wrong_command_lines(here, refused_here, arguments, message):
+    refused_here("train", *LINE, *arguments, message=message)
 
 
-def test_wrong_data(here, digits):
+def test_wrong_data(here, refused_here, digits):
     image, label = digits[0][:50], digits[1][:50]
 
     def case(message, *files, **arrays):
         np.savez(here / "d.npz", **arrays)
         data = [part for file in files or ("d.npz",) for part in ("--data", file)]
-        refused("train", "digits.tl", "hidden=16", *data, message=message)
+        refused_here("train", "digits.tl", "hidden=16", *data, message=message)
 
     case("there is no data file none.npz", "none.npz")
     case("the target `label: [batch]` is missing; found `image`", image=image)
@@ -142,20 +157,11 @@ def test_wrong_data(here, digits):
         "label," + ",".join(f"image.{k}" for k in range(63)) + "\n" + ",".join(["1"] * 64) + "\n"
     )
     case("does not fit an array of shape [1, 63]", "t.csv")
-    refused(
-        "train",
-        "digits.tl",
-        "--data",
-        "t.csv",
-        "--columns",
-        "image=image.0,pixel",
-        message="t.csv has no column 'pixel'",
-    )
+    line = ("train", "digits.tl", "--data", "t.csv", "--columns")
+    refused_here(*line, "image=image.0,pixel", message="t.csv has no column 'pixel'")
     (here / "t.csv").write_text("label,image.0\n1,nan\n")
-    refused(
-        "train", "digits.tl", "--data", "t.csv", "--columns", "image=" + ",".join(["image.0"] * 64),
-        "--columns", "label=label", message="`image` has nan at row 0",
-    )  # fmt: skip
+    columns = "image=" + ",".join(["image.0"] * 64)
+    refused_here(*line, columns, "--columns", "label=label", message="`image` has nan at row 0")
 
 
 def test_files_of_arrays_by_name(here, digits):

@@ -79,7 +79,7 @@ def test_measuring(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "LONGEST", 1e-5)
     monkeypatch.setenv("TAPELESS_CACHE", str(tmp_path / "cache"))
     text = tmp_path / "net.tl"
-    text.write_text(TEXT)
+    text.write_text(TEXT.replace("Dense(x, 50, tanh)", "tanh(x)"))
     result = CliRunner().invoke(commands, ["tune", str(text), "--batch", "8"])
     assert result.exit_code == 0, result.output
-    assert "together" in result.output and result.output.count(" us ") > 6
+    assert "together" in result.output and result.output.count(" us ") > 4

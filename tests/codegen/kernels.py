@@ -37,7 +37,7 @@ AVX-512. A vector has half as many elements of f64.
 
 class Vectors:
     """The targets of kernels for which a test names none: each of WIDTHS in turn, so that a test of many sizes meets
-    all.
+    all. A node that is checked again, with other rows, keeps its target and what was made of it.
     """
 
     def __init__(self) -> None:
@@ -45,9 +45,31 @@ class Vectors:
 
     def begin(self, targets: Iterable[Target]) -> None:
         self.turn = itertools.cycle(targets)
+        self.node: Node | None = None
 
     def __call__(self) -> Target:
         return next(self.turn)
+
+    def _of(self, node: Node) -> None:
+        if node is not self.node:
+            self.node, self.target = node, self()
+            self.functions: dict[tuple[Target, int], Function] = {}
+            self.compiled: dict[tuple[Target, int], Compiled] = {}
+
+    def function(self, node: Node, target: Target | None, capacity: int) -> tuple[Function, Target]:
+        self._of(node)
+        target = target or self.target
+        key = (target, capacity)
+        if key not in self.functions:
+            self.functions[key] = lower_kernel(node, target, capacity)
+        return self.functions[key], target
+
+    def code(self, node: Node, target: Target | None, capacity: int) -> Compiled:
+        function, target = self.function(node, target, capacity)
+        key = (target, capacity)
+        if key not in self.compiled:
+            self.compiled[key] = Compiled(function, target)
+        return self.compiled[key]
 
 
 VECTORS = Vectors()
@@ -168,9 +190,7 @@ def run_compiled(
     target: Target | None = None,
     compiled: Compiled | None = None,
 ) -> dict[str, np.ndarray]:
-    if compiled is None:
-        target = target or VECTORS()
-        compiled = Compiled(lower_kernel(node, target, max(1, capacity or rows)), target)
+    compiled = compiled or VECTORS.code(node, target, max(1, capacity or rows))
     memory, guards = prepared(node, arrays, rows)
     compiled([*memory, *guards], rows)
     return results_in(node, guards, rows)
@@ -214,9 +234,9 @@ def check(
     if arrays is None:
         arrays = arrays_for(node.regions[0], rows, seed, ranges)
     if compiled is None:
-        target = target or VECTORS()
+        function, target = VECTORS.function(node, target, max(1, capacity or rows))
         if target.name in MACHINES:
-            ELSEWHERE.later(node, lower_kernel(node, target, max(1, capacity or rows)), arrays, rows, bounds)
+            ELSEWHERE.later(node, function, arrays, rows, bounds)
             return
     made = run_compiled(node, arrays, rows, capacity=capacity, target=target, compiled=compiled)
     compare(node, made, arrays, rows, bounds)

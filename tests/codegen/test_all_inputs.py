@@ -1,5 +1,5 @@
 """A million inputs to each function of float32, over all exponents and both signs, and a thousand of float64: what
-docs/numerics.md is made by.
+docs/numerics.md is made by. Of float64 the quick tests take a fifth.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ def test_functions_of_two(name):
     assert worst <= 4 and wrong == 0
 
 
+@pytest.mark.parametrize("count", (200, pytest.param(1000, marks=pytest.mark.slow)))
 @pytest.mark.parametrize("name", (*numerics.NAMES, *numerics.PAIRS))
-def test_functions_of_float64(name):
+def test_functions_of_float64(name, count):
     pytest.importorskip("mpmath")
-    _, worst, _, wrong = numerics.measure_double(name, 1000)
+    _, worst, _, wrong = numerics.measure_double(name, count)
     assert worst <= 4 and wrong == 0

@@ -173,8 +173,9 @@ def test_stacks_of_products(flip):
             made = b.emit("matmul", x, y, transpose_a=flip, transpose_b=False)
             b.output("r", b.emit("tanh", b.emit("add", made, z)), "result")
 
+        node = kernel("matmul", build)
         for rows in (0, 1, 6):
-            check(kernel("matmul", build), rows, capacity=8)
+            check(node, rows, capacity=8)
 
 
 def test_blocks_that_are_no_whole_tiles_are_refused():
@@ -202,11 +203,11 @@ def test_blocks(lanes, flip, copied):
         node = kernel("matmul", build)
         shape = product_shape(node, 64, target)
         plan = plan_product(shape, target.machine)
+        whole = Compiled(write_product(node, target, shape, replace(plan, blocks=None)), target)
         for steps in (5, 16, 64):
             blocks = Blocks(2 * plan.tile.rows, plan.width, steps, "A" in copied, "B" in copied)
             own = replace(plan, along=along, parts=2, blocks=blocks)
             compiled = Compiled(write_product(node, target, shape, own), target)
-            whole = Compiled(write_product(node, target, shape, replace(plan, blocks=None)), target)
             for rows in (0, 1, 50):
                 arrays = arrays_for(node.regions[0], rows)
                 check(node, rows, arrays=arrays, compiled=compiled)

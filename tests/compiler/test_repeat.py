@@ -60,7 +60,7 @@ def text(word: str, body: str) -> str:
     return (BEFORE + MODEL.format(body=lines)).replace("WORD", word)
 
 
-@pytest.mark.parametrize("name", sweep(BODIES, every=2))
+@pytest.mark.parametrize("name", sweep(BODIES, every=3))
 def test_the_same_program(name: str) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 4)), rng.normal(size=(40, 1))

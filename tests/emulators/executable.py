@@ -36,9 +36,12 @@ class Executable:
         needed(machine)
         self.functions = functions
         self.machine = machine
+        self.names: dict[int, str] = {}
+        for function in functions:
+            self.names.setdefault(id(function), f"k{len(self.names)}")
         bodies = [
-            llvm.function_text(replace(function, name=f"k{place}"), machine.target)
-            for place, function in enumerate(functions)
+            llvm.function_text(replace(function, name=self.names[id(function)]), machine.target)
+            for function in {id(function): function for function in functions}.values()
         ]
         text = llvm.module_text([*bodies, *self.around()], machine.target)
         self.folder = tempfile.TemporaryDirectory(prefix="tapeless-emulated-")
@@ -63,8 +66,9 @@ class Executable:
                 place += 1
             lines.append(f"  %rows{number} = load i64, ptr getelementptr (i64, ptr @image, i64 {place})")
             place += 1
+            given = f"{', '.join(arguments)}, i64 %rows{number}"
             lines += [
-                f"  call void @k{number}({', '.join(arguments)}, i64 %rows{number}, i64 {part}, i64 {part + 1})"
+                f"  call void @{self.names[id(function)]}({given}, i64 {part}, i64 {part + 1})"
                 for part in range(function.parts)
             ]
         attribute = '"wasm-export-name"="run"' if self.machine.linux is None else ""

@@ -106,9 +106,19 @@ def run_native(
 
     Losses and metrics come as means over rows, gradients and state from their blocks.
     """
+    return run_image(image_of(program, graph, capacity, target), graph, inputs, rows, threads)
+
+
+def image_of(program: Program, graph: Graph, capacity: int, target: Target | None = None) -> Image:
     target = target or host()
     made = compile_image(program, {"entry": lowered(simplified(graph), target.machine)}, target, capacity)
-    image = Image.from_object(made.manifest, made.code)
+    return Image.from_object(made.manifest, made.code)
+
+
+def run_image(
+    image: Image, graph: Graph, inputs: Mapping[str, Any], rows: int, threads: int = 1
+) -> dict[str, np.ndarray]:
+    """As `run_native`, of what is compiled already."""
     state, slots = block(image.manifest.state)
     gradients, grads = block(image.manifest.gradients)
     for name, view in slots.items():

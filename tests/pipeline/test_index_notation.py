@@ -22,6 +22,8 @@ from tapeless.ir.graph import Graph, Port
 from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType
 
+from ..sweep import sweep
+
 DATA = {
     "x": "[batch, 6]",
     "m": "[batch, 5, 4]",
@@ -257,7 +259,7 @@ def expected(line: str, known: Arrays) -> np.ndarray:
     return np.asarray(LINES[line](scaled))
 
 
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("line", sweep(LINES, every=2))
 def test_lines(line: str) -> None:
     model = load(program(line), "model.tl", dtype=DType.F64)
     forward, gradients = model.forward[True], entries.gradients(model)
@@ -283,7 +285,7 @@ def test_lines(line: str) -> None:
     assert slope == pytest.approx((loss(1e-6) - loss(-1e-6)) / 2e-6, rel=1e-5, abs=1e-8)
 
 
-@pytest.mark.parametrize("line", list(LINES)[::8])
+@pytest.mark.parametrize("line", sweep(list(LINES)[::8], every=2))
 def test_machine_code(line: str) -> None:
     graph = entries.gradients(load(program(line), "model.tl", dtype=DType.F64))
     made = tapeless.load(program(line)).compile(dtype="float64", batch=8, seed=1)

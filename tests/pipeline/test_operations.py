@@ -11,7 +11,7 @@ from tapeless.ir.ops import OPERATIONS, Sample
 from tapeless.ir.types import DType, Tensor
 
 from ..sweep import sweep
-from .harness import program_of, run_native
+from .harness import image_of, program_of, run_image, run_native
 
 ROWS = 5
 CASES = [
@@ -71,7 +71,7 @@ EXTREMES = (0.0, -0.0, 100, -100, 1e30, -1e30, "denormal", np.inf, -np.inf, np.n
 def test_extremes_among_plain_numbers(name: str, sample: Sample, dtype: DType) -> None:
     """One number of an operand is extreme; pointwise operations have a test of their own, of all pairs of extremes."""
     graph, rng = graph_of(name, sample, dtype), np.random.default_rng(0)
-    program = program_of(graph, dtype)
+    image = image_of(program_of(graph, dtype), graph, 8)
     for extreme in EXTREMES:
         number = float(np.finfo(dtype.numpy).smallest_subnormal) if extreme == "denormal" else extreme
         inputs = {
@@ -82,6 +82,6 @@ def test_extremes_among_plain_numbers(name: str, sample: Sample, dtype: DType) -
         first[first.size // 2] = number
         with np.errstate(all="ignore"):
             expected = run(graph, inputs, rows=ROWS)["y"]
-        made = run_native(program, graph, inputs, ROWS, capacity=8)["y"]
+        made = run_image(image, graph, inputs, ROWS)["y"]
         tolerance = 1e-5 if dtype is DType.F32 else 1e-12
         np.testing.assert_allclose(made, expected, rtol=tolerance, atol=tolerance, err_msg=str(extreme))

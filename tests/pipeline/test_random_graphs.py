@@ -357,7 +357,7 @@ ROWS, FEW_ROWS = st.sampled_from((1, 3, 17, 65)), st.sampled_from((2, 7, 64))
 TARGETS = st.sampled_from([*kernels.WIDTHS.values()])
 
 
-@settings(COMMON, max_examples=12)
+@settings(COMMON, max_examples=7)
 @given(forward_graphs(DType.F64), ROWS, st.sampled_from((1, 2)), TARGETS)
 def test_float64(graph: Graph, rows: int, threads: int, target: Target) -> None:
     note(text.write(graph))

@@ -15,7 +15,7 @@ from tapeless.ir.interpreter import run
 from tapeless.ir.types import DType
 from tapeless.ir.verifier import verify
 
-from .harness import check_passes, program_of, run_native
+from .harness import check_passes, image_of, program_of, run_image
 from .scan_graphs import GRAPHS
 
 F = DType.F64
@@ -77,16 +77,29 @@ def test_weights_are_summed_in_one_product_outside_of_the_loop() -> None:
     assert weights["W"].op == "matmul" and weights["bias"].op == "sum"
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
+
+
+def inputs_of(graph: Graph, rows: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(rows)
+    return {p.key: rng.normal(size=p.value.type.at(rows)) * 0.7 for p in graph.inputs}
+
+
+@pytest.mark.parametrize("rows", [1, 17])
 @pytest.mark.parametrize("name", GRAPHS)
-def test_machine_code_and_passes(name: str, threads: int) -> None:
-    graph = GRAPHS[name]
-    program = program_of(graph, DType.F64)
+def test_passes(name: str, rows: int) -> None:
+    check_passes(entries.backward(program_of(GRAPHS[name], F)), inputs_of(GRAPHS[name], rows), rows, TOLERANCE)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_machine_code(name: str) -> None:
+    program = program_of(GRAPHS[name], F)
+    both = entries.backward(program)
+    images = {capacity: image_of(program, both, capacity) for capacity in (64, 65)}
     for rows in (1, 3, 7, 17, 65):
-        rng = np.random.default_rng(rows)
-        inputs = {p.key: rng.normal(size=p.value.type.at(rows)) * 0.7 for p in graph.inputs}
-        both = entries.backward(program)
-        expected = check_passes(both, inputs, rows, {"rtol": 1e-10, "atol": 1e-12})
-        native = run_native(program, both, inputs, rows, capacity=64 if rows < 64 else 65, threads=threads)
-        for key, value in expected.items():
-            np.testing.assert_allclose(native[key], value, rtol=1e-10, atol=1e-12, err_msg=key)
+        inputs = inputs_of(GRAPHS[name], rows)
+        expected = run(both, inputs, rows=rows)
+        for threads in (1, 3):
+            native = run_image(images[64 if rows < 64 else 65], both, inputs, rows, threads)
+            for key, value in expected.items():
+                np.testing.assert_allclose(native[key], value, **TOLERANCE, err_msg=key)

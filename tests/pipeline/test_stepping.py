@@ -13,6 +13,8 @@ from tapeless.pipeline import SourceError
 from tapeless.runtime.errors import DataError, UserError
 from tapeless.runtime.program import Program
 
+from ..sweep import sweep
+
 LENGTH = 6
 
 
@@ -74,7 +76,7 @@ def agree(program: Program, data: dict[str, np.ndarray], moving: tuple[str, ...]
         assert carry is not None and carry.position == data["x"].shape[1] and carry.rows == rows
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sweep(MODELS, every=2))
 def test_steps_give_what_the_whole_gives(name: str) -> None:
     agree(compiled(*MODELS[name]), {"x": np.random.default_rng(0).normal(size=(5, LENGTH, 4))}, ("x",))
 

@@ -41,8 +41,7 @@ train Sure:
 """
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", PROBABILITIES)
+@pytest.mark.parametrize(("name", "dtype"), sweep(PROBABILITIES, ("float32", "float64"), every=3))
 def test_certainty_is_no_end(name: str, dtype: str) -> None:
     """Rows that are certain and right have the loss 0 and do not move the parameters; the others go on learning."""
     sure = np.asarray([1000.0, -1000.0, 1000.0, -1000.0])
