@@ -86,10 +86,13 @@ def _trunc(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
 
 
 def _strong_product(b: Builder, operands: Sequence[Operand], kind: str) -> Operand:
-    """x * y, and 0 where either is 0: compared with both, as an infinity or NaN may stand on either side."""
+    """x * y, and 0 where either is 0: compared with both, as an infinity or NaN may stand on either side.
+
+    The product's mask is that neither is: three instructions where lanes have masks, of which one is the product.
+    """
     x, y = operands
-    zero = b.bits("or", b.compare("eq", x, 0.0), b.compare("eq", y, 0.0))
-    return b.select(zero, Constant(0.0, x.type), b.mul(x, y))
+    neither = b.bits("and", b.compare("ne", x, 0.0), b.compare("ne", y, 0.0))
+    return b.select(neither, b.mul(x, y), Constant(0.0, x.type))
 
 
 POINTWISE: dict[str, Rule] = {

@@ -1,11 +1,15 @@
 """The error function and its complement, as loop IR.
 
-f64: Cody's rational approximations (Mathematics of Computation 23, 1969). Near zero erf(x) is x times a rational
-function of x**2; elsewhere 1 - exp(-x**2) times one of |x|. Cody has a third piece beyond 4, for the complement's own
-sake: there the second one's relative error, some 1e-6 at 6, is one of a number below 2e-8, and vanishes beside 1.
+Near zero erf(x) is x times a function of x**2; elsewhere 1 - exp(-x**2) times one of |x|. That exponential is the
+slope of erf but for a factor: it is written as the slope writes it, instruction by instruction, so that LLVM makes it
+once where a kernel has both.
 
-f32: polynomials from derive.py. erf(x) is x plus x times one of x**2 up to 1, beyond that 1 - exp of one of |x|.
-erfc(x) is exp(-x**2) times one of 1 / (3 + |x|), which makes the half line an interval.
+f64: the functions are Cody's rational approximations (Mathematics of Computation 23, 1969). Cody has a third piece
+beyond 4, for the complement's own sake: there the second one's relative error, some 1e-6 at 6, is one of a number
+below 2e-8, and vanishes beside 1.
+
+f32: polynomials from derive.py. erfc(x) is exp(-x**2) times one of 1 / (3 + |x|), which makes the half line an
+interval.
 """
 
 from __future__ import annotations
@@ -85,14 +89,15 @@ def _ratio(b: Builder, x: Operand, fraction: tuple[tuple[float, ...], tuple[floa
 def erf(b: Builder, x: Operand) -> Value:
     size = keep_min(b, b.unary("abs", x), number(_ERF_LARGEST[x.type.kind], x))
     square, one = b.mul(x, x), number(1.0, x)
+    falling = exp(b, b.unary("neg", square))
     if x.type.kind == "f32":
         near = b.fma(x, polynomial(b, square, "erf"), x)
-        rest, border = exp(b, polynomial(b, size, "log erfc")), 1.0
+        scale, border = polynomial(b, size, "erf far"), 1.0
     else:
         near = b.mul(x, _ratio(b, square, _NEAR))
-        falling = exp(b, b.unary("neg", b.mul(size, size)))
-        rest, border = b.mul(falling, _ratio(b, size, _FAR)), _BORDER
-    return b.select(b.compare("lt", size, border), near, with_sign(b, b.sub(one, rest), x))
+        scale, border = _ratio(b, size, _FAR), _BORDER
+    far = b.fma(b.unary("neg", falling), scale, one)
+    return b.select(b.compare("lt", size, border), near, with_sign(b, far, x))
 
 
 def erfc(b: Builder, x: Operand) -> Value:

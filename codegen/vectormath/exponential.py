@@ -96,31 +96,40 @@ def round_off(b: Builder, x: Operand) -> Value:
     return b.sub(b.add(x, rounder), rounder)
 
 
-def parts(b: Builder, x: Operand, correction: Operand | None = None) -> tuple[Value, Value]:
-    """n and t with e**(x + correction) = 2**n (1 + t), n integral: the exponent is n log(2) + r, |r| <= log(2)/2,
-    and t = e**r - 1. The correction is far smaller than x.
+def _reduced(b: Builder, x: Operand, correction: Operand | None = None) -> tuple[Value, Value]:
+    """n and r with x + correction = n log(2) + r, n integral and |r| <= log(2)/2. The correction is far smaller than
+    x.
     """
-    kind = x.type.kind
-    high, low = LOG2[kind]
+    high, low = LOG2[x.type.kind]
     shifted = b.fma(x, number(1 / math.log(2), x), _rounder(x))
     n = b.sub(shifted, _rounder(x))
     r = b.fma(n, number(-high, x), x)
-    r = b.fma(n, number(-low, x), r) if correction is None else b.add(r, b.fma(n, number(-low, x), correction))
+    return n, b.fma(n, number(-low, x), r) if correction is None else b.add(r, b.fma(n, number(-low, x), correction))
+
+
+def parts(b: Builder, x: Operand, correction: Operand | None = None) -> tuple[Value, Value]:
+    """n and t with e**(x + correction) = 2**n (1 + t), n integral: t = e**r - 1 of the rest r."""
+    n, r = _reduced(b, x, correction)
     return n, b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
+
+
+def _power_of_e(b: Builder, r: Operand) -> Operand:
+    """e**r = 1 + r + r**2 g(r), |r| <= log(2)/2: all of it by Horner's scheme is the shortest, and rounds once."""
+    return horner(b, r, (1.0, 1.0, *POLYNOMIALS["exp", r.type.kind]))
 
 
 def exp(b: Builder, x: Operand, correction: Operand | None = None) -> Value:
     """e**(x + correction); the correction is far smaller than x and left out where it is None."""
     low, high = _RANGE[x.type.kind]
-    n, tail = parts(b, keep_min(b, keep_max(b, x, number(low, x)), number(high, x)), correction)
-    return b.compute("scale", b.add(tail, number(1.0, x)), n, type=x.type)
+    n, r = _reduced(b, keep_min(b, keep_max(b, x, number(low, x)), number(high, x)), correction)
+    return b.compute("scale", _power_of_e(b, r), n, type=x.type)
 
 
 def half_exp(b: Builder, x: Operand) -> Value:
     """e**x / 2 for x >= 0, without overflow where e**x / 2 has none."""
     x = keep_min(b, x, number(_RANGE[x.type.kind][1] + 1.0, x))
-    n, tail = parts(b, x)
-    return b.compute("scale", b.add(tail, number(1.0, x)), b.sub(n, number(1.0, x)), type=x.type)
+    n, r = _reduced(b, x)
+    return b.compute("scale", _power_of_e(b, r), b.sub(n, number(1.0, x)), type=x.type)
 
 
 def exp2(b: Builder, x: Operand) -> Value:
@@ -130,8 +139,7 @@ def exp2(b: Builder, x: Operand) -> Value:
     x = keep_min(b, keep_max(b, x, number(low, x)), number(high, x))
     n = round_off(b, x)
     r = b.mul(b.sub(x, n), number(math.log(2), x))
-    tail = b.fma(b.mul(r, r), polynomial(b, r, "exp"), r)
-    return b.compute("scale", b.add(tail, number(1.0, x)), n, type=x.type)
+    return b.compute("scale", _power_of_e(b, r), n, type=x.type)
 
 
 def expm1(b: Builder, x: Operand) -> Value:
@@ -170,12 +178,9 @@ def split_normal(b: Builder, x: Operand) -> tuple[Operand, Value]:
 
 def log_edges(b: Builder, x: Operand, result: Value) -> Value:
     """log at 0, below 0, at infinity and NaN."""
-    infinity = number(math.inf, x)
-    edge = b.select(
-        b.compare("eq", x, 0.0), number(-math.inf, x), b.select(b.compare("lt", x, 0.0), number(math.nan, x), x)
-    )
-    inside = b.bits("and", b.compare("lt", number(0.0, x), x), b.compare("lt", x, infinity))
-    return b.select(inside, result, edge)
+    result = b.select(b.compare("lt", x, math.inf), result, x)
+    edge = b.select(b.compare("eq", x, 0.0), number(-math.inf, x), number(math.nan, x))
+    return b.select(b.compare("lt", number(0.0, x), x), result, edge)
 
 
 def log(b: Builder, x: Operand) -> Value:
@@ -183,10 +188,10 @@ def log(b: Builder, x: Operand) -> Value:
     high, low = LOG2[x.type.kind]
     square = b.mul(f, f)
     if x.type.kind == "f32":
-        tail = b.mul(b.mul(square, f), polynomial(b, f, "log"))
-        tail = b.fma(e, number(low, x), tail)
-        tail = b.fma(square, number(-0.5, x), tail)
-        tail = b.add(f, tail)
+        rest = horner(b, f, (-0.5, *POLYNOMIALS["log", "f32"]))
+        if b.target.machine.fma:  # the product with e is exact: log(2) need not be in parts
+            return log_edges(b, x, b.fma(e, number(math.log(2), x), b.fma(square, rest, f)))
+        tail = b.add(f, b.fma(square, rest, b.mul(e, number(low, x))))
     else:
         # fdlibm's form: log(1+f) = f - (f^2/2 - s (f^2/2 + R)), s = f/(2+f), R the rest of 2 atanh(s)/s
         half = b.mul(square, number(0.5, x))

@@ -109,8 +109,10 @@ def _count_reference(run: Run, operands: Sequence[Array]) -> Array:
 
 
 def _range_of_count(node: Node, operands: Sequence[Range]) -> Range:
-    """At least one: of nothing there is neither a loss nor a gradient."""
-    return Range(1.0, math.inf)
+    """At least one: of nothing there is neither a loss nor a gradient. At most what an index of 64 bits can be, so
+    that one part of so many is not zero.
+    """
+    return Range(1.0, 2.0**63)
 
 
 declare(

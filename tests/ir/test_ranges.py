@@ -115,6 +115,14 @@ def test_others_are_strong(body: str) -> None:
     assert products(body) == {"strong_product"}
 
 
+@pytest.mark.parametrize("dtype", [DType.F32, DType.F64])
+def test_a_share_of_a_mean_is_never_zero(dtype: DType) -> None:
+    """No count is so large that 1 / n is 0: an infinite error times that is a plain product."""
+    builder = Builder("mean", dtype)
+    count = builder.emit("count", shape=(Rows(1000000),), dtype=dtype)
+    assert builder.ranges.of(builder.emit("reciprocal", count)).low > 0
+
+
 def test_carries_are_as_wide_as_any_step_makes_them() -> None:
     """h = 1 / (h + x) starts at 1 and can be infinite; g = tanh(g) stays where it is."""
     body = Builder("step", DType.F64)
