@@ -8,20 +8,19 @@ a heavy one goes through a tile of scratch, as in products of matrices.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
+from tapeless.codegen.kernels.convolution_epilogue import Epilogue
 from tapeless.codegen.kernels.convolution_plan import ConvolutionPlan, Geometry, geometry_of, plan_convolution
 from tapeless.codegen.kernels.micro_kernel import multiply
 from tapeless.codegen.kernels.picture_band import Band, PictureBands
 from tapeless.codegen.kernels.planned import Planned
+from tapeless.codegen.kernels.winograd import Winograd
+from tapeless.codegen.kernels.winograd_plan import plan_winograd, winograd_pays
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Function, Operand, vector
-from tapeless.codegen.nests.analysis import LoweringError, analyse
-from tapeless.codegen.nests.evaluate import Evaluator
-from tapeless.codegen.nests.groups import buffers_of, instruction_count, part_range
+from tapeless.codegen.nests.analysis import LoweringError
+from tapeless.codegen.nests.groups import part_range
 from tapeless.codegen.nests.open_loops import Chunk, OpenLoops, Scope
-from tapeless.codegen.nests.sizes import Axis
-from tapeless.codegen.nests.terms import closure
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
 
@@ -36,24 +35,21 @@ def lower_convolution(node: Node, target: Target, capacity: int) -> Planned:
         raise LoweringError(f"kernel {node.attrs['name']}: not one convolution")
     shape, size = geometry_of(found[0]), found[0].result.type.dtype.computed.bytes
     lanes = target.lanes(size) if shape.units > 1 else 1  # an axis of size 1 is none
+    if shape.units > 1 and winograd_pays(shape, size, target.machine):
+        fewer = plan_winograd(shape, lanes, size, target.machine, capacity)
+        return Planned(fewer, lambda plan: Winograd(node, found[0], target, shape, plan).function())
     plan = plan_convolution(shape, lanes, size, target.machine, capacity)
     return Planned(plan, lambda plan: _Convolution(node, found[0], target, shape, plan).function())
 
 
 class _Convolution:
     def __init__(self, node: Node, product: Node, target: Target, shape: Geometry, plan: ConvolutionPlan) -> None:
-        region = node.regions[0]
-        places = {port.value: place for place, port in enumerate(region.inputs)}
         self.node, self.shape, self.plan, self.lanes = node, shape, plan, plan.lanes
-        self.leaf = product.result
-        self.domain = analyse(region, node.attrs["leading"], leaf=self.leaf)
-        self.epilogue_cost = instruction_count(closure(store.term for store in self.domain.stores))
-        self.axes: tuple[Axis | None, ...] = self.domain.first_axes[self.leaf]
-        self.kind, self.element_bytes = self.leaf.type.dtype.kind, self.leaf.type.dtype.bytes
-        self.buffers = buffers_of(node)
-        self.weights = self.buffers[places[product.operands[1]]].name
+        self.kind, self.element_bytes = product.result.type.dtype.kind, product.result.type.dtype.bytes
         self.b = Builder(target)
-        self.bands = PictureBands(self.b, shape, self.buffers[places[product.operands[0]]].name, self.kind, self.lanes)
+        self.epilogue = Epilogue(self.b, node, product, self.lanes)
+        self.pictures, self.weights = self.epilogue.operands
+        self.bands = PictureBands(self.b, shape, self.pictures, self.kind, self.lanes)
         self.band_elements = -(-shape.scratch(min(plan.band, shape.size[0])) // self.lanes) * self.lanes
         self.tile_elements = 0
         self.image: Operand = index_constant(0)
@@ -77,7 +73,7 @@ class _Convolution:
                 self.rows(band, first, last, channel, masks)
         b.close_loop(loop)
         elements = self.band_elements + self.tile_elements
-        buffers = self.buffers
+        buffers = self.epilogue.buffers
         if elements:
             size = -(-elements * self.element_bytes // 64) * 64
             buffers = (*buffers, Buffer("scratch", self.kind, "scratch", size))
@@ -137,7 +133,7 @@ class _Convolution:
 
     def tile(self, band: Band, y: Operand, x: Operand, tile: tuple[int, int], channel: Operand, masks: Masks) -> None:
         values = self.product(band, x, tile, channel, masks)
-        if self.epilogue_cost * len(values) * len(masks) <= self.plan.inline or len(values) == 1:
+        if self.epilogue.cost * len(values) * len(masks) <= self.plan.inline or len(values) == 1:
             self.inline_epilogue(values, y, x, tile[1], channel, masks)
         else:
             self.looped_epilogue(values, y, x, tile, channel, masks)
@@ -208,30 +204,18 @@ class _Convolution:
 
     # Epilogues
 
-    def evaluator(self) -> Evaluator:
-        """Fresh for each tile, so that no loaded value is held in a register through a tile's inner loop."""
-        made = Evaluator(self.b, self.buffers, self.axes[3], self.lanes)
-        if self.axes[0] is not None:
-            made.open.scopes[0].indices[self.axes[0]] = self.image
-        return made
-
     def chunk(self, channel: Operand, masks: Masks) -> Chunk:
         """Panels of whole width stand at multiples of it."""
         return Chunk(channel, masks, aligned=len(masks) == self.plan.vectors)
 
-    def stores_at(self, e: Evaluator, y: Operand, x: Operand, block: list[Any], leaf: Sequence[Operand]) -> None:
-        indices = {axis: index for axis, index in zip(self.axes[1:3], (y, x), strict=True) if axis is not None}
-        with e.open.within(Scope(block, indices)):
-            e.write_all(self.domain, leaf)
-
     def inline_epilogue(
         self, tile: list[tuple[Operand, ...]], y: Operand, x: Operand, wide: int, channel: Operand, masks: Masks
     ) -> None:
-        b, e = self.b, self.evaluator()
+        b, e = self.b, self.epilogue.evaluator(self.image)
         with e.open.within(Scope(b.block, {}, self.chunk(channel, masks))):
             for k, values in enumerate(tile):
                 row, place = (index_constant(part) for part in divmod(k, wide))
-                self.stores_at(e, b.arithmetic("add", y, row), b.arithmetic("add", x, place), b.block, values)
+                self.epilogue.store(e, b.arithmetic("add", y, row), b.arithmetic("add", x, place), b.block, values)
 
     def looped_epilogue(
         self,
@@ -243,7 +227,7 @@ class _Convolution:
         masks: Masks,
     ) -> None:
         """Through scratch: the tile is written there, and read again place by place."""
-        b, e, lanes, base = self.b, self.evaluator(), self.lanes, self.band_elements
+        b, e, lanes, base = self.b, self.epilogue.evaluator(self.image), self.lanes, self.band_elements
         width = len(masks) * lanes
         self.tile_elements = max(self.tile_elements, len(values) * width)
         for k, vectors in enumerate(values):
@@ -259,7 +243,7 @@ class _Convolution:
                 for v in range(len(masks))
             )
             row, column = b.arithmetic("add", y, down.variable), b.arithmetic("add", x, across.variable)
-            self.stores_at(e, row, column, across.block, leaf)
+            self.epilogue.store(e, row, column, across.block, leaf)
         with b.inside(down.block):
             b.close_loop(across)
         b.close_loop(down)

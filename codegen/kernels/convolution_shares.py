@@ -12,12 +12,14 @@ from itertools import product
 from tapeless.codegen.kernels.convolution_plan import Geometry, SharesPlan, geometry_of, plan_shares
 from tapeless.codegen.kernels.micro_kernel import multiply
 from tapeless.codegen.kernels.picture_band import Band, PictureBands, each_vector
+from tapeless.codegen.kernels.picture_shares import over_shares
 from tapeless.codegen.kernels.planned import Planned
+from tapeless.codegen.kernels.winograd_plan import LONG, plan_winograd_shares, winograd_pays
+from tapeless.codegen.kernels.winograd_shares import WinogradShares
 from tapeless.codegen.loops.builder import Builder, index_constant
-from tapeless.codegen.loops.language import PART, UNTIL, Buffer, Constant, Function, Operand, vector
+from tapeless.codegen.loops.language import Buffer, Constant, Function, Operand, vector
 from tapeless.codegen.nests.analysis import LoweringError
 from tapeless.codegen.nests.groups import buffers_of
-from tapeless.codegen.nests.open_loops import OpenLoops
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
 
@@ -45,6 +47,9 @@ def lower_convolution_shares(node: Node, target: Target, capacity: int) -> Plann
         raise LoweringError(f"kernel {node.attrs['name']}: one convolution_shares and nothing else")
     (inner,) = nodes
     shape, size = geometry_of(inner), inner.result.type.dtype.computed.bytes
+    if winograd_pays(shape, size, target.machine, LONG):
+        fewer = plan_winograd_shares(shape, target.lanes(size), size, target.machine, inner.attrs["shares"])
+        return Planned(fewer, lambda plan: WinogradShares(node, inner, target, shape, plan).function())
     plan = plan_shares(shape, target.lanes(size), size, target.machine, inner.attrs["shares"])
     return Planned(plan, lambda plan: _Shares(node, inner, target, shape, plan).function())
 
@@ -62,13 +67,7 @@ class _Shares:
 
     def function(self) -> Function:
         b, shape, parts = self.b, self.shape, self.plan.parts
-        images = OpenLoops(b).size(shape.images)
-        each = b.arithmetic("div", b.arithmetic("add", images, index_constant(parts - 1)), index_constant(parts))
-        turn = b.open_loop(PART, UNTIL, 1)
-        with b.inside(turn.block):
-            start = b.arithmetic("min", b.arithmetic("mul", turn.variable, each), images)
-            self.share(turn.variable, start, b.arithmetic("min", b.arithmetic("add", start, each), images))
-        b.close_loop(turn)
+        over_shares(b, shape.images, parts, self.share)
         buffers, elements = self.buffers, shape.scratch(min(self.plan.band, shape.size[0]))
         if elements:
             buffers = (*buffers, Buffer("scratch", self.kind, "scratch", -(-elements * self.element_bytes // 64) * 64))

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tapeless.codegen.kernels.convolution_plan import geometry_of
 from tapeless.codegen.kernels.lower import planned
+from tapeless.codegen.kernels.winograd_plan import WinogradPlan, WinogradSharesPlan, winograd_pays
 from tapeless.ir.graph import Builder, Node
 from tapeless.ir.ops.convolution import span
+from tapeless.ir.target import TARGETS
 from tapeless.ir.types import DType, Rows
 
 from ..sweep import sweep
@@ -74,6 +77,9 @@ CASES = {
     "a large kernel": ((4, 3), 2, 3, (7, 5), {"before": (3, 2), "after": (3, 2)}),
     "one pixel": ((1, 1), 3, 129, (3, 3), {}),
     "a few tall places": ((7, 2), 5, 8, (3, 3), {}),
+    "patches over the edge": ((9, 7), 64, 72, (3, 3), {}),
+    "patches inside": ((8, 6), 48, 41, (3, 3), {"before": (0, 0), "after": (0, 0)}),
+    "patches cut off": ((8, 6), 65, 64, (3, 3), {"before": (-1, 1), "after": (2, 1), "flipped": True}),
     "no picture": ((0, 4), 2, 3, (1, 3), {"before": (1, 1), "after": (1, 1)}),
 }
 
@@ -106,6 +112,43 @@ def test_the_loops_say_the_same() -> None:
         arrays = arrays_for(node.regions[0], 2)
         loops = interpreted(lowering.write(lowering.plan), node, arrays, 2)
         np.testing.assert_array_equal(loops["result"], run_compiled(node, arrays, 2, target=HOST)["result"])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_transformed_patches(family: str) -> None:
+    """Where the shape and the processor alone say so; in loops that are interpreted they are the same; and their plans
+    differ in no bit.
+    """
+    node = made(family, geometry((7, 12), 49, 56, (3, 3)))
+    lowering = planned(node, HOST, 5)
+    assert isinstance(lowering.plan, (WinogradPlan, WinogradSharesPlan))
+    arrays = arrays_for(node.regions[0], 5)
+    wanted = interpreted(lowering.write(lowering.plan), node, arrays, 5)["result"]
+    tile = {"patches": 5} if family == "convolution" else {"channels": 7}
+    for change in ({}, {"vectors": 1}, {"down": 1, "vectors": 2}, {"down": 4, **tile}):
+        plan = replace(lowering.plan, **change)
+        found = run_compiled(node, arrays, 5, compiled=Compiled(planned(node, HOST, 5).write(plan)))["result"]
+        np.testing.assert_array_equal(found, wanted, err_msg=str(plan))
+
+
+@pytest.mark.parametrize("target", ("x86-64-v3", "x86-64-v4", "aarch64"))
+def test_which_are_made_by_patches(target: str) -> None:
+    """Few channels, other taps and steps, little pictures and taps that outgrow a cache are done directly."""
+    machine = TARGETS[target].machine
+    pays = {
+        name: winograd_pays(geometry_of(made("convolution", geometry(*sizes, **steps)).regions[0].nodes[0]), 4, machine)
+        for name, (*sizes, steps) in {
+            "many channels": ((14, 14), 64, 64, (3, 3), {}),
+            "flipped": ((14, 14), 64, 64, (3, 3), {"flipped": True}),
+            "one channel": ((28, 28), 1, 64, (3, 3), {}),
+            "five taps": ((14, 14), 64, 64, (5, 5), {"before": (2, 2), "after": (2, 2)}),
+            "steps": ((14, 14), 64, 64, (3, 3), {"step": (2, 1)}),
+            "inserted": ((14, 14), 64, 64, (3, 3), {"inserted": (2, 2)}),
+            "one place": ((1, 1), 64, 64, (3, 3), {}),
+            "many taps": ((14, 14), 512, 512, (3, 3), {}),
+        }.items()
+    }
+    assert [name for name, found in pays.items() if found] == ["many channels", "flipped"]
 
 
 def test_every_plan_gives_the_same_bits() -> None:
