@@ -35,7 +35,7 @@ def lower_convolution(node: Node, target: Target, capacity: int) -> Planned:
         raise LoweringError(f"kernel {node.attrs['name']}: not one convolution")
     shape, size = geometry_of(found[0]), found[0].result.type.dtype.computed.bytes
     lanes = target.lanes(size) if shape.units > 1 else 1  # an axis of size 1 is none
-    if shape.units > 1 and winograd_pays(shape, size, target.machine):
+    if winograd_pays(found[0], target.machine):
         fewer = plan_winograd(shape, lanes, size, target.machine, capacity)
         return Planned(fewer, lambda plan: Winograd(node, found[0], target, shape, plan).function())
     plan = plan_convolution(shape, lanes, size, target.machine, capacity)

@@ -14,7 +14,7 @@ from tapeless.codegen.kernels.micro_kernel import multiply
 from tapeless.codegen.kernels.picture_band import Band, PictureBands, each_vector
 from tapeless.codegen.kernels.picture_shares import over_shares
 from tapeless.codegen.kernels.planned import Planned
-from tapeless.codegen.kernels.winograd_plan import LONG, plan_winograd_shares, winograd_pays
+from tapeless.codegen.kernels.winograd_plan import plan_winograd_shares, winograd_pays
 from tapeless.codegen.kernels.winograd_shares import WinogradShares
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Buffer, Constant, Function, Operand, vector
@@ -47,7 +47,7 @@ def lower_convolution_shares(node: Node, target: Target, capacity: int) -> Plann
         raise LoweringError(f"kernel {node.attrs['name']}: one convolution_shares and nothing else")
     (inner,) = nodes
     shape, size = geometry_of(inner), inner.result.type.dtype.computed.bytes
-    if winograd_pays(shape, size, target.machine, LONG):
+    if winograd_pays(inner, target.machine):
         fewer = plan_winograd_shares(shape, target.lanes(size), size, target.machine, inner.attrs["shares"])
         return Planned(fewer, lambda plan: WinogradShares(node, inner, target, shape, plan).function())
     plan = plan_shares(shape, target.lanes(size), size, target.machine, inner.attrs["shares"])

@@ -11,15 +11,17 @@ rounded otherwise than in the direct form.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from tapeless.codegen.kernels.convolution_plan import MOST_VECTORS, Geometry, Pair, cycles, fits, pieces
+from tapeless.codegen.kernels.convolution_plan import MOST_VECTORS, Geometry, Pair, cycles, fits, geometry_of, pieces
 from tapeless.codegen.nests.groups import parts_for
+from tapeless.ir.graph import Node
 from tapeless.ir.machine import Machine
 
 __all__ = [
-    "LONG",
+    "CONVOLUTIONS",
     "MADE",
     "PATCH",
     "PLACES",
@@ -31,16 +33,18 @@ __all__ = [
     "patches_across",
     "plan_winograd",
     "plan_winograd_shares",
+    "relative_time",
     "rows_of_patches",
     "winograd_pays",
 ]
 
+CONVOLUTIONS = frozenset({"convolution", "convolution_shares"})  # operations that are made so
 TAPS, MADE, PATCH = 3, 2, 4  # taps, results and places of a patch along an axis
 PLACES = PATCH * PATCH
 TAKEN = 2 * PLACES  # vectors that are stored and loaded again for each of a patch's channels,
 GIVEN = 2 * PLACES + MADE * MADE  # and for each of its results
-WORTH = 0.8  # of the direct form's time: what is less pays,
-LONG = 1.0  # and where sums stay in registers over all patches of a band, as those by the weights do
+WORTH = 0.85  # of the direct form's time: what is less pays
+DIRECT_SHARES = 0.65  # of the peak: the direct form of the adjoint by the weights, whose tiles begin anew in each row
 FEWEST = 12  # patches that are multiplied at once, so that the transformed taps are read for many
 
 
@@ -99,19 +103,29 @@ def padded(count: int, lanes: int) -> int:
     return -(-count // lanes) * lanes
 
 
-def winograd_pays(shape: Geometry, element_bytes: int, machine: Machine, worth: float = WORTH) -> bool:
-    """Whether a convolution, or its adjoint by the weights, takes less time by transformed patches."""
+def relative_time(node: Node, machine: Machine) -> float:
+    """What a convolution, or its adjoint by the weights, takes by transformed patches, as a share of the direct form's
+    time: infinite where it cannot be done so, or the taps outgrow the cache in which they are read again and again.
+    """
+    shape, element_bytes, one = geometry_of(node), node.result.type.dtype.computed.bytes, (1, 1)
     lanes = machine.lanes(element_bytes)
-    one = (1, 1)
-    if shape.kernel != (TAPS, TAPS) or (shape.step, shape.dilation, shape.inserted) != (one, one, one) or lanes == 1:
-        return False
+    if shape.kernel != (TAPS, TAPS) or (shape.step, shape.dilation, shape.inserted) != (one, one, one):
+        return math.inf
     columns, vectors = -(-shape.units // lanes), -(-shape.channels // lanes)
-    if PLACES * shape.channels * columns * lanes * element_bytes > machine.core_cache // 2:
-        return False  # the transformed taps are read again and again
+    held = PLACES * shape.channels * columns * lanes * element_bytes
+    if min(lanes, shape.units) == 1 or 0 in (*shape.size, shape.channels) or held > machine.core_cache // 2:
+        return math.inf
     products, moved = machine.products * machine.product_share, machine.bytes / (lanes * element_bytes)
-    direct = TAPS * TAPS * shape.size[0] * shape.size[1] * shape.channels * columns / products
+    peak = machine.product_share if node.op == "convolution" else DIRECT_SHARES
+    places, patches = shape.size[0] * shape.size[1], rows_of_patches(shape) * patches_across(shape)
+    direct = TAPS * TAPS * places * shape.channels * columns / (machine.products * peak)
     each = PLACES * shape.channels * columns / products + (TAKEN * vectors + GIVEN * columns) / moved
-    return rows_of_patches(shape) * patches_across(shape) * each < worth * direct
+    return patches * each / direct
+
+
+def winograd_pays(node: Node, machine: Machine) -> bool:
+    """Whether it is done so."""
+    return relative_time(node, machine) < WORTH
 
 
 def plan_winograd(shape: Geometry, lanes: int, element_bytes: int, machine: Machine, capacity: int) -> WinogradPlan:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
 from tapeless.abi.calls import ARGUMENTS
+from tapeless.codegen.kernels.winograd_plan import CONVOLUTIONS, relative_time, winograd_pays
 from tapeless.codegen.loops.language import Function
 from tapeless.codegen.program.memory import Layout, Lifetime, Place, align, place_workspace
 from tapeless.ir.graph import STATE_ROLES, Builder, Graph, Node, Port, Value
@@ -314,7 +315,8 @@ def cost(node: Node, machine: Machine, capacity: int) -> int:
         operation = OPERATIONS[inner.op]
         work = operation.cost(operands, results, inner.attrs, capacity).flops
         if operation.family in PRODUCTS:
-            products += work / machine.product_flops(results[0].dtype.bytes)
+            fewer = relative_time(inner, machine) if inner.op in CONVOLUTIONS and winograd_pays(inner, machine) else 1.0
+            products += fewer * work / machine.product_flops(results[0].dtype.bytes)
         else:
             flops += work
     moved = sum(value.type.bytes(capacity) for value in node.results)

@@ -19,6 +19,7 @@ from tapeless.compiler.passes.rewriter import rewrite, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.compiler.passes.scan_rules import invariants_outside, merge_scans, products_outside
 from tapeless.compiler.passes.sum_shares import sums_in_shares
+from tapeless.compiler.passes.views_after import views_after
 from tapeless.ir.graph import Graph
 from tapeless.ir.machine import Machine
 
@@ -83,6 +84,8 @@ def lowering(machine: Machine) -> tuple[Pass, ...]:
         Pass("invariants_outside", lambda graph: invariants_outside(graph, machine)),
         # Sums over many pictures are cut into shares, which are made side by side.
         Pass("in_shares", lambda graph: in_shares(graph, machine)),
+        # Views that merge axes come after the work on what they merge.
+        Pass("views_after", views_after),
         # Long sums that leave little are cut into shares as well.
         Pass("sums_in_shares", lambda graph: sums_in_shares(graph, machine)),
         # Operands and outputs lie where kernels want them.

@@ -50,7 +50,7 @@ def _cut(node: Node, machine: Machine) -> tuple[int, int] | None:
             found.append((shares, axis))
     if not found:
         return None
-    shares, axis = max(found)
+    shares, axis = max(found, key=lambda cut: (cut[0], -cut[1]))  # of equals the first, which lies in stretches
     return axis, shares
 
 

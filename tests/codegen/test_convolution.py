@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tapeless.codegen.kernels.convolution_plan import geometry_of
 from tapeless.codegen.kernels.lower import planned
 from tapeless.codegen.kernels.winograd_plan import WinogradPlan, WinogradSharesPlan, winograd_pays
 from tapeless.ir.graph import Builder, Node
@@ -17,7 +16,7 @@ from tapeless.ir.target import TARGETS
 from tapeless.ir.types import DType, Rows
 
 from ..sweep import sweep
-from .kernels import HOST, Compiled, arrays_for, check, interpreted, kernel, run_compiled, tensor
+from .kernels import HOST, Compiled, arrays_for, check, expected, interpreted, kernel, run_compiled, tensor
 
 Pair = tuple[int, int]
 FAMILIES = ("convolution", "convolution_shares")
@@ -119,24 +118,37 @@ def test_transformed_patches(family: str) -> None:
     """Where the shape and the processor alone say so; in loops that are interpreted they are the same; and their plans
     differ in no bit.
     """
-    node = made(family, geometry((7, 12), 49, 56, (3, 3)))
-    lowering = planned(node, HOST, 5)
+    node = made(family, geometry((8, 4), 48, 48, (3, 3)))
+    lowering = planned(node, HOST, 2)
     assert isinstance(lowering.plan, (WinogradPlan, WinogradSharesPlan))
-    arrays = arrays_for(node.regions[0], 5)
-    wanted = interpreted(lowering.write(lowering.plan), node, arrays, 5)["result"]
+    arrays = arrays_for(node.regions[0], 2)
+    wanted = interpreted(lowering.write(lowering.plan), node, arrays, 2)["result"]
     tile = {"patches": 5} if family == "convolution" else {"channels": 7}
     for change in ({}, {"vectors": 1}, {"down": 1, "vectors": 2}, {"down": 4, **tile}):
         plan = replace(lowering.plan, **change)
-        found = run_compiled(node, arrays, 5, compiled=Compiled(planned(node, HOST, 5).write(plan)))["result"]
+        found = run_compiled(node, arrays, 2, compiled=Compiled(planned(node, HOST, 2).write(plan)))["result"]
         np.testing.assert_array_equal(found, wanted, err_msg=str(plan))
 
 
-@pytest.mark.parametrize("target", ("x86-64-v3", "x86-64-v4", "aarch64"))
-def test_which_are_made_by_patches(target: str) -> None:
+def test_zeros_and_infinities_stay_where_they_are() -> None:
+    """A result by patches depends on its own places alone: where they are 0 it is 0, and no other is infinite."""
+    node = made("convolution", geometry((8, 12), 48, 48, (3, 3)))
+    assert isinstance(planned(node, HOST, 2).plan, WinogradPlan)
+    arrays = arrays_for(node.regions[0], 2)
+    arrays["x"] *= np.random.default_rng(1).random((2, 8, 12, 1)) < 0.15
+    arrays["x"][0, 2, 5, 3] = np.inf
+    found, exact = run_compiled(node, arrays, 2, target=HOST), expected(node, arrays, 2)
+    for same in (lambda result: result == 0, np.isfinite):
+        np.testing.assert_array_equal(same(found["result"]), same(exact["result"]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("target", ("x86-64-v3", "x86-64-v4", "aarch64-linux-gnu"))
+def test_which_are_made_by_patches(target: str, family: str) -> None:
     """Few channels, other taps and steps, little pictures and taps that outgrow a cache are done directly."""
     machine = TARGETS[target].machine
     pays = {
-        name: winograd_pays(geometry_of(made("convolution", geometry(*sizes, **steps)).regions[0].nodes[0]), 4, machine)
+        name: winograd_pays(made(family, geometry(*sizes, **steps)).regions[0].nodes[0], machine)
         for name, (*sizes, steps) in {
             "many channels": ((14, 14), 64, 64, (3, 3), {}),
             "flipped": ((14, 14), 64, 64, (3, 3), {"flipped": True}),
