@@ -67,6 +67,7 @@ class Builder:
         self.target = target
         self.block: list[Instruction] = []
         self.count = 0
+        self.signs: dict[Operand, int] = {}  # 1: no number among the lanes is below zero, -1: none is above
 
     # Values
 
@@ -111,7 +112,10 @@ class Builder:
         return self.compute("sub", a, b, type=a.type)
 
     def mul(self, a: Operand, b: Operand) -> Value:
-        return self.compute("mul", a, b, type=a.type)
+        made = self.compute("mul", a, b, type=a.type)
+        if a == b:
+            self.signs[made] = 1
+        return made
 
     def div(self, a: Operand, b: Operand) -> Value:
         return self.compute("div", a, b, type=a.type)
@@ -120,7 +124,12 @@ class Builder:
         return self.compute("fma", a, b, c, type=a.type)
 
     def unary(self, op: str, a: Operand) -> Value:
-        return self.compute(op, a, type=a.type)
+        made = self.compute(op, a, type=a.type)
+        if op == "abs":
+            self.signs[made] = 1
+        if op == "neg" and a in self.signs:
+            self.signs[made] = -self.signs[a]
+        return made
 
     def bits(self, op: str, a: Operand, b: Operand | int) -> Value:
         """An integer or mask operation; a plain number stands for itself in every lane."""

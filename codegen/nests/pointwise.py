@@ -23,6 +23,10 @@ def _plain(op: str) -> Rule:
     return lambda b, operands, kind: b.compute(op, *operands, type=operands[0].type)
 
 
+def _unary(op: str) -> Rule:
+    return lambda b, operands, kind: b.unary(op, operands[0])
+
+
 def _comparison(op: str) -> Rule:
     return lambda b, operands, kind: b.compare(op, operands[0], operands[1])
 
@@ -96,7 +100,9 @@ def _strong_product(b: Builder, operands: Sequence[Operand], kind: str) -> Opera
 
 
 POINTWISE: dict[str, Rule] = {
-    **{op: _plain(op) for op in ("add", "sub", "mul", "div", "neg", "sqrt", "floor", "abs")},
+    **{op: _plain(op) for op in ("add", "sub", "div", "sqrt", "floor")},
+    **{op: _unary(op) for op in ("neg", "abs")},
+    "mul": lambda b, operands, kind: b.mul(*operands),
     **{op: _comparison(op) for op in ("lt", "le", "eq", "ne")},
     **{op: _function(op) for op in FUNCTIONS},
     **{op: _pair(op) for op in PAIRS},

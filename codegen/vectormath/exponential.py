@@ -119,9 +119,16 @@ def _power_of_e(b: Builder, r: Operand) -> Operand:
 
 
 def exp(b: Builder, x: Operand, correction: Operand | None = None) -> Value:
-    """e**(x + correction); the correction is far smaller than x and left out where it is None."""
+    """e**(x + correction); the correction is far smaller than x and left out where it is None. It ends at 0 and at
+    infinity, of which only one can be met where the sign of x is known.
+    """
     low, high = _RANGE[x.type.kind]
-    n, r = _reduced(b, keep_min(b, keep_max(b, x, number(low, x)), number(high, x)), correction)
+    sign = b.signs.get(x, 0)
+    if sign <= 0:
+        x = keep_max(b, x, number(low, x))
+    if sign >= 0:
+        x = keep_min(b, x, number(high, x))
+    n, r = _reduced(b, x, correction)
     return b.compute("scale", _power_of_e(b, r), n, type=x.type)
 
 

@@ -123,6 +123,19 @@ def _strong_product_by_number(b: Rewriter, node: Node) -> Value | None:
     return None
 
 
+def _number_out_of_strong_product(b: Rewriter, node: Node) -> Value | None:
+    """(x * c) . y = (x . y) * c for a number c, which then meets others: x * c is 0 where x is 0, or below all numbers
+    but 0.
+    """
+    for scaled, other in (node.operands, node.operands[::-1]):
+        inner = b.made_by(scaled, "mul")
+        for number, rest in (inner.operands, inner.operands[::-1]) if inner else ():
+            factor = b.number(number)
+            if factor is not None and SMALLEST < abs(factor) < LARGEST:
+                return b.emit("mul", b.emit("strong_product", rest, other), number)
+    return None
+
+
 def _masked_sum(b: Rewriter, node: Node) -> Value | None:
     """where(c, x, 0) + where(c, y, 0) = where(c, x + y, 0)."""
     left, right = (b.made_by(value, "select") for value in node.operands)
@@ -383,6 +396,12 @@ ALGEBRA: tuple[Rule, ...] = (
         ("strong_product",),
         _strong_product_by_number,
         lambda b, x, y, r, k: b.emit("strong_product", x, b.full(3.0, x)),
+    ),
+    Rule(
+        "number out of a strong product",
+        ("strong_product",),
+        _number_out_of_strong_product,
+        lambda b, x, y, r, k: b.emit("strong_product", b.emit("mul", x, b.full(3.0, x)), y),
     ),
     Rule(
         "masked sum",

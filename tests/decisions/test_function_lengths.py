@@ -27,9 +27,9 @@ LENGTHS = {
     "log": (31, 37),
     "log1p": (39, 45),
     "tanh": (27, 32),
-    "sigmoid": (22, 27),
-    "softplus": (59, 70),
-    "erf": (43, 61),
+    "sigmoid": (20, 25),
+    "softplus": (57, 68),
+    "erf": (41, 59),
     "erfc": (52, 76),
 }
 

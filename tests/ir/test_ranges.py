@@ -94,7 +94,7 @@ BOUNDED = (
         "3)\n    loss mean(z)"),
 )  # fmt: skip
 UNBOUNDED = (
-    "y = exp(w)",
+    "y = exp(w) - x",
     "y = log(w)",
     "y = 1 / w",
     "y = sqrt(w)",
