@@ -17,6 +17,7 @@ from tapeless.compiler.passes.layout import lay_out
 from tapeless.compiler.passes.picture_shares import in_shares
 from tapeless.compiler.passes.rewriter import rewrite, without_dead_code
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
+from tapeless.compiler.passes.saved_products import saved_products
 from tapeless.compiler.passes.scan_rules import invariants_outside, merge_scans, products_outside
 from tapeless.compiler.passes.sum_shares import sums_in_shares
 from tapeless.compiler.passes.views_after import views_after
@@ -80,6 +81,8 @@ SIMPLIFICATION = (
 def lowering(machine: Machine) -> tuple[Pass, ...]:
     """The passes after which a graph is kernels for one kind of processor."""
     return (
+        # Factors that a scan saves for the one that walks back are multiplied before they are saved.
+        Pass("saved_products", saved_products),
         # What is the same in every step of a scan is computed once, before it.
         Pass("invariants_outside", lambda graph: invariants_outside(graph, machine)),
         # Sums over many pictures are cut into shares, which are made side by side.
