@@ -70,6 +70,7 @@ class Machine:
     `near_cache`, `core_cache`, `last_cache` are bytes: of the first level, of what a core has for itself, and of all.
     `ways` of the first level hold lines whose addresses are equal modulo `near_cache / ways`.
     `page` is the memory that one entry of the nearest table of translations covers.
+    `far` is how many bytes come in a cycle from beyond what a core has for itself.
     `streaming` says that stores can go past the caches.
     `line` is the size of a line of the caches, and of the widest vector.
     `latency` of a multiply-add is in cycles, and `window` counts the instructions that are looked at while others wait.
@@ -94,6 +95,7 @@ class Machine:
     last_cache: int = 32 * MIB
     ways: int = 8
     page: int = 4 * KIB
+    far: int = 8
     streaming: bool = False
     line: int = 64
     latency: int = 4
@@ -135,6 +137,11 @@ class Machine:
     def instructions(self) -> int:
         """Vector instructions of a nest: 16 in 7 cycles."""
         return self.clock * 16 // 7
+
+    @property
+    def far_instructions(self) -> float:
+        """Vector instructions of a nest in the time that a byte comes from beyond what a core has for itself."""
+        return self.instructions / (self.clock * self.far)
 
     @property
     def bytes(self) -> int:

@@ -124,6 +124,20 @@ def _scale(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...
             value = line(f"fmul {spell(type)} {value}, {factor}")
 
 
+def _part(name: str, selection: str = "") -> Rule:
+    """An instruction that takes floats apart, of whole vectors of AVX-512."""
+
+    def rule(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
+        assert writer.target.avx512 and type.lanes * type.bytes == 64
+        suffix, vector = {4: "ps", 8: "pd"}[type.bytes], spell(type)
+        writer.lines.append(
+            f"  {result} = call {vector} @llvm.x86.avx512.mask.{name}.{suffix}.512({writer.typed(operands[0])}, "
+            f"{selection}{vector} zeroinitializer, i{type.lanes} -1, i32 4)"
+        )
+
+    return rule
+
+
 def _select(writer: Writer, result: str, type: Type, operands: tuple[Operand, ...]) -> None:
     writer.lines.append(f"  {result} = select " + ", ".join(writer.typed(operand) for operand in operands))
 
@@ -225,6 +239,8 @@ COMPUTE: dict[str, Rule] = {
     "max": _intrinsic("smax", "umax"),
     "mulhi": _mulhi,
     "scale": _scale,
+    "exponent": _part("getexp"),
+    "mantissa": _part("getmant", "i32 11, "),  # in [3/4, 3/2): 3; NaN of negative numbers: 8
     "lt": _comparison("olt", "slt", "ult"),
     "le": _comparison("ole", "sle", "ule"),
     "eq": _comparison("oeq", "eq", "eq"),

@@ -182,6 +182,17 @@ def _scale(type: Type, a: Array, b: Array) -> Array:
     return np.ldexp(a, np.where(np.isfinite(b), b, 0).astype(np.int32)).astype(a.dtype)
 
 
+def _exponent(type: Type, a: Array) -> Array:
+    made: Array = np.where((a == 0) | ~np.isfinite(a), np.log(np.abs(a)), np.frexp(a)[1] - 1).astype(a.dtype)
+    return made
+
+
+def _mantissa(type: Type, a: Array) -> Array:
+    half = np.frexp(np.where(np.isfinite(a) & (a > 0), a, 1))[0]
+    made: Array = np.where((a >= 0), np.where(half < 0.75, 2 * half, half), np.nan).astype(a.dtype)
+    return made
+
+
 def _select(type: Type, mask: Array, a: Array, b: Array) -> Array:
     made: Array = np.where(mask, a, b)
     return made
@@ -215,6 +226,8 @@ _COMPUTE: dict[str, _Rule] = {
     "max": _simple(np.maximum),
     "mulhi": _high,
     "scale": _scale,
+    "exponent": _exponent,
+    "mantissa": _mantissa,
     "lt": _simple(np.less),
     "le": _simple(np.less_equal),
     "eq": _simple(np.equal),

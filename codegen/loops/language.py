@@ -273,6 +273,8 @@ OPERATIONS: dict[str, tuple[int, str]] = {
     "max": (2, "same"),  # integers only: a float's depends on what NaN should do
     "mulhi": (2, "same"),  # the upper half of the product of two u32
     "scale": (2, "same"),  # a * 2**b, b integral and a float itself, |b| <= 2 * the largest exponent
+    "exponent": (1, "same"),  # log2 |x| rounded down, of AVX-512's whole vectors of floats; -inf of 0, inf of inf
+    "mantissa": (1, "same"),  # x over a power of two, in [3/4, 3/2), of the same; 1 of 0 and inf, NaN below 0
     "lt": (2, "mask"),
     "le": (2, "mask"),
     "eq": (2, "mask"),

@@ -32,22 +32,23 @@ __all__ = ["cut"]
 
 def cut(domain: Domain, inner: Axis, outer: Axis, shares: int) -> Domain:
     """The domain with `inner` cut into so many shares, which are what `outer` counts; `inner` is what is within one."""
-    places = domain.extents[inner].coefficient // shares
+    extent = domain.extents[inner]
+    places = Size(extent.coefficient // shares, extent.power)
     made: dict[Term, Term] = {}
     for term in closure(store.term for store in domain.stores):
         made[term] = _cut(term, inner, outer, places, made)
     stores = tuple(
         Store(store.buffer, made[store.term], _walk(store.strides, inner, outer, places)) for store in domain.stores
     )
-    extents = {**domain.extents, inner: Size(places), outer: Size(shares)}
+    extents = {**domain.extents, inner: places, outer: Size(shares)}
     return Domain(stores, extents, domain.leaf, domain.first_axes)
 
 
-def _walk(strides: Strides, inner: Axis, outer: Axis, places: int) -> Strides:
-    return {**strides, outer: strides[inner] * Size(places)} if inner in strides else strides
+def _walk(strides: Strides, inner: Axis, outer: Axis, places: Size) -> Strides:
+    return {**strides, outer: strides[inner] * places} if inner in strides else strides
 
 
-def _cut(term: Term, inner: Axis, outer: Axis, places: int, made: dict[Term, Term]) -> Term:
+def _cut(term: Term, inner: Axis, outer: Axis, places: Size, made: dict[Term, Term]) -> Term:
     match term:
         case Number() | Count():
             return term
@@ -56,7 +57,8 @@ def _cut(term: Term, inner: Axis, outer: Axis, places: int, made: dict[Term, Ter
         case Iota():
             if term.axis != inner:
                 return term
-            first = Apply(INTEGER, "mul", (Iota(INTEGER, outer), Number(INTEGER, places)))
+            size = Number(INTEGER, places.coefficient) if places.known else Count(INTEGER, places)
+            first = Apply(INTEGER, "mul", (Iota(INTEGER, outer), size))
             return Apply(INTEGER, "add", (first, term))
         case Uniform() | Load():
             return replace(term, strides=_walk(term.strides, inner, outer, places))

@@ -6,6 +6,7 @@ degree 10), so one comparison of a truncation bound with half an ulp fixes the d
 
     exp    e^r = 1 + r + r^2 g(r),        |r| <= log(2)/2:  r^7/7!/2^6 = 2e-9 (f32), r^12/12!/2^11 = 3e-18 (f64)
     log    log(1+f) = f - f^2/2 + f^3 g(f), f32, 1+f in [sqrt(1/2), sqrt(2)]:  |f|^3/3 5.8^-9 = 3e-9
+    log rest  log(1+f) = f + f^2 g(f), f32, 1+f in [3/4, 3/2]:  f^2/9 (16/3)^-9 = 3e-9
     log2   log2((1+s)/(1-s)) = (2/log(2)) s + s^3 g(s^2), f32 for pow, s^2 <= 0.0295:  2 s^3 134^-4/11 = 3e-12
     exp2   2^r = 1 + r g(r), f32,         |r| <= 1/2:  r (log(2)/4)^6/6!/2^-1 = 4e-9
     atanh  log((1+s)/(1-s)) = 2s + s^3 g(s^2), f64, s^2 <= 0.0295:  s^3 134^-7 = 5e-18
@@ -38,6 +39,7 @@ DEGREES = {
     # name: (degree for f32, degree for f64); None where the type does not use it
     "exp": (4, 9),
     "log": (8, None),
+    "log rest": (9, None),
     "log2": (3, None),
     "exp2": (5, None),
     "atanh": (None, 6),
@@ -88,6 +90,7 @@ def main() -> None:
     functions: dict[str, tuple[Callable[[Any], Any], Any, Any]] = {
         "exp": (lambda r: (mp.expm1(r) - r) / r**2, -half, half),
         "log": (lambda f: (mp.log1p(f) - f + f**2 / 2) / f**3, 1 / root - 1, root - 1),
+        "log rest": (lambda f: (mp.log1p(f) - f) / f**2, -mp.mpf(1) / 4, mp.mpf(1) / 2),
         "log2": (
             lambda z: 2 * (mp.atanh(mp.sqrt(z)) - mp.sqrt(z)) / mp.sqrt(z) ** 3 / mp.log(2),
             mp.mpf(0),

@@ -56,6 +56,7 @@ _LOG2E = {"f32": (1.4426950216293335, 1.925963033500011e-08), "f64": (1.44269504
 _EXPM1_LOW = {"f32": -18.0, "f64": -38.0}
 # 1 - tanh(x) is below the smallest normal number beyond; and at these tanh is 1, as it then is at infinity.
 _TANH_END = {"f32": 44.5, "f64": 354.9}
+_THREE_QUARTERS_BITS = 0x3F400000
 _SQRT_HALF_BITS = {"f32": 0x3F3504F3, "f64": 0x3FE6A09E667F3BCD}
 
 
@@ -165,18 +166,18 @@ def unsigned_expm1(b: Builder, x: Operand) -> Value:
     return b.compute("scale", b.add(p, rest), n, type=x.type)
 
 
-def split(b: Builder, x: Operand) -> tuple[Value, Value]:
-    """x = 2**e (1 + f) for positive x, 1 + f in [sqrt(1/2), sqrt(2))."""
+def split(b: Builder, x: Operand, least: int | None = None) -> tuple[Value, Value]:
+    """x = 2**e (1 + f) for positive x, 1 + f in [sqrt(1/2), sqrt(2)), or from the number on whose bits are `least`."""
     bits = x.type.record.mantissa
     tiny = b.compare("lt", x, number(x.type.record.smallest_normal, x))
-    e, f = split_normal(b, b.select(tiny, b.mul(x, number(2.0 ** (bits + 2), x)), x))
+    e, f = split_normal(b, b.select(tiny, b.mul(x, number(2.0 ** (bits + 2), x)), x), least)
     return b.sub(e, b.select(tiny, number(bits + 2.0, x), number(0.0, x))), f
 
 
-def split_normal(b: Builder, x: Operand) -> tuple[Operand, Value]:
+def split_normal(b: Builder, x: Operand, least: int | None = None) -> tuple[Operand, Value]:
     """The same for x that are not denormal."""
     kind = x.type.kind
-    integer, bits, offset = x.type.record.bits, x.type.record.mantissa, _SQRT_HALF_BITS[kind]
+    integer, bits, offset = x.type.record.bits, x.type.record.mantissa, least or _SQRT_HALF_BITS[kind]
     raw = b.bits("sub", b.bitcast(x, integer), offset)
     e = b.convert(b.bits("shr", raw, bits), kind)
     m = b.bitcast(b.bits("add", b.bits("and", raw, (1 << bits) - 1), offset), kind)
@@ -191,23 +192,38 @@ def log_edges(b: Builder, x: Operand, result: Value) -> Value:
 
 
 def log(b: Builder, x: Operand) -> Value:
+    if x.type.kind == "f32":
+        return _log32(b, x)
     e, f = split(b, x)
     high, low = LOG2[x.type.kind]
-    square = b.mul(f, f)
-    if x.type.kind == "f32":
-        rest = horner(b, f, (-0.5, *POLYNOMIALS["log", "f32"]))
-        if b.target.machine.fma:  # the product with e is exact: log(2) need not be in parts
-            return log_edges(b, x, b.fma(e, number(math.log(2), x), b.fma(square, rest, f)))
-        tail = b.add(f, b.fma(square, rest, b.mul(e, number(low, x))))
-    else:
-        # fdlibm's form: log(1+f) = f - (f^2/2 - s (f^2/2 + R)), s = f/(2+f), R the rest of 2 atanh(s)/s
-        half = b.mul(square, number(0.5, x))
-        s = b.div(f, b.add(f, number(2.0, x)))
-        z = b.mul(s, s)
-        rest = b.mul(z, polynomial(b, z, "atanh"))
-        tail = b.fma(s, b.add(half, rest), b.mul(e, number(low, x)))
-        tail = b.add(b.sub(tail, half), f)
+    # fdlibm's form: log(1+f) = f - (f^2/2 - s (f^2/2 + R)), s = f/(2+f), R the rest of 2 atanh(s)/s
+    half = b.mul(b.mul(f, f), number(0.5, x))
+    s = b.div(f, b.add(f, number(2.0, x)))
+    z = b.mul(s, s)
+    rest = b.mul(z, polynomial(b, z, "atanh"))
+    tail = b.fma(s, b.add(half, rest), b.mul(e, number(low, x)))
+    tail = b.add(b.sub(tail, half), f)
     return log_edges(b, x, b.fma(e, number(high, x), tail))
+
+
+def _log32(b: Builder, x: Operand) -> Value:
+    """e log(2) + f + f**2 g(f) of x = 2**e (1 + f), 1 + f in [3/4, 3/2), which is where an instruction of AVX-512 has
+    mantissas. That and the one for exponents give all that is due to denormals, at 0, below 0, at infinity and NaN.
+    """
+    apart = b.target.avx512 and x.type.lanes * x.type.bytes == 64
+    if apart:
+        mantissa = b.unary("mantissa", x)
+        e: Operand = b.sub(b.unary("exponent", x), b.unary("exponent", mantissa))
+        f = b.sub(mantissa, number(1.0, x))
+    else:
+        e, f = split(b, x, _THREE_QUARTERS_BITS)
+    square, rest = b.mul(f, f), polynomial(b, f, "log rest")
+    if b.target.machine.fma:  # the product with e is exact: log(2) need not be in parts
+        result = b.fma(e, number(math.log(2), x), b.fma(square, rest, f))
+    else:
+        high, low = LOG2["f32"]
+        result = b.fma(e, number(high, x), b.add(f, b.fma(square, rest, b.mul(e, number(low, x)))))
+    return result if apart else log_edges(b, x, result)
 
 
 def log_tail(b: Builder, f: Operand) -> Value:

@@ -17,7 +17,7 @@ them. Valid graph in; valid graph of `kernel` and `reshape` nodes out, with the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
 
@@ -25,6 +25,7 @@ from tapeless.compiler.passes.layout import (
     ALONE,
     DISPLACED,
     PRODUCTS,
+    ROWS,
     inputs_of,
     is_free,
     leading,
@@ -40,7 +41,7 @@ from tapeless.ir.ops import OPERATIONS, POINTWISE, VIEWS
 
 GROWING = PRODUCTS | {"nest"}  # families whose kernels take in more nodes
 REDUCTIONS = frozenset({"sum", "sum_shares", "prod", "max", "min", "argmax"})
-LONGEST_CHAIN = 3  # nodes repeated for one value
+LONGEST_CHAIN = 3  # nodes repeated for one value that a core's caches hold
 FARTHEST = 64  # levels between a node and a producer that it may join: beyond, a path leads around them anyway,
 FEW = 4  # unless no more groups than these wait for the producer
 
@@ -391,12 +392,13 @@ class _Fusion:
             users = self._using_groups(value, group)
             if k not in group.places or not users or len(users) > 2 or value in self.graph.output_values:
                 continue
-            chain = self._cheap_chain(k, group)
+            chain = self._cheap_chain(k, group, users)
             if not chain or any(user.family not in GROWING for user in users):
                 continue
             if not all(self._fits(user.family, self._with(user, chain)) for user in users):
                 continue
-            if not self._fits(group.family, [place for place in group.places if place not in chain]):
+            gone = self._given_up(chain, group, users)
+            if not self._fits(group.family, [place for place in group.places if place not in gone]):
                 continue  # what stays behind hung together by the chain
             for user in users:
                 for place in set(chain) - set(user.repeated):
@@ -405,10 +407,18 @@ class _Fusion:
                 for taken in (v for place in chain for v in self._taken(self.graph.nodes[place])):
                     if taken in self.place and self.groups[self.place[taken]] is not user:
                         self._edge(self.groups[self.place[taken]], user)
-            for place in sorted(set(chain) & set(group.places), reverse=True):
-                (made,) = self.graph.nodes[place].results
-                if not self._stored(made, group) and group not in self._computing(self._users(made)):
-                    group.places.remove(place)
+            group.places = [place for place in group.places if place not in gone]
+
+    def _given_up(self, chain: Sequence[int], group: _Group, users: Sequence[_Group]) -> set[int]:
+        """The places of a chain that a group no longer has to compute once these users do so themselves."""
+        gone: set[int] = set()
+        for place in sorted(set(chain) & set(group.places), reverse=True):
+            (made,) = self.graph.nodes[place].results
+            here = any(k in group.places and k not in gone for k in self._users(made))
+            others = [user for user in self._using_groups(made, group) if user not in users]
+            if not here and not others and made not in self.graph.output_values:
+                gone.add(place)
+        return gone
 
     def _using_groups(self, value: Value, group: _Group) -> list[_Group]:
         """The other groups that read a value and do not compute it again."""
@@ -424,18 +434,19 @@ class _Fusion:
         again = [group for k in places for group in self.repeating.get(k, [])]
         return list({id(group): group for group in (*first, *again)}.values())
 
-    def _cheap_chain(self, k: int, group: _Group) -> list[int]:
+    def _cheap_chain(self, k: int, group: _Group, users: Sequence[_Group]) -> list[int]:
         """The places to repeat so as to have a node's value again from stored ones; empty where that is not cheap."""
+        (made,) = self.graph.nodes[k].results
+        far = made.type.bytes(ROWS) > self.machine.core_cache
         chain: list[int] = []
+        sources: set[Value] = set()
         pending = [k]
         while pending:
             place = pending.pop()
             node = self.graph.nodes[place]
-            if (
-                node.op not in POINTWISE
-                or OPERATIONS[node.op].flops > self.machine.cheap_flops
-                or len(chain) == LONGEST_CHAIN
-            ):
+            if node.op not in POINTWISE:
+                return []
+            if not far and (len(chain) == LONGEST_CHAIN or OPERATIONS[node.op].flops > self.machine.cheap_flops):
                 return []
             chain.append(place)
             for value in self._taken(node):
@@ -446,7 +457,22 @@ class _Fusion:
                     continue
                 if not self._stored(value, self.groups[source]):
                     pending.append(source)
-        return chain
+                elif value.type.rank == made.type.rank:
+                    sources.add(value)
+        return chain if not far or self._pays(made, chain, sources, users) else []
+
+    def _pays(self, made: Value, chain: Sequence[int], sources: Set[Value], users: Sequence[_Group]) -> bool:
+        """Whether making a value again takes less than storing it, which reads its line first, and loading it, where
+        that goes beyond what a core has for itself."""
+        nodes = [self.graph.nodes[place] for place in chain]
+        instructions = len(users) * sum(OPERATIONS[node.op].instructions for node in nodes)
+        element = max(value.type.dtype.bytes for node in nodes for value in (*node.operands, *node.results))
+        read = sum(value.type.dtype.bytes for user in users for value in sources if not self._is_read_by(user, value))
+        saved = (2 + len(users)) * made.type.dtype.bytes - read
+        return instructions / self.machine.lanes(element) <= saved * self.machine.far_instructions
+
+    def _is_read_by(self, user: _Group, value: Value) -> bool:
+        return any(value in self._taken(self.graph.nodes[place]) for place in (*user.places, *user.repeated))
 
     def _with(self, group: _Group, chain: Sequence[int]) -> list[int]:
         return sorted({*group.places, *group.repeated, *chain})

@@ -16,6 +16,7 @@ from tapeless.compiler.passes.fusion import fuse
 from tapeless.compiler.passes.layout import lay_out
 from tapeless.compiler.passes.picture_shares import in_shares
 from tapeless.compiler.passes.rewriter import rewrite, without_dead_code
+from tapeless.compiler.passes.rows_flat import rows_flat
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.compiler.passes.saved_products import saved_products
 from tapeless.compiler.passes.scan_rules import invariants_outside, merge_scans, products_outside
@@ -85,6 +86,8 @@ def lowering(machine: Machine) -> tuple[Pass, ...]:
         Pass("saved_products", saved_products),
         # What is the same in every step of a scan is computed once, before it.
         Pass("invariants_outside", lambda graph: invariants_outside(graph, machine)),
+        # The rows of a product stay rows in what follows it.
+        Pass("rows_flat", rows_flat),
         # Sums over many pictures are cut into shares, which are made side by side.
         Pass("in_shares", lambda graph: in_shares(graph, machine)),
         # Views that merge axes come after the work on what they merge.

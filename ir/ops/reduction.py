@@ -26,7 +26,7 @@ from tapeless.ir.ops.registry import (
     expect_count,
 )
 from tapeless.ir.range_analysis import weighed
-from tapeless.ir.types import DType, Tensor
+from tapeless.ir.types import DType, Rows, Tensor
 
 if TYPE_CHECKING:
     from tapeless.ir.graph import Builder, Graph, Node, Value
@@ -202,8 +202,9 @@ def _shares_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: 
     (operand,), shared, shares = operands, attrs["shared"], attrs["shares"]
     expect(shared in attrs["axes"], f"`sum_shares` over {attrs['axes']} cuts axis {shared}, which it does not sum")
     extent = operand.shape[shared]
+    whole = extent.multiple if isinstance(extent, Rows) else extent
     expect(
-        isinstance(extent, int) and shares > 0 and extent % shares == 0,
+        shares > 0 and whole % shares == 0,
         f"`sum_shares` of {operand}: axis {shared} is not cut into {shares} equal shares",
     )
     return (kept.with_shape((shares, *kept.shape)),)
@@ -227,6 +228,7 @@ declare(
             Sample((Tensor(DType.F64, (3, 8)),), {"axes": (1,), "shared": 1, "shares": 4}),
             Sample((Tensor(DType.F64, (6, 4)),), {"axes": (0, 1), "shared": 0, "shares": 2}),
             Sample((Tensor(DType.F64, (5, 6, 3)),), {"axes": (0, 1), "shared": 1, "shares": 3}),
+            Sample((Tensor(DType.F64, (Rows(6), 3)),), {"axes": (0,), "shared": 0, "shares": 2}),
         ),
         attributes=("axes", "shared", "shares"),
         axes=over_shares,

@@ -251,6 +251,28 @@ def test_scalars_have_the_same_bits(name):
     assert call(name, x).tobytes() == call(name, x, lanes=1).tobytes()
 
 
+@pytest.mark.parametrize("lanes", [1, 4, 8])
+def test_logarithms_of_any_count_of_lanes_are_the_same(lanes):
+    """Whole vectors of AVX-512 have instructions that take numbers apart; others go by bits, and mind the edges."""
+    tiny = np.finfo(np.float32).smallest_subnormal
+    edges = [
+        0.0,
+        -0.0,
+        np.inf,
+        -np.inf,
+        np.nan,
+        -1.0,
+        tiny,
+        77 * tiny,
+        -tiny,
+        0.75,
+        1.5,
+        np.nextafter(np.float32(1.5), 0),
+    ]
+    x = np.concatenate([np.array(edges, np.float32), np.geomspace(1e-45, 3e38, 1000, dtype=np.float32)])
+    np.testing.assert_array_equal(call("log", x, lanes=lanes), call("log", x))
+
+
 @pytest.mark.skipif(not HOST.triple.startswith("x86_64"), reason="runs code for other x86-64 machines")
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_without_fused_multiply_add(name):

@@ -34,15 +34,19 @@ LENGTHS = {
 }
 
 
-def length(name: str, kind: str) -> int:
+def length(name: str, kind: str, lanes: int = 4) -> int:
     b = Builder(V4)
-    FUNCTIONS[name](b, b.load("x", kind, index_constant(0), 8))
+    FUNCTIONS[name](b, b.load("x", kind, index_constant(0), lanes))
     return sum(isinstance(one, Compute) for one in b.block)
 
 
 @pytest.mark.parametrize("name", LENGTHS)
 def test_lengths(name: str) -> None:
     assert (length(name, "f32"), length(name, "f64")) == LENGTHS[name]
+
+
+def test_avx512_takes_whole_vectors_apart_for_logarithms() -> None:
+    assert length("log", "f32", 16) == 17
 
 
 Write = Callable[[Builder, Operand, Operand], Sequence[Operand]]

@@ -52,3 +52,31 @@ def test_sums_are_shared_out():
     text = tapeless.load(TEXT).inspect(target="x86-64-v4").stage("scheduled", "train_step")
     (parts,) = re.findall(r"task \S+ \(nest, (\d+) parts\)\n.*\n *writes loss\.sum\.shares", text)
     assert int(parts) >= 4
+
+
+SEQUENCES = """
+model M(t = 256):
+    input x: [batch, t, 3]
+    target y: [batch, t, 8]
+    z = Dense(x, 8)
+    s = expand_dims(where(arange(t) < 100, 1.0, 0.5), 1)
+    loss mean((z * s - y) ** 2)
+
+train M:
+    optimizer SGD(lr = 0.1)
+    batch 40
+"""
+
+
+def test_sums_over_the_rows_of_sequences():
+    """A bias takes the adjoints of all places of all sequences, of which there may be fewer than in a whole batch."""
+    program = tapeless.load(SEQUENCES).compile(threads=2)
+    scheduled = tapeless.load(SEQUENCES).inspect(target="x86-64-v4").stage("scheduled", "train_step")
+    assert "sum_shares" in scheduled
+    rng = np.random.default_rng(0)
+    for rows in (1, 40):
+        x, y = rng.normal(size=(rows, 256, 3)), rng.normal(size=(rows, 256, 8))
+        W, b = (np.asarray(program.parameters[name], np.float64) for name in ("z.W", "z.b"))
+        scale = np.where(np.arange(256) < 100, 1.0, 0.5)[:, None]
+        adjoint = 2 * ((x @ W + b) * scale - y) * scale / y.size
+        np.testing.assert_allclose(program.gradients(x, y)["z.b"], adjoint.sum((0, 1)), rtol=1e-4, atol=1e-7)
