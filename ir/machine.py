@@ -18,7 +18,7 @@ class Shares:
     """How near the peak of multiply-adds the inner loop of a product comes, by its tile's accumulators.
 
     Measured on Zen 5: with one vector a row, each multiply-add broadcasts an element itself, and loads are the limit;
-    with few accumulators, multiply-adds wait for each other.
+    with few accumulators, multiply-adds wait for each other. Text is the cheaper the longer a product takes.
     """
 
     one_vector: float = 0.91
@@ -26,7 +26,8 @@ class Shares:
     ten: float = 0.93
     fewer: float = 0.84
     load: float = 0.2  # what a load for each multiply-add costs
-    text: float = 0.0005  # what each instruction of the tiles costs
+    text: float = 0.001  # what each instruction of the tiles costs at most, as it is compiled
+    text_steps: int = 1400  # and in multiply-adds of vectors: a fifth of a microsecond
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Machine:
     `far` is how many bytes come in a cycle from beyond what a core has for itself.
     `streaming` says that stores can go past the caches.
     `line` is the size of a line of the caches, and of the widest vector.
+    What is prefetched into the nearest cache is asked for so many cycles `ahead`.
     `latency` of a multiply-add is in cycles, and `window` counts the instructions that are looked at while others wait.
     Work is cut into at most `most_parts` parts of at least `part_microseconds`.
     A task takes `task_nanoseconds`, and one more for so many `task_flops` and `task_bytes`, and for the flops of a
@@ -98,6 +100,7 @@ class Machine:
     far: int = 8
     streaming: bool = False
     line: int = 64
+    ahead: int = 100
     latency: int = 4
     window: int = 256
     shares: Shares = Shares()

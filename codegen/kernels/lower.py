@@ -9,13 +9,14 @@ from tapeless.codegen.kernels.convolution import lower_convolution
 from tapeless.codegen.kernels.convolution_shares import lower_convolution_shares
 from tapeless.codegen.kernels.factorisation import lower_cholesky, lower_triangular_solve
 from tapeless.codegen.kernels.flash_attention import lower_attention, lower_attention_gradient
-from tapeless.codegen.kernels.matmul import Product, product_shape
+from tapeless.codegen.kernels.matmul import Product
 from tapeless.codegen.kernels.matrix_vector import Column
 from tapeless.codegen.kernels.nests import lower_nest
 from tapeless.codegen.kernels.pack import lower_pack
 from tapeless.codegen.kernels.permutation import lower_permutation
 from tapeless.codegen.kernels.planned import Planned
 from tapeless.codegen.kernels.product_plan import Kind, ProductPlan, ProductShape, other_plans, plan_product
+from tapeless.codegen.kernels.product_shape import product_shape
 from tapeless.codegen.kernels.recurrence import lower_recurrence
 from tapeless.codegen.kernels.scatter import lower_scatter
 from tapeless.codegen.loops.language import Function

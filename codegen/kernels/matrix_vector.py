@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tapeless.codegen.kernels.matmul import Product
+from tapeless.codegen.kernels.product_blocks import Block
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Constant, Operand, vector
 from tapeless.codegen.loops.register_transpose import exchange
@@ -28,23 +29,24 @@ class Column(Product):
         rows: int,
         there: Operand | None,
         known: Sequence[Operand],
+        block: Block,
     ) -> list[tuple[Operand, ...]]:
         b, lanes = self.builder, self.lanes
-        zero = Constant(0.0, vector(self.kind, lanes))
-        last = b.arithmetic("sub", self.n_extent, index_constant(1))
+        zero, k_extent = Constant(0.0, vector(self.kind, lanes)), self.extents[2]
+        last = b.arithmetic("sub", self.extents[1], index_constant(1))
         starts: list[Operand] = []
         for row in range(lanes):
             place = b.arithmetic("add", j, index_constant(row))
             if masks[0] is not None:
                 place = b.arithmetic("min", place, last)
-            starts.append(b.arithmetic("add", self.b_start, b.arithmetic("mul", place, self.ldb_step)))
-        whole = b.arithmetic("mul", b.arithmetic("div", self.k_extent, index_constant(lanes)), index_constant(lanes))
+            starts.append(b.arithmetic("add", self.right.start, b.arithmetic("mul", place, self.right.apart)))
+        whole = b.arithmetic("mul", b.arithmetic("div", k_extent, index_constant(lanes)), index_constant(lanes))
         loop = b.open_loop(index_constant(0), whole, lanes, (zero,) * lanes)
         with b.inside(loop.block):
             sums = self.step(loop.variable, starts, loop.parameters, None)
         parts: list[Operand] = list(b.close_loop(loop, sums)) if whole != index_constant(0) else [zero] * lanes
-        if whole != self.k_extent:
-            rest = b.first(b.arithmetic("sub", self.k_extent, whole), lanes)
+        if whole != k_extent:
+            rest = b.first(b.arithmetic("sub", k_extent, whole), lanes)
             parts = self.step(whole, starts, parts, rest)
         return [(added_up(b, parts),)]
 
@@ -53,8 +55,8 @@ class Column(Product):
     ) -> list[Operand]:
         """Products of as many elements as there are lanes, from k on, added to each row's partial sums."""
         b, lanes = self.builder, self.lanes
-        column = b.load(self.buffers[self.a].name, self.kind, b.arithmetic("add", self.a_start, k), lanes, mask)
-        matrix = self.buffers[self.b_place].name
+        column = b.load(self.left.name, self.kind, b.arithmetic("add", self.left.start, k), lanes, mask)
+        matrix = self.right.name
         return [
             b.fma(b.load(matrix, self.kind, b.arithmetic("add", start, k), lanes, mask), column, total)
             for start, total in zip(starts, sums, strict=True)

@@ -78,7 +78,8 @@ class Blocks:
     """So many rows of A, columns of B and steps of k at a time; unfinished tiles lie in scratch in between.
 
     `left`: the block of A is copied, row by row, or tile by tile where it lies transposed. `right`: a panel of B, as
-    wide as a tile, is copied to where its rows follow each other, and transposed on the way if need be.
+    wide as a tile, is copied to where its rows follow each other, and transposed on the way if need be; `ahead`: while
+    the tiles of the panel before are made.
     """
 
     rows: int
@@ -86,9 +87,11 @@ class Blocks:
     steps: int
     left: bool = False
     right: bool = False
+    ahead: bool = False
 
     def __str__(self) -> str:
         copied = " and ".join(["A"] * self.left + ["B"] * self.right)
+        copied += " ahead" * self.ahead
         return f"{self.rows} x {self.columns} x {self.steps} at a time{f', {copied} packed' if copied else ''}"
 
 
@@ -97,25 +100,29 @@ class ProductPlan:
     """`edge_rows`: of the tiles that cover what whole ones leave of a count that is not known. `inline`: instructions
     up to which the epilogue of a tile is written out on its registers. `along`: what parts are shares of. `rows_first`:
     the tiles of a row follow each other, so that what an epilogue reads and writes is walked in sequence; else those of
-    a column do, as a copied panel serves them all. Blocks are whole tiles; raises ValueError if not, or if panels are
-    copied with rows first.
+    a column do, as a copied panel serves them all. `prefetch`: what an epilogue reads and writes is fetched while the
+    chains of its tile run; and vectors of B are `near_steps` steps ahead, if that is not 0. Blocks are whole tiles;
+    raises ValueError if not, if panels are copied with rows first, or ahead but not at all.
     """
 
     kind: Kind
     lanes: int
     tile: Tile
     edge_rows: int
-    held_rows: int
     inline: int
     along: Along
     parts: int
     blocks: Blocks | None = None
     rows_first: bool = False
+    prefetch: bool = False
+    near_steps: int = 0
 
     def __post_init__(self) -> None:
         if self.blocks is not None:
             if self.blocks.right and self.rows_first:
                 raise ValueError("a panel of B is copied for a column of tiles")
+            if self.blocks.ahead and not self.blocks.right:
+                raise ValueError("only a panel that is copied is copied ahead")
             for size, whole, what in (
                 (self.blocks.rows, self.tile.rows, "rows"),
                 (self.blocks.columns, self.width, "columns"),
@@ -129,9 +136,23 @@ class ProductPlan:
         """The columns of a tile."""
         return self.tile.vectors * self.lanes
 
+    def whole_steps(self, shape: ProductShape) -> bool:
+        """Whether each block's steps of k are whole vectors."""
+        if self.blocks is None or not shape.k.known or shape.k.coefficient % self.lanes:
+            return False
+        return self.blocks.steps % self.lanes == 0 or self.blocks.steps >= shape.k.coefficient
+
+    def line(self, shape: ProductShape) -> int:
+        """The elements of a line of the caches."""
+        return LINE // shape.element_bytes
+
+    def every(self, shape: ProductShape) -> int:
+        """After so many steps of k, lines are prefetched that are wanted after the last one."""
+        return self.line(shape)
+
     def __str__(self) -> str:
         shared = f", parts of the {self.along}" if self.parts > 1 else ""
-        order = ", row by row" if self.rows_first else ""
+        order = ", row by row" * self.rows_first + ", results prefetched" * self.prefetch
         return (
             f"{self.kind}, tiles {self.tile} of {self.lanes}{order}{shared}{f', {self.blocks}' if self.blocks else ''}"
         )
@@ -140,11 +161,13 @@ class ProductPlan:
 @dataclass(frozen=True)
 class Scratch:
     """Where a product's own memory holds what, in elements: at 0 a tile, for the epilogue that goes over its rows; then
-    the copied panel of B, the copied block of A, its rows `left_row` apart (or its tiles by so much for each of their
-    rows), and unfinished tiles, `partial_row` for each of their rows.
+    the copied panel of B, of `panel` elements (and one more if panels are copied ahead), the copied block of A, its
+    rows `left_row` apart (or its tiles by so much for each of their rows), and unfinished tiles, `partial_row` for each
+    of their rows.
     """
 
     right: int
+    panel: int
     left: int
     left_row: int
     partial: int
@@ -155,18 +178,19 @@ class Scratch:
     def of(shape: ProductShape, plan: ProductPlan) -> Scratch:
         right = plan.tile.rows * plan.width
         if plan.blocks is None:
-            return Scratch(right, right, 0, right, 0, right)
+            return Scratch(right, 0, right, 0, right, 0, right)
         m, n, k = shape.extents
         blocks, height = plan.blocks, plan.tile.rows
         line = LINE // shape.element_bytes
         steps = -(-max(1, min(blocks.steps, k)) // line) * line
         # The last tile may begin anywhere in the block, and is read whole.
         rows = min(blocks.rows, -(-m // height) * height) + height
-        left = right + blocks.right * steps * plan.width
-        left_row = steps if shape.left_transposed else steps + line  # copied rows must not share sets of the cache
+        panel = steps * plan.width
+        left = right + (blocks.right + blocks.ahead) * panel
+        left_row = steps + line  # copied rows and tiles must not share sets of the cache
         partial = left + blocks.left * rows * left_row
         partial_row = min(blocks.columns, -(-n // plan.width) * plan.width) if k > blocks.steps else 0
-        return Scratch(right, left, left_row, partial, partial_row, partial + rows * partial_row)
+        return Scratch(right, panel, left, left_row, partial, partial_row, partial + rows * partial_row)
 
 
 def plan_product(shape: ProductShape, machine: Machine) -> ProductPlan:
@@ -190,8 +214,36 @@ def plan_product(shape: ProductShape, machine: Machine) -> ProductPlan:
             work *= size.at(shape.capacity)
         along, parts = "stack", max(1, min(parts_for(work, machine), shape.stack[0].at(shape.capacity)))
     return ProductPlan(
-        shape.kind, lanes, tile, cut.held_rows // 2, cut.held_rows, cut.inline, along, parts, blocks, rows_first
+        shape.kind,
+        lanes,
+        tile,
+        _edge_rows(shape, tile, machine),
+        cut.inline,
+        along,
+        parts,
+        blocks,
+        rows_first,
+        not rows_first and _prefetched(shape, machine),
+        _near_steps(shape, tile, lanes, blocks, machine),
     )
+
+
+def _edge_rows(shape: ProductShape, tile: Tile, machine: Machine) -> int:
+    """Of the tiles that cover what whole ones leave: as many as those have, which is less text, unless the work is
+    worth tiles that need not care for surplus rows.
+    """
+    held = machine.cut.held_rows
+    return tile.rows if tile.rows <= held and not _large(shape, machine) else held // 2
+
+
+def _large(shape: ProductShape, machine: Machine) -> bool:
+    """Whether the product takes longer than a part should."""
+    m, n, k = shape.extents
+    vectors = m * -(-n // machine.lanes(shape.element_bytes))
+    return vectors * k / machine.products > machine.part_microseconds
+
+
+_COPIES = ((False, False, False), (True, False, False), (False, True, False), (False, True, True), (True, True, True))
 
 
 def other_plans(shape: ProductShape, plan: ProductPlan, machine: Machine) -> list[ProductPlan]:
@@ -199,9 +251,9 @@ def other_plans(shape: ProductShape, plan: ProductPlan, machine: Machine) -> lis
     if plan.kind != "broadcast":
         return []
     m, n, k = shape.extents
-    near = sorted(_tiles(machine), key=lambda tile: _tile_cost(tile, m, n, plan.lanes, machine))
-    most = machine.cut.most_rows if shape.m.known else machine.cut.held_rows
-    fits = [tile for tile in near if tile.rows <= min(m, most) and (tile.vectors - 1) * plan.lanes < n]
+    likely = sorted(_tiles(machine), key=lambda tile: _tile_cost(tile, shape, plan.lanes, machine))
+    most = _most_rows(shape, machine)
+    fits = [tile for tile in likely if tile.rows <= min(m, most) and (tile.vectors - 1) * plan.lanes < n]
     tiles = [plan.tile] if shape.draws else [plan.tile, *fits[:3]]
     found = []
     for tile in tiles:
@@ -211,54 +263,72 @@ def other_plans(shape: ProductShape, plan: ProductPlan, machine: Machine) -> lis
         for steps, rows in ((k, m), (k, m // 2), (k // 2, m), (k // 4, m), (256, m), (512, m)):
             if 0 < steps <= k and rows > 0:
                 sizes = _even(rows, rows, tile.rows), _even(n, max(512, width), width), steps
-                for left, right in ((False, False), (False, True), (True, True)):
+                for left, right, ahead in _COPIES:
                     if (right or not shape.right_transposed) and (left or right or steps < k):
-                        choices.append(Blocks(*sizes, left, right))
+                        choices.append(Blocks(*sizes, left, right, ahead))
         for blocks in choices:
             for rows_first in (False, True):
                 if not (rows_first and blocks is not None and blocks.right):
-                    found.append(replace(plan, tile=tile, blocks=blocks, rows_first=rows_first))
+                    near = _near_steps(shape, tile, plan.lanes, blocks, machine)
+                    own = replace(plan, tile=tile, edge_rows=_edge_rows(shape, tile, machine), blocks=blocks)
+                    found.append(replace(own, rows_first=rows_first, near_steps=near))
     return found
 
 
 def _tile(shape: ProductShape, lanes: int, machine: Machine) -> Tile:
     if shape.kind == "across":
         return Tile(1, 1)
-    m, n, _ = shape.extents
+    n = shape.extents[1]
     # 64 elements of a row share the words of one random block, if the tile holds them all.
     together = 64 // lanes if shape.draws and lanes == 16 and shape.n.known and n and n % 64 == 0 else 0
-    if _moves(shape, machine):  # what is walked in sequence is walked in long pieces
+    # What is walked in sequence is walked in long pieces.
+    if _moves(shape, machine) and n * shape.element_bytes < machine.page:
         full = [tile for tile in _tiles(machine) if tile.share(machine) >= machine.shares.twelve]
         together = together or max((tile.vectors for tile in full if tile.vectors * lanes <= n), default=0)
-    most_rows = machine.cut.most_rows if shape.m.known else machine.cut.held_rows
-    return choose_tile(m, n, lanes, machine, vectors=together, most_rows=most_rows)
+    return choose_tile(shape, lanes, machine, together)
 
 
-def choose_tile(m: int, n: int, lanes: int, machine: Machine, *, vectors: int = 0, most_rows: int = 0) -> Tile:
-    """The tile with the least expected time for an m x n product; of equals, the one with less text. It has `vectors`
-    vectors a row, if that is given, and `most_rows` rows at most, or as many as the machine takes.
+def _level(shape: ProductShape, machine: Machine) -> int:
+    """Of the caches that B is read from: it is read again for each tile's rows."""
+    (m, n, k), cut = shape.extents, machine.cut
+    bytes = k * n * shape.element_bytes
+    return 1 + (bytes > machine.near_cache) + (2 * bytes > machine.core_cache and m > cut.paying_tiles * cut.held_rows)
+
+
+def _most_rows(shape: ProductShape, machine: Machine) -> int:
+    return machine.cut.most_rows if shape.m.known or _large(shape, machine) else machine.cut.held_rows
+
+
+def choose_tile(shape: ProductShape, lanes: int, machine: Machine, vectors: int = 0) -> Tile:
+    """The tile with the least expected time for a product; of equals, the one with less text. It has `vectors` vectors
+    a row, if that is given.
     """
-    columns = -(-n // lanes)
+    m, n, _ = shape.extents
+    columns = max(1, -(-n // lanes))
     fitting = [
         tile
         for tile in _tiles(machine)
-        if tile.rows <= min(max(1, m), most_rows or machine.cut.most_rows)
-        and tile.vectors in ((vectors,) if vectors else range(1, max(1, columns) + 1))
+        if tile.rows <= min(max(1, m), _most_rows(shape, machine))
+        and tile.vectors in ((vectors,) if vectors else range(1, columns + 1))
     ]
-    return min(fitting, key=lambda tile: _tile_cost(tile, m, n, lanes, machine))
+    return min(fitting, key=lambda tile: _tile_cost(tile, shape, lanes, machine))
 
 
-def _tile_cost(tile: Tile, m: int, n: int, lanes: int, machine: Machine) -> float:
-    """The expected time of an m x n product in such tiles, for comparing them."""
+def _tile_cost(tile: Tile, shape: ProductShape, lanes: int, machine: Machine) -> float:
+    """The expected time of a product in such tiles, for comparing them. What takes long is worth more text."""
+    (m, n, k), shares = shape.extents, machine.shares
     columns = -(-n // lanes)
-    whole, rest = divmod(m, tile.rows)
-    rows = whole * tile.rows / tile.share(machine)
-    rows += rest / Tile(rest, tile.vectors).share(machine) if rest else 0
-    text = (tile.rows + rest) * tile.vectors * (2 if columns % tile.vectors else 1)
-    # Loads for each multiply-add: vectors of B, and elements of A, of which several fit into a cycle.
-    loads = 1 / tile.rows + 1 / machine.loads / tile.vectors
-    costs = 1 + machine.shares.load * loads + machine.shares.text * text
-    return rows * -(-columns // tile.vectors) * tile.vectors * costs
+    rest, narrow = m % tile.rows, columns % tile.vectors
+    edge = rest if shape.m.known else 0 if shape.m.coefficient % tile.rows == 0 else _edge_rows(shape, tile, machine)
+    rows = [(tile.rows, m - rest)] + [(edge, -(-rest // max(1, edge)) * edge)] * (edge > 0)
+    across = [(tile.vectors, columns - narrow)] + [(narrow, narrow)] * (narrow > 0)
+    work = sum(high * wide / Tile(one, vectors).share(machine) for one, high in rows for vectors, wide in across)
+    # Loads for each multiply-add: vectors of B, which are the dearer the farther they are, and elements of A, of which
+    # many come with a line.
+    loads = _level(shape, machine) / tile.rows + 0.75 / tile.vectors
+    price = max(shares.text / 2, min(shares.text, shares.text_steps / max(1, m * columns * k)))
+    text = sum(one * vectors for one in {one for one, _ in rows} for vectors, _ in across)
+    return work * (1 + shares.load * loads + price * text)
 
 
 def _tiles(machine: Machine) -> Sequence[Tile]:
@@ -290,25 +360,58 @@ def _shares(parts: int, row_tiles: int, column_tiles: int, nearly: Along | None)
 
 def _blocks(shape: ProductShape, tile: Tile, lanes: int, machine: Machine) -> Blocks | None:
     """What keeps the operands of the inner loop near: steps of k for which a panel of B stays in the nearest caches,
-    rows for which so much of A, and columns for which the unfinished tiles, stay in the core's. An operand is copied
-    where each step or two of k would read it from another page, and it is read often enough to pay for the copy.
+    rows for which so much of A, and columns for which the unfinished tiles, stay in the core's. B is copied where each
+    step of k would read it from another page, and it is read often enough to pay for the copy; A where its steps lie
+    so, or where its rows share sets of the nearest cache.
     """
     if shape.kind != "broadcast":
         return None
-    (m, n, k), element, width, cut = shape.extents, shape.element_bytes, tile.vectors * lanes, machine.cut
-    steps = max(1, 2 * machine.near_cache // (width * element))
+    (m, n, k), element, width, paying = (
+        shape.extents,
+        shape.element_bytes,
+        tile.vectors * lanes,
+        machine.cut.paying_tiles,
+    )
     near = machine.core_cache // 2 if _moves(shape, machine) else 2 * machine.near_cache
-    far = k * n * element > near and 2 * n * element >= machine.page
-    right = shape.right_transposed or (far and m >= cut.paying_tiles * tile.rows)
-    left = shape.left_transposed and m * element >= machine.page and n >= cut.paying_tiles * width
-    if not (right or left or 4 * k > 5 * steps):
+    far = k * n * element > near and n * element >= machine.page
+    right = shape.right_transposed or (far and m >= paying * tile.rows)
+    crowded = tile.rows > machine.ways // 2 and k * element % machine.crowding == 0
+    far = m * element >= machine.page if shape.left_transposed else crowded and m * k * element > machine.near_cache
+    left = far and n >= paying * width
+    # What lies apart is prefetched from the core's cache, step by step, and may be longer.
+    steps = max(1, (3 if right else 5) * machine.near_cache // (2 * width * element))
+    cut = 2 * k > 3 * steps
+    if not (right or left or cut):
         return None
-    steps = _even(k, steps, machine.line // element) if 4 * k > 5 * steps else max(1, k)
+    steps = _even(k, steps, machine.line // element) if cut else max(1, k)
     rows = _even(m, 3 * machine.core_cache // 8 // (steps * element), tile.rows)
     columns = (
         _even(n, machine.core_cache // 2 // (rows * element), width) if steps < k else -(-max(1, n) // width) * width
     )
-    return Blocks(rows, columns, steps, left, right)
+    ahead = right and 2 * k * n * element >= machine.core_cache and n > width and min(rows, m) >= 4 * tile.rows
+    return Blocks(rows, columns, steps, left, right, ahead)
+
+
+def _prefetched(shape: ProductShape, machine: Machine) -> bool:
+    """Whether what an epilogue reads and writes is not in the nearest cache, and better be when its turn comes."""
+    m, n, _ = shape.extents
+    return (
+        shape.kind == "broadcast"
+        and machine.vector_bytes > 0
+        and _large(shape, machine)
+        and shape.moved * m * n > 4 * machine.near_cache
+    )
+
+
+def _near_steps(shape: ProductShape, tile: Tile, lanes: int, blocks: Blocks | None, machine: Machine) -> int:
+    """So many steps ahead vectors of B are prefetched into the nearest cache; 0: they stay there."""
+    _, n, k = shape.extents
+    steps, width = min(k, blocks.steps) if blocks else k, tile.vectors * lanes
+    if shape.kind != "broadcast" or machine.vector_bytes == 0:
+        return 0
+    if 2 * steps * min(n, width) * shape.element_bytes <= machine.near_cache:
+        return 0
+    return max(1, machine.ahead * machine.multiply_adds // (tile.rows * tile.vectors))
 
 
 def _moves(shape: ProductShape, machine: Machine) -> bool:

@@ -26,6 +26,7 @@ from tapeless.codegen.loops.language import (
     Instruction,
     Load,
     Operand,
+    Prefetch,
     Scatter,
     Shuffle,
     Store,
@@ -228,6 +229,12 @@ class Writer:
         self.lines.append(f"  store {value}, ptr {pointer}, align {bytes_}, !nontemporal !{{i32 1}}")
         self.streams = True
 
+    def prefetch(self, instruction: Prefetch) -> None:
+        pointer = self.address(instruction.buffer, instruction.index, masked=True)
+        # To be read (0), into the first level (3) or the second (2), data (1).
+        level = 3 if instruction.near else 2
+        self.lines.append(f"  call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 {level}, i32 1)")
+
     def gap(self, instruction: Gap) -> None:
         pointer = self.address(instruction.buffer, instruction.index)
         size = self.function.index[instruction.buffer].record.bytes
@@ -299,6 +306,7 @@ _WRITE: dict[type, Callable[[Writer, Any], None]] = {
     Gather: Writer.gather,
     Scatter: Writer.scatter,
     Stream: Writer.stream,
+    Prefetch: Writer.prefetch,
     Gap: Writer.gap,
     For: Writer.loop,
     If: Writer.conditional,

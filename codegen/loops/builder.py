@@ -22,6 +22,7 @@ from tapeless.codegen.loops.language import (
     Instruction,
     Load,
     Operand,
+    Prefetch,
     Scatter,
     Shuffle,
     Store,
@@ -212,6 +213,9 @@ class Builder:
 
     def stream(self, buffer: str, index: Operand, value: Operand) -> None:
         self.block.append(Stream(buffer, index, value))
+
+    def prefetch(self, buffer: str, index: Operand, near: bool = False) -> None:
+        self.block.append(Prefetch(buffer, index, near))
 
     def gap(self, buffer: str, index: Operand, bytes: int) -> Value:
         result = self.fresh(I64)

@@ -24,6 +24,7 @@ from tapeless.codegen.loops.language import (
     Instruction,
     Load,
     Operand,
+    Prefetch,
     Scatter,
     Shuffle,
     Store,
@@ -120,6 +121,9 @@ class _Machine:
 
     def stream(self, it: Stream) -> None:
         self.write(it.buffer, it.index, np.arange(it.value.type.lanes), it.value, None)
+
+    def prefetch(self, it: Prefetch) -> None:
+        self.operand(it.index)  # it must be there, and nothing comes of it
 
     def gap(self, it: Gap) -> None:
         """As if each buffer began at a multiple of all powers of two."""
@@ -249,6 +253,7 @@ _RUN: dict[type, Callable[[_Machine, Any], None]] = {
     Store: _Machine.store,
     Scatter: _Machine.scatter,
     Stream: _Machine.stream,
+    Prefetch: _Machine.prefetch,
     Gap: _Machine.gap,
     For: _Machine.loop,
     If: _Machine.conditional,

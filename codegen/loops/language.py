@@ -14,6 +14,7 @@ conditional gives back what the branch taken yields. There is no other state tha
                   | store buffer[index] value mask?                    Store
                   | scatter buffer[index + offset*] value mask?        Scatter
                   | stream buffer[index] value                         Stream: a store past the caches
+                  | prefetch buffer[index] near?                       Prefetch: bring the line into the core's caches
                   | result = gap buffer[index] to bytes                Gap: elements up to an address that `bytes`
                   divide
                   | results = for variable in start..stop by step carrying (parameters = initial) block yields
@@ -49,6 +50,7 @@ __all__ = [
     "Instruction",
     "Load",
     "Operand",
+    "Prefetch",
     "Scatter",
     "Shuffle",
     "Store",
@@ -203,6 +205,15 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefetch:
+    """Changes no value: it may point anywhere. `near` is the first level of the caches, else it is the core's last."""
+
+    buffer: str
+    index: Operand
+    near: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     buffer: str
     index: Operand
@@ -233,7 +244,7 @@ class If:
     results: tuple[Value, ...]
 
 
-Instruction = Compute | Shuffle | Load | Gather | Store | Scatter | Stream | Gap | For | If
+Instruction = Compute | Shuffle | Load | Gather | Store | Scatter | Stream | Prefetch | Gap | For | If
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from tapeless.codegen.loops.language import (
     Instruction,
     Load,
     Operand,
+    Prefetch,
     Scatter,
     Shuffle,
     Store,
@@ -120,6 +121,8 @@ def _instruction(it: Instruction) -> list[str]:
         ]
     if isinstance(it, Stream):
         return [f"stream {it.buffer}[{_operand(it.index)}] {_operand(it.value)}"]
+    if isinstance(it, Prefetch):
+        return [f"prefetch {it.buffer}[{_operand(it.index)}]{' near' if it.near else ''}"]
     if isinstance(it, Gap):
         return [f"{_typed(it.result)} = gap {it.buffer}[{_operand(it.index)}] to {it.bytes}"]
     if isinstance(it, For):
@@ -345,6 +348,11 @@ class _Parser:
         buffer, index, _ = self.place()
         return Stream(buffer, index, self.operand())
 
+    def prefetch(self, names: list[tuple[str, Type | None]]) -> Instruction:
+        self.take("prefetch")
+        buffer, index, _ = self.place()
+        return Prefetch(buffer, index, self.accept("near"))
+
     def loop(self, names: list[tuple[str, Type | None]]) -> Instruction:
         self.take("for")
         variable = self.take()
@@ -397,6 +405,7 @@ _STATEMENTS = {
     "store": _Parser.store,
     "scatter": _Parser.scatter,
     "stream": _Parser.stream,
+    "prefetch": _Parser.prefetch,
     "for": _Parser.loop,
     "if": _Parser.conditional,
 }

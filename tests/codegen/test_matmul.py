@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from tapeless.codegen.kernels.lower import lower_kernel, write_product
-from tapeless.codegen.kernels.matmul import product_shape
 from tapeless.codegen.kernels.product_plan import Blocks, other_plans, plan_product
+from tapeless.codegen.kernels.product_shape import product_shape
 from tapeless.codegen.llvm import functions as llvm
 from tapeless.codegen.llvm import native
+from tapeless.codegen.loops.text import format_function, parse_function
 from tapeless.ir.graph import Builder
 from tapeless.ir.types import DType, Rows, Tensor
 
@@ -185,7 +186,22 @@ def test_blocks_that_are_no_whole_tiles_are_refused():
         replace(plan, blocks=Blocks(plan.tile.rows + 1, plan.width, 5))
 
 
-@pytest.mark.parametrize("copied", ("", "A", "B", "AB"))
+def test_only_a_panel_that_is_copied_is_copied_ahead():
+    plan = plan_product(product_shape(product(64, 64, 64), 64, HOST), HOST.machine)
+    with pytest.raises(ValueError, match="copied ahead"):
+        replace(plan, blocks=Blocks(plan.tile.rows, plan.width, 5, ahead=True))
+
+
+def test_what_comes_next_is_prefetched_where_it_is_far():
+    """The text of a large product says so, and is read again as it was."""
+    large, small = (lower_kernel(product(size, size, size), WIDTHS[16], 1) for size in (1024, 32))
+    text = format_function(large)
+    assert "near" in text and text.count("prefetch") > 4
+    assert parse_function(text) == large
+    assert "prefetch" not in format_function(small)
+
+
+@pytest.mark.parametrize("copied", ("", "A", "B", "AB", "B ahead", "AB ahead"))
 @pytest.mark.parametrize("flip", (False, True))
 @pytest.mark.parametrize("lanes", sweep(WIDTHS, every=3))
 def test_blocks(lanes, flip, copied):
@@ -205,8 +221,10 @@ def test_blocks(lanes, flip, copied):
         plan = plan_product(shape, target.machine)
         whole = Compiled(write_product(node, target, shape, replace(plan, blocks=None)), target)
         for steps in (5, 16, 64):
-            blocks = Blocks(2 * plan.tile.rows, plan.width, steps, "A" in copied, "B" in copied)
-            own = replace(plan, along=along, parts=2, blocks=blocks)
+            ahead = "ahead" in copied
+            columns = plan.width * (1 + ahead)
+            blocks = Blocks(2 * plan.tile.rows, columns, steps, "A" in copied, "B" in copied, ahead)
+            own = replace(plan, along=along, parts=2, blocks=blocks, prefetch=ahead, near_steps=3 * ahead)
             compiled = Compiled(write_product(node, target, shape, own), target)
             for rows in (0, 1, 50):
                 arrays = arrays_for(node.regions[0], rows)
@@ -229,4 +247,4 @@ def test_every_plan_that_may_be_measured_gives_the_same_bits(lanes):
             compiled = Compiled(write_product(node, target, shape, plan), target)
             return run_compiled(node, arrays, 50, compiled=compiled)["h"].tobytes()
 
-        assert {bits(one) for one in other_plans(shape, plan, target.machine)[lanes % 5 :: 5]} == {bits(plan)}
+        assert {bits(one) for one in other_plans(shape, plan, target.machine)[lanes % 8 :: 8]} == {bits(plan)}

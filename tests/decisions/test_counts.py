@@ -39,7 +39,7 @@ def apart(lifetimes: Any) -> tuple[dict[Any, int], int]:
 
 LOST = {
     "reuse of memory": (schedule, "place_workspace", apart, "workspace"),
-    "tiles": (product_plan, "choose_tile", lambda m, n, lanes, machine, **_: product_plan.Tile(1, 1), "loads"),
+    "tiles": (product_plan, "choose_tile", lambda shape, lanes, machine, vectors=0: product_plan.Tile(1, 1), "loads"),
     "parts": (product_plan, "_shares", lambda kind, parts, row_tiles, column_tiles: ("rows", 1), "parts"),
     "weights of tasks": (schedule, "cost", lambda task, machine, capacity: 1, "cost"),
     "packed transposes": (
