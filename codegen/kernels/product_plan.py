@@ -388,7 +388,7 @@ def _blocks(shape: ProductShape, tile: Tile, lanes: int, machine: Machine) -> Bl
     columns = (
         _even(n, machine.core_cache // 2 // (rows * element), width) if steps < k else -(-max(1, n) // width) * width
     )
-    ahead = right and 2 * k * n * element >= machine.core_cache and n > width and min(rows, m) >= 4 * tile.rows
+    ahead = right and k * n * element > machine.core_cache and n > width and min(rows, m) >= 4 * tile.rows
     return Blocks(rows, columns, steps, left, right, ahead)
 
 
