@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Hashable, Sequence, Set
 from typing import Any
 
 from tapeless.ir.correspondence import labels, reduced
 from tapeless.ir.graph import Node, Value
 from tapeless.ir.ops import OPERATIONS
 
-Key = tuple[Any, int]
+Key = tuple[Hashable, int]  # of a value by its name, whose hash Python keeps, or of one use of it
 ELSEWHERE = ("shape", "movement", "indexing")  # families that read what was made outside at places of their own
 
 
@@ -22,39 +22,39 @@ class LoopAxes:
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self._parent: dict[Key, Key] = {}
-        self._inside = {value for node in nodes for value in node.results}
+        self._inside = {value.name for node in nodes for value in node.results}
         for node in nodes:
             self._visit(node)
 
     def find(self, key: Key) -> Key:
         parent = self._parent
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
+        while (above := parent.get(key, key)) != key:
+            parent[key] = key = parent.get(above, above)
         return key
 
     def of(self, value: Value) -> tuple[Key, ...]:
         """The loop axes of a value made inside or used directly, in the order of its own axes."""
-        return tuple(self.find((value, k)) for k in range(value.type.rank))
+        return tuple([self.find((value.name, k)) for k in range(value.type.rank)])
 
     def of_use(self, node: Node, place: int) -> tuple[Key, ...]:
         """The loop axes of an operand as one node uses it."""
-        value = node.operands[place]
-        return tuple(self.find(self._key(node, place, k)) for k in range(value.type.rank))
+        used = self._used(node, place)
+        return tuple([self.find((used, k)) for k in range(node.operands[place].type.rank)])
 
-    def _key(self, node: Node, place: int, axis: int) -> Key:
-        value = node.operands[place]
-        mapped = OPERATIONS[node.op].family in ELSEWHERE and value not in self._inside
-        return ((node.results[0], "use", place), axis) if mapped else (value, axis)
-
-    def _join(self, one: Key, other: Key) -> None:
-        self._parent[self.find(one)] = self.find(other)
+    def _used(self, node: Node, place: int) -> Hashable:
+        """What stands for an operand in keys."""
+        name = node.operands[place].name
+        mapped = OPERATIONS[node.op].family in ELSEWHERE and name not in self._inside
+        return (node.results[0].name, "use", place) if mapped else name
 
     def _visit(self, node: Node) -> None:
         for place, operand in enumerate(labels(node) or ()):
+            used = self._used(node, place)
             for axis, target in enumerate(operand):
                 if target is not None and target >= 0:
-                    self._join(self._key(node, place, axis), (node.result, target))
+                    one, other = self.find((used, axis)), self.find((node.result.name, target))
+                    if one != other:
+                        self._parent[one] = other
 
 
 def _walked(axes: LoopAxes, node: Node) -> tuple[Key, ...]:
