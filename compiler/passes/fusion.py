@@ -73,6 +73,7 @@ class _Fusion:
         self.free = {v for node in graph.nodes if is_free(node, graph, machine) for v in node.results if v not in kept}
         self.groups: dict[int, _Group] = {}
         self.reads = self._reads()
+        self.needs = self._needs()
         self.slots = read_slots(graph, machine)
         self.overwrites = {port.value: old for port, old in overwritten(graph)}
         self.losses = {port.value for port in graph.outputs if port.role == "loss"}
@@ -146,6 +147,14 @@ class _Fusion:
                 found.update(dict.fromkeys(reads[value] if value in self.free else (value,)))
             reads[node.results[0]] = tuple(found)
         return reads
+
+    def _needs(self) -> Sequence[Set[int]]:
+        """The places of the free nodes that each node needs, through other free ones."""
+        needs: list[Set[int]] = []
+        for node in self.graph.nodes:
+            free = [self.place[value] for value in node.operands if value in self.free]
+            needs.append(frozenset(free).union(*(needs[k] for k in free)))
+        return needs
 
     def _grow(self, k: int, node: Node) -> None:
         """Try to join a node's group with those of its producers, nearest first, then with one reading the same."""
@@ -265,13 +274,7 @@ class _Fusion:
     def _with_free(self, nodes: Sequence[Node]) -> list[Node]:
         """The nodes and the free ones that they need, in topological order."""
         places = {self.place[node.results[0]] for node in nodes}
-        pending = [value for node in nodes for value in node.operands]
-        while pending:
-            value = pending.pop()
-            k = self.place.get(value)
-            if k is not None and k not in places and value in self.free:
-                places.add(k)
-                pending.extend(self.graph.nodes[k].operands)
+        places.update(*(self.needs[k] for k in tuple(places)))
         return [self.graph.nodes[k] for k in sorted(places)]
 
     @staticmethod
