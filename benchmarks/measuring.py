@@ -11,6 +11,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from benchmarks.workloads import Workload
 
 PEERS = Path(__file__).parent / "peers"
 DIGITS = 1e-4
+QUIET = 0.3  # seconds before a turn: by then the threads of the one before no longer spin for more work
 DENSE = ("tiny_mlp", "logreg", "mlp", "mlp_large")
 SMALL = ("tiny_mlp", "logreg", "mlp", "mlp_large", "elementwise")
 
@@ -191,6 +193,7 @@ def measure(
                 counts[peer] = _count(workload, peer, rows, seconds)
         for _ in range(repeats):
             for peer, count in counts.items():
+                time.sleep(QUIET)
                 peer.row.times.append(peer.run(count) * _unit(workload, rows))
         for peer, _ in processes:
             peer.close()
