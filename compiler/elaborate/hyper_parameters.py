@@ -173,7 +173,9 @@ class HyperParameters:
             )
 
     def single(self, frame: Frame, value: Any, syntax: ast.Expression) -> Any:
-        """A hyper-parameter is one number, or whether to do something."""
+        """A hyper-parameter is one number, whether to do something, or nothing where none was given."""
+        if value is None:
+            return None
         if not isinstance(value, (int, float, Computed)) or (isinstance(value, Computed) and value.shape):
             schedule = value.definition.name if isinstance(value, Defined) and value.definition.kind == "fn" else None
             raise frame.fault(

@@ -50,6 +50,8 @@ class Operators:
             )
         if operator in ("==", "!=") and isinstance(left, str) and isinstance(right, str):
             return (left == right) is (operator == "==")
+        if operator in ("==", "!=") and (left is None or right is None):
+            return (left is right) is (operator == "==")
         if operator == "+" and isinstance(left, tuple) and isinstance(right, tuple):
             return bounded(left + right, syntax.span)
         if operator == "*" and isinstance(left, tuple) and len(left) == 1 and type(right) is int:

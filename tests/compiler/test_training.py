@@ -103,6 +103,26 @@ def test_sgd(nesterov: bool) -> None:
     check(f"optimizer SGD(lr = 0.1, momentum = 0.9, decay = 0.01, nesterov = {str(nesterov).lower()})", rule)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "exception", "velocities"),
+    [
+        ("lr = 0.1", "", set()),
+        ("lr = 0.1, momentum = 0", "", {"z.W.v", "z.b.v"}),
+        ("lr = 0.1", "except '*.b': momentum = 0.5", {"z.b.v"}),
+    ],
+)
+def test_a_velocity_is_kept_where_a_momentum_is_given(arguments: str, exception: str, velocities: set[str]) -> None:
+    loaded, start, state = trained(f"optimizer SGD({arguments})\n{exception}")
+    assert {slot.name for slot in loaded.slots if slot.role == "optimizer"} == velocities
+    plain = start["z.W"] - 0.1 * sum(gradient["z.W"] for gradient in gradients())
+    np.testing.assert_allclose(state["z.W"], plain, rtol=1e-11)
+
+
+def test_nesterov_needs_a_momentum() -> None:
+    with pytest.raises(ProgramErrors, match="needs a momentum"):
+        trained("optimizer SGD(lr = 0.1, nesterov = true)")
+
+
 def warm(step: int, warmup: int) -> float:
     return min(step / max(warmup, 1), 1)
 
