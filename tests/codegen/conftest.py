@@ -32,3 +32,16 @@ def vectors(request: pytest.FixtureRequest) -> Iterator[Vectors]:
     ELSEWHERE.begin(machine)
     yield VECTORS
     ELSEWHERE.run()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test that names the width of its vectors (`lanes`) runs once, not again for every width that others go over."""
+    again = [item for item in items if _names_its_own(item)]
+    if again:
+        config.hook.pytest_deselected(items=again)
+        items[:] = [item for item in items if not _names_its_own(item)]
+
+
+def _names_its_own(item: pytest.Item) -> bool:
+    given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return "lanes" in given and given.get("vectors", "in turn") != "in turn"
