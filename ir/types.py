@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tapeless.abi.dtypes import DType
 
-__all__ = ["DType", "Dim", "IRTypeError", "Rows", "Shape", "Tensor", "extent", "product", "shape_text"]
+__all__ = ["DType", "Dim", "IRTypeError", "Rows", "Shape", "Tensor", "extent", "multiple", "product", "shape_text"]
 
 
 class IRTypeError(Exception):
@@ -66,6 +66,11 @@ def product(dims: Sequence[Dim]) -> Dim:
     if symbolic > 1:
         raise IRTypeError(f"the product of {shape_text(dims)} holds `batch` twice")
     return Rows(constant) if symbolic and constant else constant
+
+
+def multiple(dim: Dim) -> int:
+    """What is known of a dimension: its size, or how many times the count of rows it is."""
+    return dim.multiple if isinstance(dim, Rows) else dim
 
 
 def shape_text(shape: Sequence[Dim]) -> str:

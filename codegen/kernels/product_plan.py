@@ -417,7 +417,7 @@ def _near_steps(shape: ProductShape, tile: Tile, lanes: int, blocks: Blocks | No
 def _moves(shape: ProductShape, machine: Machine) -> bool:
     """Whether the epilogue reads whole arrays, and moves more than the core's cache keeps beside the operands."""
     m, n, _ = shape.extents
-    more = shape.moved > shape.element_bytes  # than a result and its mask
+    more = shape.moved > shape.element_bytes  # than a result
     return more and shape.moved * m * n > machine.core_cache // 2
 
 

@@ -8,12 +8,12 @@ registers. A sum is one chain of multiply-adds over the channels, whatever the p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tapeless.codegen.kernels.convolution_epilogue import Epilogue
 from tapeless.codegen.kernels.convolution_plan import Geometry
 from tapeless.codegen.kernels.picture_band import PictureBands, each_vector
-from tapeless.codegen.kernels.winograd_patches import Vectors, blocks, take_patches
+from tapeless.codegen.kernels.winograd_patches import Vectors, blocks, each_patch, take_patches
 from tapeless.codegen.kernels.winograd_plan import (
     MADE,
     PATCH,
@@ -126,21 +126,15 @@ class Winograd:
 
     def give(self, image: Operand, first: Operand) -> None:
         """The results of a band, whose first row is that: two by two of each patch."""
-        b, shape = self.b, self.shape
-        down = b.open_loop(index_constant(0), index_constant(self.plan.down), 1)
-        with b.inside(down.block):
-            y = b.arithmetic("add", first, b.arithmetic("mul", down.variable, index_constant(MADE)))
-            row = b.arithmetic("mul", down.variable, index_constant(self.across * self.units))
-            row = b.arithmetic("add", row, index_constant(self.sums))
-            whole = shape.size[1] // MADE
-            if whole:
-                across = b.open_loop(index_constant(0), index_constant(whole), 1)
-                with b.inside(across.block):
-                    self.patch(image, y, across.variable, row, MADE)
-                b.close_loop(across)
-            if self.across > whole:
-                self.patch(image, y, index_constant(whole), row, 1)
-        b.close_loop(down)
+        b = self.b
+
+        def row(down: Operand) -> Callable[[Operand, int], None]:
+            y = b.arithmetic("add", first, b.arithmetic("mul", down, index_constant(MADE)))
+            sums = b.arithmetic("mul", down, index_constant(self.across * self.units))
+            sums = b.arithmetic("add", sums, index_constant(self.sums))
+            return lambda number, wide: self.patch(image, y, number, sums, wide)
+
+        each_patch(b, self.shape, self.plan.down, row)
 
     def patch(self, image: Operand, y: Operand, number: Operand, row: Operand, wide: int) -> None:
         """The results of one patch, of which so many are inside across."""

@@ -4,7 +4,7 @@ of products, and the transform of patches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tapeless.codegen.kernels.convolution_plan import Geometry, pieces
 from tapeless.codegen.kernels.micro_kernel import multiply
@@ -14,7 +14,7 @@ from tapeless.codegen.kernels.winograd_transforms import square, taken
 from tapeless.codegen.loops.builder import Builder, index_constant
 from tapeless.codegen.loops.language import Operand
 
-__all__ = ["Vectors", "blocks", "take_patches"]
+__all__ = ["Vectors", "blocks", "each_patch", "take_patches"]
 
 
 class Vectors:
@@ -75,6 +75,26 @@ def blocks(b: Builder, extent: int, size: int, unit: int) -> Iterator[tuple[Oper
                 yield loop.variable, each
             b.close_loop(loop)
         first += count * each
+
+
+def each_patch(
+    b: Builder, shape: Geometry, down: int, row: Callable[[Operand], Callable[[Operand, int], None]]
+) -> None:
+    """The patches of results of some rows of patches: `row` is given the number of a row, and gives what is done with
+    the number of a patch and how many of its results are inside across.
+    """
+    rows = b.open_loop(index_constant(0), index_constant(down), 1)
+    with b.inside(rows.block):
+        patch = row(rows.variable)
+        whole = shape.size[1] // MADE
+        if whole:
+            across = b.open_loop(index_constant(0), index_constant(whole), 1)
+            with b.inside(across.block):
+                patch(across.variable, MADE)
+            b.close_loop(across)
+        if patches_across(shape) > whole:
+            patch(index_constant(whole), 1)
+    b.close_loop(rows)
 
 
 def take_patches(io: Vectors, band: Band, reach: Geometry, down: int, into: int, width: int) -> None:

@@ -8,10 +8,12 @@ over the patches of a share, whatever the plan.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tapeless.codegen.kernels.convolution_plan import Geometry
 from tapeless.codegen.kernels.picture_band import PictureBands, each_vector
 from tapeless.codegen.kernels.picture_shares import over_shares
-from tapeless.codegen.kernels.winograd_patches import Vectors, blocks, take_patches
+from tapeless.codegen.kernels.winograd_patches import Vectors, blocks, each_patch, take_patches
 from tapeless.codegen.kernels.winograd_plan import (
     MADE,
     PATCH,
@@ -80,22 +82,16 @@ class WinogradShares:
     def feel(self, image: Operand, first: Operand) -> None:
         """The transformed adjoints of a band of results, [place, patch, unit]."""
         b, (high, wide) = self.b, self.shape.size
-        down = b.open_loop(index_constant(0), index_constant(self.plan.down), 1)
-        with b.inside(down.block):
-            y = b.arithmetic("add", first, b.arithmetic("mul", down.variable, index_constant(MADE)))
-            row = b.arithmetic("add", b.arithmetic("mul", image, index_constant(high)), y)
-            row = b.arithmetic("mul", row, index_constant(wide * self.shape.units))
-            into = b.arithmetic("mul", down.variable, index_constant(self.across * self.units))
+
+        def row(down: Operand) -> Callable[[Operand, int], None]:
+            y = b.arithmetic("add", first, b.arithmetic("mul", down, index_constant(MADE)))
+            begin = b.arithmetic("add", b.arithmetic("mul", image, index_constant(high)), y)
+            begin = b.arithmetic("mul", begin, index_constant(wide * self.shape.units))
+            into = b.arithmetic("mul", down, index_constant(self.across * self.units))
             into = b.arithmetic("add", into, index_constant(self.adjoints))
-            whole = wide // MADE
-            if whole:
-                across = b.open_loop(index_constant(0), index_constant(whole), 1)
-                with b.inside(across.block):
-                    self.patch(y, row, into, across.variable, MADE)
-                b.close_loop(across)
-            if self.across > whole:
-                self.patch(y, row, into, index_constant(whole), 1)
-        b.close_loop(down)
+            return lambda number, inside: self.patch(y, begin, into, number, inside)
+
+        each_patch(b, self.shape, self.plan.down, row)
 
     def patch(self, y: Operand, row: Operand, into: Operand, number: Operand, wide: int) -> None:
         """The transformed adjoints of one patch of results, of which so many are inside across."""

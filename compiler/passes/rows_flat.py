@@ -110,9 +110,13 @@ class _Flat:
             return int(maker.attrs["axis"]) >= axes
         if maker.op in FREE:
             return False
-        if len(self.graph.uses[value]) > 1 or value in self.graph.output_values:
+        if not self._for_one(value):
             return True  # stored in any case
         return maker.op not in POINTWISE or all(self._can_be_read(operand, axes) for operand in maker.operands)
+
+    def _for_one(self, value: Value) -> bool:
+        """Whether one node alone wants a value, so that it is not made twice if it is made by rows."""
+        return len(self.graph.uses[value]) == 1 and value not in self.graph.output_values
 
     def _read(self, value: Value, axes: int) -> Value:
         """A value with one axis of rows."""
@@ -120,11 +124,11 @@ class _Flat:
             return self.rows[value][0]
         maker = self.graph.producers.get(value)
         shape = (product(value.type.shape[:axes]), *value.type.shape[axes:])
-        if maker is not None and maker.op in ("iota", "random_uniform"):
+        if maker is not None and (maker.op == "iota" or (maker.op == "random_uniform" and self._for_one(value))):
             along = {"axis": maker.attrs["axis"] - axes + 1} if maker.op == "iota" else {}
             operands = [self.seen[operand] for operand in maker.operands]
             return self._emit(maker, operands, {**maker.attrs, **along, "shape": shape})
-        if maker is not None and maker.op in POINTWISE and len(self.graph.uses[value]) == 1:
+        if maker is not None and maker.op in POINTWISE and self._for_one(value):
             return self._emit(maker, [self._read(operand, axes) for operand in maker.operands], maker.attrs)
         if maker is None or maker.op != "broadcast":
             if value not in self.views:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from tapeless.compiler.passes.layout import ROWS, inputs_of, with_outputs
 from tapeless.ir.graph import Builder, Graph, Node
 from tapeless.ir.machine import Machine
-from tapeless.ir.types import Rows
+from tapeless.ir.types import multiple
 
 FEWEST = 4  # shares that are worth a second sum
 
@@ -46,9 +46,7 @@ def _cut(node: Node, machine: Machine) -> tuple[int, int] | None:
         return None
     found = []
     for axis in node.attrs["axes"]:
-        extent = operand.shape[axis]
-        whole = extent.multiple if isinstance(extent, Rows) else extent
-        if shares := _shares(whole, lanes if axis == operand.rank - 1 else 1, machine):
+        if shares := _shares(multiple(operand.shape[axis]), lanes if axis == operand.rank - 1 else 1, machine):
             found.append((shares, axis))
     if not found:
         return None

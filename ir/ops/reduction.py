@@ -26,7 +26,7 @@ from tapeless.ir.ops.registry import (
     expect_count,
 )
 from tapeless.ir.range_analysis import weighed
-from tapeless.ir.types import DType, Rows, Tensor
+from tapeless.ir.types import DType, Rows, Tensor, multiple
 
 if TYPE_CHECKING:
     from tapeless.ir.graph import Builder, Graph, Node, Value
@@ -201,10 +201,8 @@ def _shares_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: 
     (kept,) = _rule("sum_shares", False)(operands, attrs, regions)
     (operand,), shared, shares = operands, attrs["shared"], attrs["shares"]
     expect(shared in attrs["axes"], f"`sum_shares` over {attrs['axes']} cuts axis {shared}, which it does not sum")
-    extent = operand.shape[shared]
-    whole = extent.multiple if isinstance(extent, Rows) else extent
     expect(
-        shares > 0 and whole % shares == 0,
+        shares > 0 and multiple(operand.shape[shared]) % shares == 0,
         f"`sum_shares` of {operand}: axis {shared} is not cut into {shares} equal shares",
     )
     return (kept.with_shape((shares, *kept.shape)),)

@@ -36,10 +36,8 @@ def vectors(request: pytest.FixtureRequest) -> Iterator[Vectors]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test that names the width of its vectors (`lanes`) runs once, not again for every width that others go over."""
-    again = [item for item in items if _names_its_own(item)]
-    if again:
-        config.hook.pytest_deselected(items=again)
-        items[:] = [item for item in items if not _names_its_own(item)]
+    config.hook.pytest_deselected(items=[item for item in items if _names_its_own(item)])
+    items[:] = [item for item in items if not _names_its_own(item)]
 
 
 def _names_its_own(item: pytest.Item) -> bool:
