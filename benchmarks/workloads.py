@@ -117,12 +117,12 @@ def _options(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, Arra
 WORKLOADS: Sequence[Workload] = (
     Workload("tiny_mlp", 68e3, 2000, Optimizer("sgd", 0.01)),
     Workload("logreg", 82e3, 1120, Optimizer("sgd", 0.1)),
-    Workload("mlp", 154e6, 20, Optimizer("adam", 1e-5)),
+    Workload("mlp", 154e6, 100, Optimizer("adam", 1e-5)),
     Workload("mlp_large", 11.7e9, 2, Optimizer("sgd", 0.01, momentum=0.9)),
     Workload("cnn", 2.96e9, 5, Optimizer("adam", 1e-5)),
-    Workload("lstm", 1.36e9, 5, Optimizer("adam", 1e-3)),
+    Workload("lstm", 1.36e9, 10, Optimizer("adam", 1e-3)),
     Workload("gpt", 5.3e9, 2, Optimizer("adamw", 1e-3, decay=0.01)),
-    Workload("elementwise", 0, 5, Optimizer("sgd", 1e5), "made"),
+    Workload("elementwise", 0, 40, Optimizer("sgd", 1e5), "made"),
 )
 
 
