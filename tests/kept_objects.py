@@ -1,0 +1,46 @@
+"""Objects that tests have had made, found by what decides what they are: text, target, LLVM and how it is asked."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from tapeless.ir.target import Target
+
+__all__ = ["KeptObjects"]
+
+Maker = Callable[[str, Target], bytes]
+DAYS = 7  # after which what no run has asked for goes
+
+
+class KeptObjects:
+    """In place of `make`, whose source is part of what an object is found by: another way to ask LLVM asks anew."""
+
+    def __init__(self, folder: Path, make: Maker) -> None:
+        self.folder = folder
+        self.make = make
+        source = Path(make.__code__.co_filename).read_bytes()
+        self.maker = hashlib.sha256(version("llvmlite").encode() + source).hexdigest()
+        before = time.time() - DAYS * 24 * 3600
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another worker has seen to it
+                if path.stat().st_mtime < before:
+                    path.unlink()
+
+    def __call__(self, text: str, target: Target) -> bytes:
+        path = self.folder / hashlib.sha256(f"{self.maker}\n{target!r}\n{text}".encode()).hexdigest()
+        try:
+            kept = path.read_bytes()
+            os.utime(path)
+            return kept
+        except OSError:
+            made = self.make(text, target)
+        own = path.with_suffix(f".{os.getpid()}")
+        own.write_bytes(made)
+        own.replace(path)  # whole or not at all, for whoever reads meanwhile
+        return made
