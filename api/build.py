@@ -17,6 +17,7 @@ from tapeless.header import header, identifier
 from tapeless.pipeline import target_named
 from tapeless.runtime.errors import UserError
 from tapeless.runtime.manifest import Manifest
+from tapeless.runtime.threads import processors
 from tapeless.runtime.writing import check_folder, check_writable, refusal, write_atomically
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def build(pipeline: Pipeline, folder: Path, target: str | None, batch: int | Non
             *([library] if machine.name == "host" else []),
         ):
             check_writable(path)
-    image = pipeline.image(pipeline.available(), machine, batch)
+    image = pipeline.image(pipeline.available(), machine, batch, threads=processors())
     manifest = Manifest.from_json(image.manifest)
     files = {
         stem.with_suffix(".o"): image.code,

@@ -20,6 +20,7 @@ from tapeless.runtime import arguments, pickles
 from tapeless.runtime.errors import ModelWarning, UserError
 from tapeless.runtime.image import Image, pack
 from tapeless.runtime.program import GROUPS, Group, Program
+from tapeless.runtime.threads import processors
 from tapeless.runtime.turns import BUILDING
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ class _Compiled:
         from tapeless.pipeline import target_to_run
 
         pipeline = self._model.pipeline(self._long(), self._memory)
-        made = pipeline.image(GROUPS[group], target_to_run(self._target), capacity, plans)
+        made = pipeline.image(GROUPS[group], target_to_run(self._target), capacity, plans, processors())
         self._store.put(key, pack(made.manifest, made.code))
         return Image.from_object(made.manifest, made.code)
 

@@ -168,10 +168,11 @@ class Pipeline:
             self._lowered[key] = self.image((name,), target_named(target), capacity)
         return self._lowered[key]
 
-    def image(self, names: Sequence[str], target: Target, capacity: int | None, plans: Plans | None = None) -> Image:
-        """Machine code for the named entries, by plans that tuning has found."""
+    def image(self, names: Sequence[str], target: Target, capacity: int | None, plans: Plans | None = None,
+              threads: int = 1) -> Image:  # fmt: skip
+        """Machine code for the named entries, by plans that tuning has found, made by so many threads."""
         kernels = {name: self.bounded(name, target, capacity).graph for name in names}
-        return compile_image(self.model, kernels, target, capacity or self.model.settings.batch, plans)
+        return compile_image(self.model, kernels, target, capacity or self.model.settings.batch, plans, threads)
 
     def tune(self, names: Sequence[str], capacity: int | None, name: str | None) -> Iterator[Tuned]:
         """Measures the plans of the entries' kernels on this machine: see `codegen.program.tuning`."""

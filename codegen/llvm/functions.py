@@ -36,12 +36,17 @@ from tapeless.codegen.loops.language import (
 )
 from tapeless.ir.target import Target
 
-__all__ = ["function_text", "module_text"]
+__all__ = ["function_text", "module_head", "module_text"]
 
 
 def module_text(bodies: list[str], target: Target) -> str:
     """A module of the given definitions. Intrinsics are declared by LLVM's parser where they are first used."""
-    return f'target triple = "{target.triple}"\n\n' + "\n".join(bodies)
+    return module_head(target) + "\n".join(bodies)
+
+
+def module_head(target: Target) -> str:
+    """What a module begins with."""
+    return f'target triple = "{target.triple}"\n\n'
 
 
 def function_text(function: Function, target: Target, *, linkage: str = "internal") -> str:

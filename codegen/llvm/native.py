@@ -3,6 +3,10 @@
 Code made to run now and code written to disk are the same object: `compile_object` makes it, `load` links one into
 the process. No pass over LLVM IR runs; code generation is at its highest level. The only module that imports
 llvmlite, apart from the question which machine this is.
+
+llvmlite holds one lock around each of its calls, for its modules are of one context of LLVM's. Here each module has a
+context of its own and is no other thread's, as LLVM asks of who uses it from several; so these calls go past the lock,
+and several threads make code at once.
 """
 
 from __future__ import annotations
@@ -42,24 +46,72 @@ def _machine(target: Target) -> Any:
     )
 
 
-def _module(text: str, machine: Any) -> Any:
-    module = llvm.parse_assembly(text)
-    module.verify()
-    module.data_layout = str(machine.target_data)
-    return module
-
-
 def compile_object(text: str, target: Target) -> bytes:
     """The object file (position independent) of a module's text. Raises RuntimeError with LLVM's words."""
-    machine = _machine(target)
-    emitted: bytes = machine.emit_object(_module(text, machine))
-    return emitted
+    machine, lib = _machine(target), _unlocked()
+    context = lib.LLVMPY_ContextCreate()
+    module = None
+    try:
+        with _Words() as words:
+            module = lib.LLVMPY_ParseAssembly(context, text.encode(), words)
+            if not module:
+                raise RuntimeError(f"LLVM IR parsing error\n{words}")
+            lib.LLVMPY_SetDataLayout(module, str(machine.target_data).encode())
+            if lib.LLVMPY_VerifyModule(module, words):
+                raise RuntimeError(str(words))
+            code = lib.LLVMPY_TargetMachineEmitToMemory(machine, module, 1, words)
+            if not code:
+                raise RuntimeError(str(words))
+        try:
+            return ctypes.string_at(lib.LLVMPY_GetBufferStart(code), lib.LLVMPY_GetBufferSize(code))
+        finally:
+            lib.LLVMPY_DisposeMemoryBuffer(code)
+    finally:
+        if module:
+            lib.LLVMPY_DisposeModule(module)
+        lib.LLVMPY_ContextDispose(context)
+
+
+_CALLS = (
+    *("ContextCreate", "ContextDispose", "ParseAssembly", "SetDataLayout", "VerifyModule", "TargetMachineEmitToMemory"),
+    *("GetBufferStart", "GetBufferSize", "DisposeMemoryBuffer", "DisposeModule", "DisposeString"),
+)
+
+
+@lru_cache(maxsize=1)
+def _unlocked() -> ctypes.CDLL:
+    """llvmlite's library without its lock."""
+    locked = llvm.ffi.lib
+    library = ctypes.CDLL(locked._name, handle=locked._handle)
+    for name in _CALLS:
+        ours, theirs = getattr(library, f"LLVMPY_{name}"), getattr(locked, f"LLVMPY_{name}")
+        ours.argtypes, ours.restype = theirs.argtypes, theirs.restype
+    return library
+
+
+class _Words:
+    """What LLVM says of a fault: the place where it puts its text, which is freed here."""
+
+    def __enter__(self) -> _Words:
+        self._text = ctypes.c_char_p()
+        self._as_parameter_ = ctypes.byref(self._text)
+        return self
+
+    def __str__(self) -> str:
+        return (self._text.value or b"").decode("utf-8", "replace")
+
+    def __exit__(self, *_: object) -> None:
+        if self._text:
+            _unlocked().LLVMPY_DisposeString(self._text)
 
 
 def assembly(text: str, target: Target) -> str:
     """The assembly that `compile_object` encodes."""
     machine = _machine(target)
-    emitted: str = machine.emit_assembly(_module(text, machine))
+    module = llvm.parse_assembly(text)
+    module.verify()
+    module.data_layout = str(machine.target_data)
+    emitted: str = machine.emit_assembly(module)
     return emitted
 
 

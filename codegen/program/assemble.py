@@ -5,15 +5,16 @@ All entries of an image share one LLVM module and their kernels: two kernels of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from itertools import groupby
 from typing import Any, Protocol
 
 from tapeless.codegen.kernels.lower import planned
 from tapeless.codegen.llvm import native
-from tapeless.codegen.llvm.functions import function_text, module_text
+from tapeless.codegen.llvm.emission import Emission
+from tapeless.codegen.llvm.functions import function_text, module_head, module_text
+from tapeless.codegen.llvm.units import Units, bound_of
 from tapeless.codegen.loops.language import Function
 from tapeless.codegen.program.barrier import barrier
 from tapeless.codegen.program.denormals import FLUSHING
@@ -88,7 +89,7 @@ class ProgramDescription(Protocol):
 class Image:
     """Machine code for some entries of a program, with everything it was made from, for inspection.
 
-    `code` is made when it is first asked for.
+    `code` is whole when it is first asked for.
     """
 
     manifest: Mapping[str, Any]
@@ -96,11 +97,12 @@ class Image:
     target: Target
     schedules: Mapping[str, Scheduled]
     functions: Mapping[str, Function]
+    emission: Emission
 
-    @cached_property
+    @property
     def code(self) -> bytes:
         """The object file."""
-        return native.compile_object(self.llvm, self.target)
+        return self.emission.object
 
     @property
     def assembly(self) -> str:
@@ -113,14 +115,40 @@ def compile_image(
     target: Target,
     capacity: int,
     plans: Plans | None = None,
+    threads: int = 1,
 ) -> Image:
     """Compile fused entry graphs for a target, with batches of at most `capacity` rows; `plans` are those that tuning
-    has found.
+    has found. With several `threads`, those beside the caller's make machine code of what is planned while the rest is.
     """
+    emission = Emission(target, threads)
+    try:
+        return _compiled(program, entries, target, capacity, plans or {}, emission)
+    except BaseException:
+        emission.drop()
+        raise
+
+
+def _compiled(
+    program: ProgramDescription,
+    entries: Mapping[str, Graph],
+    target: Target,
+    capacity: int,
+    plans: Plans,
+    emission: Emission,
+) -> Image:
     state, gradients, trained = _blocks(program)
-    kernels = _Kernels(target, capacity, plans or {})
+    bodies: list[str] = []
+    units = Units(module_head(target), emission.add, bound_of(target))
+    units.add([barrier(target), sharing()])
+
+    def written(function: Function) -> None:
+        bodies.append(function_text(function, target))
+        units.add(bodies[-1:])
+
+    kernels = _Kernels(target, capacity, plans, written)
     data = {tensor.name: tensor for tensor in program.data}
-    schedules, drivers, described = {}, [], {}
+    schedules, described = {}, {}
+    drivers: list[str] = []
     for name, graph in entries.items():
         scheduled = schedule(graph, kernels.lower, state, gradients, capacity, target.machine)
         schedules[name] = scheduled
@@ -139,7 +167,8 @@ def compile_image(
             target,
             name in FLUSHING and program.denormals == "flush",
         )
-        drivers.append(made)
+        units.add(made)
+        drivers += made
         described[name] = {
             "symbol": symbol,
             "workspace": scheduled.workspace,
@@ -158,7 +187,7 @@ def compile_image(
                 if port.role in ("loss", "metric", "part")
             ],
         }
-    bodies = [function_text(function, target) for function in kernels.named.values()]
+    units.finish()
     manifest = {
         "format": FORMAT,
         "model": program.name,
@@ -182,6 +211,7 @@ def compile_image(
         target,
         schedules,
         dict(kernels.named),
+        emission,
     )
 
 
@@ -198,7 +228,7 @@ class Scales:
 
     def __init__(self, program: ProgramDescription, target: Target, capacity: int) -> None:
         self._state, self._gradients, _ = _blocks(program)
-        self._kernels, self._capacity, self._machine = _Kernels(target, capacity, {}), capacity, target.machine
+        self._kernels, self._capacity, self._machine = _Kernels(target, capacity, {}, None), capacity, target.machine
 
     def bytes(self, graph: Graph) -> int:
         """The bytes of one graph; kernels that it has in common with others are planned once."""
@@ -207,10 +237,10 @@ class Scales:
 
 
 class _Kernels:
-    """The functions of an image: one for each structure of kernel."""
+    """The functions of an image: one for each structure of kernel; `written` is told each as it is made."""
 
-    def __init__(self, target: Target, capacity: int, plans: Plans) -> None:
-        self._target, self._capacity, self._plans = target, capacity, plans
+    def __init__(self, target: Target, capacity: int, plans: Plans, written: Callable[[Function], None] | None) -> None:
+        self._target, self._capacity, self._plans, self._written = target, capacity, plans, written
         self.lowered: dict[object, Lowered] = {}
         self.named: dict[str, Function] = {}
 
@@ -225,6 +255,8 @@ class _Kernels:
                 name = f"{base}.{len(self.named)}"
             function = replace(function, name=name)
             self.named[function.name] = function
+            if self._written:
+                self._written(function)
             self.lowered[key] = Lowered(function, plan)
         return self.lowered[key]
 

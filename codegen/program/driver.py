@@ -67,13 +67,13 @@ def driver(
     capacity: int,
     target: Target,
     flushes: bool = False,
-) -> str:
-    """An entry's driver, as LLVM text. `data` and `outputs` are the keys of the pointers behind the context's fields,
-    in order; `flushes`: denormals are zeros while it runs.
+) -> list[str]:
+    """An entry's driver: LLVM text of each definition, the entry's at last. `data` and `outputs` are the keys of the
+    pointers behind the context's fields, in order; `flushes`: denormals are zeros while it runs.
     """
     writer = _Writer(symbol, scheduled, data, outputs, capacity, target, flushes)
     writer.write()
-    return "\n".join([*writer.texts, writer.f.text()])
+    return [*writer.texts, writer.f.text()]
 
 
 class _Writer:

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from tapeless.codegen.llvm import functions as llvm
-from tapeless.codegen.llvm import native
+from tapeless.codegen.llvm.emission import Emission
+from tapeless.codegen.llvm.units import Units, bound_of
 from tapeless.codegen.loops.language import Function
 
 from .machines import Linux, Machine, needed
@@ -43,11 +44,16 @@ class Executable:
             llvm.function_text(replace(function, name=self.names[id(function)]), machine.target)
             for function in {id(function): function for function in functions}.values()
         ]
-        text = llvm.module_text([*bodies, *self.around()], machine.target)
+        # as the units of a large program: each kernel is made apart, where objects can be put together
+        emission = Emission(machine.target, threads=1)
+        units = Units(llvm.module_head(machine.target), emission.add, bound_of(machine.target) and 1)
+        units.add(bodies)
+        units.add(["\n".join(self.around())])
+        units.finish()
         self.folder = tempfile.TemporaryDirectory(prefix="tapeless-emulated-")
         self.path = Path(self.folder.name) / "program"
         made = self.path.with_suffix(".o")
-        made.write_bytes(native.compile_object(text, machine.target))
+        made.write_bytes(emission.object)
         subprocess.run([*machine.linker, "-o", self.path, made], check=True, timeout=60)
 
     def around(self) -> Iterator[str]:
