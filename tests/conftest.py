@@ -2,9 +2,11 @@
 start; and nothing is made twice that comes out the same, neither machine code nor the bytecode of what tests start.
 """
 
+import gc
 import os
 import runpy
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,17 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[WRITES_TO] = folder
     elif sys.pycache_prefix == folder:  # a worker: modules that are installed have their bytecode beside them
         sys.pycache_prefix, sys.dont_write_bytecode = None, True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Tens of thousands of tests stay until the end: the collector of garbage does not go over them again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 
 import pytest
 
@@ -35,11 +35,25 @@ def vectors(request: pytest.FixtureRequest) -> Iterator[Vectors]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A test that names the width of its vectors (`lanes`) runs once, not again for every width that others go over."""
-    config.hook.pytest_deselected(items=[item for item in items if _names_its_own(item)])
-    items[:] = [item for item in items if not _names_its_own(item)]
+    """A test that names the width of its vectors runs once, not again for every width that others go over."""
+    config.hook.pytest_deselected(items=[item for item in items if _is_repeated(item)])
+    items[:] = [item for item in items if not _is_repeated(item)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    yield
+    if "vectors" in _given(item) and not (VECTORS.asked or _names_its_own(item)):
+        raise AssertionError("the same for every width of vectors, of which it asks for none: mark it `own_width`")
+
+
+def _given(item: pytest.Item) -> Mapping[str, object]:
+    return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
 
 
 def _names_its_own(item: pytest.Item) -> bool:
-    given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    return "lanes" in given and given.get("vectors", "in turn") != "in turn"
+    return "lanes" in _given(item) or item.get_closest_marker("own_width") is not None
+
+
+def _is_repeated(item: pytest.Item) -> bool:
+    return _names_its_own(item) and _given(item).get("vectors", "in turn") != "in turn"

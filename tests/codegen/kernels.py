@@ -46,8 +46,10 @@ class Vectors:
     def begin(self, targets: Iterable[Target]) -> None:
         self.turn = itertools.cycle(targets)
         self.node: Node | None = None
+        self.asked = False
 
     def __call__(self) -> Target:
+        self.asked = True
         return next(self.turn)
 
     def _of(self, node: Node) -> None:

@@ -58,6 +58,7 @@ def test_sizes_of_the_gradient(n: int, m: int, d: int, e: int, causal: bool) -> 
     check(gradient(4, 2, n, m, d, e, causal, causal, DType.F64), 3)
 
 
+@pytest.mark.own_width
 @pytest.mark.parametrize("name", list(TARGETS))
 def test_code_for_every_target(name: str) -> None:
     """Also without vectors: there is machine code, and the loops run in their interpreter."""

@@ -144,6 +144,7 @@ def test_parts_cover_everything():
             check(node, rows, capacity=256, tolerance=1e-4)
 
 
+@pytest.mark.own_width
 @pytest.mark.skipif(not HOST.avx512, reason="counts the registers of AVX-512")
 @pytest.mark.parametrize("shape", ((64, 256, 64), (64, 512, 784), (784, 512, 64), (60, 96, 70), (84, 64, 10)))
 def test_no_spills(shape):
@@ -179,6 +180,7 @@ def test_stacks_of_products(flip):
             check(node, rows, capacity=8)
 
 
+@pytest.mark.own_width
 def test_blocks_that_are_no_whole_tiles_are_refused():
     shape = product_shape(product(64, 64, 64), 64, HOST)
     plan = plan_product(shape, HOST.machine)
@@ -186,12 +188,14 @@ def test_blocks_that_are_no_whole_tiles_are_refused():
         replace(plan, blocks=Blocks(plan.tile.rows + 1, plan.width, 5))
 
 
+@pytest.mark.own_width
 def test_only_a_panel_that_is_copied_is_copied_ahead():
     plan = plan_product(product_shape(product(64, 64, 64), 64, HOST), HOST.machine)
     with pytest.raises(ValueError, match="copied ahead"):
         replace(plan, blocks=Blocks(plan.tile.rows, plan.width, 5, ahead=True))
 
 
+@pytest.mark.own_width
 def test_what_comes_next_is_prefetched_where_it_is_far():
     """The text of a large product says so, and is read again as it was."""
     large, small = (lower_kernel(product(size, size, size), WIDTHS[16], 1) for size in (1024, 32))
@@ -201,9 +205,10 @@ def test_what_comes_next_is_prefetched_where_it_is_far():
     assert "prefetch" not in format_function(small)
 
 
-@pytest.mark.parametrize("copied", ("", "A", "B", "AB", "B ahead", "AB ahead"))
-@pytest.mark.parametrize("flip", (False, True))
-@pytest.mark.parametrize("lanes", sweep(WIDTHS, every=3))
+@pytest.mark.parametrize(
+    ("lanes", "flip", "copied"),
+    sweep(WIDTHS, (False, True), ("", "A", "B", "AB", "B ahead", "AB ahead"), every=7),
+)
 def test_blocks(lanes, flip, copied):
     """A plan from outside: rows, columns and steps in blocks, operands copied or not. The same bits as all at once."""
     target = WIDTHS[lanes]

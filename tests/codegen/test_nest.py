@@ -285,6 +285,7 @@ def test_log_sum_exp_of_extremes():
         np.testing.assert_array_equal(made, np.array([-np.inf, -1e30, np.inf, 1e30], np.float32))
 
 
+@pytest.mark.own_width
 def test_what_cannot_be_a_nest_is_refused():
     def build(b: Builder) -> None:
         x = b.input("x", Tensor(DType.F32, (6, 4)), "operand")

@@ -126,6 +126,7 @@ def test_a_matrix_that_is_not_definite_has_no_factor():
     assert np.isnan(lower[1, 1])
 
 
+@pytest.mark.own_width
 @pytest.mark.parametrize("n", (1, 2, 5, 9))
 def test_derivative_of_the_factor(n):
     from tapeless.ir.ops import OPERATIONS

@@ -133,6 +133,7 @@ def streaming(target: Target) -> Target:
     return replace(target, machine=replace(target.machine, last_cache=1))
 
 
+@pytest.mark.own_width
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
 @pytest.mark.skipif(not CACHED, reason="stores go through the caches here")
 def test_past_the_caches(build: Build) -> None:
@@ -179,6 +180,7 @@ def loops(build: Build, n: int) -> str:
     return format_function(lower_kernel(node(build, n, DType.F32), TARGETS["x86-64-v4"], CAPACITY))
 
 
+@pytest.mark.own_width
 def test_exponentials_are_made_once() -> None:
     """The loop of four vectors and two of the tail, each exponential scaled once; the result's row keeps them."""
     text = loops(softmax, 1000 - 8)
@@ -187,6 +189,7 @@ def test_exponentials_are_made_once() -> None:
     assert "load r0[" not in loops(layer_norm, 992)  # a difference is made again: that is cheaper
 
 
+@pytest.mark.own_width
 def test_first_sweeps_run_a_row_ahead() -> None:
     """The loop over rows carries the next row's maximum, where two rows of everything fit the nearest cache."""
     carrying = re.compile(r"^  (v\d+ = )?for .* carrying", re.MULTILINE)  # a loop that is in no other
@@ -209,6 +212,7 @@ def test_extremes(dtype: DType) -> None:
         )
 
 
+@pytest.mark.own_width
 def test_the_compiler_makes_one_kernel_of_each() -> None:
     for build in (softmax, cross_entropy, layer_norm, dear):
         made = lowered(region(build, 65, DType.F32), X86_64_V3).nodes
