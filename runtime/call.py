@@ -99,6 +99,7 @@ class Call:
         )
         for k, pointer in enumerate(pointers):
             self._context.pointers[k] = pointer
+        self._ran_in: Bytes | None = None  # the workspace that one thread ran in last
 
     def over(self, arrays: Sequence[Array], outputs: Sequence[Array] = ()) -> Call:
         """The same call over other arrays, from a context of its own and with sums that start from zero: what does not
@@ -106,7 +107,7 @@ class Call:
         """
         made = Call.__new__(Call)
         made.__dict__.update(self.__dict__)
-        made._kept = (self._kept, arrays, outputs)
+        made._kept, made._ran_in = (self._kept, arrays, outputs), None
         made._context = type(self._context).from_buffer_copy(self._context)
         if self._counts:
             made.sums = np.zeros(len(self.sums), np.float64)
@@ -130,6 +131,15 @@ class Call:
                 return done
             begin = upto
 
+    def repeat(self) -> bool:
+        """The last run once more, if that was on one thread and the workspace is still where it was: nothing is told
+        again. Whether it was done.
+        """
+        if self._ran_in is not self._memory.workspace(0):
+            return False
+        threads.native_entry(self._function)(ctypes.addressof(self._context), 0)
+        return True
+
     def _run(self, begin: int, end: int, size: int) -> int:
         """As `run`, on so many threads."""
         self._context.workspace = self._memory.workspace_address(self._description.working_memory(size))
@@ -139,6 +149,7 @@ class Call:
         if size > 1:
             self._barrier[:] = 0
         threads.team(size).call(self._function, self._context)
+        self._ran_in = self._memory.workspace(0) if size == 1 else None
         return int(self._context.done)
 
     @property

@@ -36,6 +36,7 @@ from tapeless.runtime.errors import DataError, UserError
 from tapeless.runtime.foreign import as_array
 from tapeless.runtime.image import Image
 from tapeless.runtime.manifest import Entry, Manifest
+from tapeless.runtime.prompt import Prompts
 from tapeless.runtime.ready import Ready
 from tapeless.runtime.restoring import Checkpoint
 from tapeless.runtime.run import Options, Run
@@ -103,6 +104,8 @@ class Program:
         self._steppers: dict[int, Stepper] = {}  # by the rows that they were compiled for
         self._ready: dict[str, Ready] = {}  # by entry
         self._calls: dict[tuple[Image, str, int | None, int], Call] = {}  # without data, to be made `over` some
+        self._prompts: Prompts | None = None  # for predictions of few numbers, with so large a batch and such threads
+        self._prompts_for: tuple[int | None, int | None] = None, None
         self._initialised = False
         # what memory is to hold when there is some, in place of starting values
         self._restored: dict[str, Array] | None = None
@@ -284,6 +287,18 @@ class Program:
         """The model's outputs for any number of rows, also none: an array, or a dict by name if the model has
         several. One that does not depend on the data has no axis of rows.
         """
+        if not self._initialised:
+            self.memory()
+        asked = self.batch, self.threads
+        if self._prompts is None or self._prompts_for != asked:
+            self._prompts = Prompts(self.image("predict"), "predict", self.memory(), self.threads)
+            self._prompts_for = asked
+        outputs = self._prompts.answer(inputs)
+        if outputs is None:
+            outputs = self._predicted(inputs)
+        return outputs[0] if len(outputs) == 1 else dict(zip(self._prompts.outputs, outputs, strict=True))
+
+    def _predicted(self, inputs: Data) -> list[Array]:
         image = self.image("predict")
         entry = image.manifest.entries["predict"]
         examples = self._bound(image, "predict", inputs, some=False)
@@ -294,9 +309,7 @@ class Program:
             outputs = self._without_rows(image, entry)
         else:
             self._call(image, "predict", examples, outputs).run(0, examples.rows)
-        if len(outputs) == 1:
-            return outputs[0]
-        return {spec.name: output for spec, output in zip(entry.outputs, outputs, strict=True)}
+        return outputs
 
     def _without_rows(self, image: Image, entry: Entry) -> list[Array]:
         """Outputs for no rows, some of which are the same for all rows: those of one that is blank, and of the

@@ -62,6 +62,11 @@ def _valid(spec: TensorSpec, array: np.ndarray[Any, Any]) -> bool:
     flags = array.flags
     if array.dtype != spec.dtype or not (flags.c_contiguous and flags.aligned and 0 < array.nbytes <= PIECE_BYTES):
         return False
+    return in_range(spec, array)
+
+
+def in_range(spec: TensorSpec, array: np.ndarray[Any, Any]) -> bool:
+    """Whether none of the numbers needs a second look: finite ones, integers within their bound."""
     if array.dtype.kind == "f":
         return bool(np.count_nonzero(np.isfinite(array)) == array.size)
     if array.dtype.kind in "iu" and spec.bound is not None:

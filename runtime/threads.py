@@ -43,7 +43,7 @@ def yield_address() -> int:
 
 
 @lru_cache(256)
-def _native(function: int) -> NativeEntry:
+def native_entry(function: int) -> NativeEntry:
     """The entry at an address, as Python calls it."""
     return ENTRY(function)
 
@@ -64,7 +64,7 @@ class Team:
 
     def call(self, function: int, context: ctypes.Structure) -> None:
         """Runs the entry at address `function` once on every thread, all at the same time; ends when all have."""
-        native, pointer = _native(function), ctypes.addressof(context)
+        native, pointer = native_entry(function), ctypes.addressof(context)
         if self._pool is None:
             native(pointer, 0)
             return
