@@ -11,6 +11,7 @@ from functools import cached_property
 
 from tapeless.codegen.program.assemble import Image, Scales, compile_image
 from tapeless.codegen.program.tuning import Plans, Tuned, tune
+from tapeless.collection import uncollected
 from tapeless.compiler import entries
 from tapeless.compiler import model as front
 from tapeless.compiler.language import parser, unparse
@@ -69,7 +70,8 @@ class Pipeline:
     def model(self) -> front.Model:
         """The checked model. Raises SourceError."""
         try:
-            return front.elaborated(self._files, self._sizes, self._dtype, self._name, self._freeze)
+            with uncollected():
+                return front.elaborated(self._files, self._sizes, self._dtype, self._name, self._freeze)
         except ProgramErrors as errors:
             raise SourceError(str(errors), errors) from errors
 
@@ -171,8 +173,9 @@ class Pipeline:
     def image(self, names: Sequence[str], target: Target, capacity: int | None, plans: Plans | None = None,
               threads: int = 1) -> Image:  # fmt: skip
         """Machine code for the named entries, by plans that tuning has found, made by so many threads."""
-        kernels = {name: self.bounded(name, target, capacity).graph for name in names}
-        return compile_image(self.model, kernels, target, capacity or self.model.settings.batch, plans, threads)
+        with uncollected():
+            kernels = ((name, self.bounded(name, target, capacity).graph) for name in names)
+            return compile_image(self.model, kernels, target, capacity or self.model.settings.batch, plans, threads)
 
     def tune(self, names: Sequence[str], capacity: int | None, name: str | None) -> Iterator[Tuned]:
         """Measures the plans of the entries' kernels on this machine: see `codegen.program.tuning`."""

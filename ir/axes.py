@@ -21,6 +21,7 @@ class LoopAxes:
     """
 
     def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = nodes
         self._parent: dict[Key, Key] = {}
         self._inside = {value.name for node in nodes for value in node.results}
         for node in nodes:
@@ -28,9 +29,13 @@ class LoopAxes:
 
     def find(self, key: Key) -> Key:
         parent = self._parent
-        while (above := parent.get(key, key)) != key:
-            parent[key] = key = parent.get(above, above)
-        return key
+        above = parent.get(key)
+        if above is None:
+            return key
+        while (higher := parent.get(above)) is not None:
+            parent[key] = higher  # the way is half as long next time
+            key, above = above, higher
+        return above
 
     def of(self, value: Value) -> tuple[Key, ...]:
         """The loop axes of a value made inside or used directly, in the order of its own axes."""
@@ -48,13 +53,36 @@ class LoopAxes:
         return (node.results[0].name, "use", place) if mapped else name
 
     def _visit(self, node: Node) -> None:
+        for name, direct, apart in _pairs(node):
+            for axis, target in direct if apart is None or name in self._inside else apart:
+                one, other = self.find(axis), self.find(target)
+                if one != other:
+                    self._parent[one] = other
+
+
+Pairs = tuple[tuple[Key, Key], ...]
+
+
+def _pairs(node: Node) -> Sequence[tuple[str, Pairs, Pairs | None]]:
+    """Of each operand its name, and which of its axes are which of the result: the value's own, and where these can be
+    a use's, those. Kept with the node, which is asked for each group that it might join."""
+    kept: Sequence[tuple[str, Pairs, Pairs | None]] | None = vars(node).get("pairs")
+    if kept is None:
+        elsewhere = OPERATIONS[node.op].family in ELSEWHERE
+        found = []
         for place, operand in enumerate(labels(node) or ()):
-            used = self._used(node, place)
-            for axis, target in enumerate(operand):
-                if target is not None and target >= 0:
-                    one, other = self.find((used, axis)), self.find((node.result.name, target))
-                    if one != other:
-                        self._parent[one] = other
+            name = node.operands[place].name
+            axes = [(k, (node.result.name, to)) for k, to in enumerate(operand) if to is not None and to >= 0]
+            use = (node.results[0].name, "use", place)
+            found.append(
+                (
+                    name,
+                    tuple([((name, k), target) for k, target in axes]),
+                    tuple([((use, k), target) for k, target in axes]) if elsewhere else None,
+                )
+            )
+        kept = vars(node)["pairs"] = tuple(found)
+    return kept
 
 
 def _walked(axes: LoopAxes, node: Node) -> tuple[Key, ...]:
@@ -67,12 +95,13 @@ def _cut(node: Node) -> set[Any]:
     return {("shares", node.attrs["shared"], node.attrs["shares"])} if node.op == "sum_shares" else set()
 
 
-def loop_axes_agree(nodes: Sequence[Node], free: Set[Value], reductions: Set[str]) -> bool:
-    """Whether nodes can share one nest: all reductions over the same axes R, and every value indexed by P and R or by
-    P alone, where P are the axes that no reduction removes. The values in `free` may have any axes."""
-    axes = LoopAxes(nodes)
+def loop_axes_agree(axes: LoopAxes, free: Set[Value], reductions: Set[str]) -> bool:
+    """Whether the nodes of these axes can share one nest: all reductions over the same axes R, and every value indexed
+    by P and R or by P alone, where P are the axes that no reduction removes. The values in `free` may have any axes."""
+    nodes = axes.nodes
     gone: set[Key] | None = None
     everything: set[Key] = set()
+    held = [node for node in nodes if node.results[0] not in free]
     for node in nodes:
         if node.op in reductions:
             operand = axes.of_use(node, 0)
@@ -81,13 +110,10 @@ def loop_axes_agree(nodes: Sequence[Node], free: Set[Value], reductions: Set[str
                 return False
             gone = removed
             everything.update(operand)
-        if node.results[0] not in free:
-            everything.update(_walked(axes, node))
+    indices = [_walked(axes, node) for node in held]
+    everything.update(*indices)
     parallel = everything - (gone or set())
-    for node in nodes:
-        if node.results[0] in free:
-            continue
-        index = _walked(axes, node)
+    for node, index in zip(held, indices, strict=True):
         if len(set(index)) != len(index) or set(index) not in (everything, parallel):
             return False
         if node.op in reductions:

@@ -295,14 +295,16 @@ class Builder:
         regions: Sequence[Graph] = (),
         names: Sequence[str] = (),
         span: Span | None = None,
+        types: Sequence[Tensor] | None = None,
     ) -> tuple[Value, ...]:
-        """Append a node and return its results, typed by the operation's rule.
+        """Append a node and return its results, typed by the operation's rule unless their `types` are known.
 
         Raises IRTypeError where the rule is broken.
         """
-        from tapeless.ir.ops import operation
+        if types is None:
+            from tapeless.ir.ops import operation
 
-        types = operation(op).infer(tuple(value.type for value in operands), attrs, tuple(regions))
+            types = operation(op).infer(tuple([value.type for value in operands]), attrs, tuple(regions))
         hints = list(names) or [self.prefix + op] * len(types)
         results = tuple(Value(self.unique(hint), type) for hint, type in zip(hints, types, strict=True))
         self._nodes.append(Node(op, tuple(operands), results, dict(attrs), tuple(regions), span or self.span))
@@ -361,13 +363,37 @@ class Builder:
     def copy_nodes(self, nodes: Iterable[Node], seen: dict[Value, Value]) -> None:
         """Copy nodes here in order, translating operands by `seen`, which gains their results."""
         for node in nodes:
-            operands = tuple(seen[value] for value in node.operands)
+            operands = tuple([seen[value] for value in node.operands])
             if node.op == "constant":
                 seen[node.result] = self.constant(node.attrs["value"], node.attrs["dtype"], node.attrs["shape"])
                 continue
+            for value, copied in zip(node.results, self.copy_node(node, operands), strict=True):
+                seen[value] = copied
+
+    def copy_node(self, node: Node, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+        """Append a node of another graph, applied to values of this one."""
+        types = types_on(node, operands)
+        if types is None:
             names = [value.name for value in node.results]
-            results = self.emit_node(node.op, operands, node.attrs, node.regions, names, node.span)
-            seen.update(zip(node.results, results, strict=True))
+            return self.emit_node(node.op, operands, node.attrs, node.regions, names, node.span)
+        results = tuple([self._taken_over(value) for value in node.results])
+        span = node.span or self.span
+        same = operands == node.operands and results == node.results and span is node.span
+        self._nodes.append(node if same else Node(node.op, operands, results, node.attrs, node.regions, span))
+        return results
+
+    def _taken_over(self, value: Value) -> Value:
+        """A value as another graph has it, under another name if its own is taken."""
+        name = self.unique(value.name)
+        return value if name == value.name else Value(name, value.type)
+
+
+def types_on(node: Node, operands: Sequence[Value]) -> Sequence[Tensor] | None:
+    """The types of a node's results when it is applied to other operands of the same types; None where types differ."""
+    for mine, other in zip(node.operands, operands, strict=True):
+        if mine.type is not other.type and mine.type != other.type:
+            return None
+    return [value.type for value in node.results]
 
 
 __all__ = [
@@ -384,4 +410,5 @@ __all__ = [
     "Port",
     "Span",
     "Value",
+    "types_on",
 ]

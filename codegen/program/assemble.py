@@ -5,7 +5,7 @@ All entries of an image share one LLVM module and their kernels: two kernels of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any, Protocol
@@ -111,14 +111,15 @@ class Image:
 
 def compile_image(
     program: ProgramDescription,
-    entries: Mapping[str, Graph],
+    entries: Iterable[tuple[str, Graph]],
     target: Target,
     capacity: int,
     plans: Plans | None = None,
     threads: int = 1,
 ) -> Image:
     """Compile fused entry graphs for a target, with batches of at most `capacity` rows; `plans` are those that tuning
-    has found. With several `threads`, those beside the caller's make machine code of what is planned while the rest is.
+    has found. With several `threads`, those beside the caller's make machine code of what is planned already, while the
+    rest is, and while the graphs come.
     """
     emission = Emission(target, threads)
     try:
@@ -130,7 +131,7 @@ def compile_image(
 
 def _compiled(
     program: ProgramDescription,
-    entries: Mapping[str, Graph],
+    entries: Iterable[tuple[str, Graph]],
     target: Target,
     capacity: int,
     plans: Plans,
@@ -149,7 +150,7 @@ def _compiled(
     data = {tensor.name: tensor for tensor in program.data}
     schedules, described = {}, {}
     drivers: list[str] = []
-    for name, graph in entries.items():
+    for name, graph in entries:
         scheduled = schedule(graph, kernels.lower, state, gradients, capacity, target.machine)
         schedules[name] = scheduled
         types = {port.label: port.value.type for port in graph.inputs if port.role == "data"}

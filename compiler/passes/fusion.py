@@ -77,6 +77,10 @@ class _Fusion:
         self.slots = read_slots(graph, machine)
         self.overwrites = {port.value: old for port, old in overwritten(graph)}
         self.losses = {port.value for port in graph.outputs if port.role == "loss"}
+        # by the places of nodes, which are asked for each pair of groups
+        self.read_slots = [frozenset().union(*(self.slots[value] for value in node.operands)) for node in graph.nodes]
+        self.written = {self.place[value]: value for value in self.overwrites if value in self.place}
+        self.lossy = {self.place[value] for value in self.losses if value in self.place}
         self.repeating: dict[int, list[_Group]] = {}
         self.scalars: _Group | None = None
         self.readers: dict[Value, list[_Group]] = {}
@@ -215,47 +219,42 @@ class _Fusion:
         return self.groups[group.places[0]]
 
     def _fits(self, family: str, places: Sequence[int]) -> bool:
-        """Whether the nodes can run as one loop nest."""
+        """Whether the nodes at these places can run as one loop nest."""
         nodes = [self.graph.nodes[k] for k in places]
-        if not self._overwrites_safely(nodes):
+        axes = LoopAxes(self._with_free([k for k in places if self.graph.nodes[k].op not in PRODUCTS]))
+        if not self._overwrites_safely(places, axes):
             return False
+        inside = {value for node in nodes for value in node.results}
         if family in PRODUCTS:
             (product,) = (node for node in nodes if node.op in PRODUCTS)
-            epilogue, inside = (
-                [n for n in nodes if n is not product],
-                {value for node in nodes for value in node.results},
-            )
-            axes = LoopAxes(self._with_free(epilogue))
+            epilogue = [node for node in nodes if node is not product]
             tile = axes.of(product.result)  # each value of the epilogue is indexed as the product is
             return (
                 all(n.op in POINTWISE | {"random_uniform"} and axes.of(n.result) == tile for n in epilogue)
                 and not any(value in inside for value in self._taken(product))
                 and self._identity_inside(nodes, inside)
             )
-        inside = {value for node in nodes for value in node.results}
-        displaced = [node.operands[0] for node in self._with_free(nodes) if node.op in DISPLACED]
+        displaced = [node.operands[0] for node in axes.nodes if node.op in DISPLACED]
         if any(set(self._taken_of(value)) & inside for value in displaced):
             return False
-        return loop_axes_agree(self._with_free(nodes), free=self.free, reductions=REDUCTIONS)
+        return loop_axes_agree(axes, free=self.free, reductions=REDUCTIONS)
 
-    def _overwrites_safely(self, nodes: Sequence[Node]) -> bool:
-        """Whether a kernel of these nodes may store new values of slots over the old ones that it reads.
+    def _overwrites_safely(self, places: Sequence[int], axes: LoopAxes) -> bool:
+        """Whether a kernel of the nodes at these places may store new values of slots over the old ones that it reads;
+        `axes` are of those that are no product.
 
         It may if each element is read where, and only where, it is then written: directly, at the same index, and not
         in a loop that a later one repeats. The loss is never made by a kernel that overwrites something.
         """
-        made = {value for node in nodes for value in node.results}
-        written = [value for value in made if value in self.overwrites]
+        written = [self.written[k] for k in places if k in self.written]
         if not written:
             return True
-        if made & self.losses:
+        if not self.lossy.isdisjoint(places):
             return False
-        members = self._with_free([node for node in nodes if node.op not in PRODUCTS])
-        axes = LoopAxes(members)
-        gone = {axes.of_use(n, 0)[k] for n in members if n.op in REDUCTIONS for k in reduced(n)}
+        gone = {axes.of_use(n, 0)[k] for n in axes.nodes if n.op in REDUCTIONS for k in reduced(n)}
         for value in written:
             old = self.overwrites[value]
-            readers = [node for node in nodes if any(old in self.slots[operand] for operand in node.operands)]
+            readers = [self.graph.nodes[k] for k in places if old in self.read_slots[k]]
             for node in readers:
                 elsewhere = any(old in self.slots[operand] for operand in node.operands if operand != old)
                 if elsewhere or node.op not in POINTWISE or axes.of(old) != axes.of(value):
@@ -271,11 +270,10 @@ class _Fusion:
     def _taken_of(self, value: Value) -> Sequence[Value]:
         return self._taken(self.graph.producers[value]) if value in self.free else [value]
 
-    def _with_free(self, nodes: Sequence[Node]) -> list[Node]:
-        """The nodes and the free ones that they need, in topological order."""
-        places = {self.place[node.results[0]] for node in nodes}
-        places.update(*(self.needs[k] for k in tuple(places)))
-        return [self.graph.nodes[k] for k in sorted(places)]
+    def _with_free(self, places: Sequence[int]) -> list[Node]:
+        """The nodes at these places and the free ones that they need, in topological order."""
+        everywhere = set(places).union(*(self.needs[k] for k in places))
+        return [self.graph.nodes[k] for k in sorted(everywhere)]
 
     @staticmethod
     def _needed(nodes: Sequence[Node], results: Sequence[Value]) -> tuple[list[Node], list[Value]]:
@@ -337,7 +335,7 @@ class _Fusion:
                 bodies = tuple(fuse(body, self.machine) for body in node.regions)
                 builder.copy_nodes([replace(node, regions=bodies)], seen)
             elif group.family == "view":
-                builder.copy_nodes(self._with_free([self.graph.nodes[group.places[0]]]), seen)
+                builder.copy_nodes(self._with_free(group.places[:1]), seen)
             else:
                 self._emit(builder, seen, group)
         return with_outputs(builder, self.graph, seen)
@@ -359,11 +357,12 @@ class _Fusion:
         return order
 
     def _emit(self, builder: Builder, seen: dict[Value, Value], group: _Group) -> None:
-        members = [self.graph.nodes[k] for k in sorted({*group.places, *group.repeated})]
+        places = sorted({*group.places, *group.repeated})
+        members = [self.graph.nodes[k] for k in places]
         results = [value for k in group.places for value in self.graph.nodes[k].results if self._stored(value, group)]
         region = Builder("body")
         inner: dict[Value, Value] = {}
-        nodes, operands = self._needed(self._with_free(members), results)
+        nodes, operands = self._needed(self._with_free(places), results)
         for value in operands:
             inner[value] = region.input(value.name, value.type, "operand")
         region.copy_nodes(nodes, inner)

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from tapeless.compiler.passes.layout import FREE
 from tapeless.compiler.passes.scan_rules import slim
-from tapeless.ir.graph import Builder, Graph, Node, Span, Value
+from tapeless.ir.graph import Builder, Graph, Node, Span, Value, types_on
 from tapeless.ir.interpreter import computed_dtypes, evaluate
-from tapeless.ir.types import DType
+from tapeless.ir.types import DType, Tensor
 
 Apply = Callable[["Rewriter", Node], Value | None]
 COMMUTATIVE = frozenset({"add", "mul", "strong_product", "maximum", "minimum", "eq", "ne", "logical_and", "logical_or"})
 BUDGET = 100
+_NAME = attrgetter("name")
 
 
 class RewriteLoop(Exception):
@@ -47,8 +49,8 @@ def computation(
     op: str, operands: Sequence[Value], attrs: Mapping[str, Any], regions: Sequence[Graph]
 ) -> tuple[Any, ...]:
     """What a node computes, as a key: equal for nodes whose results are the same."""
-    ordered = sorted(operands, key=lambda value: value.name) if op in COMMUTATIVE else operands
-    return (op, tuple(ordered), tuple(sorted(attrs.items(), key=lambda item: item[0])), tuple(map(id, regions)))
+    ordered = sorted(operands, key=_NAME) if op in COMMUTATIVE else operands
+    return (op, tuple(ordered), tuple(sorted(attrs.items())), tuple(map(id, regions)))
 
 
 class Rewriter(Builder):
@@ -91,21 +93,27 @@ class Rewriter(Builder):
         regions: Sequence[Graph] = (),
         names: Sequence[str] = (),
         span: Span | None = None,
+        types: Sequence[Tensor] | None = None,
     ) -> tuple[Value, ...]:
         if not self._trying and op not in FREE:
             self.asked += 1
         key = computation(op, operands, attrs, regions)
-        if key in self._made:
-            return self._made[key]
+        known = self._made.get(key)
+        if known is not None:
+            return known
         node = Node(op, tuple(operands), (), attrs, tuple(regions), span or self.span)
         simpler = self._simplify(node, names)
         if simpler is not None:
             self._made[key] = (simpler,)
             return (simpler,)
-        results = super().emit_node(op, operands, attrs, regions, names, span)
-        self._producers.update((value, self._nodes[-1]) for value in results)
+        results = super().emit_node(op, operands, attrs, regions, names, span, types)
+        self._producers.update(dict.fromkeys(results, self._nodes[-1]))
         self._made[key] = results
         return results
+
+    def copy_node(self, node: Node, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+        names = [value.name for value in node.results]
+        return self.emit_node(node.op, operands, node.attrs, node.regions, names, node.span, types_on(node, operands))
 
     def _simplify(self, node: Node, names: Sequence[str]) -> Value | None:
         folded = self._fold(node)

@@ -40,8 +40,9 @@ _I = Tensor(DType.I32, (3, 4))
 
 
 def _equal_shapes(name: str, operands: Sequence[Tensor]) -> None:
-    if any(operand.shape != operands[0].shape for operand in operands[1:]):
-        raise IRTypeError(f"`{name}` needs equal shapes: {', '.join(map(str, operands))}")
+    for operand in operands[1:]:
+        if operand.shape != operands[0].shape:
+            raise IRTypeError(f"`{name}` needs equal shapes: {', '.join(map(str, operands))}")
 
 
 def _same(name: str, count: int, kinds: Callable[[DType], bool]) -> Any:
@@ -50,8 +51,9 @@ def _same(name: str, count: int, kinds: Callable[[DType], bool]) -> Any:
     def rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
         expect_count(name, operands, count)
         _equal_shapes(name, operands)
-        if any(operand.dtype is not operands[0].dtype for operand in operands[1:]):
-            raise IRTypeError(f"`{name}` needs equal element types: {', '.join(map(str, operands))}")
+        for operand in operands[1:]:
+            if operand.dtype is not operands[0].dtype:
+                raise IRTypeError(f"`{name}` needs equal element types: {', '.join(map(str, operands))}")
         if not kinds(operands[0].dtype):
             raise IRTypeError(f"`{name}` does not take {operands[0]}")
         return (operands[0],)

@@ -37,7 +37,7 @@ def image_of(path: Path, target: Target = TARGET) -> Image:
     """The training step of a file's first model."""
     model = load(path.read_text("utf-8"), str(path), dtype=DType.F32, model=name_of(path))
     step = lowered(simplified(entries.train_step(model)), target.machine)
-    return compile_image(model, {"train_step": step}, target, model.settings.batch)
+    return compile_image(model, [("train_step", step)], target, model.settings.batch)
 
 
 def counts(image: Image) -> dict[str, int | str]:

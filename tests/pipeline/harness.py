@@ -111,7 +111,7 @@ def run_native(
 
 def image_of(program: Program, graph: Graph, capacity: int, target: Target | None = None) -> Image:
     target = target or host()
-    made = compile_image(program, {"entry": lowered(simplified(graph), target.machine)}, target, capacity)
+    made = compile_image(program, [("entry", lowered(simplified(graph), target.machine))], target, capacity)
     return Image.from_object(made.manifest, made.code)
 
 
