@@ -143,6 +143,7 @@ WRITTEN: Mapping[str, Written] = {
     "broadcast": lambda node, operands: operands[0],
     "with_derivative": lambda node, operands: operands[0],
     "reshape": lambda node, operands: Formula(f"reshape({operands[0].text}, {shape_text(node.attrs['shape'])})"),
+    "only_row": lambda node, operands: Formula(f"{operands[0].inside(ATOM)}[0]"),
     "after": lambda node, operands: Formula(f"{operands[0].inside(ATOM)} after {operands[1].text}"),
     "count": _count,
     "iota": lambda node, operands: Formula(f"index[{node.attrs['axis']}]"),

@@ -235,7 +235,8 @@ def _graph_lines(
     if not indent:
         yield ""
         for port in graph.outputs:
-            yield f"{inner}{port.role} {port.label} = {port.value.name}"
+            turns = " (in turns)" if port.turns else ""
+            yield f"{inner}{port.role} {port.label} = {port.value.name}{turns}"
 
 
 def _node_lines(node: Node, formula: str, sources: _Sources, indent: str, meets: bool) -> Iterator[str]:
@@ -315,6 +316,8 @@ def memory_text(image: Image, entry: str) -> str:
                 places[value.name], types[value.name] = place.partition("+")[2], str(value.type)
     own = f", and {scheduled.scratch:,} for each thread" if scheduled.scratch else ""
     out.append(f"workspace of {entry}: {scheduled.workspace:,} bytes{own}")
+    for turn in scheduled.turns:
+        out.append(f"  {turn.other.offset:>10,}  {turn.slot:<24} {f'{turn.bytes:,} bytes':<16} by turns with the state")
     for name in sorted(spans, key=lambda name: (int(places[name]), min(spans[name]))):
         phases = f"phases {min(spans[name])} to {max(spans[name])}"
         out.append(f"  {int(places[name]):>10,}  {name:<24} {types[name]:<16} {phases}")

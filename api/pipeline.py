@@ -49,7 +49,7 @@ class Pipeline:
         self._sizes, self._dtype, self._freeze = dict(sizes), dtype, tuple(freeze)
         self._entries: dict[str, Graph] = {}
         self._simplified: dict[str, Graph] = {}
-        self._fused: dict[tuple[str, Machine], Graph] = {}
+        self._fused: dict[tuple[str, Machine, int | None], Graph] = {}
         self._bounded: dict[tuple[str, Target, int], Bounded] = {}
         self._lowered: dict[tuple[str, int | None, str | None], Image] = {}
 
@@ -133,18 +133,20 @@ class Pipeline:
             self._simplified[name] = run(SIMPLIFICATION, self.entry(name), self._after)
         return self._simplified[name]
 
-    def fused(self, name: str, machine: Machine) -> Graph:
-        """The kernels of an entry for one kind of processor."""
-        if (name, machine) not in self._fused:
-            self._fused[name, machine] = run(lowering(machine), self.simplified(name), self._after)
-        return self._fused[name, machine]
+    def fused(self, name: str, machine: Machine, capacity: int | None = None) -> Graph:
+        """The kernels of an entry for one kind of processor, for batches of at most so many rows."""
+        rows = capacity or self.model.settings.batch
+        key = name, machine, rows if rows == 1 else None  # more rows than one are any number to kernels
+        if key not in self._fused:
+            self._fused[key] = run(lowering(machine, key[-1]), self.simplified(name), self._after)
+        return self._fused[key]
 
     def bounded(self, name: str, target: Target, capacity: int | None) -> Bounded:
         """The kernels of an entry, and what of its forward half is made again: as little as the bound on memory allows.
         UserError where that cannot be met."""
         bound = self._memory or self.model.memory
         if bound is None or name not in BACKWARD:
-            return Bounded(self.fused(name, target.machine), ())
+            return Bounded(self.fused(name, target.machine, capacity), ())
         rows = capacity or self.model.settings.batch
         if (name, target, rows) not in self._bounded:
             graph, scales = self.simplified(name), Scales(self.model, target, rows)

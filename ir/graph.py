@@ -112,6 +112,7 @@ class Port:
     `label` is the name outside (a state slot, a data input, an output); `role` says what kind of thing it is: one of
     INPUT_ROLES or OUTPUT_ROLES. An output with the role `state` stores into the slot `label`. A `part` belongs to the
     loss or metric `label`. The carry that counts the places of a sequence says how many there are, if not any number.
+    A slot takes `turns` if its new values are stored beside the old ones: the places change roles at each batch.
     """
 
     label: str
@@ -120,6 +121,7 @@ class Port:
     span: Span | None = None
     part: Part | None = None
     places: int | None = None
+    turns: bool = False
 
     @property
     def key(self) -> str:

@@ -53,6 +53,8 @@ def _port_facts(port: Port) -> str:
         facts |= {"part": port.part.kind, "term": port.part.term}
     if port.places is not None:
         facts["places"] = port.places
+    if port.turns:
+        facts["turns"] = True
     return _braced(facts)
 
 
@@ -199,12 +201,14 @@ class _Reader:
         start = self.at
         facts = self.attributes()
         kind, term, places = (facts.pop(name, None) for name in ("part", "term", "places"))
+        turns = facts.pop("turns", False)
         counts = all(one is None or (type(one) is int and one >= 0) for one in (term, places))
-        if facts or kind not in (None, *PART_KINDS) or not counts or (kind is None and term is not None):
+        sound = kind in (None, *PART_KINDS) and counts and isinstance(turns, bool)
+        if facts or not sound or (kind is None and term is not None):
             self.at = start
-            raise self.fail("a port's part, term or places")
+            raise self.fail("a port's part, term, places or turns")
         part = None if kind is None else Part(kind, term or 0)
-        return Port(label, value, role, self.span(), part, places)
+        return Port(label, value, role, self.span(), part, places, turns)
 
     def node(self, known: dict[str, Value]) -> Node:
         made: dict[str, Value] = {}

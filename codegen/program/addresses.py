@@ -35,6 +35,7 @@ class Addresses:
         self.whole = dict(whole)
         self.batch = scheduled.batch
         self.here: dict[str, Value] = {}
+        self.moved: dict[str, Value] = {}
         graph = scheduled.graph
         self.types = {f"data.{port.key}": port.value.type for port in graph.inputs if port.role in ("data", "carry")}
         self.types |= {
@@ -69,6 +70,12 @@ class Addresses:
                 self.here[base] = self.f.select(here, gathered, copied, rows)
             else:
                 self.here[base] = self.f.gep(here, rows, 0)
+
+    def move(self, bases: Mapping[str, Value]) -> None:
+        """Bases that are elsewhere in each batch: of slots that take turns."""
+        self.moved = dict(bases)
+        self.context |= bases
+        self.bases |= bases
 
     def elsewhere(
         self,

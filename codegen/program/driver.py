@@ -8,8 +8,9 @@ the phases of its body. Of a loop whose rows are cut into parts, a thread takes 
 steps, and meets nobody before the end. An entry whose tasks all have one part runs on thread 0 alone, and so does a
 loop of such tasks on the thread it falls to. Where tasks are many, the phases are cut into functions of some tasks
 each: the time that code generation takes for a function grows faster than its length. What those share lies in a frame
-of the thread's own: its parts of each task, and where the batch is. Entries that train flush denormals from beginning
-to end (`denormals`).
+of the thread's own: its parts of each task, and where the batch is. Slots that take turns (`turning`) change places
+behind each batch whose loss is finite; what then lies in the other place at the end is copied into the state. Entries
+that train flush denormals from beginning to end (`denormals`).
 What the context holds, and where, is told by `tapeless.abi.calls`.
 """
 
@@ -32,7 +33,7 @@ from tapeless.codegen.llvm.builder import (
     Value,
     integer,
 )
-from tapeless.codegen.program import denormals
+from tapeless.codegen.program import denormals, turning
 from tapeless.codegen.program.addresses import Addresses
 from tapeless.codegen.program.barrier import MEET
 from tapeless.codegen.program.memory import Place, align
@@ -106,7 +107,9 @@ class _Writer:
         self.shares = shares(self.tasks, target.machine, capacity) if self.parallel else Shares()
         self.texts: list[str] = []  # of what stands beside the entry: a table, functions
         self.kept = len(self.shares.rows) * SHARE_BYTES  # the bytes of the frame
-        self.frame = self.f.alloca("frame", f"[{self.kept // 8 + 2 + len(self.pointers)} x {I64}]")
+        words = self.kept // 8 + 2 + len(self.pointers) + 2 * len(scheduled.turns)
+        self.frame = self.f.alloca("frame", f"[{words} x {I64}]")
+        self.stops = False  # whether a batch may be the last because its loss is not finite
         self.mode = denormals.mode(target) if flushes else None
         self.spread: frozenset[Tensors] = frozenset()  # inside a loop that is cut: what lies among all rows
 
@@ -152,8 +155,10 @@ class _Writer:
         f.begin("batch")
         position: Phi | None = None
         done = end
+        turns, odd = self.scheduled.turns, None
         if self.walks:
             position = f.phi("p", begin, "start")
+            odd = f.phi("odd", integer(0), "start") if turns else None
             left = f.sub("left", end, position.value)
             full = f.icmp("full", "sgt", left, integer(self.capacity))
             self.rows = f.select("rows", full, integer(self.capacity), left)
@@ -165,14 +170,28 @@ class _Writer:
         if position is not None and any(assembles(task) for task in self.tasks):
             first, ordered = self.first_row(position.value, ordered)
         self.addresses.begin_batch(None if position is None else position.value, first, ordered)
+        before = integer(0) if odd is None else odd.value
+        if turns:
+            self.addresses.move(turning.places(f, turns, before, self.addresses))
         self.run(ordered)
         self.sum_up(done)
         f.begin("finish")
+        after = f.sub("odd.next", integer(1), before) if turns else before
+        end_at = "settle" if turns else "return"
         if position is not None:
             position.add(done, "finish")
-            f.branch_if(f.icmp("more", "slt", done, end), "batch", "return")
+            if odd is not None:
+                odd.add(after, "finish")
+            f.branch_if(f.icmp("more", "slt", done, end), "batch", end_at)
         else:
-            f.branch("return")
+            f.branch(end_at)
+        if turns:
+            f.begin("settle")
+            left_odd = f.phi("odd.last", after, "finish")
+            if self.stops:
+                left_odd.add(before, "stop")
+            threads = self.field["threads"] if self.parallel else integer(1)
+            turning.settle(f, turns, left_odd.value, self.addresses, self.thread, threads)
         f.begin("return")
         if self.mode and modes:
             denormals.restore(f, self.mode, modes)
@@ -222,13 +241,14 @@ class _Writer:
             f.begin("phases")
         phases = list(phases_of([task for task in self.tasks if not assembles(task)]))
         losses = [port.value for port in self.graph.outputs if port.role == "loss" and port.label == "loss"]
-        writes = {port.value for port in self.graph.outputs if port.role == "state"}
+        writes = {port.value for port in self.graph.outputs if port.role == "state" and not port.turns}
         updating = (
             k for k, tasks in enumerate(phases) if any(value in writes for task in tasks for value in task.results)
         )
         first = next(updating, len(phases)) if losses else len(phases)
+        self.stops = bool(losses) and (first < len(phases) or bool(self.scheduled.turns))
         self.sections(phases[:first])
-        if first < len(phases):
+        if self.stops:
             self.guard(self.place(losses[0].name), losses[0].type)
         self.sections(phases[first:])
 
@@ -246,7 +266,8 @@ class _Writer:
 
     def keep(self) -> None:
         """Leave in the frame, behind the shares, what sections must know of the batch."""
-        for k, value in enumerate((self.rows, self.addresses.bases[ORDER], *self.addresses.here.values())):
+        places = (*self.addresses.here.values(), *self.addresses.moved.values())
+        for k, value in enumerate((self.rows, self.addresses.bases[ORDER], *places)):
             self.f.store(value, self.f.gep(f"kept{k}.at", self.frame, self.kept + 8 * k))
 
     @contextmanager
@@ -264,6 +285,8 @@ class _Writer:
         self.rows = self.batch_rows = kept(0, "rows", I64)
         bases = {**self.field, ORDER: kept(1, "order.here", PTR)}
         here = {base: kept(2 + k, f"here{k}", PTR) for k, base in enumerate(addresses.here)}
+        for k, base in enumerate(addresses.moved, 2 + len(here)):
+            bases[base] = kept(k, f"moved{k}", PTR)
         self.addresses = addresses.elsewhere(self.f, bases, self.load_pointers(), here)
         yield
         self.f.give()
@@ -432,7 +455,7 @@ class _Writer:
         f.branch_if(f.fcmp("loss.finite", "oeq", difference, Value(F64, "0.0")), "update", "stop")
         f.begin("stop")
         f.store(integer(NOT_FINITE), self.field_at["status"])
-        f.branch("return")
+        f.branch("settle" if self.scheduled.turns else "return")
         f.begin("update")
 
     def sum_up(self, done: Value) -> None:

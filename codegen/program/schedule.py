@@ -3,7 +3,8 @@
 A phase holds tasks that need nothing from each other; all threads meet between phases and nowhere else. The parts of a
 task are fixed here, from its cost alone, so results do not depend on how many threads share them out. A task that
 overwrites a slot of the state comes after all readers of its old value, and in a training step after the loss, so that
-a loss that is not finite stops the step before it changes anything. A scan becomes a `loop`, whose body is scheduled by
+a loss that is not finite stops the step before it changes anything. A slot that takes turns is stored beside its old
+value, as soon as may be, in workspace that is its own. A scan becomes a `loop`, whose body is scheduled by
 itself: its places are told from where the loop's operands and results lie at each step. Where the rows of the batch go
 their own ways through all steps, the loop is cut into parts of the rows (`_row_parts`), whose threads meet behind the
 last step only. Fused graph in; graph of `task`, `loop` and view nodes out, in order of phases, with the same
@@ -44,6 +45,26 @@ Lower = Callable[[Node], Lowered]
 
 
 @dataclass(frozen=True)
+class Turn:
+    """A slot that takes turns: tasks read it at `now` and store it at `new`, which are its place in the state and the
+    other one by turns. It begins and ends in the state.
+    """
+
+    slot: str
+    state: Place
+    other: Place
+    bytes: int
+
+    @property
+    def now(self) -> str:
+        return f"now.{self.slot}"
+
+    @property
+    def new(self) -> str:
+        return f"new.{self.slot}"
+
+
+@dataclass(frozen=True)
 class Scheduled:
     """An entry's schedule: the graph of tasks, their functions by name, and the size of the workspace."""
 
@@ -52,6 +73,7 @@ class Scheduled:
     workspace: int
     scratch: int  # what each thread has to itself, behind the workspace
     batch: Mapping[str, tuple[str, Place]]  # by data input: the value that its rows are assembled into, and its place
+    turns: Sequence[Turn] = ()  # the slots that take turns
 
 
 def schedule(
@@ -60,15 +82,27 @@ def schedule(
     """Give every kernel of a fused graph its phase, parts and places; `lower` makes a kernel's loops."""
     assembled, batch = _with_assembly(graph)
     plan = _Plan(lower, machine)
-    outside = {port.value: _outside(port, "data", state, gradients) for port in assembled.inputs}
+    turning = {port.label for port in assembled.outputs if port.turns}
+    outside = {
+        port.value: Place(f"now.{port.label}")
+        if port.role in STATE_ROLES and port.label in turning
+        else _outside(port, "data", state, gradients)
+        for port in assembled.inputs
+    }
     outside |= {
-        port.value: _outside(port, "output", state, gradients)
+        port.value: Place(f"new.{port.label}") if port.turns else _outside(port, "output", state, gradients)
         for port in assembled.outputs
         if port.role in ("state", "gradient", "output", "carry")
     }
     made, places, workspace = plan.scheduled(assembled, outside, capacity)
     rows = {label: (value.name, places[value]) for label, value in batch.items()}
-    return Scheduled(made, plan.functions, workspace, plan.scratch, rows)
+    turns = []
+    for port in graph.outputs:
+        if port.turns:
+            place, size = Place("state", state.offsets[port.label]), port.value.type.bytes(capacity)
+            turns.append(Turn(port.label, place, Place("workspace", workspace), size))
+            workspace += align(size)
+    return Scheduled(made, plan.functions, workspace, plan.scratch, rows, tuple(turns))
 
 
 @dataclass
@@ -218,7 +252,7 @@ def _phases(graph: Graph) -> list[int]:
         for value in _aliases(graph, node):
             readers.setdefault(value, []).append(k)
     for port in graph.outputs:
-        if port.role != "state":
+        if port.role != "state" or port.turns:
             continue
         writer = place[port.value]
         before[writer].update(loss for loss in losses if loss != writer)

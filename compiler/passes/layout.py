@@ -200,10 +200,11 @@ def _knotted(before: Mapping[int, Set[int]]) -> Set[int]:
 
 def overwritten(graph: Graph) -> list[tuple[Port, Value]]:
     """The state ports of a graph that overwrite a slot, each with the slot's old value (the port's own if never
-    read).
+    read). A slot that takes turns is not overwritten.
     """
     slots = {port.label: port.value for port in graph.inputs if port.role in STATE_ROLES}
-    return [(port, slots.get(port.label, port.value)) for port in graph.outputs if port.role == "state"]
+    writing = [port for port in graph.outputs if port.role == "state" and not port.turns]
+    return [(port, slots.get(port.label, port.value)) for port in writing]
 
 
 def read_slots(graph: Graph, machine: Machine) -> dict[Value, frozenset[Value]]:

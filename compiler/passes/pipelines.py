@@ -14,12 +14,14 @@ from tapeless.compiler.passes.channels_last import channels_last
 from tapeless.compiler.passes.decompose import DECOMPOSE
 from tapeless.compiler.passes.fusion import fuse
 from tapeless.compiler.passes.layout import lay_out
+from tapeless.compiler.passes.one_row import one_row
 from tapeless.compiler.passes.picture_shares import in_shares
 from tapeless.compiler.passes.rewriter import rewrite, without_dead_code
 from tapeless.compiler.passes.rows_flat import rows_flat
 from tapeless.compiler.passes.rules import ALGEBRA, RULES
 from tapeless.compiler.passes.saved_products import saved_products
 from tapeless.compiler.passes.scan_rules import invariants_outside, merge_scans, products_outside
+from tapeless.compiler.passes.slots_in_turns import slots_in_turns
 from tapeless.compiler.passes.sum_shares import sums_in_shares
 from tapeless.compiler.passes.views_after import views_after
 from tapeless.ir.graph import Graph
@@ -79,8 +81,16 @@ SIMPLIFICATION = (
 )
 
 
-def lowering(machine: Machine) -> tuple[Pass, ...]:
-    """The passes after which a graph is kernels for one kind of processor."""
+def lowering(machine: Machine, rows: int | None = None) -> tuple[Pass, ...]:
+    """The passes after which a graph is kernels for one kind of processor, for batches of at most so many rows; None:
+    of any number, and in no more memory than it takes to overwrite the state.
+    """
+    single = (
+        # Batches of one row have no axis of rows.
+        Pass("one_row", one_row),
+        # What a sweep makes of a slot and of the loss is stored in that sweep.
+        Pass("slots_in_turns", lambda graph: slots_in_turns(graph, machine)),
+    )
     return (
         # Factors that a scan saves for the one that walks back are multiplied before they are saved.
         Pass("saved_products", saved_products),
@@ -94,6 +104,7 @@ def lowering(machine: Machine) -> tuple[Pass, ...]:
         Pass("views_after", views_after),
         # Long sums that leave little are cut into shares as well.
         Pass("sums_in_shares", lambda graph: sums_in_shares(graph, machine)),
+        *(single if rows == 1 else ()),
         # Operands and outputs lie where kernels want them.
         Pass("lay_out", lambda graph: lay_out(graph, machine)),
         # Groups of nodes become kernels.
@@ -106,6 +117,6 @@ def simplified(graph: Graph) -> Graph:
     return run(SIMPLIFICATION, graph)
 
 
-def lowered(graph: Graph, machine: Machine) -> Graph:
+def lowered(graph: Graph, machine: Machine, rows: int | None = None) -> Graph:
     """The kernels of a simplified graph."""
-    return run(lowering(machine), graph)
+    return run(lowering(machine, rows), graph)

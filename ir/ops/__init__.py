@@ -13,7 +13,7 @@ for _module in sorted(module.name for module in iter_modules(__path__)):
     import_module(f"{__name__}.{_module}")
 
 POINTWISE = frozenset(name for name, operation in OPERATIONS.items() if operation.family == "pointwise")
-VIEWS = frozenset({"reshape", "after"})  # results lie where their first operand does
+VIEWS = frozenset({"reshape", "after", "only_row"})  # results lie where their first operand does
 
 
 def operation(name: str) -> Operation:

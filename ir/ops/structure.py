@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tapeless.ir.ops.registry import Array, NoDerivative, Operation, Run, Sample, declare, expect, expect_count
-from tapeless.ir.types import DType, Tensor
+from tapeless.ir.types import DType, Rows, Tensor
 
 if TYPE_CHECKING:
     from tapeless.ir.graph import Graph
@@ -76,5 +76,25 @@ declare(
         NoDerivative("what is made again is decided after differentiation"),
         lambda run, operands: operands[0],
         (Sample((Tensor(DType.F64, (3, 4)), Tensor(DType.F64, (2,)))),),
+    )
+)
+
+
+def _only_row_rule(operands: Sequence[Tensor], attrs: Mapping[str, Any], regions: Sequence[Graph]) -> Sequence[Tensor]:
+    expect_count("only_row", operands, 1)
+    (operand,) = operands
+    expect(operand.shape[:1] == (Rows(),), f"`only_row` of {operand}, whose first axis isn't the rows of the batch")
+    return (operand.with_shape(operand.shape[1:]),)
+
+
+# The row of a batch that has one and no other, where it lies: an axis less for kernels to walk.
+declare(
+    Operation(
+        "only_row",
+        "structure",
+        _only_row_rule,
+        NoDerivative("the rows of a batch are counted after differentiation"),
+        lambda run, operands: operands[0][0],
+        (Sample((Tensor(DType.F64, (Rows(), 3)),)),),
     )
 )

@@ -36,7 +36,7 @@ ROWS = 64  # in which bytes are counted
 def image_of(path: Path, target: Target = TARGET) -> Image:
     """The training step of a file's first model."""
     model = load(path.read_text("utf-8"), str(path), dtype=DType.F32, model=name_of(path))
-    step = lowered(simplified(entries.train_step(model)), target.machine)
+    step = lowered(simplified(entries.train_step(model)), target.machine, model.settings.batch)
     return compile_image(model, [("train_step", step)], target, model.settings.batch)
 
 

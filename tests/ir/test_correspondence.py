@@ -67,6 +67,7 @@ def test_who_declares_nothing() -> None:
         "attention",
         "attention_gradient",
         "after",
+        "only_row",
     }
     assert {name for name, op in OPERATIONS.items() if op.axes is None} == whole | {"scan", "loop", "kernel", "task"}
 

@@ -18,7 +18,7 @@ from tapeless.ir.verifier import verify
 ROWS = 5
 STEPS = {"lt", "le", "eq", "ne", "logical_and", "logical_or", "logical_not", "argmax", "argsort"}
 DRAWS = {"random_uniform", "permutation"}
-ONLY_AFTER_DIFFERENTIATION = {"loop", "kernel", "task", "after", "convolution_shares", "sum_shares"}
+ONLY_AFTER_DIFFERENTIATION = {"loop", "kernel", "task", "after", "only_row", "convolution_shares", "sum_shares"}
 FREE = {
     "constant",
     "iota",

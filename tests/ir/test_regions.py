@@ -83,7 +83,7 @@ def test_what_ports_know_round_trips() -> None:
 
 
 @pytest.mark.parametrize(
-    "facts", ('part="half"', "part=3", "term=1", 'part="rest", term=1.5', "places=-1", 'places="x"')
+    "facts", ('part="half"', "part=3", "term=1", 'part="rest", term=1.5', "places=-1", 'places="x"', "turns=1")
 )
 def test_what_ports_know_is_checked_where_it_is_read(facts: str) -> None:
     with pytest.raises(text.TextError, match="line 7: expected a port's part, term or places"):

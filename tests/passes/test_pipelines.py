@@ -29,7 +29,7 @@ def test_every_pass_of_an_entry_is_told_of() -> None:
         seen.append(step)
 
     graph = entries.train_step(load(LSTM.read_text("utf-8")), after)
-    below = lowering(X86_64_V3)
+    below = lowering(X86_64_V3, rows=1)
     run((*SIMPLIFICATION, *below), graph, after)
     names = [step.name for step in seen]
     before, rest = names[: len(BEFORE_DIFFERENTIATION)], names[len(BEFORE_DIFFERENTIATION) :]
