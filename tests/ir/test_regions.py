@@ -65,11 +65,14 @@ PARTS = """\
 graph sums {
   input carry position: %position : i32[] {places=64}
   input data x: %x : f64[batch]
+  input state s: %s : f64[]
   %above : f64[] = sum(%x) {axes=(0,)}
   %next : i32[] = add(%position, %position)
+  %s.next : f64[] = add(%s, %above)
   output part f1: %above {part="numerator", term=1} !m.tl:4:5-4:20
   output part f1: %above {part="rest", term=0}
   output carry position: %next {places=64}
+  output state s: %s.next {turns=true}
 }
 """
 
@@ -77,8 +80,8 @@ graph sums {
 def test_what_ports_know_round_trips() -> None:
     graph = text.read(PARTS)
     assert text.write(graph) == PARTS
-    assert [port.key for port in graph.outputs] == ["f1.numerator.1", "f1.rest", "carry(position)"]
-    with pytest.raises(text.TextError, match="line 3: expected a port's part, term or places"):
+    assert [port.key for port in graph.outputs] == ["f1.numerator.1", "f1.rest", "carry(position)", "s"]
+    with pytest.raises(text.TextError, match="line 3: expected a port's part, term, places or turns"):
         text.read(PARTS.replace("%x : f64[batch]", "%x : f64[batch] {rows=3}"))
 
 
@@ -86,5 +89,5 @@ def test_what_ports_know_round_trips() -> None:
     "facts", ('part="half"', "part=3", "term=1", 'part="rest", term=1.5', "places=-1", 'places="x"', "turns=1")
 )
 def test_what_ports_know_is_checked_where_it_is_read(facts: str) -> None:
-    with pytest.raises(text.TextError, match="line 7: expected a port's part, term or places"):
+    with pytest.raises(text.TextError, match="line 9: expected a port's part, term, places or turns"):
         text.read(PARTS.replace('part="rest", term=0', facts))
