@@ -4,8 +4,8 @@ Nothing of the state may change before the loss is known to be finite. So the up
 loss and its gradient have just walked, behind a meeting of the threads. Where each element of a slot is made of a few
 others by work that the loss needs as well, one sweep does both: it stores the new values beside the old ones, and a
 step whose loss is not finite leaves it at that. That takes the memory of the slot once more, and a copy where a call
-ends with its values in the other place: it pays for a slot that is more than a core's cache holds. Valid graph in, same
-graph out, its ports marked.
+ends with its values in the other place: it pays for a slot that is more than a core's cache holds, where a call walks
+over data. Valid graph in, same graph out, its ports marked.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from tapeless.ir.ops import POINTWISE
 
 def slots_in_turns(graph: Graph, machine: Machine) -> Graph:
     """The graph with marks on the ports of the slots that take turns."""
+    if not any(port.role == "data" for port in graph.inputs):
+        return graph  # a call is one step
     slots = {port.label for port in graph.inputs if port.role in STATE_ROLES}
     loss = graph.ancestors(port.value for port in graph.outputs if port.role == "loss")
 

@@ -62,6 +62,12 @@ def test_small_slots_and_batches_of_more_rows_do_not() -> None:
     assert not turning(step_of("plain", 1_000_000, 2))
 
 
+def test_where_a_call_is_one_step_none_does() -> None:
+    text = "model M:\n    param w: [1000000] = 0.5\n    loss mean(tanh(w))\ntrain M:\n    optimizer SGD(lr = 0.1)\n"
+    step = simplified(entries.train_step(load(text, "m.tl")))
+    assert not turning(lowered(step, X86_64_V4, 1))
+
+
 def test_the_update_is_in_the_sweep_of_the_loss() -> None:
     graph = step_of("plain", 1_000_000, None)
     (sweep,) = (
