@@ -5,7 +5,7 @@ loss and its gradient have just walked, behind a meeting of the threads. Where e
 others by work that the loss needs as well, one sweep does both: it stores the new values beside the old ones, and a
 step whose loss is not finite leaves it at that. That takes the memory of the slot once more, and a copy where a call
 ends with its values in the other place: it pays for a slot that is more than a core's cache holds, where a call walks
-over data. Valid graph in, same graph out, its ports marked.
+over data, and where the sweep is no longer than a kernel may be. Valid graph in, same graph out, its ports marked.
 """
 
 from __future__ import annotations
@@ -32,7 +32,20 @@ def slots_in_turns(graph: Graph, machine: Machine) -> Graph:
         chain = _chain(graph, port.value, machine)
         return not chain.isdisjoint(loss) and not _waits(graph, chain)
 
-    return graph.with_outputs([replace(port, turns=True) if pays(port) else port for port in graph.outputs])
+    turning = [port for port in graph.outputs if pays(port)]
+    swept = graph.ancestors(port.value for port in turning) | loss
+    small = {port for port in turning if _nodes(graph, swept, port, machine) < machine.largest_kernel}
+    return graph.with_outputs([replace(port, turns=True) if port in small else port for port in graph.outputs])
+
+
+def _nodes(graph: Graph, swept: Set[Value], port: Port, machine: Machine) -> int:
+    """The nodes of the sweep that makes a slot: with the sum that becomes the loss they have to be one kernel."""
+    shape = port.value.type.shape
+    return sum(
+        node.op in POINTWISE and node.result in swept and node.result.type.shape == shape
+        for node in graph.nodes
+        if not is_free(node, graph, machine)
+    )
 
 
 def _chain(graph: Graph, value: Value, machine: Machine) -> Set[Value]:

@@ -36,6 +36,12 @@ FITS = {
     "plain": (ERROR, "SGD(lr = 0.1)", 1, {"w"}),
     "moments": (ERROR, "Adam(lr = 0.1)", 1, {"w", "w.m", "w.v"}),
     "a sum over rows": (ERROR, "SGD(lr = 0.1)", 2, set()),
+    "more than one kernel": (
+        "mean((" + " + ".join(f"tanh({k} * w * x)" for k in range(2, 14)) + " - y) ** 2)",
+        "SGD(lr = 0.1)",
+        1,
+        set(),
+    ),
     "a norm first": (ERROR, "SGD(lr = 0.1)\n    clip_norm 1", 1, set()),
     "no element-wise work": ("mean((x @ w - y[:, 0]) ** 2)", "SGD(lr = 0.1)", 1, set()),
 }
