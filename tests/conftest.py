@@ -57,3 +57,11 @@ def kept_objects(pytestconfig: pytest.Config):
     native.compile_object = KeptObjects(pytestconfig.cache.mkdir("objects"), make)
     yield
     native.compile_object = make
+
+
+@pytest.fixture
+def fresh_objects(monkeypatch: pytest.MonkeyPatch):
+    """For tests of how machine code is made: each object anew."""
+    from tapeless.codegen.llvm import native
+
+    monkeypatch.setattr(native, "compile_object", getattr(native.compile_object, "make", native.compile_object))

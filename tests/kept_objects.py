@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -40,7 +41,7 @@ class KeptObjects:
             return kept
         except OSError:
             made = self.make(text, target)
-        own = path.with_suffix(f".{os.getpid()}")
+        own = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         own.write_bytes(made)
         own.replace(path)  # whole or not at all, for whoever reads meanwhile
         return made

@@ -13,6 +13,7 @@ from tapeless.codegen.llvm.objects import joined
 from tapeless.codegen.llvm.units import Units, bound_of
 from tapeless.ir.target import TARGETS, named
 
+pytestmark = pytest.mark.usefixtures("fresh_objects")
 HOST = named("host")
 DEFINITIONS = [
     "define internal double @half(double %x) noinline {\n  %y = fmul double %x, 0.5\n  ret double %y\n}\n",

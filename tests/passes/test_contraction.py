@@ -17,6 +17,8 @@ model M:
     param D: [8, 3, 3] ~ he_normal
     param Q: [8, 12, 5] ~ normal(0, 1)
     param w: [12] = 1
+    param W4: [12, 4] ~ normal(0, 1)
+    param W3: [12, 3] ~ normal(0, 1)
     p = x * all
 """
 # How many products the line makes, and how many it and its gradient make together.
@@ -27,6 +29,9 @@ LINES = {
     "y[d, n, c, i] = sum[j] p[n, c, i, j] * Q[c, j, d]": (1, 3),
     "y[n, c, i, k] = sum[j] p[n, c, i, j] * p[n, c, k, j]": (1, 3),
     "y[n, c, i, d] = sum[j] p[n, c, i, j] * w[j] * Q[c, j, d]": (1, 3),
+    # As few columns as a tile has rows, and one less: then only the adjoint of p, which has more, is a product.
+    "y[n, c, i, d] = sum[j] p[n, c, i, j] * W4[j, d]": (1, 3),
+    "y[n, c, i, d] = sum[j] p[n, c, i, j] * W3[j, d]": (0, 1),
     # One kernel for each channel: every row of such a product would be alone.
     "y[n, c, i, j] = sum[u, v] p[n, c, i + u, j + v] * D[c, u, v]": (0, 0),
     "y[n, c, i] = sum[j] p[n, c, i, j] * w[j]": (0, 0),
