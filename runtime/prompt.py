@@ -19,7 +19,7 @@ from tapeless.runtime.manifest import TensorSpec, multiple_of_rows
 from tapeless.runtime.pace import count
 from tapeless.runtime.ready import in_range
 
-MOST_BYTES = 16 << 10  # of data and outputs: copying more takes longer than finding it where it lies
+MOST_BYTES = 64 << 10  # of data and outputs: copying more takes longer than finding it where it lies
 KEPT = 8  # counts of rows
 
 
