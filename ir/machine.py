@@ -77,8 +77,8 @@ class Machine:
     What is prefetched into the nearest cache is asked for so many cycles `ahead`.
     `latency` of a multiply-add is in cycles, and `window` counts the instructions that are looked at while others wait.
     Work is cut into at most `most_parts` parts of at least `part_microseconds`.
-    A task takes `task_nanoseconds`, and one more for so many `task_flops` and `task_bytes`, and for the flops of a
-    product at `product_share` of the peak: only for sharing out.
+    A task takes `task_nanoseconds`, and one more for so many `task_bytes`; products go at `product_share` of the peak:
+    only for sharing out.
     Threads that meet take `meeting_nanoseconds` for each of them; one that waits looks `spins` times before it lets
     others run.
     `cheap_flops` are fewer than the store and the load that computing an element again saves.
@@ -106,11 +106,10 @@ class Machine:
     shares: Shares = Shares()
     costs: Instructions = Instructions()
     cut: Products = Products()
-    part_microseconds: int = 10
+    part_microseconds: int = 5
     most_parts: int = 16
     cheap_flops: int = 4
     task_nanoseconds: int = 20
-    task_flops: int = 30
     task_bytes: int = 20
     product_share: float = 0.8
     meeting_nanoseconds: int = 100
@@ -141,6 +140,10 @@ class Machine:
         """Vector instructions of a nest: 16 in 7 cycles."""
         return self.clock * 16 // 7
 
+    def nest_flops(self, lanes: int) -> float:
+        """Flops of a nest in a nanosecond: every other instruction loads, stores or waits."""
+        return lanes * self.instructions / 2000
+
     @property
     def far_instructions(self) -> float:
         """Vector instructions of a nest in the time that a byte comes from beyond what a core has for itself."""
@@ -150,6 +153,12 @@ class Machine:
     def bytes(self) -> int:
         """Bytes that a nest reads and writes, out of the core's own cache."""
         return self.clock * 120 // 7
+
+    def moved(self, bytes: int) -> int:
+        """Bytes that a nest of so many reads and writes: most of what fills half the core's own cache comes from
+        beyond it, as other threads wrote it, or other kernels worked on as much since.
+        """
+        return self.clock * self.far if 2 * bytes > self.core_cache else self.bytes
 
     @property
     def scores(self) -> int:

@@ -44,4 +44,4 @@ def plan_attention(node: Node, machine: Machine, capacity: int) -> AttentionPlan
     heads = product(k.shape[:-2]).at(capacity)
     products = d + e if inner.op == "attention" else 4 * d + 2 * e  # multiply-adds of a pair of a query and a key
     work = n * m * products / lanes * heads_sharing(q, k) * heads / (2 if inner.attrs["causal"] else 1)
-    return AttentionPlan(lanes, rows, vectors, max(1, min(parts_for(work / machine.scores, machine), heads)))
+    return AttentionPlan(lanes, rows, vectors, parts_for(work / machine.scores, machine, heads))

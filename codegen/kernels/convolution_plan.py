@@ -173,12 +173,11 @@ def plan_convolution(
     band = max(down, min(whole, machine.core_cache // 4 // row_bytes // down * down))
     images = max(1, shape.images.at(capacity))
     work = shape.steps * images * whole * max(1, shape.size[1]) * -(-max(1, shape.units) // lanes) / machine.products
-    wanted = parts_for(work, machine)
+    wanted = machine.parts(work)
     bands = max(-(-whole // band), min(-(-wanted // images), -(-whole // down)))
     band = -(-whole // bands // down) * down
-    return ConvolutionPlan(
-        lanes, down, across, vectors, band, machine.cut.inline, min(wanted, images * -(-whole // band))
-    )
+    parts = parts_for(work, machine, images * -(-whole // band))
+    return ConvolutionPlan(lanes, down, across, vectors, band, machine.cut.inline, parts)
 
 
 def _tile(shape: Geometry, lanes: int, machine: Machine) -> tuple[int, int, int]:

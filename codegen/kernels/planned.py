@@ -44,7 +44,7 @@ class SharePlan:
 
 def share_out(microseconds: float, shares: int, along: str, lanes: int, machine: Machine) -> SharePlan:
     """Parts for so much work, of which at most so many are possible."""
-    return SharePlan(lanes, max(1, min(parts_for(microseconds, machine), shares)), along)
+    return SharePlan(lanes, parts_for(microseconds, machine, shares), along)
 
 
 def share_lines(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tapeless.abi.calls import LINE
-from tapeless.codegen.nests.groups import parts_for
+from tapeless.codegen.nests.groups import even_parts, parts_for
 from tapeless.codegen.nests.sizes import Size
 from tapeless.ir.machine import Machine
 
@@ -208,11 +208,11 @@ def plan_product(shape: ProductShape, machine: Machine) -> ProductPlan:
         nearly = "columns"
     elif rows_first or (blocks and blocks.left):
         nearly = "rows"
-    along, parts = _shares(parts_for(work, machine), row_tiles, column_tiles, nearly)
+    along, parts = _shares(machine.parts(work), row_tiles, column_tiles, nearly)
     if stacked:
         for size in shape.stack:
             work *= size.at(shape.capacity)
-        along, parts = "stack", max(1, min(parts_for(work, machine), shape.stack[0].at(shape.capacity)))
+        along, parts = "stack", parts_for(work, machine, shape.stack[0].at(shape.capacity))
     return ProductPlan(
         shape.kind,
         lanes,
@@ -237,10 +237,10 @@ def _edge_rows(shape: ProductShape, tile: Tile, machine: Machine) -> int:
 
 
 def _large(shape: ProductShape, machine: Machine) -> bool:
-    """Whether the product takes longer than a part should."""
+    """Whether the product takes longer than two parts should."""
     m, n, k = shape.extents
     vectors = m * -(-n // machine.lanes(shape.element_bytes))
-    return vectors * k / machine.products > machine.part_microseconds
+    return vectors * k / machine.products > 2 * machine.part_microseconds
 
 
 _COPIES = ((False, False, False), (True, False, False), (False, True, False), (False, True, True), (True, True, True))
@@ -347,15 +347,9 @@ def _shares(parts: int, row_tiles: int, column_tiles: int, nearly: Along | None)
     a share is whole tiles.
     """
 
-    def best(tiles: int) -> tuple[float, int]:
-        """The speed-up, if each part had a thread, and the fewest parts that give it."""
-        found = max((tiles / -(-tiles // count), -count) for count in range(1, min(parts, tiles) + 1))
-        return found[0], -found[1]
-
-    by_columns, by_rows = best(max(1, column_tiles)), best(max(1, row_tiles))
-    columns, rows = by_columns[0], by_rows[0]
-    columns, rows = (0.8 * columns if nearly == "rows" else columns), (0.8 * rows if nearly == "columns" else rows)
-    return ("columns", by_columns[1]) if columns >= rows else ("rows", by_rows[1])
+    (by_columns, columns), (by_rows, rows) = even_parts(parts, column_tiles), even_parts(parts, row_tiles)
+    columns, rows = (columns / 0.8 if nearly == "rows" else columns), (rows / 0.8 if nearly == "columns" else rows)
+    return ("columns", by_columns) if columns <= rows else ("rows", by_rows)
 
 
 def _blocks(shape: ProductShape, tile: Tile, lanes: int, machine: Machine) -> Blocks | None:

@@ -135,7 +135,7 @@ def plan_winograd(shape: Geometry, lanes: int, element_bytes: int, machine: Mach
     patches, vectors = _tile(down * across, columns, machine)
     images = max(1, shape.images.at(capacity))
     work = PLACES * images * rows * across * shape.channels * columns / machine.products
-    return WinogradPlan(lanes, down, patches, vectors, min(parts_for(work, machine), images * (rows // down)))
+    return WinogradPlan(lanes, down, patches, vectors, parts_for(work, machine, images * (rows // down)))
 
 
 def plan_winograd_shares(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tapeless.abi.dtypes import TYPES
 from tapeless.codegen.loops.builder import Builder, index_constant
@@ -17,7 +18,19 @@ from tapeless.ir.graph import Node
 from tapeless.ir.machine import Machine
 from tapeless.ir.target import Target
 
-__all__ = ["Group", "buffers_of", "groups", "instruction_count", "microseconds", "part_range", "parts_for"]
+__all__ = [
+    "Group",
+    "buffers_of",
+    "even_parts",
+    "groups",
+    "instruction_count",
+    "microseconds",
+    "part_range",
+    "parts_for",
+]
+
+THREADS = (2, 3, 4, 8, 16)
+"""Counts of threads that shares are to be even for; few, as on most machines, count as much as many."""
 
 
 def buffers_of(node: Node) -> tuple[Buffer, ...]:
@@ -32,20 +45,39 @@ def buffers_of(node: Node) -> tuple[Buffer, ...]:
     return operands + results
 
 
-def parts_for(microseconds: float, machine: Machine) -> int:
-    return machine.parts(microseconds)
+def parts_for(microseconds: float, machine: Machine, grains: int) -> int:
+    """Into how many parts work is cut that takes so long, and that can be cut into so many grains."""
+    return even_parts(machine.parts(microseconds), grains)[0]
+
+
+def even_parts(most: int, grains: int) -> tuple[int, float]:
+    """The count of parts, at most so many, by which threads have the most even shares of so many grains: of equals the
+    most. And how even: the longest share, as a part of the whole, on average over counts of threads.
+    """
+    counts = range(1, max(1, min(most, grains)) + 1)
+    found = [(sum(_longest(count, grains, threads) for threads in THREADS) / len(THREADS), -count) for count in counts]
+    share, count = min(found)
+    return -count, share
+
+
+def _longest(parts: int, grains: int, threads: int) -> float:
+    """What the thread does that has most, of parts that are as long as whole grains allow."""
+    ends = [part * max(1, grains) // parts for part in range(parts + 1)]
+    cuts = [(2 * parts * thread + threads) // (2 * threads) for thread in range(threads + 1)]
+    return max(ends[high] - ends[low] for low, high in pairwise(cuts)) / max(1, grains)
 
 
 def part_range(b: Builder, extent: Operand, parts: int, grain: int) -> tuple[Operand, Operand]:
-    """The share of 0..extent that the parts do: whole grains, but for the last."""
+    """The share of 0..extent that the parts do: whole grains, but for the last, and of any two as many or one more."""
     if parts == 1:
         return index_constant(0), extent
-    each = b.arithmetic(
-        "div", b.arithmetic("add", extent, index_constant(parts * grain - 1)), index_constant(parts * grain)
-    )
-    each = b.arithmetic("mul", each, index_constant(grain))
-    start = b.arithmetic("min", b.arithmetic("mul", PART, each), extent)
-    return start, b.arithmetic("min", b.arithmetic("mul", UNTIL, each), extent)
+    grains = b.arithmetic("div", b.arithmetic("add", extent, index_constant(grain - 1)), index_constant(grain))
+
+    def end(part: Operand) -> Operand:
+        passed = b.arithmetic("div", b.arithmetic("mul", part, grains), index_constant(parts))
+        return b.arithmetic("min", b.arithmetic("mul", passed, index_constant(grain)), extent)
+
+    return end(PART), end(UNTIL)
 
 
 @dataclass(frozen=True)
@@ -110,4 +142,4 @@ def microseconds(group: Group, domain: Domain, target: Target, capacity: int) ->
         for axis in store.strides:
             elements *= domain.extents[axis].at(capacity)
         moved += elements * TYPES[store.term.kind].lane_bytes
-    return max(total / target.machine.instructions, moved / target.machine.bytes)
+    return max(total / target.machine.instructions, moved / target.machine.moved(moved))

@@ -142,7 +142,7 @@ def plan(domain: Domain, target: Target, capacity: int, moved: int) -> KernelPla
     streams = 0 < target.machine.streamed < moved
     nests = [_nest(group, domain.extents, target, capacity, streams) for group in found]
     dearest = max((microseconds(group, domain, target, capacity) for group in found), default=0.0)
-    parts = min(parts_for(dearest, target.machine), max((nest.most_parts for nest in nests), default=1))
+    parts = parts_for(dearest, target.machine, max((nest.most_parts for nest in nests), default=1))
     nests = [_with_cut(nest, parts) for nest in nests]
     return KernelPlan(tuple(_with_ahead(nest, parts, target.machine, streams) for nest in nests), parts)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
 from tapeless.abi.calls import ARGUMENTS
+from tapeless.codegen.kernels.planned import share_out
 from tapeless.codegen.kernels.winograd_plan import CONVOLUTIONS, relative_time, winograd_pays
 from tapeless.codegen.loops.language import Function
 from tapeless.codegen.program.memory import Layout, Lifetime, Place, align, place_workspace
@@ -194,7 +195,7 @@ def _row_parts(node: Node, body: Graph, machine: Machine, capacity: int) -> int:
     if common > machine.core_cache and any(task.attrs["parts"] > 1 for task in tasks):
         return 1
     work = node.attrs["length"] * sum(cost(task, machine, capacity) for task in body.nodes if task.op not in VIEWS)
-    return min(machine.parts(work / 1000), max(capacity, 1))
+    return share_out(work / 1000, capacity, "rows", 1, machine).parts
 
 
 def _scratch(function: Function) -> int:
@@ -343,7 +344,7 @@ def cost(node: Node, machine: Machine, capacity: int) -> int:
     if node.op == "loop":
         step = sum(cost(task, machine, capacity) for task in node.regions[0].nodes if task.op not in VIEWS)
         return step * int(node.attrs["length"])
-    flops, products = 0, 0.0
+    flops, products, indexed = 0, 0.0, set()
     for inner in node.regions[0].nodes:
         operands, results = [v.type for v in inner.operands], [v.type for v in inner.results]
         operation = OPERATIONS[inner.op]
@@ -353,5 +354,10 @@ def cost(node: Node, machine: Machine, capacity: int) -> int:
             products += fewer * work / machine.product_flops(results[0].dtype.bytes)
         else:
             flops += work
-    moved = sum(value.type.bytes(capacity) for value in node.results)
-    return machine.task_nanoseconds + flops // machine.task_flops + int(products) + moved // machine.task_bytes
+        if operation.family == "indexing":
+            indexed.add(inner.operands[0])  # of a table, those rows are read that are asked for
+    walked = [port.value.type for port in node.regions[0].inputs if port.value not in indexed]
+    walked += [value.type for value in node.results]
+    moved = sum(type.bytes(capacity) for type in walked)
+    lanes = max((machine.lanes(type.dtype.bytes) for type in walked), default=1)
+    return machine.task_nanoseconds + int(products + max(flops / machine.nest_flops(lanes), moved / machine.task_bytes))

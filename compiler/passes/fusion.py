@@ -41,6 +41,7 @@ from tapeless.ir.ops import OPERATIONS, POINTWISE, VIEWS
 
 GROWING = PRODUCTS | {"nest"}  # families whose kernels take in more nodes
 REDUCTIONS = frozenset({"sum", "sum_shares", "prod", "max", "min", "argmax"})
+SMALLER = 16  # as many elements are worth making again from one that is stored for it
 LONGEST_CHAIN = 3  # nodes repeated for one value that a core's caches hold
 FARTHEST = 64  # levels between a node and a producer that it may join: beyond, a path leads around them anyway,
 FEW = 4  # unless no more groups than these wait for the producer
@@ -437,7 +438,9 @@ class _Fusion:
         return list({id(group): group for group in (*first, *again)}.values())
 
     def _cheap_chain(self, k: int, group: _Group, users: Sequence[_Group]) -> list[int]:
-        """The places to repeat so as to have a node's value again from stored ones; empty where that is not cheap."""
+        """The places to repeat so as to have a node's value again from stored ones, and from those small beside it, as
+        a row's mean, which are then stored; empty where that is not cheap.
+        """
         (made,) = self.graph.nodes[k].results
         far = made.type.bytes(ROWS) > self.machine.core_cache
         chain: list[int] = []
@@ -458,7 +461,9 @@ class _Fusion:
                 if source is None or source in chain or source in pending:
                     continue
                 if not self._stored(value, self.groups[source]):
-                    pending.append(source)
+                    few = SMALLER * value.type.bytes(ROWS) <= made.type.bytes(ROWS)
+                    if not few or source not in self.groups[source].places:
+                        pending.append(source)
                 elif value.type.rank == made.type.rank:
                     sources.add(value)
         return chain if not far or self._pays(made, chain, sources, users) else []

@@ -36,10 +36,10 @@ def in_shares(graph: Graph, machine: Machine) -> Graph:
 
 
 def _shares(node: Node, machine: Machine) -> int:
-    """As many as are worth a part, but no more than there are pictures; few where the weights are many."""
+    """As many as are worth two parts, but no more than there are pictures; few where the weights are many."""
     types = [value.type for value in node.operands]
     cost = OPERATIONS[node.op].cost(types, [node.result.type], node.attrs, ROWS)
     lanes = machine.lanes(node.result.type.dtype.bytes)
-    parts = int(cost.flops / 2 / lanes / machine.products / machine.part_microseconds)
+    parts = int(cost.flops / 4 / lanes / machine.products / machine.part_microseconds)
     held = max(FEWEST, machine.last_cache // max(1, node.result.type.bytes(ROWS)))
     return max(1, min(machine.most_parts, parts, types[0].at(ROWS)[0], held))

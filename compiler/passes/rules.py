@@ -254,6 +254,29 @@ def _broadcast_last(b: Rewriter, node: Node) -> Value | None:
     return b.emit("broadcast", inner, **dict(first.attrs))
 
 
+def _unit_axes_last(b: Rewriter, node: Node) -> Value | None:
+    """f(a viewed with further axes of size 1, number) = f(a, number) viewed so: what a mean that keeps its axis takes
+    part in fuses with what made it.
+    """
+    views = [b.made_by(value, "reshape") for value in node.operands]
+    inner = next((view.operands[0].type for view in views if view is not None), None)
+    if inner is None:
+        return None
+    shape = node.operands[0].type.shape
+    if inner.rank >= len(shape) or [dim for dim in shape if dim != 1] != [dim for dim in inner.shape if dim != 1]:
+        return None
+    taken = []
+    for value, view in zip(node.operands, views, strict=True):
+        spread = b.made_by(value, "broadcast")
+        if view is not None and view.operands[0].type.shape == inner.shape:
+            taken.append(view.operands[0])
+        elif spread is not None and not spread.operands[0].type.shape:
+            taken.append(b.broadcast_to(spread.operands[0], inner.shape, ()))
+        else:
+            return None
+    return b.emit("reshape", b.emit(node.op, *taken, **dict(node.attrs)), shape=shape)
+
+
 def _cast_of_same(b: Rewriter, node: Node) -> Value | None:
     return node.operands[0] if node.operands[0].type.dtype is node.attrs["dtype"] else None
 
@@ -444,6 +467,12 @@ ALGEBRA: tuple[Rule, ...] = (
         ("reshape",),
         _reshape_as_broadcast,
         lambda b, x, y, r, k: b.emit("reshape", b.full(2.0, x), shape=(*x.type.shape, 1)),
+    ),
+    Rule(
+        "unit axes last",
+        MOVABLE,
+        _unit_axes_last,
+        lambda b, x, y, r, k: b.emit("exp", b.emit("reshape", r, shape=(*r.type.shape, 1))),
     ),
     Rule(
         "broadcast last",
