@@ -344,7 +344,8 @@ def cost(node: Node, machine: Machine, capacity: int) -> int:
     if node.op == "loop":
         step = sum(cost(task, machine, capacity) for task in node.regions[0].nodes if task.op not in VIEWS)
         return step * int(node.attrs["length"])
-    flops, products, indexed = 0, 0.0, set()
+    flops, products = 0, 0.0
+    indexed: set[Value] = set()
     for inner in node.regions[0].nodes:
         operands, results = [v.type for v in inner.operands], [v.type for v in inner.results]
         operation = OPERATIONS[inner.op]
