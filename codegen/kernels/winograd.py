@@ -12,22 +12,19 @@ from collections.abc import Callable, Sequence
 
 from tapeless.codegen.kernels.convolution_epilogue import Epilogue
 from tapeless.codegen.kernels.convolution_plan import Geometry
-from tapeless.codegen.kernels.picture_band import PictureBands, each_vector
-from tapeless.codegen.kernels.winograd_patches import Vectors, blocks, each_patch, take_patches
+from tapeless.codegen.kernels.picture_band import each_vector
+from tapeless.codegen.kernels.winograd_patches import Patches, blocks, each_patch
 from tapeless.codegen.kernels.winograd_plan import (
     MADE,
     PATCH,
     PLACES,
     TAPS,
     WinogradPlan,
-    covered,
-    padded,
-    patches_across,
     rows_of_patches,
 )
 from tapeless.codegen.kernels.winograd_transforms import given, square, weighed
 from tapeless.codegen.loops.builder import Builder, index_constant
-from tapeless.codegen.loops.language import Buffer, Constant, Function, Instruction, Operand, vector
+from tapeless.codegen.loops.language import Constant, Function, Instruction, Operand, vector
 from tapeless.codegen.nests.evaluate import Evaluator
 from tapeless.codegen.nests.groups import part_range
 from tapeless.codegen.nests.open_loops import Chunk, OpenLoops, Scope
@@ -37,24 +34,18 @@ from tapeless.ir.target import Target
 __all__ = ["Winograd"]
 
 
-class Winograd:
+class Winograd(Patches):
     def __init__(self, node: Node, product: Node, target: Target, shape: Geometry, plan: WinogradPlan) -> None:
-        self.node, self.shape, self.plan, self.lanes = node, shape, plan, plan.lanes
-        self.kind, self.element_bytes = product.result.type.dtype.kind, product.result.type.dtype.bytes
-        self.b = Builder(target)
-        self.epilogue = Epilogue(self.b, node, product, self.lanes)
+        b = Builder(target)
+        self.node, self.plan = node, plan
+        self.epilogue = Epilogue(b, node, product, plan.lanes)
         pictures, self.weights = self.epilogue.operands
-        self.reach = covered(shape)
-        self.bands = PictureBands(self.b, self.reach, pictures, self.kind, self.lanes)
-        self.across = patches_across(shape)
-        self.count = plan.down * self.across
-        self.channels, self.units = padded(shape.channels, self.lanes), padded(shape.units, self.lanes)
-        # where what lies in scratch begins: the band, transformed taps and patches, the sums of products
-        self.taps = padded(self.reach.scratch(MADE * plan.down), self.lanes)
+        super().__init__(b, pictures, product.result.type.dtype, shape, plan)
+        # where what lies in scratch begins: transformed taps and patches, the sums of products
+        self.taps = self.band
         self.patches = self.taps + PLACES * shape.channels * self.units
         self.sums = self.patches + PLACES * self.count * self.channels
         self.elements = self.sums + PLACES * self.count * self.units
-        self.io = Vectors(self.b, self.kind, self.lanes)
 
     def function(self) -> Function:
         b, plan = self.b, self.plan
@@ -68,13 +59,11 @@ class Winograd:
             turn = b.arithmetic("sub", loop.variable, b.arithmetic("mul", image, index_constant(bands)))
             high = MADE * plan.down
             first: Operand = b.arithmetic("mul", turn, index_constant(high)) if bands > 1 else index_constant(0)
-            band = self.bands.band(image, first, index_constant(high))
-            take_patches(self.io, band, self.reach, plan.down, self.patches, self.channels)
+            self.take(image, first, self.patches)
             self.multiply()
             self.give(image, first)
         b.close_loop(loop)
-        size = -(-self.elements * self.element_bytes // 64) * 64
-        buffers = (*self.epilogue.buffers, Buffer("scratch", self.kind, "scratch", size))
+        buffers = (*self.epilogue.buffers, self.scratch(self.elements))
         return Function(self.node.attrs["name"], buffers, plan.parts, tuple(b.block))
 
     def weigh(self) -> None:

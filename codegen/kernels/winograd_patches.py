@@ -1,5 +1,5 @@
-"""What convolutions by transformed patches and their adjoints share: vectors that lie apart by known distances, tiles
-of products, and the transform of patches.
+"""What convolutions by transformed patches and their adjoints share: the sizes of a band of patches, vectors that lie
+apart by known distances, tiles of products, and the transform of patches.
 """
 
 from __future__ import annotations
@@ -8,13 +8,51 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tapeless.codegen.kernels.convolution_plan import Geometry, pieces
 from tapeless.codegen.kernels.micro_kernel import multiply
-from tapeless.codegen.kernels.picture_band import Band, each_vector
-from tapeless.codegen.kernels.winograd_plan import MADE, PATCH, patches_across
+from tapeless.codegen.kernels.picture_band import Band, PictureBands, each_vector
+from tapeless.codegen.kernels.winograd_plan import (
+    MADE,
+    PATCH,
+    WinogradPlan,
+    WinogradSharesPlan,
+    covered,
+    padded,
+    patches_across,
+)
 from tapeless.codegen.kernels.winograd_transforms import square, taken
 from tapeless.codegen.loops.builder import Builder, index_constant
-from tapeless.codegen.loops.language import Operand
+from tapeless.codegen.loops.language import Buffer, Operand
+from tapeless.ir.types import DType
 
-__all__ = ["Vectors", "blocks", "each_patch", "take_patches"]
+__all__ = ["Patches", "Vectors", "blocks", "each_patch", "take_patches"]
+
+
+class Patches:
+    """A kernel over bands of patches: so many rows of them at a time, of pictures that are padded as they are taken.
+
+    `count` is of patches in a band; `channels` and `units` fill whole vectors in scratch, which holds a band of a
+    picture in its first `band` elements.
+    """
+
+    def __init__(
+        self, b: Builder, pictures: str, dtype: DType, shape: Geometry, plan: WinogradPlan | WinogradSharesPlan
+    ) -> None:
+        self.b, self.shape, self.lanes, self.down = b, shape, plan.lanes, plan.down
+        self.kind, self.element_bytes = dtype.kind, dtype.bytes
+        self.reach = covered(shape)
+        self.bands = PictureBands(b, self.reach, pictures, self.kind, self.lanes)
+        self.across = patches_across(shape)
+        self.count = self.down * self.across
+        self.channels, self.units = padded(shape.channels, self.lanes), padded(shape.units, self.lanes)
+        self.band = padded(self.reach.scratch(MADE * self.down), self.lanes)
+        self.io = Vectors(b, self.kind, self.lanes)
+
+    def take(self, image: Operand, first: Operand, base: int) -> None:
+        """The transformed patches of a picture's band, whose first row is that, into scratch from `base` on."""
+        band = self.bands.band(image, first, index_constant(MADE * self.down))
+        take_patches(self.io, band, self.reach, self.down, base, self.channels)
+
+    def scratch(self, elements: int) -> Buffer:
+        return Buffer("scratch", self.kind, "scratch", -(-elements * self.element_bytes // 64) * 64)
 
 
 class Vectors:

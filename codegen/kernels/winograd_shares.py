@@ -11,22 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tapeless.codegen.kernels.convolution_plan import Geometry
-from tapeless.codegen.kernels.picture_band import PictureBands, each_vector
+from tapeless.codegen.kernels.picture_band import each_vector
 from tapeless.codegen.kernels.picture_shares import over_shares
-from tapeless.codegen.kernels.winograd_patches import Vectors, blocks, each_patch, take_patches
+from tapeless.codegen.kernels.winograd_patches import Patches, blocks, each_patch
 from tapeless.codegen.kernels.winograd_plan import (
     MADE,
     PATCH,
     PLACES,
     WinogradSharesPlan,
-    covered,
-    padded,
-    patches_across,
     rows_of_patches,
 )
 from tapeless.codegen.kernels.winograd_transforms import felt, learned, square
 from tapeless.codegen.loops.builder import Builder, index_constant
-from tapeless.codegen.loops.language import Buffer, Constant, Function, Operand, vector
+from tapeless.codegen.loops.language import Constant, Function, Operand, vector
 from tapeless.codegen.nests.groups import buffers_of
 from tapeless.ir.graph import Node
 from tapeless.ir.target import Target
@@ -34,31 +31,23 @@ from tapeless.ir.target import Target
 __all__ = ["WinogradShares"]
 
 
-class WinogradShares:
+class WinogradShares(Patches):
     def __init__(self, node: Node, inner: Node, target: Target, shape: Geometry, plan: WinogradSharesPlan) -> None:
         places = {port.value: place for place, port in enumerate(node.regions[0].inputs)}
-        self.node, self.shape, self.plan, self.lanes = node, shape, plan, plan.lanes
-        self.kind, self.element_bytes = inner.result.type.dtype.kind, inner.result.type.dtype.bytes
+        self.node, self.plan = node, plan
         self.buffers = buffers_of(node)
         pictures, self.adjoint = (self.buffers[places[value]].name for value in inner.operands)
         self.result = self.buffers[-1].name
-        self.b = Builder(target)
-        self.reach = covered(shape)
-        self.bands = PictureBands(self.b, self.reach, pictures, self.kind, self.lanes)
-        self.across = patches_across(shape)
-        self.count = plan.down * self.across
-        self.channels, self.units = padded(shape.channels, self.lanes), padded(shape.units, self.lanes)
-        # where what lies in scratch begins: the band, transformed patches and adjoints, the sums of products
-        self.patches = padded(self.reach.scratch(MADE * plan.down), self.lanes)
+        super().__init__(Builder(target), pictures, inner.result.type.dtype, shape, plan)
+        # where what lies in scratch begins: transformed patches and adjoints, the sums of products
+        self.patches = self.band
         self.adjoints = self.patches + PLACES * self.count * self.channels
         self.sums = self.adjoints + PLACES * self.count * self.units
         self.elements = self.sums + PLACES * shape.channels * self.units
-        self.io = Vectors(self.b, self.kind, self.lanes)
 
     def function(self) -> Function:
         over_shares(self.b, self.shape.images, self.plan.parts, self.share)
-        size = -(-self.elements * self.element_bytes // 64) * 64
-        buffers = (*self.buffers, Buffer("scratch", self.kind, "scratch", size))
+        buffers = (*self.buffers, self.scratch(self.elements))
         return Function(self.node.attrs["name"], buffers, self.plan.parts, tuple(self.b.block))
 
     def share(self, number: Operand, start: Operand, stop: Operand) -> None:
@@ -70,8 +59,7 @@ class WinogradShares:
         images = b.open_loop(start, stop, 1)
         bands = b.open_loop(index_constant(0), index_constant(MADE * rows_of_patches(self.shape)), high)
         with b.inside(bands.block):
-            band = self.bands.band(images.variable, bands.variable, index_constant(high))
-            take_patches(self.io, band, self.reach, self.plan.down, self.patches, self.channels)
+            self.take(images.variable, bands.variable, self.patches)
             self.feel(images.variable, bands.variable)
             self.multiply()
         with b.inside(images.block):
