@@ -270,8 +270,10 @@ def other_plans(shape: ProductShape, plan: ProductPlan, machine: Machine) -> lis
             for rows_first in (False, True):
                 if not (rows_first and blocks is not None and blocks.right):
                     near = _near_steps(shape, tile, plan.lanes, blocks, machine)
-                    own = replace(plan, tile=tile, edge_rows=_edge_rows(shape, tile, machine), blocks=blocks)
-                    found.append(replace(own, rows_first=rows_first, near_steps=near))
+                    edge = _edge_rows(shape, tile, machine)
+                    found.append(
+                        replace(plan, tile=tile, edge_rows=edge, blocks=blocks, rows_first=rows_first, near_steps=near)
+                    )
     return found
 
 

@@ -256,3 +256,13 @@ def test_every_plan_that_may_be_measured_gives_the_same_bits(lanes, m, n, k, fli
         return run_compiled(node, arrays, 50, compiled=compiled)["h"].tobytes()
 
     assert {bits(one) for one in other_plans(shape, plan, target.machine)[lanes % 8 :: 8]} == {bits(plan)}
+
+
+def test_a_plan_row_by_row_is_measured_against_copies_of_panels():
+    node = product(70, 90, 40)
+    shape = product_shape(node, 64, HOST)
+    by_rows = replace(plan_product(shape, HOST.machine), blocks=None, rows_first=True)
+    others = other_plans(shape, by_rows, HOST.machine)
+    assert {(one.rows_first, bool(one.blocks and one.blocks.right)) for one in others} == {
+        (True, False), (False, False), (False, True)
+    }  # fmt: skip
