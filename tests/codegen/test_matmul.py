@@ -258,6 +258,7 @@ def test_every_plan_that_may_be_measured_gives_the_same_bits(lanes, m, n, k, fli
     assert {bits(one) for one in other_plans(shape, plan, target.machine)[lanes % 8 :: 8]} == {bits(plan)}
 
 
+@pytest.mark.own_width
 def test_a_plan_row_by_row_is_measured_against_copies_of_panels():
     node = product(70, 90, 40)
     shape = product_shape(node, 64, HOST)

@@ -27,7 +27,8 @@ def test_what_a_repeated_chain_leaves_behind_still_hangs_together(shape: tuple[i
 def test_a_norm_is_one_kernel_that_stores_two_numbers_a_row() -> None:
     """And its result: what the backward half asks for besides is made again from the input and those."""
     text = (
-        "model M:\n    input x: [batch, 9, 64]\n    a = Dense(x, 64)\n    b = LayerNorm(a)\n    output y = Dense(b, 3)\n"
+        "model M:\n    input x: [batch, 9, 64]\n    a = Dense(x, 64)\n    b = LayerNorm(a)\n"
+        "    output y = Dense(b, 3)\n"
         "    loss mean(y ** 3)\n\ntrain M:\n    optimizer SGD(lr = 0.1)\n    batch 8\n"
     )
     graph = lowered(simplified(ENTRIES["train_step"](load(text), None)), X86_64_V4)
