@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import time
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -99,7 +100,7 @@ class Call:
         )
         for k, pointer in enumerate(pointers):
             self._context.pointers[k] = pointer
-        self._ran_in: Bytes | None = None  # the workspace that one thread ran in last
+        self._ran_in: weakref.ref[Bytes] | None = None  # the workspace that one thread ran in last
 
     def over(self, arrays: Sequence[Array], outputs: Sequence[Array] = ()) -> Call:
         """The same call over other arrays, from a context of its own and with sums that start from zero: what does not
@@ -135,7 +136,8 @@ class Call:
         """The last run once more, if that was on one thread and the workspace is still where it was: nothing is told
         again. Whether it was done.
         """
-        if self._ran_in is not self._memory.workspace(0):
+        workspace = self._memory.workspace(0)
+        if self._ran_in is None or self._ran_in() is not workspace:
             return False
         threads.native_entry(self._function)(ctypes.addressof(self._context), 0)
         return True
@@ -149,7 +151,7 @@ class Call:
         if size > 1:
             self._barrier[:] = 0
         threads.team(size).call(self._function, self._context)
-        self._ran_in = self._memory.workspace(0) if size == 1 else None
+        self._ran_in = weakref.ref(self._memory.workspace(0)) if size == 1 else None
         return int(self._context.done)
 
     @property

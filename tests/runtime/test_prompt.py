@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -144,3 +145,10 @@ def test_many_sizes_in_turn() -> None:
         prompted(program, rows)
     for rows in range(1, KEPT + 4):
         np.testing.assert_array_equal(asked(program, X[:rows], KIND[:rows])["out"], wanted[:rows])
+
+
+def test_a_workspace_that_another_has_replaced_is_given_back() -> None:
+    program = prompted(MODEL.compile())
+    before = weakref.ref(program.memory().workspace(0))
+    program.gradients({"x": X, "kind": KIND}, X[:, :1])
+    assert before() is None
