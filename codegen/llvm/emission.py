@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import suppress
 from functools import cached_property
 
 from tapeless.codegen.llvm import native
@@ -37,21 +38,21 @@ class Emission:
             self._count += 1
             if len(self._running) < self._helpers:
                 thread = threading.Thread(target=self._help, name="tapeless code")
-                self._running.add(thread)
-                thread.start()
+                with suppress(RuntimeError):  # where there can be no further thread, the caller does its share
+                    thread.start()
+                    self._running.add(thread)
 
     def drop(self) -> None:
-        """What has not begun won't be made."""
-        with self._lock:
-            self._waiting.clear()
+        """What has not begun won't be made, and what has is waited for: no thread is inside LLVM afterwards."""
+        self._forget()
+        self._join()
 
     @cached_property
     def object(self) -> bytes:
         """The object file of all units. Raises RuntimeError with LLVM's words."""
         try:
             self._work()
-            for thread in tuple(self._running):
-                thread.join()
+            self._join()
         except BaseException:
             self.drop()
             raise
@@ -63,8 +64,16 @@ class Emission:
         try:
             self._work()
         except Exception as fault:
-            self.drop()
+            self._forget()
             self._fault = fault
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._waiting.clear()
+
+    def _join(self) -> None:
+        for thread in tuple(self._running):
+            thread.join()
 
     def _work(self) -> None:
         while (unit := self._next()) is not None:

@@ -49,32 +49,28 @@ def _machine(target: Target) -> Any:
 def compile_object(text: str, target: Target) -> bytes:
     """The object file (position independent) of a module's text. Raises RuntimeError with LLVM's words."""
     machine, lib = _machine(target), _unlocked()
-    context = lib.LLVMPY_ContextCreate()
-    module = None
-    try:
-        with _Words() as words:
-            module = lib.LLVMPY_ParseAssembly(context, text.encode(), words)
-            if not module:
-                raise RuntimeError(f"LLVM IR parsing error\n{words}")
+    with llvm.create_context() as context, _Words() as words:
+        module = lib.LLVMPY_ParseAssembly(context, text.encode(), words)
+        if not module:
+            raise RuntimeError(f"LLVM IR parsing error\n{words}")
+        try:
             lib.LLVMPY_SetDataLayout(module, str(machine.target_data).encode())
             if lib.LLVMPY_VerifyModule(module, words):
                 raise RuntimeError(str(words))
             code = lib.LLVMPY_TargetMachineEmitToMemory(machine, module, 1, words)
-            if not code:
-                raise RuntimeError(str(words))
-        try:
-            return ctypes.string_at(lib.LLVMPY_GetBufferStart(code), lib.LLVMPY_GetBufferSize(code))
         finally:
-            lib.LLVMPY_DisposeMemoryBuffer(code)
-    finally:
-        if module:
             lib.LLVMPY_DisposeModule(module)
-        lib.LLVMPY_ContextDispose(context)
+        if not code:
+            raise RuntimeError(str(words))
+    try:
+        return ctypes.string_at(lib.LLVMPY_GetBufferStart(code), lib.LLVMPY_GetBufferSize(code))
+    finally:
+        lib.LLVMPY_DisposeMemoryBuffer(code)
 
 
 _CALLS = (
-    *("ContextCreate", "ContextDispose", "ParseAssembly", "SetDataLayout", "VerifyModule", "TargetMachineEmitToMemory"),
-    *("GetBufferStart", "GetBufferSize", "DisposeMemoryBuffer", "DisposeModule", "DisposeString"),
+    *("ParseAssembly", "SetDataLayout", "VerifyModule", "TargetMachineEmitToMemory", "DisposeModule"),
+    *("GetBufferStart", "GetBufferSize", "DisposeMemoryBuffer", "DisposeString"),
 )
 
 

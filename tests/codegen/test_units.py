@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
+import subprocess
+import threading
 
 import pytest
 
@@ -70,6 +73,16 @@ def test_units_together_compute_what_one_module_does(bound, count):
     assert results(code) == results(whole)
 
 
+@pytest.mark.skipif(shutil.which("cc") is None or bound_of(HOST) is None, reason="needs a C compiler, and units")
+def test_a_linker_takes_them_without_a_warning(tmp_path):
+    code, library = tmp_path / "made.o", tmp_path / "made.so"
+    code.write_bytes(joined([native.compile_object(unit, HOST) for unit in made(DEFINITIONS, HOST, 1)]))
+    command = ["cc", "-shared", "-nostdlib", "-Wl,--fatal-warnings", "-Wl,-z,defs", "-o", library, code]
+    subprocess.run(command, check=True)
+    loaded = ctypes.CDLL(str(library))
+    assert hasattr(loaded, "entry") and not hasattr(loaded, "tenth")
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("name", ["x86-64-v3", "aarch64-linux-gnu", "riscv64-linux-gnu"])
 def test_bytes_do_not_depend_on_threads(name, threads):
@@ -110,3 +123,33 @@ def test_a_fault_of_any_unit_is_told(threads):
         emission.add(module_head(HOST) + text)
     with pytest.raises(RuntimeError, match="value doesn't match function result type"):
         _ = emission.object
+
+
+def test_who_gives_a_program_up_leaves_no_thread_at_work(monkeypatch):
+    """A process that is forked then would have what LLVM holds, and nobody to let it go."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(text, target):
+        begun.set()
+        assert may_end.wait(10)
+        return b""
+
+    monkeypatch.setattr(native, "compile_object", slow)
+    emission = Emission(HOST, 2)
+    emission.add("")
+    assert begun.wait(10)
+    threading.Timer(0.02, may_end.set).start()
+    emission.drop()
+    assert may_end.is_set() and all(thread.name != "tapeless code" for thread in threading.enumerate())
+
+
+def test_where_no_thread_can_be_started_the_caller_makes_all(monkeypatch):
+    def refused(thread):
+        raise RuntimeError("can't start new thread")
+
+    found = made(DEFINITIONS, HOST, 1)
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    emission = Emission(HOST, 3)
+    for unit in found:
+        emission.add(unit)
+    assert emission.object == joined([native.compile_object(unit, HOST) for unit in found])
