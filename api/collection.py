@@ -17,8 +17,8 @@ __all__ = ["uncollected"]
 def uncollected() -> Iterator[None]:
     """Without the collector of cycles, if it is on; it goes on afterwards."""
     collecting = gc.isenabled()
-    gc.disable()
     try:
+        gc.disable()
         yield
     finally:
         if collecting:

@@ -27,6 +27,19 @@ def test_the_collector_is_as_it_was(before):
         (gc.enable if held else gc.disable)()
 
 
+def test_it_goes_on_after_an_interruption_at_the_begin(monkeypatch):
+    def interrupted():
+        off()
+        raise KeyboardInterrupt
+
+    off = gc.disable
+    gc.enable()
+    monkeypatch.setattr(gc, "disable", interrupted)
+    with pytest.raises(KeyboardInterrupt), uncollected():
+        pass
+    assert gc.isenabled()
+
+
 def test_compiling_looks_for_none(monkeypatch):
     seen = []
     monkeypatch.setattr(pipeline, "compile_image", lambda *_: seen.append(gc.isenabled()))
