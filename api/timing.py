@@ -11,6 +11,7 @@ from tapeless.pipeline import Pipeline, target_named
 from tapeless.runtime import buffers
 from tapeless.runtime.call import Call, Memory
 from tapeless.runtime.image import Image
+from tapeless.runtime.threads import processors
 
 MEASURED_SECONDS = 0.3
 
@@ -22,14 +23,14 @@ def stage_times(pipeline: Pipeline, entry: str, batch: int | None) -> str:
     fresh = pipeline.fresh(lambda step, _: passes.append((step.name, time.perf_counter())))
 
     def load() -> None:
-        image = fresh.image(tuple({"init": None, entry: None}), target_named(None), batch)
+        image = fresh.image(tuple({"init": None, entry: None}), target_named(None), batch, threads=processors())
         made.append(Image.from_object(image.manifest, image.code))
 
     stages: tuple[tuple[str, Callable[[], object]], ...] = (
         ("front end", lambda: fresh.model),
         ("entry, differentiated", lambda: fresh.entry(entry)),
         ("simplified", lambda: fresh.simplified(entry)),
-        ("fused", lambda: fresh.fused(entry, target_named(None).machine)),
+        ("fused", lambda: fresh.fused(entry, target_named(None).machine, batch)),
         ("machine code, loaded", load),
     )
     lines = []

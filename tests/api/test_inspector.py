@@ -43,6 +43,14 @@ def test_every_stage_is_printed(model, tmp_path):
         inspection.graph("llvm")
 
 
+def test_times_are_those_of_the_batch_that_is_asked_for():
+    """Passes that only batches of one row go through are part of the stage that they belong to."""
+    text = "model M:\n    input x: [batch, 3]\n    param w: [3] = 1\n    loss mean(x * w)\n"
+    lines = tapeless.load(text + "train M:\n    optimizer SGD(lr = 1)\n").inspect(batch=1).stage("timing").splitlines()
+    fused, code = (k for k, line in enumerate(lines) if line.startswith(("fused", "machine code")))
+    assert "one_row" in [line.split()[0] for line in lines[fused:code]]
+
+
 def test_the_backward_half_shows_its_source_lines(model):
     text = model.inspect().stage("backward")
     forward, backward = text.split("# ---- backward")
