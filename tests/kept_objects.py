@@ -17,6 +17,7 @@ __all__ = ["KeptObjects"]
 
 Maker = Callable[[str, Target], bytes]
 DAYS = 7  # after which what no run has asked for goes
+LARGEST = 1 << 20  # bytes of what is kept: an emulator's program holds its memory, 33 MB of which the slow set makes 1,600
 
 
 class KeptObjects:
@@ -41,7 +42,15 @@ class KeptObjects:
             return kept
         except OSError:
             made = self.make(text, target)
-        own = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-        own.write_bytes(made)
-        own.replace(path)  # whole or not at all, for whoever reads meanwhile
+        if len(made) <= LARGEST:
+            self._keep(path, made)
         return made
+
+    def _keep(self, path: Path, made: bytes) -> None:
+        """Whole or not at all, for whoever reads meanwhile; not where the disk has no room."""
+        own = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        try:
+            own.write_bytes(made)
+            own.replace(path)
+        except OSError:
+            own.unlink(missing_ok=True)

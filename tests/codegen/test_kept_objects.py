@@ -7,7 +7,7 @@ from dataclasses import replace
 from tapeless.codegen.llvm import native
 from tapeless.ir.target import TARGETS
 
-from ..kept_objects import KeptObjects
+from ..kept_objects import LARGEST, KeptObjects
 
 EMPTY, OTHER = "define void @f() { ret void }", "define void @g() { ret void }"
 V3, V4 = TARGETS["x86-64-v3"], TARGETS["x86-64-v4"]
@@ -35,3 +35,11 @@ def test_another_way_to_ask_asks_anew(tmp_path):
     this(EMPTY, V3)
     by_llvm = getattr(native.compile_object, "make", native.compile_object)
     assert KeptObjects(tmp_path, by_llvm)(EMPTY, V3) == by_llvm(EMPTY, V3) != this(EMPTY, V3)
+
+
+def test_what_is_large_or_has_no_room_is_not_kept(tmp_path):
+    kept = KeptObjects(tmp_path, lambda text, target: bytes(len(text)))
+    assert kept("x" * LARGEST, V3) == bytes(LARGEST) and kept("x" * (LARGEST + 1), V3) == bytes(LARGEST + 1)
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == [LARGEST]
+    kept.folder = tmp_path / "gone"
+    assert kept("y", V3) == bytes(1)
