@@ -17,7 +17,7 @@ __all__ = ["KeptObjects"]
 
 Maker = Callable[[str, Target], bytes]
 DAYS = 7  # after which what no run has asked for goes
-LARGEST = 1 << 20  # bytes of what is kept: an emulator's program holds its memory, 33 MB of which the slow set makes 1,600
+LARGEST = 1 << 20  # bytes of what is kept: a module for an emulator holds its memory, and is 33 MB
 
 
 class KeptObjects:
