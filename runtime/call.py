@@ -37,8 +37,7 @@ class Memory:
         processors, capacity = threads.processors(), image.manifest.capacity
         key = entry, capacity, processors
         if key not in self._paces:
-            effort = image.manifest.entries[entry].effort or (0,)
-            self._paces[key] = Pace([nanoseconds * 1e-9 for nanoseconds in effort[:processors]])
+            self._paces[key] = Pace(image.manifest.entries[entry].seconds[:processors])
         return self._paces[key]
 
     def workspace(self, count: int) -> Bytes:

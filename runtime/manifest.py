@@ -120,6 +120,11 @@ class Entry:
     carries: tuple[TensorSpec, ...] = ()
     places: int | None = None
 
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        """That a full batch takes 1, 2, ... threads, by the estimate."""
+        return tuple(nanoseconds * 1e-9 for nanoseconds in self.effort or (0,))
+
     def working_memory(self, threads: int) -> int:
         """The bytes of workspace for a call by so many threads."""
         return self.workspace + threads * self.scratch

@@ -104,8 +104,7 @@ class Program:
         self._steppers: dict[int, Stepper] = {}  # by the rows that they were compiled for
         self._ready: dict[str, Ready] = {}  # by entry
         self._calls: dict[tuple[Image, str, int | None, int], Call] = {}  # without data, to be made `over` some
-        self._prompts: Prompts | None = None  # for predictions of few numbers, with so large a batch and such threads
-        self._prompts_for: tuple[int | None, int | None] = None, None
+        self._prompts: dict[tuple[int | None, int | None], Prompts] = {}  # by `batch` and `threads`
         self._initialised = False
         # what memory is to hold when there is some, in place of starting values
         self._restored: dict[str, Array] | None = None
@@ -290,13 +289,13 @@ class Program:
         if not self._initialised:
             self.memory()
         asked = self.batch, self.threads
-        if self._prompts is None or self._prompts_for != asked:
-            self._prompts = Prompts(self.image("predict"), "predict", self.memory(), self.threads)
-            self._prompts_for = asked
-        outputs = self._prompts.answer(inputs)
+        prompts = self._prompts.get(asked)
+        if prompts is None:
+            prompts = self._prompts[asked] = Prompts(self.image("predict"), "predict", self.memory(), self.threads)
+        outputs = prompts.answer(inputs)
         if outputs is None:
             outputs = self._predicted(inputs)
-        return outputs[0] if len(outputs) == 1 else dict(zip(self._prompts.outputs, outputs, strict=True))
+        return outputs[0] if len(outputs) == 1 else dict(zip(prompts.outputs, outputs, strict=True))
 
     def _predicted(self, inputs: Data) -> list[Array]:
         image = self.image("predict")

@@ -74,9 +74,8 @@ class Prompts:
         """Whether so many rows are few numbers, and work for one thread."""
         entry = self._entry
         bytes = sum(spec.bytes(rows) for spec in (*entry.data, *entry.outputs))
-        seconds = [nanoseconds * 1e-9 for nanoseconds in entry.effort or (0,)]
         alone = (
-            count(seconds, rows / self._image.manifest.capacity) == 1
+            count(entry.seconds, rows / self._image.manifest.capacity) == 1
             if self._team_size is None
             else self._team_size == 1
         )

@@ -18,6 +18,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from tapeless.codegen.llvm.objects import read
 from tapeless.ir.target import Target
 
 __all__ = ["Loaded", "assembly", "compile_object", "load", "undefined_symbols", "version"]
@@ -120,22 +121,8 @@ def undefined_symbols(object_file: bytes) -> list[str]:
     """Names that an ELF object (64 bits, little-endian) needs from outside; empty for every object made here."""
     if object_file[:6] != b"\x7fELF\x02\x01":
         raise ValueError("not a little-endian ELF object of 64 bits")
-
-    def number(offset: int, size: int) -> int:
-        return int.from_bytes(object_file[offset : offset + size], "little")
-
-    table, entry, count = number(0x28, 8), number(0x3A, 2), number(0x3C, 2)
-    names: list[str] = []
-    for header in range(table, table + entry * count, entry):
-        if number(header + 4, 4) != 2:  # SHT_SYMTAB
-            continue
-        offset, size, link = number(header + 24, 8), number(header + 32, 8), number(header + 40, 4)
-        strings = number(table + entry * link + 24, 8)
-        for symbol in range(offset + 24, offset + size, 24):  # the first symbol is empty by definition
-            if number(symbol + 6, 2) == 0:  # SHN_UNDEF
-                start = strings + number(symbol, 4)
-                names.append(object_file[start : object_file.index(b"\0", start)].decode())
-    return names
+    _, (_, *symbols) = read(object_file)  # the first is empty by definition
+    return [symbol.name.decode() for symbol in symbols if symbol.section == 0]
 
 
 class Loaded:

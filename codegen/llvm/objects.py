@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-__all__ = ["joined", "joins"]
+__all__ = ["joined", "joins", "read"]
 
 _HEADER, _SECTION = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQIIQQ")
 _SYMBOL, _RELOCATION = struct.Struct("<IBBHQQ"), struct.Struct("<QQq")
@@ -58,7 +58,7 @@ def joined(objects: Sequence[bytes]) -> bytes:
     """One object that defines what all these define. ValueError where a hidden name has no definition, or two."""
     if len(objects) == 1:
         return objects[0]
-    found = [_read(code) for code in objects]
+    found = [read(code) for code in objects]
     sections = _Sections()
     places = [[sections.place(section) for section in own] for own, _ in found]
     symbols = [
@@ -132,7 +132,8 @@ def _moved(symbol: _Symbol, unit: int, section: int, begin: int) -> _Symbol:
     return replace(symbol, name=name, section=section, value=value)
 
 
-def _read(code: bytes) -> tuple[list[_Section], list[_Symbol]]:
+def read(code: bytes) -> tuple[list[_Section], list[_Symbol]]:
+    """An object's sections and symbols, of which those of no section are needed from outside."""
     header = _HEADER.unpack_from(code)
     start, count, names = header[6], header[12], header[13]
     raw = [_SECTION.unpack_from(code, start + k * _SECTION.size) for k in range(count)]
